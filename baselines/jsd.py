@@ -1,0 +1,51 @@
+"""JSD: the generalised Jensen-Shannon divergence of teacher and student (the loss of GKD) on the reference responses.
+
+Peers disagree on what the weight means. Here beta is GKD's: the teacher's weight in the mixture m, equal to TRL's `beta`.
+
+    this beta   GKD / TRL   the DistiLLM authors' code (weight of the student)
+    0.1         0.1         0.9  <- what they run as "jsd"
+    0.5         0.5         0.5
+    0.9         0.9         0.1
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from distillm import Method, Sequence, jsd
+
+
+@dataclass(frozen=True)
+class JSD:
+    """beta KL(p || m) + (1 - beta) KL(q || m), m = beta p + (1 - beta) q (arXiv:2306.13649, equation 1).
+
+    Attributes:
+        beta: the teacher's weight. It also scales the gradient, so a fair comparison tunes the learning rate with it.
+    """
+
+    beta: float = 0.1
+    needs_teacher: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.beta <= 1.0:
+            raise ValueError(f"beta must lie in [0, 1], got {self.beta}")
+
+    def __call__(
+        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[Sequence]
+    ) -> Tensor:
+        """Per-token loss (N,); see `distillm.method.Objective`."""
+        assert teacher_logits is not None
+        return jsd(student_logits, teacher_logits, beta=self.beta)
+
+
+METHOD = Method(
+    "jsd",
+    JSD,
+    "dataset",
+    "init",
+    "Agarwal et al. 2024, arXiv:2306.13649",
+    "generalised Jensen-Shannon divergence on the reference responses",
+)

@@ -1,0 +1,34 @@
+"""SFT: supervised fine-tuning, cross-entropy on the reference responses; no teacher."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from distillm import Method, Sequence
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """-log q of each response token; no options."""
+
+    needs_teacher: ClassVar[bool] = False
+
+    def __call__(
+        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[Sequence]
+    ) -> Tensor:
+        """Per-token loss (N,); see `distillm.method.Objective`."""
+        return torch.nn.functional.cross_entropy(student_logits.float(), tokens, reduction="none")
+
+
+METHOD = Method(
+    "sft",
+    CrossEntropy,
+    "dataset",
+    "pretrained",
+    "the usual fine-tuning; SFT rows of arXiv:2306.08543 and arXiv:2402.03898",
+    "cross-entropy on the reference responses, no teacher",
+)

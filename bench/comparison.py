@@ -1,0 +1,81 @@
+"""Is the difference between two recorded runs real? Paired bootstrap over the examples of each test set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from bench.errors import BenchError
+from bench.evaluation import Row
+from bench.metrics import bleu_from_statistics
+from bench.statistics import holm, paired_bootstrap
+from bench.store import Record, Store
+
+
+def differences(first: object, second: object, path: str = "") -> Iterator[str]:
+    """Dotted keys at which two nested mappings differ, with both values."""
+    if isinstance(first, Mapping) and isinstance(second, Mapping):
+        for key in sorted(first.keys() | second.keys()):
+            yield from differences(first.get(key), second.get(key), f"{path}.{key}" if path else str(key))
+    elif first != second:
+        yield f"{path}: {first!r} against {second!r}"
+
+
+def compare_runs(store: Store, first: Record, second: Record, resamples: int) -> list[dict[str, Any]]:
+    """One row per test set: both scores, the difference (first minus second), its interval and p-value.
+
+    An example's score is the mean over its decoding seeds (its summed statistics for BLEU). The intervals speak of
+    other test examples, not of other training seeds. `p_holm` corrects for testing several sets.
+
+    Raises:
+        BenchError: the runs differ in more than method, output source, start and seed; it says in what.
+    """
+    if first["comparison_key"] != second["comparison_key"]:
+        found = list(differences(first["comparison_fields"], second["comparison_fields"]))
+        raise BenchError(
+            f"{first['run_id']} and {second['run_id']} cannot be compared; they differ in\n  " + "\n  ".join(found)
+        )
+    one, two = (_by_set(store.predictions(record)) for record in (first, second))
+    bleu = first["metric"]["name"] == "BLEU"
+    rows = []
+    for name, examples in one.items():
+        ids = sorted(examples)
+        if ids != sorted(two[name]):
+            raise BenchError(f"{name}: the two runs' predictions are not over the same examples")
+        a, b = (np.array([side[name][i] for i in ids], dtype=np.float64) for side in (one, two))
+        result = paired_bootstrap(a, b, score=_pooled if bleu else None, resamples=resamples)
+        rows.append(
+            {
+                "set": name,
+                "metric": first["metric"]["name"],
+                "first": {"run": first["run_id"], "score": _pooled(a.sum(0)) if bleu else float(a.mean())},
+                "second": {"run": second["run_id"], "score": _pooled(b.sum(0)) if bleu else float(b.mean())},
+                "difference": result.difference,
+                "low": result.low,
+                "high": result.high,
+                "p": result.p_value,
+                "examples": result.n,
+            }
+        )
+    for row, adjusted in zip(rows, holm([row["p"] for row in rows]), strict=True):
+        row["p_holm"] = adjusted
+    return rows
+
+
+def _pooled(statistics: np.ndarray[Any, np.dtype[np.float64]]) -> float:
+    return bleu_from_statistics([int(round(value)) for value in statistics])
+
+
+def _by_set(rows: list[Row]) -> dict[str, dict[str, Any]]:
+    """Set -> example id -> mean ROUGE-L, or summed BLEU statistics, over decoding seeds."""
+    collected: dict[str, dict[str, list[Any]]] = {}
+    for row in rows:
+        value = row["bleu_statistics"] if "bleu_statistics" in row else row["rouge_l"]
+        collected.setdefault(row["set"], {}).setdefault(row["id"], []).append(value)
+
+    def pool(values: list[Any]) -> Any:
+        return np.sum(values, axis=0) if isinstance(values[0], list) else float(np.mean(values))
+
+    return {name: {i: pool(values) for i, values in examples.items()} for name, examples in collected.items()}

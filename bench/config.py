@@ -1,0 +1,258 @@
+"""The configuration of a run: typed, layered, validated, hashed.
+
+Layers, each overriding the one before: preset <- its block for the task <- models <- method <- `--set KEY=VALUE`.
+Every unknown key is an error that offers the nearest name. The field descriptions are the documentation of the keys.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, model_validator
+
+from bench.errors import BenchError, did_you_mean
+from bench.registry import find_method
+from bench.tasks import TASKS
+from bench.validation import Section, dataclass_options, validated
+from distillm import SOURCES, Method, SourceOptions
+
+CONFIGS = resources.files("bench") / "configs"
+
+
+class DataConfig(Section):
+    """Where examples come from and how they are cut."""
+
+    dir: str | None = Field(None, description="local folder; none = embedded data, or the hub with data.hub=true")
+    hub: bool = Field(False, description="load from the Hugging Face hub")
+    train_file: str | None = Field(None, description="a file to train on where the folder has no training split")
+    test_file: str | None = Field(None, description="a file to test on where the folder has several test sets or none")
+    template: str | None = Field(None, description="prompt template; none = the task's for this kind of data")
+    drop_overlap: bool = Field(False, description="drop training prompts that also stand in validation or test")
+    max_prompt_length: int = Field(gt=0, description="tokens; longer: dropped in train, middle cut elsewhere")
+    max_response_length: int = Field(gt=0, description="tokens, EOS counted; also the limit of generation")
+    max_train: int | None = Field(None, gt=0, description="use at most so many training examples")
+    max_validation: int | None = Field(None, gt=0, description="use at most so many validation examples")
+    max_test: int | None = Field(None, gt=0, description="use at most so many examples per test set")
+    seed: int = Field(0, ge=0, description="seed of the embedded data and of the sample max_train takes")
+
+
+class ModelsConfig(Section):
+    """The model pair."""
+
+    name: str = Field(description="what --models was given")
+    kind: Literal["causal", "seq2seq"] = Field(description="decoder-only or encoder-decoder")
+    teacher: str = Field(description="'shipped', 'scratch', a local folder or a hub id")
+    student: str = Field(description="'scratch', a local folder or a hub id")
+    tokenizer: str = Field("teacher", description="'teacher', 'shipped', 'trained', a local folder or a hub id")
+    teacher_config: dict[str, Any] | None = Field(None, description="architecture of a teacher from scratch")
+    student_config: dict[str, Any] | None = Field(None, description="architecture of a student from scratch")
+    vocab_size: int = Field(2000, ge=300, description="of a tokenizer trained here")
+    finetune_teacher: bool = Field(True, description="fine-tune a loaded teacher on the task first")
+
+
+class TrainingConfig(Section):
+    """One training: the teacher's, the init student's or the student's."""
+
+    steps: int | None = Field(None, gt=0, description="optimiser steps; give this or epochs")
+    epochs: float | None = Field(None, gt=0, description="passes over the training set; give this or steps")
+    batch_size: int = Field(gt=0, description="sequences per optimiser step")
+    micro_batch_size: int | None = Field(None, gt=0, description="sequences per forward pass; same loss, less memory")
+    learning_rate: float = Field(gt=0, description="peak learning rate of AdamW")
+    schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="after the warm-up")
+    warmup_steps: int = Field(0, ge=0, description="linear warm-up")
+    weight_decay: float = Field(0.01, ge=0, description="of AdamW; not on biases and norms")
+    adam_beta2: float = Field(0.999, gt=0, lt=1, description="of AdamW")
+    max_grad_norm: float = Field(1.0, gt=0, description="gradient clipping by global norm")
+    validations: int = Field(4, gt=0, description="how often to validate, evenly spread, the last after the last step")
+    select_by: Literal["metric", "loss"] = Field("metric", description="what picks the best checkpoint")
+    checkpoint_seconds: float = Field(15.0, gt=0, description="save a resumable state at least this often")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> TrainingConfig:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give exactly one of steps and epochs (set the other to null)")
+        return self
+
+
+class EvaluationConfig(Section):
+    """How responses are generated for scores. Part of the run's identity: decoding changes scores."""
+
+    seeds: list[int] = Field(min_length=1, description="decoding seeds; not training seeds")
+    temperature: float = Field(1.0, ge=0, description="0 = greedy")
+    top_p: float = Field(1.0, gt=0, le=1, description="nucleus sampling")
+    top_k: int = Field(0, ge=0, description="0 = off")
+    batch_size: int = Field(64, gt=0, description="prompts generated at once")
+
+
+class Config(Section):
+    """Everything that determines a run."""
+
+    preset: str
+    task: str
+    method: dict[str, Any]
+    sgo: dict[str, Any]
+    init: Literal["pretrained", "init"] = Field(description="the student's start: as loaded, or after a short SFT")
+    seed: int = Field(10, ge=0, description="training seed: data order, initial weights, dropout, sampling of SGOs")
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="of forward passes; losses are always float32")
+    data: DataConfig
+    models: ModelsConfig
+    teacher_training: TrainingConfig
+    init_training: TrainingConfig
+    training: TrainingConfig
+    evaluation: EvaluationConfig
+
+    def canonical(self) -> dict[str, Any]:
+        """The configuration as plain values."""
+        return self.model_dump(mode="json")
+
+
+def digest(value: object) -> str:
+    """SHA-256 of the canonical JSON of plain values, as hex."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def comparison_fields(run_key: Mapping[str, Any]) -> dict[str, Any]:
+    """What two runs must share to stand in one table: all but method, output source, start and training seed."""
+    arm = ("method", "sgo", "init", "seed")
+    config = {name: value for name, value in run_key["config"].items() if name not in arm}
+    return {**run_key, "config": config}
+
+
+def names(kind: Literal["presets", "models"]) -> list[str]:
+    """Names of the shipped presets or model pairs."""
+    return sorted(Path(entry.name).stem for entry in (CONFIGS / kind).iterdir() if entry.name.endswith(".yaml"))
+
+
+def load_yaml(kind: Literal["presets", "models"], name: str) -> dict[str, Any]:
+    """One shipped file of the folder `configs/KIND`.
+
+    Raises:
+        BenchError: no such file.
+    """
+    if name not in names(kind):
+        raise BenchError(f"unknown {kind.rstrip('s')} {name!r}: {did_you_mean(name, names(kind))}")
+    loaded: dict[str, Any] = yaml.safe_load((CONFIGS / kind / f"{name}.yaml").read_text(encoding="utf-8"))
+    return loaded
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Deep merge of two layers; the second wins. Architectures (`*_config`) are replaced whole."""
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = merge(merged[key], value) if both and not key.endswith("_config") else value
+    return merged
+
+
+def parse_assignment(text: str) -> tuple[list[str], Any]:
+    """`KEY=VALUE` of `--set`: a dotted key, a JSON or YAML value.
+
+    Raises:
+        BenchError: no `=`, or an empty part in the key.
+    """
+    key, equals, raw = text.partition("=")
+    path = key.strip().split(".")
+    if not equals or not all(path):
+        raise BenchError(f"--set {text!r}: expected KEY=VALUE, for example training.steps=100")
+    try:
+        return path, json.loads(raw)  # YAML 1.1 would read 1e-3 as text
+    except json.JSONDecodeError:
+        try:
+            return path, yaml.safe_load(raw)
+        except yaml.YAMLError as error:
+            raise BenchError(f"--set {text!r}: the value is neither JSON nor YAML") from error
+
+
+def resolve(
+    *,
+    preset: str,
+    task: str,
+    method: str,
+    models: str | None = None,
+    sgo: str | None = None,
+    init: str | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    data_dir: str | None = None,
+    assignments: Iterable[str] = (),
+) -> tuple[Config, Method]:
+    """Merge the layers and validate the result.
+
+    Raises:
+        BenchError: an unknown name or key, a wrong type or value; the message says which and what would do.
+    """
+    if task not in TASKS:
+        raise BenchError(f"unknown task {task!r}: {did_you_mean(task, TASKS)}")
+    found, method_file_hash = find_method(method)
+    layer = load_yaml("presets", preset)
+    per_task = layer.pop("tasks")
+    layer = merge(layer, per_task.get(task, {}))
+    default_models = layer.pop("models")
+    del layer["summary"]
+    pair = models or default_models
+    layer = merge(layer, load_yaml("models", pair))
+    layer["models"]["name"] = pair
+    start = layer.pop("start")
+    layer |= {"preset": preset, "task": task, "init": found.init if start == "paper" else start}
+    layer["method"] = {"name": found.name}
+    layer["sgo"] = {"source": found.source, **found.source_options}
+    given = {"init": init, "seed": seed, "device": device}
+    layer |= {key: value for key, value in given.items() if value is not None}
+    if sgo is not None:
+        layer["sgo"]["source"] = sgo
+    if data_dir is not None:
+        layer["data"]["dir"] = data_dir
+    for path, value in map(parse_assignment, assignments):
+        layer = merge(layer, _nested(path, value))
+    _settle_for_other_data(layer)
+    layer["method"] = _method_section(layer["method"], found, method_file_hash)
+    layer["sgo"] = _sgo_section(layer["sgo"])
+    return validated(Config, layer), found
+
+
+def _nested(path: list[str], value: Any) -> dict[str, Any]:
+    for part in reversed(path):
+        value = {part: value}
+    assert isinstance(value, dict)
+    return value
+
+
+def _settle_for_other_data(layer: dict[str, Any]) -> None:
+    """The shipped teachers know the embedded data only: on other data the same pair is trained from scratch."""
+    data, models = layer["data"], layer["models"]
+    if not (isinstance(data, dict) and isinstance(models, dict)):
+        return
+    embedded = not data.get("dir") and not data.get("hub") and data.get("seed", 0) == 0
+    if models.get("teacher") == "shipped" and not embedded:
+        models["teacher"] = "scratch"
+    if models.get("tokenizer") == "shipped" and models.get("teacher") != "shipped":
+        # a loaded teacher brings its own vocabulary
+        models["tokenizer"] = "trained" if models.get("teacher") == "scratch" else "teacher"
+
+
+def _method_section(given: Any, method: Method, file_hash: str | None) -> dict[str, Any]:
+    if not isinstance(given, dict):
+        raise BenchError("method: expected options such as method.alpha=0.2; choose the method with --method")
+    options = {key: value for key, value in given.items() if key != "name"}
+    if given["name"] != method.name:
+        raise BenchError("method.name cannot be set: choose the method with --method")
+    resolved = dataclass_options(method.objective, options, "method")
+    return {"name": method.name, **resolved, **({"file_sha256": file_hash} if file_hash else {})}
+
+
+def _sgo_section(given: Any) -> dict[str, Any]:
+    if not isinstance(given, dict):
+        raise BenchError("sgo: expected options such as sgo.capacity=500; choose the source with --sgo")
+    options = dict(given)
+    source = options.pop("source")
+    if source not in SOURCES:
+        raise BenchError(f"sgo.source: unknown output source {source!r}: {did_you_mean(str(source), SOURCES)}")
+    return {"source": source, **dataclass_options(SourceOptions, options, "sgo")}

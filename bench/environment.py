@@ -1,0 +1,134 @@
+"""What a run ran on and with: hardware, software, memory, energy. No host or user names."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from bench.errors import BenchError
+
+PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "accelerate",
+    "datasets",
+    "numpy",
+    "sacrebleu",
+    "rouge-score",
+)
+
+
+def pick_device(wanted: str) -> torch.device:
+    """The device for `auto`, `cpu`, `cuda` or `mps`.
+
+    Raises:
+        BenchError: the wanted device is not there.
+    """
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if wanted == "auto":
+        return torch.device("cuda" if there["cuda"] else "mps" if there["mps"] else "cpu")
+    if not there[wanted]:
+        found = ", ".join(name for name, present in there.items() if present)
+        build = " (this PyTorch is built without CUDA)" if wanted == "cuda" and torch.version.cuda is None else ""
+        raise BenchError(f"--device {wanted}: no such device here{build}; found: {found}")
+    return torch.device(wanted)
+
+
+def describe(device: torch.device) -> dict[str, Any]:
+    """Hardware and software as plain values."""
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cpu": _cpu_name(),
+        "cpu_cores": psutil.cpu_count(logical=True),
+        "threads": torch.get_num_threads(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "device": device.type,
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "cuda": torch.version.cuda if device.type == "cuda" else None,
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "distillm_bench": importlib.metadata.version("distillm-bench"),
+        "git": git_state(),
+        # another busy process makes wall-clock useless; tables of times read this
+        "load_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+    }
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "unknown"
+
+
+def git_state() -> dict[str, Any] | None:
+    """Commit of the checkout the code runs from, and whether it was changed; None outside a checkout."""
+    folder = Path(__file__).resolve().parent.parent
+    if not (folder / ".git").exists():
+        return None
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(folder), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain", "-uno"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Start a new measurement of the device's peak memory."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory(device: torch.device) -> dict[str, int | None]:
+    """Peak memory in bytes: of the device since the last reset, and resident of this process since its start."""
+    resident: int | None = None
+    status = Path("/proc/self/status")
+    if status.is_file():
+        for line in status.read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                resident = int(line.split()[1]) * 1024
+    on_device = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+    return {"device_bytes": on_device, "process_bytes": resident}
+
+
+class EnergyMeter:
+    """Energy of an NVIDIA device in joules, where nvidia-ml-py is installed and the device reports it."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._read = _energy_reader(device)
+        self._start = self._read() if self._read else None
+
+    def joules(self) -> float | None:
+        """Joules since the meter was made; None where nothing reports them."""
+        if self._read is None or self._start is None:
+            return None
+        return float(self._read() - self._start) / 1000
+
+
+def _energy_reader(device: torch.device) -> Any:
+    if device.type != "cuda":
+        return None
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        uuid = str(torch.cuda.get_device_properties(device).uuid)
+        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid.removeprefix('GPU-')}")
+        pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+    except Exception:  # no package, no permission or an old device: energy is simply not reported
+        return None
+    return lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)

@@ -1,0 +1,91 @@
+"""Sampling responses, batched and with the KV cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from transformers import GenerationConfig, PreTrainedModel
+
+from bench.encoding import Codec, pad
+from bench.models import decoder_start
+from bench.seeding import seed_torch
+from distillm import Sequence
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How responses are sampled; the defaults are those of student-generated outputs in training."""
+
+    max_new_tokens: int
+    temperature: float = 1.0  # 0 = greedy
+    top_p: float = 1.0
+    top_k: int = 0  # 0 = off
+
+
+@torch.inference_mode()
+def sample(
+    model: PreTrainedModel, prompts: list[tuple[int, ...]], codec: Codec, decoding: Decoding, *seed: int | str
+) -> list[tuple[int, ...]]:
+    """Sample one response to each prompt, as one batch.
+
+    Args:
+        model: put into eval mode for the call.
+        prompts: token ids, padded on the left for causal models.
+        codec: knows padding, EOS and the kind of model.
+        decoding: length and sampling options.
+        seed: parts of the seed; equal seeds and prompts give equal responses.
+
+    Returns:
+        token ids, EOS included where the model ended its response; cut after the limit otherwise.
+    """
+    seed_torch(*seed)
+    greedy = decoding.temperature == 0
+    sampling = {} if greedy else {"temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": decoding.top_k}
+    # passed whole, so that defaults saved with a checkpoint (another temperature, say) cannot leak in
+    settings = GenerationConfig(
+        do_sample=not greedy,
+        max_new_tokens=decoding.max_new_tokens,
+        pad_token_id=codec.pad_id,
+        eos_token_id=codec.eos_id,
+        bos_token_id=codec.tokenizer.bos_token_id,
+        decoder_start_token_id=decoder_start(model),
+        use_cache=True,
+        **sampling,
+    )
+    ids, mask = pad(prompts, codec.pad_id, model.device, left=codec.kind == "causal")
+    was_training = model.training
+    model.eval()
+    try:
+        output = model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
+    finally:
+        model.train(was_training)
+    prefix = ids.shape[1] if codec.kind == "causal" else 1
+    return [_until_eos(row[prefix:], codec.eos_id) for row in output.tolist()]
+
+
+def _until_eos(row: list[int], eos_id: int) -> tuple[int, ...]:
+    """The tokens up to the first EOS: what follows is padding, whatever its id."""
+    return tuple(row[: row.index(eos_id) + 1] if eos_id in row else row)
+
+
+def sample_all(
+    model: PreTrainedModel,
+    sequences: list[Sequence],
+    codec: Codec,
+    decoding: Decoding,
+    batch_size: int,
+    *seed: int | str,
+    progress: Callable[[int], None] = lambda done: None,
+) -> list[tuple[int, ...]]:
+    """Sample one response to each prompt, in batches of like length; responses come in the order of the sequences."""
+    order = sorted(range(len(sequences)), key=lambda i: (len(sequences[i].prompt), i))
+    responses: list[tuple[int, ...]] = [()] * len(sequences)
+    for start in range(0, len(order), batch_size):
+        chunk = order[start : start + batch_size]
+        prompts = [sequences[i].prompt for i in chunk]
+        for i, response in zip(chunk, sample(model, prompts, codec, decoding, *seed, start), strict=True):
+            responses[i] = response
+        progress(min(start + batch_size, len(order)))
+    return responses

@@ -1,0 +1,97 @@
+"""Recorded runs on disk: one folder a run, found by its id, written whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bench.errors import BenchError, did_you_mean
+from bench.files import read_json, read_jsonl_gz, write_json, write_jsonl_gz
+
+SCHEMA = 1
+RECORD = "record.json"
+PREDICTIONS = "predictions.jsonl.gz"
+WORK = "work"
+FAILURE = "failure.json"
+
+Record = dict[str, Any]
+
+
+class Store:
+    """The runs below `ROOT/runs`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.runs = root / "runs"
+
+    def folder(self, run_id: str) -> Path:
+        """Folder of a run, there or not."""
+        return self.runs / run_id
+
+    def finished(self, run_id: str) -> Record | None:
+        """The record of a finished run; None if there is none that can be read."""
+        try:
+            record = read_json(self.folder(run_id) / RECORD)
+        except (OSError, ValueError):
+            return None
+        return record if isinstance(record, dict) and record.get("schema") == SCHEMA else None
+
+    def write(self, record: Record, predictions: list[dict[str, Any]]) -> Path:
+        """Write a finished run; the record comes last, so that a run with a record is complete."""
+        folder = self.folder(record["run_id"])
+        write_jsonl_gz(folder / PREDICTIONS, predictions)
+        write_json(folder / RECORD, record)
+        (folder / FAILURE).unlink(missing_ok=True)
+        return folder / RECORD
+
+    def all(self) -> Iterator[Record]:
+        """All finished runs, by id."""
+        for folder in sorted(self.runs.glob("*/")):
+            record = self.finished(folder.name)
+            if record is not None:
+                yield record
+
+    def unfinished(self) -> list[str]:
+        """Ids of runs that were begun and have no record."""
+        folders = (f for f in sorted(self.runs.glob("*/")) if (f / WORK).is_dir() or (f / FAILURE).is_file())
+        return [f.name for f in folders if self.finished(f.name) is None]
+
+    def find(self, name: str) -> Record:
+        """A finished run by its id, the beginning of its id, its folder or its record's path.
+
+        Raises:
+            BenchError: none or several match.
+        """
+        path = Path(name)
+        if path.name == RECORD:
+            path = path.parent
+        if (path / RECORD).is_file():
+            record = Store(path.parent.parent).finished(path.name)
+            if record is None:
+                raise BenchError(f"{path / RECORD} is no record this version reads (schema {SCHEMA})")
+            return record
+        ids = [record["run_id"] for record in self.all()]
+        matches = [run_id for run_id in ids if run_id.startswith(name)]
+        if name in matches:
+            matches = [name]
+        if len(matches) > 1:
+            raise BenchError(f"{name!r} is the beginning of {len(matches)} runs: {', '.join(matches)}")
+        if not matches:
+            known = did_you_mean(name, ids) if ids else "none is recorded yet; `bench run` makes one"
+            raise BenchError(f"no run {name!r} in {self.runs}: {known}")
+        record = self.finished(matches[0])
+        assert record is not None
+        return record
+
+    def predictions(self, record: Record) -> list[dict[str, Any]]:
+        """The predictions of a run.
+
+        Raises:
+            BenchError: the file is missing or damaged.
+        """
+        path = self.folder(record["run_id"]) / PREDICTIONS
+        try:
+            return read_jsonl_gz(path)
+        except (OSError, EOFError, ValueError) as error:
+            raise BenchError(f"{path}: cannot be read ({error}); make the run again with --fresh") from error

@@ -1,0 +1,225 @@
+"""The tables that commands print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from bench.config import load_yaml, names
+from bench.evaluation import mean_of_sets
+from bench.registry import methods
+from bench.store import Record, Store
+from bench.tasks import TASKS
+from distillm import SOURCES
+
+Rows = list[dict[str, Any]]
+
+
+def _score(one: dict[str, Any]) -> str:
+    sd = one["sd_over_decoding_seeds"]
+    return f"{one['mean']:.2f}" + (f" ± {sd:.2f}" if sd is not None else "")
+
+
+def run_tables(record: Record) -> list[Table]:
+    """What a run measured, beside its teacher and its init student; and what it cost."""
+    config, time = record["config"], record["time"]
+    name = f"{config['method']['name']} x {config['sgo']['source']}, from {config['init']}, seed {config['seed']}"
+    seeds = len(next(iter(record["scores"].values()))["by_decoding_seed"])
+    scores = Table(
+        title=f"{config['task']} ({config['preset']}, {record['data']['source']}): {record['metric']['name']}",
+        caption=f"mean ± sd over {seeds} decoding seeds of one trained student; temperature "
+        f"{config['evaluation']['temperature']:g}",
+        title_justify="left",
+        caption_justify="left",
+    )
+    scores.add_column("model")
+    for one, values in record["scores"].items():
+        scores.add_column(f"{one} ({values['examples']})", justify="right")
+    columns = [("teacher", "teacher_scores"), ("init student", "init_scores"), (name, "scores")]
+    if len(record["scores"]) > 1:
+        scores.add_column("mean of sets", justify="right")
+    for label, key in columns:
+        cells = [_score(record[key][one]) for one in record["scores"]]
+        mean = [f"{mean_of_sets(record[key]):.2f}"] if len(record["scores"]) > 1 else []
+        scores.add_row(label, *cells, *mean, style="bold" if key == "scores" else "")
+
+    phases = {key: value for key, value in time["phases"].items() if value >= 0.005}
+    cost = Table(title="training", title_justify="left")
+    for heading in ("steps", "seconds", "steps/s", "tokens/s", "peak memory", *(f"{phase} s" for phase in phases)):
+        cost.add_column(heading, justify="right")
+    memory = record["memory"]["device_bytes"] or record["memory"]["process_bytes"]
+    cost.add_row(
+        str(record["training"]["steps"]),
+        f"{time['training_seconds']:.1f}",
+        f"{time['steps_per_second']:.1f}",
+        f"{time['tokens_per_second']:.0f}",
+        f"{memory / 2**20:.0f} MiB" if memory else "",
+        *(f"{value:.1f}" for value in phases.values()),
+    )
+    return [scores, cost]
+
+
+def show_tables(record: Record) -> list[Table]:
+    """Validations, what was noted, where the run comes from."""
+    validations = Table(title="validation", title_justify="left")
+    for heading in ("step", "loss (nats/token)", record["metric"]["name"], ""):
+        validations.add_column(heading, justify="right")
+    for row in record["validations"]:
+        metric = f"{row['metric']:.2f}" if "metric" in row else ""
+        best = "best" if row["step"] == record["training"]["best_step"] and row["step"] else ""
+        validations.add_row(str(row["step"]), f"{row['loss']:.4f}", metric, best)
+    origin = Table(title="origin", title_justify="left", show_header=False)
+    origin.add_column(style="dim")
+    origin.add_column(overflow="fold")
+    environment, models = record["environment"], record["models"]
+    git = environment["git"] or {"commit": "not a checkout", "changed": False}
+    rows = {
+        "run": record["run_id"],
+        "started": f"{record['started']}, {record['seconds']:.0f} s in all, resumed {record['training']['resumes']} times",
+        "comparison key": record["comparison_key"],
+        "data": f"{record['data']['source']}, fingerprint {record['data']['fingerprint'][:16]}",
+        "examples": ", ".join(f"{name} {count}" for name, count in record["data"]["examples"].items()),
+        "overlap": ", ".join(f"{k} {v}" for k, v in record["data"]["overlap"].items() if v)
+        or "no prompt in two splits",
+        "notes": "\n".join(record["data"]["notes"]) or "none",
+        "teacher": f"{models['teacher_parameters']:,} parameters, {models['teacher'][:16]}",
+        "student": f"{models['student_parameters']:,} parameters",
+        "hardware": f"{environment['device_name']}; {environment['cpu']}, {environment['threads']} threads",
+        "software": ", ".join(f"{name} {version}" for name, version in environment["packages"].items()),
+        "commit": git["commit"] + (" with changes" if git["changed"] else ""),
+        "metric": record["metric"]["signature"],
+    }
+    for key, value in rows.items():
+        origin.add_row(key, value)
+    return [validations, origin]
+
+
+def comparison_table(rows: Rows) -> Table:
+    """The result of `bench compare`."""
+    first, second = rows[0]["first"]["run"], rows[0]["second"]["run"]
+    table = Table(
+        title=f"A = {first}\nB = {second}",
+        caption="A - B with 95 % interval, paired bootstrap over examples; p corrected by Holm for the number of sets",
+        title_justify="left",
+        caption_justify="left",
+    )
+    for heading in ("set", "A", "B", "A - B", "95 % interval", "p", "examples"):
+        table.add_column(heading, justify="left" if heading == "set" else "right")
+    for row in rows:
+        table.add_row(
+            f"{row['set']} {row['metric']}",
+            f"{row['first']['score']:.2f}",
+            f"{row['second']['score']:.2f}",
+            f"{row['difference']:+.2f}",
+            f"{row['low']:+.2f} to {row['high']:+.2f}",
+            f"{row['p_holm']:.4f}",
+            str(row["examples"]),
+        )
+    return table
+
+
+def _methods() -> Rows:
+    return [
+        {
+            "method": m.name,
+            "what": m.summary,
+            "objective": m.objective.__name__,
+            "output source": m.source,
+            "init in its paper": m.init,
+            "paper": m.paper,
+            "differs from the authors' code": m.deviations,
+        }
+        for m in methods().values()
+    ]
+
+
+def _sources() -> Rows:
+    return [
+        {"source": name, "what": rule.summary, "probability phi": rule.phi, "replay buffer": rule.buffered}
+        for name, rule in SOURCES.items()
+    ]
+
+
+def _tasks() -> Rows:
+    return [
+        {
+            "task": spec.name,
+            "metric": "BLEU" if spec.metric == "bleu" else "ROUGE-L",
+            "test sets": ", ".join(("test", *spec.evaluation_sets)),
+            "hub": spec.hub.id,
+        }
+        for spec in TASKS.values()
+    ]
+
+
+def _presets() -> Rows:
+    return [{"preset": name, "what": load_yaml("presets", name)["summary"]} for name in names("presets")]
+
+
+def _models() -> Rows:
+    rows = []
+    for name in names("models"):
+        pair = load_yaml("models", name)["models"]
+        rows.append({"models": name} | {key: pair[key] for key in ("kind", "teacher", "student")})
+    return rows
+
+
+def _runs(out: Path) -> Rows:
+    store = Store(out)
+    finished = [
+        {
+            "run": r["run_id"],
+            "score": f"{mean_of_sets(r['scores']):.2f} {r['metric']['name']}",
+            "training s": f"{r['time']['training_seconds']:.1f}",
+            "started": r["started"],
+        }
+        for r in store.all()
+    ]
+    begun = [{"run": i, "score": "unfinished", "training s": "", "started": ""} for i in store.unfinished()]
+    return finished + begun
+
+
+def listing(what: str, out: Path) -> tuple[Rows, Table | str]:
+    """Rows and table of `bench list WHAT`."""
+    rows: Rows = {
+        "methods": _methods,
+        "sources": lambda: [
+            {"source": name, "what": rule.summary, "probability phi": rule.phi, "replay buffer": rule.buffered}
+            for name, rule in SOURCES.items()
+        ],
+        "tasks": lambda: [
+            {
+                "task": spec.name,
+                "metric": "BLEU" if spec.metric == "bleu" else "ROUGE-L",
+                "test sets": ", ".join(("test", *spec.evaluation_sets)),
+                "hub": spec.hub.id,
+            }
+            for spec in TASKS.values()
+        ],
+        "presets": lambda: [
+            {"preset": name, "what": load_yaml("presets", name)["summary"]} for name in names("presets")
+        ],
+        "models": _models,
+        "runs": lambda: _runs(out),
+    }[what]()
+    if not rows:
+        return rows, f"no runs in {out / 'runs'}; `bench run` makes one"
+    table = Table()
+    for heading in rows[0]:
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(*(str(value) for value in row.values()))
+    return rows, table
+
+
+def doctor_table(findings: Rows) -> Table:
+    """The result of `bench doctor`."""
+    table = Table()
+    for heading in ("", "check", "found", "what to do"):
+        table.add_column(heading, overflow="fold")
+    styles = {"ok": "green", "optional": "dim", "problem": "bold red"}
+    for row in findings:
+        table.add_row(row["state"], row["check"], row["found"], row["advice"], style=styles[row["state"]])
+    return table

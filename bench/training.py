@@ -1,0 +1,251 @@
+"""The one training loop: teachers, init students and every method go through it.
+
+The method decides which responses a batch has and what each token costs; the loop owns everything that must be equal
+between methods: data order, optimiser, learning rate, precision, validation, checkpoints, clock.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_model as load_weights
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from bench.checkpoint import Checkpoints, Progress
+from bench.clock import Clock
+from bench.config import TrainingConfig
+from bench.encoding import Batch, Codec, batch_order, collate
+from bench.errors import BenchError
+from bench.generation import Decoding, sample, sample_all
+from bench.models import decoder_start, response_logits
+from bench.seeding import derive_seed, seed_torch
+from distillm import Objective, OutputSource, Sequence
+
+
+@dataclass
+class Job:
+    """Everything one training needs.
+
+    Attributes:
+        label: what is trained, for messages.
+        objective, source: the method.
+        student: trained in place.
+        teacher: None where the objective needs none.
+        train: the training set.
+        validation: the validation set, never trained on.
+        score: metric of texts answering the validation prompts in their order; higher is better.
+        decoding: how validation responses are sampled.
+        max_response_length: tokens of a student-generated output in training.
+        seed: the training seed.
+        work: folder for checkpoints, the training's alone.
+        watch: told step, total steps and what to show.
+    """
+
+    label: str
+    objective: Objective
+    source: OutputSource
+    student: PreTrainedModel
+    teacher: PreTrainedModel | None
+    codec: Codec
+    train: list[Sequence]
+    validation: list[Sequence]
+    score: Callable[[list[str]], float]
+    config: TrainingConfig
+    decoding: Decoding
+    evaluation_batch: int
+    max_response_length: int
+    seed: int
+    accelerator: Accelerator
+    work: Path
+    watch: Callable[[int, int, dict[str, float]], None]
+
+
+@dataclass
+class Step:
+    """One training step as its output source sees it (`distillm.method.Context`)."""
+
+    step: int
+    batch: list[Sequence]
+    rng: random.Random
+    generate: Callable[[list[Sequence]], list[Sequence]]
+
+
+class NonFiniteLoss(BenchError):
+    """A loss became inf or nan; says where and what to try."""
+
+
+def total_steps(config: TrainingConfig, examples: int) -> int:
+    """Optimiser steps of a training."""
+    if config.steps is not None:
+        return config.steps
+    assert config.epochs is not None
+    return max(1, round(config.epochs * max(1, examples // config.batch_size)))
+
+
+def learning_rate(config: TrainingConfig, step: int, total: int) -> float:
+    """Learning rate of a step, counted from 1: linear warm-up, then the schedule down to zero."""
+    if step <= config.warmup_steps:
+        return config.learning_rate * step / config.warmup_steps
+    done = (step - config.warmup_steps) / max(1, total - config.warmup_steps + 1)
+    factor = {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1.0 + math.cos(math.pi * done))}
+    return config.learning_rate * factor[config.schedule]
+
+
+def train(job: Job) -> Progress:
+    """Train the student, going on from the last checkpoint in `job.work` if there is one.
+
+    Afterwards the student holds the weights that were best on the validation set.
+
+    Raises:
+        NonFiniteLoss: the loss of a batch, or its gradient, is inf or nan.
+        BenchError: checkpoints cannot be written.
+    """
+    config, device = job.config, job.accelerator.device
+    total = total_steps(config, len(job.train))
+    validate_at = {round(total * i / config.validations) for i in range(1, config.validations + 1)}
+    clock = Clock(device)
+    student = job.accelerator.prepare_model(job.student)
+    optimiser = torch.optim.AdamW(
+        _parameter_groups(job.student, config.weight_decay),
+        lr=config.learning_rate,
+        betas=(0.9, config.adam_beta2),
+    )
+    checkpoints = Checkpoints(job.work, job.student, optimiser, job.source)
+    progress = checkpoints.load() or Progress(total_steps=total)
+    clock.seconds.update(progress.seconds)
+
+    def generate(batch: list[Sequence]) -> list[Sequence]:
+        with clock.phase("generation"), job.accelerator.autocast():
+            responses = sample(
+                job.student,
+                [s.prompt for s in batch],
+                job.codec,
+                Decoding(job.max_response_length),
+                *(job.seed, "student-generated outputs", step),
+            )
+        progress.tokens_generated += sum(map(len, responses))
+        return [s.with_response(r, made_at=step) for s, r in zip(batch, responses, strict=True)]
+
+    def save() -> None:
+        with clock.phase("checkpoint"):
+            progress.seconds = dict(clock.seconds)
+            checkpoints.save(progress)
+
+    if progress.step == 0 and not progress.validations:
+        _validate(job, clock, progress, score=False)
+        job.source.observe(progress.validations[-1]["loss"])
+
+    start_id = decoder_start(job.student)
+    batches = itertools.islice(batch_order(job.train, config.batch_size, job.seed), progress.step, total)
+    saved_at = time.monotonic()
+    for step, dataset_batch in enumerate(batches, start=progress.step + 1):
+        rng = random.Random(derive_seed(job.seed, "output source", step))
+        sourced = job.source.next(Step(step, dataset_batch, rng, generate))
+        seed_torch(job.seed, "dropout", step)
+        rate = learning_rate(config, step, total)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+
+        counted = sum(len(s.response) for s in sourced.batch)
+        micro = config.micro_batch_size or config.batch_size
+        loss = 0.0
+        for start in range(0, len(sourced.batch), micro):
+            part = sourced.batch[start : start + micro]
+            with clock.phase("data"):
+                tensors = collate(part, job.codec, start_id, device)
+            with clock.phase("teacher"):
+                teacher_logits = _teacher_logits(job, tensors)
+            with clock.phase("student"):
+                with job.accelerator.autocast():
+                    student_logits = response_logits(student, tensors)
+                # a share of the whole batch's mean, so that micro-batches add up to it exactly
+                share = job.objective(student_logits, teacher_logits, tensors.tokens, part).sum() / counted
+                job.accelerator.backward(share)
+                loss += share.item()
+        with clock.phase("optimiser"):
+            norm = float(torch.nn.utils.clip_grad_norm_(job.student.parameters(), config.max_grad_norm))
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                raise _non_finite(job, step, loss, norm, sourced.batch)
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+
+        progress.step = step
+        progress.tokens_trained += counted
+        progress.log(
+            {"loss": loss, "gradient_norm": norm, "learning_rate": rate, "phi": job.source.phi},
+            sourced,
+            job.source.buffer_size,
+            job.codec.eos_id,
+        )
+        if step in validate_at:
+            _validate(job, clock, progress, score=True)
+            job.source.observe(progress.validations[-1]["loss"])
+            if progress.is_best(config.select_by):
+                checkpoints.save_best(progress)
+        if step in validate_at or time.monotonic() - saved_at > config.checkpoint_seconds:
+            save()
+            saved_at = time.monotonic()
+        job.watch(step, total, {"loss": loss, "phi": job.source.phi, "buffer": job.source.buffer_size})
+
+    load_weights(job.student, checkpoints.best_path(progress), strict=False)
+    return progress
+
+
+def _parameter_groups(model: PreTrainedModel, weight_decay: float) -> list[dict[str, Any]]:
+    """Weight decay on matrices only, not on biases and normalisation weights."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def _teacher_logits(job: Job, tensors: Batch) -> Tensor | None:
+    if not job.objective.needs_teacher:
+        return None
+    assert job.teacher is not None
+    with torch.no_grad():
+        return response_logits(job.teacher, tensors)
+
+
+@torch.no_grad()
+def _validate(job: Job, clock: Clock, progress: Progress, *, score: bool) -> None:
+    """Append the validation loss (cross-entropy, nats per response token) and, if wanted, the metric."""
+    model, device = job.student, job.accelerator.device
+    with clock.phase("validation"):
+        model.eval()
+        summed, counted = 0.0, 0
+        for start in range(0, len(job.validation), job.evaluation_batch):
+            part = job.validation[start : start + job.evaluation_batch]
+            tensors = collate(part, job.codec, decoder_start(model), device)
+            with job.accelerator.autocast():
+                logits = response_logits(model, tensors)
+            summed += float(torch.nn.functional.cross_entropy(logits.float(), tensors.tokens, reduction="sum"))
+            counted += len(tensors.tokens)
+        row: dict[str, float] = {"step": progress.step, "loss": summed / counted}
+        if score and job.config.select_by == "metric":
+            # one seed for every validation: checkpoints are compared under the same draws
+            responses = sample_all(
+                model, job.validation, job.codec, job.decoding, job.evaluation_batch, job.seed, "validation"
+            )
+            row["metric"] = job.score([job.codec.text(r) for r in responses])
+        model.train()
+    progress.validations.append(row)
+
+
+def _non_finite(job: Job, step: int, loss: float, norm: float, batch: list[Sequence]) -> NonFiniteLoss:
+    ids = ", ".join(s.id for s in batch[:8]) + (", ..." if len(batch) > 8 else "")
+    return NonFiniteLoss(
+        f"{job.label}: not finite at step {step}: loss {loss}, gradient norm {norm}; batch {ids}. "
+        "Try a lower training.learning_rate, a longer training.warmup_steps or precision=fp32."
+    )

@@ -1,0 +1,116 @@
+"""A method is an objective times an output source times options: the one interface that every method fulfils.
+
+The objective says what is minimised at each response token, the output source where each batch's responses come
+from. Either can be exchanged alone, which is what Tables 1, 2 and 4 of the paper do.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal, Protocol
+
+from torch import Tensor
+
+Init = Literal["pretrained", "init"]
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """One prompt with one response, as token ids.
+
+    Attributes:
+        id: the example's id in its data set; it stays with every response sampled for the prompt.
+        prompt: token ids; never counted by a loss.
+        response: token ids, the final EOS included. A response cut at the length limit has none.
+        made_at: the training step that sampled the response; None where it is the data set's.
+        annotations: values per response token that a roll-out left for its objective, for example the
+            log-probabilities under the policy that sampled it (MiniLLM's importance weights need them).
+    """
+
+    id: str
+    prompt: tuple[int, ...]
+    response: tuple[int, ...]
+    made_at: int | None = None
+    annotations: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+    def with_response(self, response: tuple[int, ...], made_at: int | None) -> Sequence:
+        """The same prompt answered by another response; annotations of the old one are dropped."""
+        return replace(self, response=response, made_at=made_at, annotations={})
+
+
+class Objective(Protocol):
+    """What a method minimises, per response token. Options are the fields of the dataclass that implements it."""
+
+    needs_teacher: ClassVar[bool]
+
+    def __call__(
+        self,
+        student_logits: Tensor,
+        teacher_logits: Tensor | None,
+        tokens: Tensor,
+        batch: list[Sequence],
+    ) -> Tensor:
+        """Return the loss of each response token.
+
+        Args:
+            student_logits: (N, V), the logits that predict the batch's N response tokens, sequence after
+                sequence, prompts and padding left out.
+            teacher_logits: (N, V), without gradient; None unless `needs_teacher`.
+            tokens: (N,), the response tokens themselves.
+            batch: the sequences, in the order of the rows above.
+
+        Returns:
+            (N,) in float32. The training loop takes the mean over all response tokens of the whole batch, however
+            it is cut into micro-batches.
+        """
+        ...
+
+
+class Context(Protocol):
+    """What an output source may use at one training step."""
+
+    @property
+    def step(self) -> int:
+        """The optimiser step, from 1."""
+        ...
+
+    @property
+    def batch(self) -> list[Sequence]:
+        """The step's batch of the data set: prompts with their reference (or the teacher's) responses."""
+        ...
+
+    @property
+    def rng(self) -> random.Random:
+        """Random numbers that depend on the run's seed and the step only, so that a resumed run repeats them."""
+        ...
+
+    def generate(self, batch: list[Sequence]) -> list[Sequence]:
+        """Sample a response of the current student to each prompt (eval mode, no gradient)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of a table.
+
+    Attributes:
+        name: what `--method` takes.
+        objective: a dataclass fulfilling `Objective`; its fields are the options `--set method.OPTION=VALUE`.
+        source: the output source it uses unless `--sgo` names another (`distillm.sources.SOURCES`).
+        init: the student it starts from in its paper: `pretrained`, or `init` after a short fine-tuning.
+        paper: where it is defined.
+        summary: one line for `bench list methods`.
+        deviations: what differs from its authors' code, and why.
+        source_options: options of the output source in which it differs from their defaults.
+    """
+
+    name: str
+    objective: type[Objective]
+    source: str
+    init: Init
+    paper: str
+    summary: str
+    deviations: str = ""
+    source_options: Mapping[str, object] = field(default_factory=dict)

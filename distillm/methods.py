@@ -1,0 +1,77 @@
+"""The paper's own methods (arXiv:2402.03898): skew divergences; DistiLLM = skew divergence x adaptive off-policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from distillm.divergences import skl, srkl
+from distillm.method import Method, Sequence
+
+PAPER = "Ko et al. 2024, arXiv:2402.03898"
+
+
+@dataclass(frozen=True)
+class _Skewed:
+    """Options shared by both skew divergences.
+
+    Attributes:
+        alpha: the skew: the share of the model's own distribution in the mixture it is compared with.
+    """
+
+    alpha: float = 0.1
+    needs_teacher: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.alpha <= 1.0:
+            raise ValueError(f"alpha must lie in [0, 1], got {self.alpha}")
+
+
+class SKL(_Skewed):
+    """Skew KL divergence, KL(p || alpha p + (1 - alpha) q); equation 4 of the paper."""
+
+    def __call__(
+        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[Sequence]
+    ) -> Tensor:
+        """Per-token loss (N,); see `distillm.method.Objective`."""
+        assert teacher_logits is not None
+        return skl(student_logits, teacher_logits, alpha=self.alpha)
+
+
+class SRKL(_Skewed):
+    """Skew reverse KL divergence, KL(q || (1 - alpha) p + alpha q); section 3.1 of the paper."""
+
+    def __call__(
+        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[Sequence]
+    ) -> Tensor:
+        """Per-token loss (N,); see `distillm.method.Objective`."""
+        assert teacher_logits is not None
+        return srkl(student_logits, teacher_logits, alpha=self.alpha)
+
+
+_UNSHIFTED = "first response token and EOS of student-generated outputs are trained on; the authors' code loses both"
+
+METHODS: tuple[Method, ...] = (
+    Method("skl", SKL, "dataset", "init", PAPER, "skew KL on the reference responses"),
+    Method("srkl", SRKL, "dataset", "init", PAPER, "skew reverse KL on the reference responses"),
+    Method(
+        "distillm",
+        SRKL,
+        "adaptive-off-policy",
+        "init",
+        PAPER,
+        "DistiLLM: skew reverse KL, adaptive off-policy student-generated outputs",
+        deviations=_UNSHIFTED,
+    ),
+    Method(
+        "distillm-skl",
+        SKL,
+        "adaptive-off-policy",
+        "init",
+        PAPER,
+        "DistiLLM with skew KL",
+        deviations=_UNSHIFTED,
+    ),
+)
