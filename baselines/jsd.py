@@ -1,6 +1,7 @@
 """JSD: the generalised Jensen-Shannon divergence of teacher and student (the loss of GKD) on the reference responses.
 
-Peers disagree on what the weight means. Here beta is GKD's: the teacher's weight in the mixture m, equal to TRL's `beta`.
+Peers disagree on what the weight means. Here beta is GKD's and TRL's:
+the teacher's weight in the mixture m.
 
     this beta   GKD / TRL   the DistiLLM authors' code (weight of the student)
     0.1         0.1         0.9  <- what they run as "jsd"

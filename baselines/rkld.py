@@ -1,4 +1,4 @@
-"""RKLD: minimise KL(q || p), student q against teacher p, the mode-seeking direction, at every token of the reference responses."""
+"""RKLD: minimise KL(q || p), student q against teacher p, at every token of the reference responses."""
 
 from __future__ import annotations
 

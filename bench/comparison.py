@@ -65,7 +65,7 @@ def compare_runs(store: Store, first: Record, second: Record, resamples: int) ->
 
 
 def _pooled(statistics: np.ndarray[Any, np.dtype[np.float64]]) -> float:
-    return bleu_from_statistics([int(round(value)) for value in statistics])
+    return bleu_from_statistics([round(value) for value in statistics])
 
 
 def _by_set(rows: list[Row]) -> dict[str, dict[str, Any]]:

@@ -144,11 +144,17 @@ def load_yaml(kind: Literal["presets", "models"], name: str) -> dict[str, Any]:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Deep merge of two layers; the second wins. Architectures (`*_config`) are replaced whole."""
+    """Deep merge of two layers; the second wins.
+
+    Architectures (`*_config`) are replaced whole, and a length in steps replaces one in epochs and the other way round.
+    """
     merged = dict(base)
     for key, value in over.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
         merged[key] = merge(merged[key], value) if both and not key.endswith("_config") else value
+    for given, other in (("steps", "epochs"), ("epochs", "steps")):
+        if given in over and other not in over:
+            merged.pop(other, None)
     return merged
 
 
@@ -215,7 +221,12 @@ def resolve(
     _settle_for_other_data(layer)
     layer["method"] = _method_section(layer["method"], found, method_file_hash)
     layer["sgo"] = _sgo_section(layer["sgo"])
-    return validated(Config, layer), found
+    config = validated(Config, layer)
+    chosen = {"preset": (preset, config.preset), "task": (task, config.task), "models": (pair, config.models.name)}
+    for option, (asked, got) in chosen.items():
+        if got != asked:
+            raise BenchError(f"{option} {got!r} cannot be set with --set: choose it with --{option}")
+    return config, found
 
 
 def _nested(path: list[str], value: Any) -> dict[str, Any]:
@@ -253,6 +264,6 @@ def _sgo_section(given: Any) -> dict[str, Any]:
         raise BenchError("sgo: expected options such as sgo.capacity=500; choose the source with --sgo")
     options = dict(given)
     source = options.pop("source")
-    if source not in SOURCES:
+    if str(source) not in SOURCES:
         raise BenchError(f"sgo.source: unknown output source {source!r}: {did_you_mean(str(source), SOURCES)}")
     return {"source": source, **dataclass_options(SourceOptions, options, "sgo")}

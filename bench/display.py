@@ -72,9 +72,14 @@ class Reporter:
                 self.console.print(self.title, highlight=False, soft_wrap=True)
             yield
             return
-        with Live(console=self.console, get_renderable=self._table, refresh_per_second=5, transient=True) as self._live:
-            yield
-        self.console.print(self._table())
+        try:
+            with Live(
+                console=self.console, get_renderable=self._table, refresh_per_second=5, transient=True
+            ) as self._live:
+                yield
+        finally:
+            self._live = None
+            self.console.print(self._table())
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -42,11 +42,11 @@ class Metric:
         """Name in tables."""
         return "BLEU" if self.name == "bleu" else "ROUGE-L"
 
-    @property
-    def signature(self) -> str:
-        """What exactly is computed."""
+    def signature(self, examples: tuple[Example, ...]) -> str:
+        """What exactly is computed on these examples."""
         if self.name == "bleu":
-            return bleu_signature()
+            counts = {len(example.references) for example in examples}
+            return bleu_signature(counts.pop() if len(counts) == 1 else None)
         return "rouge_score rougeL F1, stemmer, maximum over references, x100, mean over examples"
 
     def example(self, prediction: str, references: tuple[str, ...]) -> Row:

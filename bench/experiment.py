@@ -100,6 +100,11 @@ class Experiment:
         """Fingerprint of the examples."""
         return self.data.fingerprint()
 
+    @property
+    def signature(self) -> str:
+        """What exactly the metric computes on the test set."""
+        return self.metric.signature(self.data.splits["test"])
+
     @cached_property
     def codec(self) -> Codec:
         """The tokenizer of the pair."""
@@ -225,7 +230,7 @@ class Experiment:
             "data": self.fingerprint,
             "limits": [self.limits.prompt, self.limits.response],
             "evaluation": self.config.evaluation.model_dump(mode="json"),
-            "metric": self.metric.signature,
+            "metric": self.signature,
             "precision": self.config.precision,
             "device": self.device.type,
             "version": __version__,
@@ -392,7 +397,7 @@ class Experiment:
             "run_hash": digest(self.run_key),
             "comparison_key": digest(comparison_fields(self.run_key)),
             "comparison_fields": comparison_fields(self.run_key),
-            "metric": {"name": self.metric.label, "signature": self.metric.signature},
+            "metric": {"name": self.metric.label, "signature": self.signature},
             "scores": summarise(rows, self.metric),
             "teacher_scores": teacher_scores,
             "init_scores": init_scores,

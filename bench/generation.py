@@ -43,7 +43,6 @@ def sample(
     seed_torch(*seed)
     greedy = decoding.temperature == 0
     sampling = {} if greedy else {"temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": decoding.top_k}
-    # passed whole, so that defaults saved with a checkpoint (another temperature, say) cannot leak in
     settings = GenerationConfig(
         do_sample=not greedy,
         max_new_tokens=decoding.max_new_tokens,
@@ -55,11 +54,14 @@ def sample(
         **sampling,
     )
     ids, mask = pad(prompts, codec.pad_id, model.device, left=codec.kind == "causal")
-    was_training = model.training
+    was_training, own = model.training, model.generation_config
     model.eval()
+    # `generate` fills what is unset from the model's own settings: a checkpoint's beams or penalties would leak in
+    model.generation_config = settings
     try:
-        output = model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
+        output = model.generate(input_ids=ids, attention_mask=mask)
     finally:
+        model.generation_config = own
         model.train(was_training)
     prefix = ids.shape[1] if codec.kind == "causal" else 1
     return [_until_eos(row[prefix:], codec.eos_id) for row in output.tolist()]

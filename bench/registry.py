@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib.util
+import sys
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -22,13 +23,17 @@ def methods() -> dict[str, Method]:
     """All methods known by name: built in, and of installed packages that declare an entry point.
 
     Raises:
-        BenchError: two methods share a name, or an entry point gives something else than a method.
+        BenchError: two methods share a name, or an entry point fails to load or gives something else than a method.
     """
     known: dict[str, Method] = {}
     for method in (*baselines.METHODS, *distillm.METHODS):
         known[method.name] = method
     for point in entry_points(group=ENTRY_POINTS):
-        method = _checked(point.load(), f"entry point {point.value}")
+        try:
+            loaded = point.load()
+        except Exception as error:  # whatever the package raises; its name is what the user needs
+            raise BenchError(f"entry point {point.value}: cannot be loaded: {type(error).__name__}: {error}") from error
+        method = _checked(loaded, f"entry point {point.value}")
         if method.name in known:
             raise BenchError(f"entry point {point.value}: a method named {method.name!r} exists already")
         known[method.name] = method
@@ -59,6 +64,7 @@ def _from_file(path: Path, attribute: str) -> tuple[Method, str]:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses and type hints look their module up there
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # whatever the user's file raises is theirs to read

@@ -4,7 +4,8 @@ An example's score is either a number, with the arm's score its mean over exampl
 statistics, with the arm's score a function of their sum (corpus BLEU). A resample draws the n examples with
 replacement, the same ones for both arms, and where an arm was trained from several seeds also draws its seeds.
 Intervals are percentile intervals. The p-value is two-sided: the share of resamples whose difference, shifted to
-mean zero, is at least as large as the one observed (Riezler and Maxwell 2005; sacreBLEU's paired bootstrap).
+mean zero, is at least as large in size as the one observed (Riezler and Maxwell 2005). sacreBLEU's paired
+bootstrap counts one tail of these and so gives half; its randomisation test is two-sided like this one.
 
 How far to trust the 95% intervals over seeds and examples, by simulation with 300 examples: they hold 97-99%
 where noise of single outputs prevails; where the seeds' own noise does, 95% with five seeds, 92% with three, 90%

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,11 +32,7 @@ class Store:
 
     def finished(self, run_id: str) -> Record | None:
         """The record of a finished run; None if there is none that can be read."""
-        try:
-            record = read_json(self.folder(run_id) / RECORD)
-        except (OSError, ValueError):
-            return None
-        return record if isinstance(record, dict) and record.get("schema") == SCHEMA else None
+        return _read(self.folder(run_id))
 
     def write(self, record: Record, predictions: list[dict[str, Any]]) -> Path:
         """Write a finished run; the record comes last, so that a run with a record is complete."""
@@ -67,7 +64,7 @@ class Store:
         if path.name == RECORD:
             path = path.parent
         if (path / RECORD).is_file():
-            record = Store(path.parent.parent).finished(path.name)
+            record = _read(path)
             if record is None:
                 raise BenchError(f"{path / RECORD} is no record this version reads (schema {SCHEMA})")
             return record
@@ -93,5 +90,13 @@ class Store:
         path = self.folder(record["run_id"]) / PREDICTIONS
         try:
             return read_jsonl_gz(path)
-        except (OSError, EOFError, ValueError) as error:
+        except (OSError, EOFError, ValueError, zlib.error) as error:
             raise BenchError(f"{path}: cannot be read ({error}); make the run again with --fresh") from error
+
+
+def _read(folder: Path) -> Record | None:
+    try:
+        record = read_json(folder / RECORD)
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) and record.get("schema") == SCHEMA else None

@@ -73,7 +73,7 @@ def make_teacher(task: str, target: Path | None, reporter: Reporter) -> dict[str
     card: dict[str, Any] = {
         "task": task,
         "made_by": f"bench make-teachers {task}",
-        "metric": experiment.metric.signature,
+        "metric": experiment.signature,
         "scores": {name: round(one["mean"], 4) for name, one in scores.items()},
         "files": {p.name: sha256_of(p) for p in sorted(folder.iterdir())},
         "training": config.teacher_training.model_dump(mode="json"),

@@ -31,6 +31,8 @@ from bench.models import decoder_start, response_logits
 from bench.seeding import derive_seed, seed_torch
 from distillm import Objective, OutputSource, Sequence
 
+_ADVICE = "Try a lower training.learning_rate, a longer training.warmup_steps or precision=fp32."
+
 
 @dataclass
 class Job:
@@ -107,7 +109,7 @@ def train(job: Job) -> Progress:
     Afterwards the student holds the weights that were best on the validation set.
 
     Raises:
-        NonFiniteLoss: the loss of a batch, or its gradient, is inf or nan.
+        NonFiniteLoss: the loss of a batch, its gradient or the validation loss is inf or nan.
         BenchError: checkpoints cannot be written.
     """
     config, device = job.config, job.accelerator.device
@@ -232,6 +234,10 @@ def _validate(job: Job, clock: Clock, progress: Progress, *, score: bool) -> Non
                 logits = response_logits(model, tensors)
             summed += float(torch.nn.functional.cross_entropy(logits.float(), tensors.tokens, reduction="sum"))
             counted += len(tensors.tokens)
+        if not math.isfinite(summed):
+            raise NonFiniteLoss(
+                f"{job.label}: the validation loss after step {progress.step} is {summed / counted}. {_ADVICE}"
+            )
         row: dict[str, float] = {"step": progress.step, "loss": summed / counted}
         if score and job.config.select_by == "metric":
             # one seed for every validation: checkpoints are compared under the same draws
@@ -246,6 +252,5 @@ def _validate(job: Job, clock: Clock, progress: Progress, *, score: bool) -> Non
 def _non_finite(job: Job, step: int, loss: float, norm: float, batch: list[Sequence]) -> NonFiniteLoss:
     ids = ", ".join(s.id for s in batch[:8]) + (", ..." if len(batch) > 8 else "")
     return NonFiniteLoss(
-        f"{job.label}: not finite at step {step}: loss {loss}, gradient norm {norm}; batch {ids}. "
-        "Try a lower training.learning_rate, a longer training.warmup_steps or precision=fp32."
+        f"{job.label}: not finite at step {step}: loss {loss}, gradient norm {norm}; batch {ids}. {_ADVICE}"
     )

@@ -14,9 +14,9 @@ from bench.errors import BenchError, did_you_mean
 
 
 class Section(BaseModel):
-    """A part of the configuration: strict types, no unknown keys, immutable."""
+    """A part of the configuration: strict types, finite numbers, no unknown keys, immutable."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 SectionT = TypeVar("SectionT", bound=Section)

@@ -1,7 +1,7 @@
 """The small data that ships as code: three tasks in the shape of Dolly, SAMSum and IWSLT 2017.
 
-Made by grammars of our own, deterministic from a seed; several right answers to every prompt, no prompt in two splits. Tiny teachers trained on the
-split `teacher_train` ship beside it (`models/`, made by `bench make-teachers`).
+Made by grammars of our own, deterministic from a seed; several right answers to every prompt, no prompt in two splits.
+Tiny teachers trained on the split `teacher_train` ship beside it (`models/`, made by `bench make-teachers`).
 """
 
 from __future__ import annotations

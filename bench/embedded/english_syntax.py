@@ -79,11 +79,7 @@ def _verb_group(item: Clause, who: str) -> tuple[list[str], list[str]]:
         phrase = {"want": "want", "must": "have", "may": "be allowed"}[item.modal].split()
         if phrase[0] == "be":
             return [_be(item.tense, who), *negation], ["allowed to", verb.base]
-        helper = (
-            morphology.Verb("want", "wanted", "")
-            if phrase == ["want"]
-            else morphology.Verb("have", "had", "")
-        )
+        helper = morphology.Verb("want", "wanted", "") if phrase == ["want"] else morphology.Verb("have", "had", "")
         if negation:
             auxiliary = "did" if item.tense == "past" else "does" if third else "do"
             return [auxiliary, "not"], [helper.base, "to", verb.base]

@@ -220,9 +220,7 @@ def adjective_ending(declension: Declension, gender: Gender, case: Case, plural:
     return _WEAK[case].split()[column]
 
 
-def inflect_adjective(
-    stem: str, declension: Declension, gender: Gender, case: Case, plural: bool = False
-) -> str:
+def inflect_adjective(stem: str, declension: Declension, gender: Gender, case: Case, plural: bool = False) -> str:
     """The inflected attributive adjective; a stem in -e keeps a single e."""
     return stem.removesuffix("e") + adjective_ending(declension, gender, case, plural)
 

@@ -235,9 +235,7 @@ class GermanWriter:
         fields = _Fields(finite, prefix, subject, self._middle(clause, verb, who, gap), end)
         if clause.complement is not None:
             if clause.complementizer is not None:
-                fields.final = self._fields(clause.complement).verb_final(
-                    self._one(clause.complementizer.german)
-                )
+                fields.final = self._fields(clause.complement).verb_final(self._one(clause.complementizer.german))
             else:
                 fields.final = self._infinitive(clause.complement)
         return fields

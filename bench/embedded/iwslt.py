@@ -15,7 +15,7 @@ from bench.embedded.bilingual import Sentence, load_lexicon
 from bench.embedded.german_syntax import GermanWriter
 from bench.embedded.talk_sampler import TalkSampler
 
-SIZES = {"train": 2000, "validation": 100, "test": 200, "teacher_train": 20000}
+SIZES = {"train": 4000, "validation": 100, "test": 200, "teacher_train": 20000}
 MAX_REFERENCES = 8
 MIN_REFERENCES = 3
 MAX_ENGLISH_WORDS = 40

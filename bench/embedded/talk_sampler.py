@@ -156,9 +156,7 @@ class TalkSampler:
         body = self._clause(tense, self._next_subject(fronted), fronted=True)
         clauses: list[tuple[Link | None, Clause]] = [(None, body)]
         if longer:
-            clauses.append(
-                (self._one(_COORDINATORS), self._clause(tense, self._next_subject(body), fronted=True))
-            )
+            clauses.append((self._one(_COORDINATORS), self._clause(tense, self._next_subject(body), fronted=True)))
         return Sentence(tuple(clauses), fronted=(link, fronted))
 
     def _question(self, tense: Tense) -> Sentence:
@@ -212,9 +210,7 @@ class TalkSampler:
     def _adjective(self, noun: NounEntry) -> AdjectiveEntry:
         return self._skewed(self._adjectives[noun])
 
-    def _noun_phrase(
-        self, classes: Sequence[str], *, plain: bool = False, definite: bool = False
-    ) -> NounPhrase:
+    def _noun_phrase(self, classes: Sequence[str], *, plain: bool = False, definite: bool = False) -> NounPhrase:
         """A noun phrase; ``plain`` without possessor and relative clause, ``definite`` not a/many."""
         noun = self._skewed(self._nouns[self._one(classes)])
         draw = self._rng.random()
@@ -259,9 +255,7 @@ class TalkSampler:
             return None
         subject = self._subject(("person",), plain=True)
         clause = Clause(subject, self._skewed(verbs), tense, object=phrase)
-        return RelativeClause(
-            clause, "object", "who" if "person" in classes else self._one(("that", "which"))
-        )
+        return RelativeClause(clause, "object", "who" if "person" in classes else self._one(("that", "which")))
 
     def _subject(self, classes: Sequence[str], *, plain: bool = False) -> Nominal:
         name = self._one(classes)
@@ -276,9 +270,7 @@ class TalkSampler:
     def _verb(self, subject: Nominal | None, small: bool) -> VerbEntry | None:
         """A verb that goes with the subject, or None for the copula."""
         frames = [f for f in _FRAMES if not small or f in _SIMPLE_FRAMES]
-        weights = [
-            w for f, w in zip(_FRAMES, _FRAME_WEIGHTS, strict=True) if not small or f in _SIMPLE_FRAMES
-        ]
+        weights = [w for f, w in zip(_FRAMES, _FRAME_WEIGHTS, strict=True) if not small or f in _SIMPLE_FRAMES]
         while True:
             frame = self._rng.choices(frames, weights)[0]
             if frame == "copula":
@@ -323,11 +315,7 @@ class TalkSampler:
         """Add a modal verb or a negation."""
         assert clause.verb is not None
         modal = ""
-        if (
-            clause.tense in ("present", "past")
-            and clause.verb.frame not in ("that", "to")
-            and self._chance(0.24)
-        ):
+        if clause.tense in ("present", "past") and clause.verb.frame not in ("that", "to") and self._chance(0.24):
             modal = self._one(_MODALS_PRESENT if clause.tense == "present" else _MODALS_PAST)
         # "must not" and "may not" differ in meaning from their German cognates.
         negated = modal not in ("must", "may", "should") and self._chance(0.16)
@@ -342,9 +330,7 @@ class TalkSampler:
             clause = replace(clause, object=item)
             if verb.frame == "dat+acc":
                 person = self._noun_phrase(("person",), plain=True, definite=True)
-                clause = replace(
-                    clause, indirect=self._one((person, person, self._other_person(clause.subject)))
-                )
+                clause = replace(clause, indirect=self._one((person, person, self._other_person(clause.subject))))
         elif verb.frame == "loc":
             clause = replace(clause, place=self._place(_LOCATION, "in", "in"))
         elif verb.frame == "dir":
@@ -374,9 +360,7 @@ class TalkSampler:
             return name if name != subject else Pronoun("they")
         who = who_of(subject)
         taken = {"I": ("I", "we"), "we": ("I", "we"), "you": ("you",)}.get(who, ("he", "she", "it", "they"))
-        return Pronoun(
-            self._one([other for other in ("I", "you", "he", "she", "we", "they") if other not in taken])
-        )
+        return Pronoun(self._one([other for other in ("I", "you", "he", "she", "we", "they") if other not in taken]))
 
     def _place(self, prepositions: dict[str, Cases], to: str, to_city: str) -> Adjunct:
         if self._chance(0.3):
@@ -392,12 +376,7 @@ class TalkSampler:
         if clause.tense != "perfect" and self._chance(0.12 if small else 0.36):
             first = not fronted and not small and self._chance(0.4)
             clause = replace(clause, time=self._time(clause.tense), time_first=first)
-        elif (
-            clause.tense in ("present", "past")
-            and not clause.negated
-            and not clause.passive
-            and self._chance(0.12)
-        ):
+        elif clause.tense in ("present", "past") and not clause.negated and not clause.passive and self._chance(0.12):
             clause = replace(clause, frequency=self._one(self._phrases["frequency"]))
         if small:
             return clause

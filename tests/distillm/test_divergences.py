@@ -28,6 +28,15 @@ needs_golden = pytest.mark.skipif(
 )
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Tensors this small lose far more by waiting for a second thread on a busy machine than they gain."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def logits(*shape: int, seed: int = 0, scale: float = 3.0, dtype: torch.dtype = torch.float64) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return (scale * torch.randn(*shape, generator=generator, dtype=torch.float64)).to(dtype)
@@ -99,9 +108,7 @@ def test_golden_values_and_gradients(case):
         mean = value[counted].mean()
         mean.backward()
         golden = loss - (entropy[counted].mean().item() if without_entropy else 0.0)
-        torch.testing.assert_close(
-            mean.item(), golden, rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}"
-        )
+        torch.testing.assert_close(mean.item(), golden, rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
         torch.testing.assert_close(leaf.grad, tensors[f"{case}.grad.{name}"], rtol=1e-4, atol=1e-5)
 
 
@@ -166,9 +173,7 @@ def test_gradcheck_beside_masked_entries(divergence):
     for mask_teacher in (False, True):
         teacher = logits(3, 5, scale=1.0, seed=1)
         teacher[:, 4] = -INF if mask_teacher else 0.0
-        assert torch.autograd.gradcheck(
-            lambda z, t=teacher: divergence(torch.cat([z, masked], dim=-1), t), (free,)
-        )
+        assert torch.autograd.gradcheck(lambda z, t=teacher: divergence(torch.cat([z, masked], dim=-1), t), (free,))
 
 
 @every_divergence
@@ -306,8 +311,7 @@ def test_relations_within_the_family(seed, weight):
     torch.testing.assert_close(srkl(student, teacher, alpha=weight), skl(teacher, student, alpha=weight))
     torch.testing.assert_close(
         jsd(student, teacher, beta=weight),
-        weight * skl(student, teacher, alpha=weight)
-        + (1 - weight) * srkl(student, teacher, alpha=1 - weight),
+        weight * skl(student, teacher, alpha=weight) + (1 - weight) * srkl(student, teacher, alpha=1 - weight),
     )
     assert (skl(student, teacher, alpha=weight) <= kld(student, teacher) + 1e-9).all()
     assert (tvd(student, teacher) ** 2 <= 0.5 * kld(student, teacher) + 1e-9).all()  # Pinsker's inequality

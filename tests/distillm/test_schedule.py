@@ -14,9 +14,7 @@ from distillm.schedule import AdaptiveSchedule, ConstantSchedule
 GOLDEN = Path(__file__).parents[2].parent / "shared" / "golden" / "adaptive_schedule.json"
 
 
-@pytest.mark.skipif(
-    not GOLDEN.is_file(), reason="the golden traces (../shared/golden beside the checkout) are absent"
-)
+@pytest.mark.skipif(not GOLDEN.is_file(), reason="the golden traces (../shared/golden beside the checkout) are absent")
 @pytest.mark.parametrize("index", range(4))
 @pytest.mark.parametrize("resume_at", [None, 23])
 def test_golden_traces(index, resume_at):
@@ -128,9 +126,7 @@ def test_a_state_of_the_other_schedule_is_refused():
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize(
-    "schedule", [AdaptiveSchedule(total_steps=10), ConstantSchedule(total_steps=10, phi=0.5)]
-)
+@pytest.mark.parametrize("schedule", [AdaptiveSchedule(total_steps=10), ConstantSchedule(total_steps=10, phi=0.5)])
 def test_a_loss_that_is_not_finite_is_refused(schedule, loss):
     with pytest.raises(ValueError, match=f"validation loss must be finite, got {loss}"):
         schedule.observe(loss)

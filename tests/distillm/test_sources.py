@@ -1,0 +1,188 @@
+"""Output sources against the authors' traces, and their options and state."""
+
+import json
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from distillm import SOURCES, OutputSource, Sequence, SourceOptions
+
+GOLDEN = Path(__file__).parents[2].parent / "shared" / "golden" / "adaptive_schedule.json"
+
+
+class Draws(random.Random):
+    """The draw of a trace for `random()`, true random bits for drawing from the buffer."""
+
+    def __init__(self, draw: float) -> None:
+        super().__init__(0)
+        self.draw = draw
+
+    def random(self) -> float:
+        return self.draw
+
+    def getrandbits(self, k: int) -> int:
+        return super().getrandbits(k)
+
+
+@dataclass
+class Step:
+    """A training step with responses that say when they were made."""
+
+    step: int
+    batch: list[Sequence]
+    rng: random.Random
+
+    def generate(self, batch: list[Sequence]) -> list[Sequence]:
+        return [s.with_response((self.step, 2), made_at=self.step) for s in batch]
+
+
+def step(number: int, draw: float, batch_size: int = 2) -> Step:
+    return Step(number, [Sequence(f"{number}-{i}", (5,), (6, 2)) for i in range(batch_size)], Draws(draw))
+
+
+@pytest.mark.skipif(not GOLDEN.is_file(), reason="the golden traces (../shared/golden beside the checkout) are absent")
+@pytest.mark.parametrize("index", range(4))
+def test_golden_traces(index):
+    trace = json.loads(GOLDEN.read_text())[index]
+    options = SourceOptions(
+        initial_phi=trace["initial_threshold"],
+        phi_step=trace["threshold_step"],
+        epsilon=trace["epsilon"],
+        capacity=trace["capacity"],
+        replay_ratio=trace["replay_ratio"],
+    )
+    sizes = {"total_steps": trace["total_steps"], "batch_size": trace["batch_size"]}
+    source = OutputSource("adaptive-off-policy", options, **sizes)
+    source.observe(trace["initial_validation_loss"])
+    for row in trace["steps"]:
+        assert source.phi == pytest.approx(row["threshold"], abs=1e-9)
+        context = step(row["step"], row["draw"], trace["batch_size"])
+        sourced = source.next(context)
+        assert sourced.decision == row["source"]
+        assert source.buffer_size == row["buffer_size"]
+        assert_consistent(sourced, context)
+        if "validation_loss" in row:
+            source.observe(row["validation_loss"])
+
+
+def assert_consistent(sourced, context):
+    """The batch is what the decision says."""
+    assert len(sourced.batch) == len(context.batch)
+    made_at = [s.made_at for s in sourced.batch]
+    if sourced.decision == "dataset":
+        assert sourced.batch == context.batch
+        assert sourced.ages == []
+    else:
+        assert sourced.ages == [context.step - made for made in made_at]
+        assert all(s.response == (s.made_at, 2) for s in sourced.batch)
+        assert all(age == 0 for age in sourced.ages) == (sourced.decision == "generate")
+
+
+@pytest.mark.parametrize("name", SOURCES)
+@pytest.mark.parametrize(("draw", "below_half"), [(0.49, True), (0.51, False)])
+def test_what_each_source_gives_first(name, draw, below_half):
+    options = SourceOptions(probability=0.5, initial_phi=0.5)
+    source = OutputSource(name, options, total_steps=10, batch_size=2)
+    context = step(1, draw)
+    sourced = source.next(context)
+    generates = {"never": False, "always": True}.get(SOURCES[name].phi, below_half)
+    assert sourced.decision == ("generate" if generates else "dataset")
+    assert_consistent(sourced, context)
+    assert source.buffer_size == (2 if generates and SOURCES[name].buffered else 0)
+
+
+def test_a_full_buffer_is_replayed_from():
+    source = OutputSource("off-policy", SourceOptions(probability=1.0, capacity=4), total_steps=4, batch_size=2)
+    # Decreasing: at step t of 4 draws from 1 - t/4 on replay, once the buffer is full.
+    decisions = []
+    for number, draw in [(1, 0.9), (2, 0.9), (3, 0.2), (4, 0.0)]:
+        context = step(number, draw)
+        sourced = source.next(context)
+        assert_consistent(sourced, context)
+        decisions.append(sourced.decision)
+    assert decisions == ["generate", "generate", "generate", "replay"]
+    assert {s.made_at for s in source.next(step(4, 0.5)).batch} <= {2, 3}  # the oldest went
+
+
+def test_a_source_takes_one_draw_from_each_step():
+    after = []
+    for name in SOURCES:
+        rng = random.Random(3)
+        OutputSource(name, SourceOptions(), total_steps=4, batch_size=2).next(Step(1, step(1, 0.0).batch, rng))
+        after.append(rng.random())
+    assert len(set(after)) == 1
+
+
+def test_a_state_goes_through_json():
+    options = SourceOptions(initial_phi=0.8, capacity=4, epsilon=0.0)
+
+    def new() -> OutputSource:
+        return OutputSource("adaptive-off-policy", options, total_steps=40, batch_size=2)
+
+    source, resumed, rng = new(), new(), random.Random(0)
+    source.observe(1.0)
+    for number in range(1, 41):
+        draw = rng.random()
+        if number % 4 == 0:
+            resumed = new()
+            resumed.load_state_dict(json.loads(json.dumps(source.state_dict())))
+            assert resumed.state_dict() == source.state_dict()
+            assert resumed.next(step(number, draw)) == source.next(step(number, draw))
+            source.observe(number)
+        else:
+            source.next(step(number, draw))
+    assert source.phi == 1.0
+
+
+def test_annotations_are_part_of_the_state():
+    source = OutputSource("off-policy", SourceOptions(), total_steps=4, batch_size=1)
+    annotated = Sequence("a", (5,), (6, 2), 3, {"log_probability": (-0.5, -1.25)})
+    source.buffer.push([annotated], 3)
+    resumed = OutputSource("off-policy", SourceOptions(), total_steps=4, batch_size=1)
+    resumed.load_state_dict(json.loads(json.dumps(source.state_dict())))
+    assert [entry.item for entry in resumed.buffer.entries] == [annotated]
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_buffer_smaller_than_a_batch_is_refused(name):
+    sizes = {"total_steps": 4, "batch_size": 3}
+    OutputSource(name, SourceOptions(capacity=3), **sizes)
+    if SOURCES[name].buffered:
+        with pytest.raises(ValueError, match="capacity 2 is smaller than the batch of 3: no batch could be drawn"):
+            OutputSource(name, SourceOptions(capacity=2), **sizes)
+    else:
+        OutputSource(name, SourceOptions(capacity=2), **sizes)
+
+
+def test_an_unknown_source_is_refused():
+    with pytest.raises(ValueError, match="unknown output source 'off'; known: dataset, teacher, on-policy"):
+        OutputSource("off", SourceOptions(), total_steps=4, batch_size=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"probability": 1.1}, r"probability must lie in \[0, 1\], got 1.1"),
+        ({"initial_phi": -0.1}, r"initial_phi must lie in \[0, 1\], got -0.1"),
+        ({"phi_step": 2.0}, r"phi_step must lie in \[0, 1\], got 2.0"),
+        ({"phi_step": float("nan")}, r"phi_step must lie in \[0, 1\], got nan"),
+        ({"epsilon": -0.1}, "epsilon must be 0 or more, got -0.1"),
+        ({"capacity": 0}, "capacity must be at least 1 sequence, got 0"),
+    ],
+)
+def test_options_out_of_range_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        SourceOptions(**options)
+
+
+@pytest.mark.parametrize("options", [{"epsilon": float("nan")}, {"epsilon": float("inf")}, {"replay_ratio": "odd"}])
+@pytest.mark.parametrize("name", ["adaptive", "adaptive-off-policy"])
+def test_options_the_schedule_cannot_take_are_refused(name, options):
+    with pytest.raises(ValueError, match=f"{next(iter(options))} must be"):
+        OutputSource(name, SourceOptions(**options), total_steps=4, batch_size=2)
+
+
+def test_the_limits_of_the_ranges_are_allowed():
+    SourceOptions(probability=0.0, initial_phi=1.0, phi_step=1.0, epsilon=0.0, capacity=1)
