@@ -153,7 +153,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
         merged[key] = merge(merged[key], value) if both and not key.endswith("_config") else value
     for given, other in (("steps", "epochs"), ("epochs", "steps")):
-        if given in over and other not in over:
+        if over.get(given) is not None and other not in over:
             merged.pop(other, None)
     return merged
 
@@ -215,17 +215,17 @@ def resolve(
     if sgo is not None:
         layer["sgo"]["source"] = sgo
     if data_dir is not None:
-        layer["data"]["dir"] = data_dir
+        layer["data"] |= {"dir": data_dir, "hub": False}
     for path, value in map(parse_assignment, assignments):
         layer = merge(layer, _nested(path, value))
     _settle_for_other_data(layer)
     layer["method"] = _method_section(layer["method"], found, method_file_hash)
     layer["sgo"] = _sgo_section(layer["sgo"])
     config = validated(Config, layer)
-    chosen = {"preset": (preset, config.preset), "task": (task, config.task), "models": (pair, config.models.name)}
-    for option, (asked, got) in chosen.items():
+    chosen = {"preset": (preset, config.preset), "task": (task, config.task), "models.name": (pair, config.models.name)}
+    for key, (asked, got) in chosen.items():
         if got != asked:
-            raise BenchError(f"{option} {got!r} cannot be set with --set: choose it with --{option}")
+            raise BenchError(f"{key} cannot be set: choose it with --{key.partition('.')[0]}")
     return config, found
 
 

@@ -120,7 +120,7 @@ def check_same_vocabulary(teacher: Codec, student: Codec, teacher_name: str, stu
         shared = sum(theirs.get(token) == index for token, index in ours.items())
         raise BenchError(
             f"{teacher_name} ({len(ours)} tokens) and {student_name} ({len(theirs)} tokens) have different "
-            f"vocabularies ({shared} tokens in common at the same id): their next-token distributions cannot be compared. "
+            f"vocabularies ({shared} tokens in common at the same id): their distributions cannot be compared. "
             "Choose a student of the teacher's family, or one from scratch: --set models.student=scratch"
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def show_tables(record: Record) -> list[Table]:
     git = environment["git"] or {"commit": "not a checkout", "changed": False}
     rows = {
         "run": record["run_id"],
-        "started": f"{record['started']}, {record['seconds']:.0f} s in all, resumed {record['training']['resumes']} times",
+        "started": f"{record['started']}, {record['seconds']:.0f} s, resumed {record['training']['resumes']} times",
         "comparison key": record["comparison_key"],
         "data": f"{record['data']['source']}, fingerprint {record['data']['fingerprint'][:16]}",
         "examples": ", ".join(f"{name} {count}" for name, count in record["data"]["examples"].items()),
@@ -183,35 +184,35 @@ def _runs(out: Path) -> Rows:
 
 def listing(what: str, out: Path) -> tuple[Rows, Table | str]:
     """Rows and table of `bench list WHAT`."""
-    rows: Rows = {
+    listings: dict[str, Callable[[], Rows]] = {
         "methods": _methods,
-        "sources": lambda: [
-            {"source": name, "what": rule.summary, "probability phi": rule.phi, "replay buffer": rule.buffered}
-            for name, rule in SOURCES.items()
-        ],
-        "tasks": lambda: [
-            {
-                "task": spec.name,
-                "metric": "BLEU" if spec.metric == "bleu" else "ROUGE-L",
-                "test sets": ", ".join(("test", *spec.evaluation_sets)),
-                "hub": spec.hub.id,
-            }
-            for spec in TASKS.values()
-        ],
-        "presets": lambda: [
-            {"preset": name, "what": load_yaml("presets", name)["summary"]} for name in names("presets")
-        ],
+        "sources": _sources,
+        "tasks": _tasks,
+        "presets": _presets,
         "models": _models,
         "runs": lambda: _runs(out),
-    }[what]()
+    }
+    rows = listings[what]()
     if not rows:
         return rows, f"no runs in {out / 'runs'}; `bench run` makes one"
-    table = Table()
-    for heading in rows[0]:
-        table.add_column(heading, overflow="fold")
-    for row in rows:
+    shown = [_in_few_columns(row) for row in rows] if what == "methods" else rows
+    table = Table(show_lines=what == "methods")
+    for index, heading in enumerate(shown[0]):
+        table.add_column(heading, overflow="fold", no_wrap=index == 0)
+    for row in shown:
         table.add_row(*(str(value) for value in row.values()))
     return rows, table
+
+
+def _in_few_columns(method: dict[str, Any]) -> dict[str, Any]:
+    """A method's row for a terminal of 80 columns."""
+    deviations = method["differs from the authors' code"]
+    return {
+        "method": method["method"],
+        "objective x source": f"{method['objective']} x\n{method['output source']}",
+        "start": method["init in its paper"],
+        "what": f"{method['what']}; {method['paper']}" + (f". Deviates: {deviations}" if deviations else ""),
+    }
 
 
 def doctor_table(findings: Rows) -> Table:

@@ -37,7 +37,7 @@ class _TeacherExperiment(Experiment):
 
 
 def make_teacher(task: str, target: Path | None, reporter: Reporter) -> dict[str, float]:
-    """Train the tiny teacher of a task and write it, in half precision, with a card: checksums, scores, how it was made.
+    """Train the tiny teacher of a task and write it in half precision, with a card: checksums, scores, how it was made.
 
     Args:
         task: a task with embedded data.

@@ -1,0 +1,68 @@
+"""kill -9 at any moment, then the same command: the same numbers, bit for bit. Two at once: no harm."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from pathlib import Path
+
+from tests.conftest import short, start
+
+# kills are to hit every stage, with a buffer in use and a checkpoint at every chance
+OPTIONS = short(
+    training__steps=40,
+    training__checkpoint_seconds=0.05,
+    init_training__checkpoint_seconds=0.05,
+    sgo__initial_phi=0.8,
+    sgo__capacity=16,
+    evaluation__seeds="[10,20]",
+)
+SAME = ("run_id", "scores", "init_scores", "teacher_scores", "validations", "curve", "comparison_key")
+
+
+def command(out: Path) -> list[str]:
+    return ["run", "--method", "distillm", "--task", "iwslt", "--out", str(out), "--json", *OPTIONS]
+
+
+def finish(out: Path, cache: Path) -> tuple[dict, float]:
+    begun = time.monotonic()
+    process = start(*command(out), cache=cache)
+    stdout, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stderr
+    return json.loads(stdout), time.monotonic() - begun
+
+
+def predictions(out: Path, record: dict) -> bytes:
+    return (out / "runs" / record["run_id"] / "predictions.jsonl.gz").read_bytes()
+
+
+def test_killed_at_random_moments_it_ends_in_the_same_numbers(tmp_path):
+    whole, seconds = finish(tmp_path / "whole", tmp_path / "whole-cache")
+    out, cache = tmp_path / "killed", tmp_path / "killed-cache"
+    seed = time.time_ns()
+    moments = random.Random(seed)
+    kills = 0
+    for _ in range(6):
+        process = start(*command(out), cache=cache)
+        time.sleep(moments.uniform(0.4 * seconds, 0.95 * seconds))
+        kills += process.poll() is None
+        process.kill()
+        process.communicate()
+    record, _ = finish(out, cache)
+    assert kills >= 1, f"seed {seed}"
+    for key in SAME:
+        assert record[key] == whole[key], f"{key}, seed {seed}"
+    assert predictions(out, record) == predictions(tmp_path / "whole", whole)
+    assert not (out / "runs" / record["run_id"] / "work").exists()
+
+
+def test_two_processes_making_the_same_run_do_not_harm_each_other(tmp_path):
+    out, cache = tmp_path / "out", tmp_path / "cache"
+    both = [start(*command(out), cache=cache) for _ in range(2)]
+    results = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], results
+    first, second = (json.loads(stdout) for stdout, _ in results)
+    assert first == second, "one made the run, the other waited and read its record"
+    assert not list(out.rglob("*.part"))
+    assert not list(cache.rglob("*.partial"))

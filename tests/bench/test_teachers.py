@@ -1,0 +1,55 @@
+"""The tiny teachers that ship: unchanged files, and the score on their card."""
+
+from __future__ import annotations
+
+import pytest
+from rich.console import Console
+
+from bench.artifacts import ArtifactCache
+from bench.config import resolve
+from bench.display import Reporter
+from bench.embedded import shipped_teacher
+from bench.experiment import Experiment
+from bench.files import read_json
+from bench.tasks import TASKS
+from bench.teachers import CARD, intact
+
+
+@pytest.mark.parametrize("task", list(TASKS))
+def test_checksums(task):
+    assert intact(task)
+
+
+def test_a_changed_file_is_noticed(tmp_path, monkeypatch):
+    import shutil
+
+    copy = tmp_path / "samsum"
+    shutil.copytree(shipped_teacher("samsum"), copy)
+    monkeypatch.setattr("bench.teachers.shipped_teacher", lambda task: copy)
+    assert intact("samsum")
+    weights = copy / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    assert not intact("samsum")
+
+
+def test_they_are_small():
+    sizes = [path.stat().st_size for task in TASKS for path in shipped_teacher(task).iterdir()]
+    assert sum(sizes) < 9_000_000
+
+
+@pytest.mark.parametrize("task", list(TASKS))
+def test_the_score_on_the_card(task, tmp_path):
+    """Measured again with the same decoding seeds; another CPU or version may round, and so sample, differently."""
+    card = read_json(shipped_teacher(task) / CARD)
+    config, method = resolve(preset="tiny", task=task, method="sft", device="cpu")
+    reporter = Reporter(Console(stderr=True), quiet=True)
+    experiment = Experiment(config, method, ArtifactCache(tmp_path, reporter.note), reporter)
+    scores = experiment.scores_of(str(shipped_teacher(task)), "teacher")
+    for name, score in card["scores"].items():
+        assert scores[name]["mean"] == pytest.approx(score, abs=1.5), name
+    assert card["metric"] == experiment.signature
+    assert card["training"] == config.teacher_training.model_dump(mode="json"), (
+        "made with other settings than the preset's"
+    )
