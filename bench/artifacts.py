@@ -80,7 +80,7 @@ class ArtifactCache:
         try:
             files: dict[str, str] = read_json(folder / MANIFEST)["files"]
             return all(sha256_of(folder / name) == checksum for name, checksum in files.items())
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return False
 
 

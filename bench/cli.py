@@ -135,8 +135,8 @@ def run(
     console = Console(highlight=False)
     if outcome.cached:
         console.print("recorded before; --fresh makes it again", style="dim")
-    for table in run_tables(outcome.record):
-        console.print(table)
+    for part in run_tables(outcome.record):
+        console.print(part)
     console.print(f"record: {outcome.path / 'record.json'}", soft_wrap=True)
 
 
@@ -166,8 +166,8 @@ def show(run_name: str, out: Path, as_json: bool) -> None:
         click.echo(json.dumps(record, indent=1, ensure_ascii=False))
         return
     console = Console(highlight=False)
-    for table in (*run_tables(record), *show_tables(record)):
-        console.print(table)
+    for part in (*run_tables(record), *show_tables(record)):
+        console.print(part)
 
 
 @main.command()

@@ -45,7 +45,10 @@ def compare_runs(store: Store, first: Record, second: Record, resamples: int) ->
         if ids != sorted(two[name]):
             raise BenchError(f"{name}: the two runs' predictions are not over the same examples")
         a, b = (np.array([side[name][i] for i in ids], dtype=np.float64) for side in (one, two))
-        result = paired_bootstrap(a, b, score=_pooled if bleu else None, resamples=resamples)
+        try:
+            result = paired_bootstrap(a, b, score=_pooled if bleu else None, resamples=resamples)
+        except ValueError as error:  # a single example, say
+            raise BenchError(f"{name}: no interval can be given: {error}") from error
         rows.append(
             {
                 "set": name,

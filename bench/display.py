@@ -51,7 +51,7 @@ class Reporter:
 
     Args:
         console: where to; standard error in the CLI, so that standard output holds results only.
-        quiet: show nothing but notes that matter to the result.
+        quiet: show nothing; notes are kept for the record.
         title: the first line.
     """
 
@@ -69,7 +69,7 @@ class Reporter:
         self.stages = [Stage(name) for name in names]
         if self.quiet or not self.console.is_terminal:
             if not self.quiet:
-                self.console.print(self.title, highlight=False, soft_wrap=True)
+                self.console.print(self.title, highlight=False, soft_wrap=True, markup=False)
             yield
             return
         try:

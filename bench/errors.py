@@ -14,5 +14,5 @@ class BenchError(Exception):
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The second half of an "unknown name" message: the nearest known name, or all of them."""
     names = sorted(known)
-    near = get_close_matches(name, names, n=1)
+    near = get_close_matches(name, names, n=1, cutoff=0.5)
     return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"

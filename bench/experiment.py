@@ -138,7 +138,9 @@ class Experiment:
             for what, count in counts.items():
                 if count:
                     limit = self.limits.prompt if what.startswith("prompts") else self.limits.response
-                    self.reporter.note(f"{split}: {count} {what.replace('_', ' ')} at {limit} tokens")
+                    noun, verb = what.split("_")
+                    noun = noun.removesuffix("s") if count == 1 else noun
+                    self.reporter.note(f"{split}: {count} {noun} {verb} at {limit} tokens")
             if not encoded[split]:
                 raise BenchError(
                     f"{split}: no example is left: every prompt is over data.max_prompt_length={self.limits.prompt}"

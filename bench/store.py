@@ -25,10 +25,11 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.runs = root / "runs"
+        self._elsewhere: dict[str, Path] = {}  # runs found by a path outside this store
 
     def folder(self, run_id: str) -> Path:
         """Folder of a run, there or not."""
-        return self.runs / run_id
+        return self._elsewhere.get(run_id, self.runs / run_id)
 
     def finished(self, run_id: str) -> Record | None:
         """The record of a finished run; None if there is none that can be read."""
@@ -67,6 +68,7 @@ class Store:
             record = _read(path)
             if record is None:
                 raise BenchError(f"{path / RECORD} is no record this version reads (schema {SCHEMA})")
+            self._elsewhere[record["run_id"]] = path
             return record
         ids = [record["run_id"] for record in self.all()]
         matches = [run_id for run_id in ids if run_id.startswith(name)]

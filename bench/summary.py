@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.table import Table
 
 from bench.config import load_yaml, names
@@ -20,46 +21,41 @@ Rows = list[dict[str, Any]]
 
 def _score(one: dict[str, Any]) -> str:
     sd = one["sd_over_decoding_seeds"]
-    return f"{one['mean']:.2f}" + (f" ± {sd:.2f}" if sd is not None else "")
+    return f"{one['mean']:.1f}" + (f"±{sd:.1f}" if sd is not None else "")
 
 
-def run_tables(record: Record) -> list[Table]:
+def run_tables(record: Record) -> list[Table | str]:
     """What a run measured, beside its teacher and its init student; and what it cost."""
-    config, time = record["config"], record["time"]
-    name = f"{config['method']['name']} x {config['sgo']['source']}, from {config['init']}, seed {config['seed']}"
-    seeds = len(next(iter(record["scores"].values()))["by_decoding_seed"])
-    scores = Table(
-        title=f"{config['task']} ({config['preset']}, {record['data']['source']}): {record['metric']['name']}",
-        caption=f"mean ± sd over {seeds} decoding seeds of one trained student; temperature "
-        f"{config['evaluation']['temperature']:g}",
-        title_justify="left",
-        caption_justify="left",
+    config, time, training = record["config"], record["time"], record["training"]
+    sets = record["scores"]
+    seeds = len(next(iter(sets.values()))["by_decoding_seed"])
+    title = f"{record['metric']['name']} on {config['task']} ({config['preset']}, {record['data']['source']})"
+    caption = (
+        f"mean±sd over {seeds} decoding seeds of one student, temperature {config['evaluation']['temperature']:g}; "
+        f"training seed {config['seed']}, from {config['init']}"
     )
-    scores.add_column("model")
-    for one, values in record["scores"].items():
-        scores.add_column(f"{one} ({values['examples']})", justify="right")
-    columns = [("teacher", "teacher_scores"), ("init student", "init_scores"), (name, "scores")]
-    if len(record["scores"]) > 1:
-        scores.add_column("mean of sets", justify="right")
-    for label, key in columns:
-        cells = [_score(record[key][one]) for one in record["scores"]]
-        mean = [f"{mean_of_sets(record[key]):.2f}"] if len(record["scores"]) > 1 else []
-        scores.add_row(label, *cells, *mean, style="bold" if key == "scores" else "")
-
-    phases = {key: value for key, value in time["phases"].items() if value >= 0.005}
-    cost = Table(title="training", title_justify="left")
-    for heading in ("steps", "seconds", "steps/s", "tokens/s", "peak memory", *(f"{phase} s" for phase in phases)):
-        cost.add_column(heading, justify="right")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("model", no_wrap=True)
+    for name, values in sets.items():
+        table.add_column(f"{name}\n({values['examples']})", justify="right")
+    if len(sets) > 1:
+        table.add_column("mean\nof sets", justify="right")
+    student = config["method"]["name"] + (
+        f" x {config['sgo']['source']}" if config["sgo"]["source"] != "dataset" else ""
+    )
+    for label, key in (("teacher", "teacher_scores"), ("init student", "init_scores"), (student, "scores")):
+        cells = [_score(record[key][name]) for name in sets]
+        mean = [f"{mean_of_sets(record[key]):.1f}"] * (len(sets) > 1)
+        table.add_row(label, *cells, *mean, style="bold" if key == "scores" else "")
     memory = record["memory"]["device_bytes"] or record["memory"]["process_bytes"]
-    cost.add_row(
-        str(record["training"]["steps"]),
-        f"{time['training_seconds']:.1f}",
-        f"{time['steps_per_second']:.1f}",
-        f"{time['tokens_per_second']:.0f}",
-        f"{memory / 2**20:.0f} MiB" if memory else "",
-        *(f"{value:.1f}" for value in phases.values()),
+    phases = ", ".join(f"{name} {value:.1f}" for name, value in time["phases"].items() if value >= 0.05)
+    cost = (
+        f"training: {training['steps']} steps in {time['training_seconds']:.1f} s, "
+        f"{time['steps_per_second']:.1f} steps/s, {time['tokens_per_second']:.0f} response tokens/s"
+        + (f", peak memory {memory / 2**20:.0f} MiB" if memory else "")
+        + f"\nseconds: {phases}"
     )
-    return [scores, cost]
+    return [title, table, caption, cost]
 
 
 def show_tables(record: Record) -> list[Table]:

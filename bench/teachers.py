@@ -92,5 +92,5 @@ def intact(task: str) -> bool:
     try:
         files: dict[str, str] = read_json(folder / CARD)["files"]
         return all(sha256_of(folder / name) == checksum for name, checksum in files.items())
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False

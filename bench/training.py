@@ -125,6 +125,9 @@ def train(job: Job) -> Progress:
     checkpoints = Checkpoints(job.work, job.student, optimiser, job.source)
     progress = checkpoints.load() or Progress(total_steps=total)
     clock.seconds.update(progress.seconds)
+    job.student.train()
+    if job.teacher is not None:
+        job.teacher.eval()
 
     def generate(batch: list[Sequence]) -> list[Sequence]:
         with clock.phase("generation"), job.accelerator.autocast():

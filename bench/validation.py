@@ -29,7 +29,7 @@ def validated(model: type[SectionT], values: Mapping[str, Any], where: str = "")
         BenchError: one line for each unknown key, wrong type or value out of range.
     """
     try:
-        return model.model_validate_json(json.dumps(values))
+        return model.model_validate_json(json.dumps(values, default=str))
     except ValidationError as error:
         raise BenchError("\n".join(_explain(model, item, where) for item in error.errors())) from error
     except TypeError as error:  # a value YAML knows and JSON does not, such as a date

@@ -12,7 +12,7 @@ from bench.store import SCHEMA, Record, Store
 
 RESAMPLES = 2000
 SEEDS = (10, 20)
-WORDS = "the cat sat on a mat and saw two birds over some old trees near our house".split()
+WORDS = ["the", "a", "cat", "mat", "birds", "trees", "saw", "sat", "on", "over", "near", "two", "old", "our", "house"]
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def recorded(store: Store, run_id: str, rows: list[dict], metric: str = "ROUGE-L
 def rouge_rows(scores: dict[str, np.ndarray]) -> list[dict]:
     """Rows for scores (decoding seeds, examples) by set."""
     return [
-        {"set": name, "seed": seed, "id": f"e{i}", "rouge_l": float(value)}
+        {"set": name, "seed": seed, "id": f"e{i:02}", "rouge_l": float(value)}
         for name, table in scores.items()
         for seed, line in zip(SEEDS, table, strict=True)
         for i, value in enumerate(line)
@@ -81,8 +81,8 @@ def test_rows_are_paired_by_example_and_not_by_their_order(store):
     shuffled = rouge_rows(two)
     np.random.default_rng(2).shuffle(shuffled)
     first = recorded(store, "a", rouge_rows(one), x=1)
-    plain = compare_runs(store, first, recorded(store, "b", rouge_rows(two), x=1), RESAMPLES)
-    mixed = compare_runs(store, first, recorded(store, "b", shuffled, x=1), RESAMPLES)
+    plain = compare_runs(store, recorded(store, "b", rouge_rows(two), x=1), first, RESAMPLES)
+    mixed = compare_runs(store, recorded(store, "b", shuffled, x=1), first, RESAMPLES)
     assert {key: value for key, value in plain[0].items() if isinstance(value, float)} == pytest.approx(
         {key: value for key, value in mixed[0].items() if isinstance(value, float)}
     )
@@ -115,7 +115,7 @@ def test_bleu_is_that_of_sacrebleu_over_the_pooled_predictions(store):
             store,
             name,
             [
-                {"set": "test", "seed": seed, "id": f"e{i}", **metric.example(text, (references[i],))}
+                {"set": "test", "seed": seed, "id": f"e{i:02}", **metric.example(text, (references[i],))}
                 for seed, i, text in rows
             ],
             metric="BLEU",
@@ -146,9 +146,9 @@ def test_runs_that_differ_in_more_are_refused_and_it_says_in_what(store):
 def test_different_examples_are_refused(store):
     rows = rouge_rows(random_scores(30, 0))
     first = recorded(store, "a", rows, x=1)
-    second = recorded(store, "b", [row for row in rows if row["id"] != "e7"], x=1)
+    second = recorded(store, "b", [row for row in rows if row["id"] != "e07"], x=1)
     for one, two in ((first, second), (second, first)):
-        with pytest.raises(BenchError, match="test: .*not over the same examples"):
+        with pytest.raises(BenchError, match=r"test: .*not over the same examples"):
             compare_runs(store, one, two, RESAMPLES)
 
 

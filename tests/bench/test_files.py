@@ -61,6 +61,7 @@ def test_json_lines_round_trip_with_equal_bytes_for_equal_rows(tmp_path):
     write_jsonl_gz(second, iter(ROWS))
     assert read_jsonl_gz(first) == ROWS
     assert first.read_bytes() == second.read_bytes()
+    assert first.read_bytes()[4:8] == bytes(4), "the header holds the time of writing"
     assert gzip.decompress(first.read_bytes()).count(b"\n") == len(ROWS)
     write_jsonl_gz(second, ROWS[:1])
     assert sha256_of(first) != sha256_of(second)
