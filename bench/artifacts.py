@@ -17,7 +17,7 @@ import filelock
 import platformdirs
 
 from bench.config import digest
-from bench.files import cannot_write, read_json, sha256_of, write_json
+from bench.files import WRITE_ERRORS, cannot_write, read_json, sha256_of, write_json
 
 MANIFEST = "manifest.json"
 WORK = "work"
@@ -71,7 +71,7 @@ class ArtifactCache:
                 files = {p.relative_to(partial).as_posix(): sha256_of(p) for p in _files(partial)}
                 write_json(partial / MANIFEST, {"kind": kind, "key": dict(key), "files": files})
                 partial.replace(final)
-        except OSError as error:
+        except WRITE_ERRORS as error:
             raise cannot_write(final, error) from error
         return final
 

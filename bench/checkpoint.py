@@ -14,7 +14,7 @@ from safetensors.torch import load_model as load_weights
 from safetensors.torch import save_model as save_weights
 from transformers import PreTrainedModel
 
-from bench.files import cannot_write, read_json, write_json
+from bench.files import WRITE_ERRORS, cannot_write, read_json, write_json
 from distillm import OutputSource
 from distillm.sources import SourcedBatch
 
@@ -129,7 +129,7 @@ class Checkpoints:
             for old in self.folder.glob("best-*"):
                 if old != self.best_path(progress):
                     old.unlink()
-        except OSError as error:
+        except WRITE_ERRORS as error:
             shutil.rmtree(partial, ignore_errors=True)
             raise cannot_write(final, error) from error
 
@@ -149,7 +149,7 @@ class Checkpoints:
             self.folder.mkdir(parents=True, exist_ok=True)
             save_weights(self.model, str(partial))
             partial.replace(path)
-        except OSError as error:
+        except WRITE_ERRORS as error:
             partial.unlink(missing_ok=True)
             raise cannot_write(path, error) from error
 

@@ -27,12 +27,20 @@ from bench.encoding import Codec, Limits, train_tokenizer
 from bench.environment import EnergyMeter, describe, peak_memory, pick_device, reset_peak_memory
 from bench.errors import BenchError
 from bench.evaluation import EvaluationSet, Metric, evaluate, summarise
-from bench.files import cannot_write, read_json, sha256_of, write_json
-from bench.generation import Decoding
+from bench.files import (
+    WRITE_ERRORS,
+    cannot_write,
+    read_json,
+    read_jsonl_gz,
+    sha256_of,
+    write_json,
+    write_jsonl_gz,
+)
+from bench.generation import Decoding, sample_all
 from bench.store import FAILURE, SCHEMA, WORK, Record, Store
 from bench.tasks import TASKS, TaskData, load_task
 from bench.training import Job, NonFiniteLoss, total_steps, train
-from distillm import Method, Objective, OutputSource, Sequence, SourceOptions
+from distillm import SOURCES, Method, Objective, OutputSource, Sequence, SourceOptions
 
 STAGES = ("data", "teacher", "init student", "training", "evaluation")
 # what determines a model's outputs; cards and logs beside it do not
@@ -210,7 +218,10 @@ class Experiment:
 
         def build(folder: Path) -> None:
             model = self.raw_model(side, seed)
-            progress = self._train(label, model, None, training, seed, folder / ARTIFACT_WORK, _SFT, "dataset")
+            train_on = self.sequences["train"]
+            steps = total_steps(training, len(train_on))
+            source = OutputSource("dataset", SourceOptions(), total_steps=steps, batch_size=training.batch_size)
+            progress = self._train(label, model, None, training, seed, folder / ARTIFACT_WORK, _SFT, source, train_on)
             models.save_model(model, self.codec, folder)
             write_json(folder / "training.json", {"validations": progress.validations, "seconds": progress.seconds})
 
@@ -245,6 +256,54 @@ class Experiment:
         scores: dict[str, Any] = read_json(self.cache.get(f"{label}-scores", key, build) / "scores.json")
         return scores
 
+    def output_source(self) -> OutputSource:
+        """The run's output source, before its first step.
+
+        Raises:
+            BenchError: its options do not fit the training.
+        """
+        sgo, training = dict(self.config.sgo), self.config.training
+        try:
+            return OutputSource(
+                sgo.pop("source"),
+                SourceOptions(**sgo),
+                total_steps=total_steps(training, len(self.sequences["train"])),
+                batch_size=training.batch_size,
+            )
+        except ValueError as error:
+            raise BenchError(f"sgo: {error}") from error
+
+    def teacher_responses(self, teacher_folder: str) -> list[Sequence]:
+        """The training prompts answered by the teacher: sampled once, kept in the cache."""
+        train_on, batch_size = self.sequences["train"], self.config.evaluation.batch_size
+        key = {
+            "teacher": self._identity(teacher_folder),
+            "data": self.fingerprint,
+            "limits": [self.limits.prompt, self.limits.response],
+            "batch_size": batch_size,
+            "precision": self.config.precision,
+            "device": self.device.type,
+            "version": __version__,
+        }
+
+        def build(folder: Path) -> None:
+            teacher = models.load_model(teacher_folder, self.config.models.kind).to(self.device)
+            decoding = Decoding(self.limits.response)
+            with self.accelerator.autocast():
+                sampled = sample_all(
+                    teacher,
+                    train_on,
+                    self.codec,
+                    decoding,
+                    batch_size,
+                    "teacher responses",
+                    progress=lambda done: self.reporter.progress(done, len(train_on), "responses"),
+                )
+            write_jsonl_gz(folder / "responses.jsonl.gz", ({"response": response} for response in sampled))
+
+        rows = read_jsonl_gz(self.cache.get("teacher-responses", key, build) / "responses.jsonl.gz")
+        return [s.with_response(tuple(row["response"]), None) for s, row in zip(train_on, rows, strict=True)]
+
     def _evaluate(self, model: PreTrainedModel, parts: Path) -> list[dict[str, Any]]:
         sets = [
             EvaluationSet(self.data.labels.get(name, name), examples, self.sequences[name])
@@ -272,30 +331,20 @@ class Experiment:
         seed: int,
         work: Path,
         objective: Objective,
-        source: str,
-        options: SourceOptions | None = None,
+        source: OutputSource,
+        train_on: list[Sequence],
     ) -> Progress:
-        sequences = self.sequences
-        try:
-            output_source = OutputSource(
-                source,
-                options or SourceOptions(),
-                total_steps=total_steps(training, len(sequences["train"])),
-                batch_size=training.batch_size,
-            )
-        except ValueError as error:
-            raise BenchError(f"sgo: {error}") from error
         evaluation = self.config.evaluation
         return train(
             Job(
                 label=label,
                 objective=objective,
-                source=output_source,
+                source=source,
                 student=student,
                 teacher=teacher,
                 codec=self.codec,
-                train=sequences["train"],
-                validation=sequences["validation"],
+                train=train_on,
+                validation=self.sequences["validation"],
                 score=lambda texts: self.metric.of(texts, self.data.splits["validation"]),
                 config=training,
                 decoding=Decoding(self.limits.response, evaluation.temperature, evaluation.top_p, evaluation.top_k),
@@ -338,6 +387,7 @@ class Experiment:
         """Check everything that can be checked before any work, then make the run's folder."""
         self.codec  # noqa: B018  a pair that does not fit is refused before anything is written
         self.sequences  # noqa: B018
+        self.output_source()
         folder = store.folder(self.run_id)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -352,6 +402,8 @@ class Experiment:
         with reporter.stage("teacher"):
             teacher_folder = self.teacher_folder()
             teacher_scores = self.scores_of(teacher_folder, "teacher")
+            by_teacher = SOURCES[config.sgo["source"]].responses == "teacher"
+            train_on = self.teacher_responses(teacher_folder) if by_teacher else self.sequences["train"]
         with reporter.stage("init student"):
             init_folder = str(self.fine_tuned("student", config.init_training, config.seed, "init student"))
             init_scores = self.scores_of(init_folder, "init-student")
@@ -371,7 +423,6 @@ class Experiment:
             models.check_output_sizes(teacher, student)
         reset_peak_memory(self.device)
         meter = EnergyMeter(self.device)
-        sgo = dict(config.sgo)
         with reporter.stage("training"):
             progress = self._train(
                 config.method["name"],
@@ -381,14 +432,17 @@ class Experiment:
                 config.seed,
                 folder / WORK,
                 objective,
-                sgo.pop("source"),
-                SourceOptions(**sgo),
+                self.output_source(),
+                train_on,
             )
             memory, joules = peak_memory(self.device), meter.joules()
         del teacher
         with reporter.stage("evaluation"):
             rows = self._evaluate(student, folder / WORK / "evaluation")
-            models.save_model(student, self.codec, folder / "student")
+            try:
+                models.save_model(student, self.codec, folder / "student")
+            except WRITE_ERRORS as error:
+                raise cannot_write(folder / "student", error) from error
         training_seconds = progress.training_seconds
         record: Record = {
             "schema": SCHEMA,

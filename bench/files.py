@@ -10,7 +10,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from bench.errors import BenchError
+
+# safetensors reports a full disk as an error of its own
+WRITE_ERRORS = (OSError, SafetensorError)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -34,10 +39,11 @@ def write_bytes(path: Path, data: bytes) -> None:
             part.unlink(missing_ok=True)
 
 
-def cannot_write(path: Path, error: OSError) -> BenchError:
+def cannot_write(path: Path, error: Exception) -> BenchError:
     """The error for a path that cannot be written, with its reason."""
+    reason = getattr(error, "strerror", None) or error
     return BenchError(
-        f"cannot write {path}: {error.strerror or error}. Free some space or choose another folder (--out for records, "
+        f"cannot write {path}: {reason}. Free some space or choose another folder (--out for records, "
         "the variable BENCH_CACHE for what runs share) and repeat the command: it goes on from the last checkpoint."
     )
 

@@ -20,7 +20,7 @@ def refused(tmp_path: Path, *arguments: str) -> str:
     out = tmp_path / "out"
     result = invoke(*arguments, "--out", str(out))
     assert result.exit_code == 2, result.output
-    assert result.stderr.startswith("error: ")
+    assert "error: " in result.stderr
     assert "Traceback" not in result.output
     assert not list(out.rglob("*")), "something was left behind"
     return result.stderr
@@ -43,7 +43,6 @@ def refused(tmp_path: Path, *arguments: str) -> str:
         (["--set", "training.steps=many"], ["training.steps", "'many'"]),
         (["--set", "training.steps=1.5"], ["training.steps"]),
         (["--set", "training.batch_size=0"], ["training.batch_size", "greater than 0"]),
-        (["--set", "training.epochs=1", "--set", "training.steps=1", "--set", "training.epochs=2"], []),
         (["--set", "steps"], ["KEY=VALUE"]),
         (["--set", "training=5"], ["training"]),
         (["--seed", "-1"], ["seed"]),
@@ -56,8 +55,6 @@ def refused(tmp_path: Path, *arguments: str) -> str:
     ],
 )
 def test_refused(arguments, words, tmp_path):
-    if not words:
-        pytest.skip("both lengths given: the later one counts")
     message = refused(tmp_path, "run", *arguments)
     for word in words:
         assert word in message

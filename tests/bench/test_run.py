@@ -32,12 +32,12 @@ def test_every_method_runs_on_every_task(task, method, tmp_path):
     assert record["models"]["teacher_parameters"] > 4 * record["models"]["student_parameters"]
 
 
-@pytest.mark.parametrize("source", [name for name in SOURCES if name != "teacher"])
+@pytest.mark.parametrize("source", list(SOURCES))
 def test_output_sources_are_recorded(source, tmp_path):
     options = short(sgo__initial_phi=1.0, sgo__capacity=8, training__steps=8)
     record = record_of("run", "--method", "skl", "--task", "iwslt", "--sgo", source, "--out", str(tmp_path), *options)
     generated = record["training"]["tokens_generated"]
-    assert (generated > 0) == (source != "dataset")
+    assert (generated > 0) == (source not in ("dataset", "teacher"))
     ages = [row["sgo_age"] for row in record["curve"] if "sgo_age" in row]
     if source == "on-policy":
         assert len(ages) == 8
@@ -177,3 +177,18 @@ def test_doctor(tmp_path, monkeypatch):
     findings = {row["check"]: row for row in json.loads(result.stdout)}
     assert findings["shipped teacher samsum"]["state"] == "ok"
     assert Path(tmp_path).exists()
+
+
+def test_the_teachers_responses_are_sampled_once_and_trained_on(cache, tmp_path):
+    command = ("run", "--method", "sft", "--task", "iwslt", "--out", str(tmp_path), *short(data__max_train=48))
+    references, teacher = record_of(*command), record_of(*command, "--sgo", "teacher")
+    again = record_of(*command[:2], "kld", *command[3:], "--sgo", "teacher")
+    assert references["curve"][0]["loss"] != teacher["curve"][0]["loss"]
+    made = [f for f in (cache / "teacher-responses").iterdir() if f.is_dir() and len(_rows(f)) == 48]
+    assert len(made) == 1, "sampled once for both runs"
+    assert again["comparison_key"] == teacher["comparison_key"]
+
+
+def _rows(folder: Path) -> list[str]:
+    with gzip.open(folder / "responses.jsonl.gz", "rt", encoding="utf-8") as file:
+        return file.readlines()
