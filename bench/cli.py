@@ -212,7 +212,7 @@ def doctor(data_dir: Path | None, out: Path, as_json: bool) -> None:
 @click.argument("tasks", nargs=-1, metavar="[TASK]...")
 @click.option("--to", type=click.Path(path_type=Path), help="Folder to write to.  [default: the package's own]")
 def make_teachers(tasks: tuple[str, ...], to: Path | None) -> None:
-    """Train the tiny teachers that ship with the package again (about ten minutes each on two cores)."""
+    """Train the tiny models that ship with the package again (about fifteen minutes a task on one core)."""
     from bench.display import Reporter
     from bench.models import quiet_libraries
     from bench.tasks import TASKS

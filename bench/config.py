@@ -48,7 +48,7 @@ class ModelsConfig(Section):
     name: str = Field(description="what --models was given")
     kind: Literal["causal", "seq2seq"] = Field(description="decoder-only or encoder-decoder")
     teacher: str = Field(description="'shipped', 'scratch', a local folder or a hub id")
-    student: str = Field(description="'scratch', a local folder or a hub id")
+    student: str = Field(description="'shipped', 'scratch', a local folder or a hub id")
     tokenizer: str = Field("teacher", description="'teacher', 'shipped', 'trained', a local folder or a hub id")
     teacher_config: dict[str, Any] | None = Field(None, description="architecture of a teacher from scratch")
     student_config: dict[str, Any] | None = Field(None, description="architecture of a student from scratch")
@@ -237,13 +237,15 @@ def _nested(path: list[str], value: Any) -> dict[str, Any]:
 
 
 def _settle_for_other_data(layer: dict[str, Any]) -> None:
-    """The shipped teachers know the embedded data only: on other data the same pair is trained from scratch."""
+    """The shipped models know the embedded data only: on other data the same pair is trained from scratch."""
     data, models = layer["data"], layer["models"]
     if not (isinstance(data, dict) and isinstance(models, dict)):
         return
     embedded = not data.get("dir") and not data.get("hub") and data.get("seed", 0) == 0
     if models.get("teacher") == "shipped" and not embedded:
         models["teacher"] = "scratch"
+    if models.get("student") == "shipped" and models.get("teacher") != "shipped":
+        models["student"] = "scratch"
     if models.get("tokenizer") == "shipped" and models.get("teacher") != "shipped":
         # a loaded teacher brings its own vocabulary
         models["tokenizer"] = "trained" if models.get("teacher") == "scratch" else "teacher"

@@ -107,7 +107,7 @@ def _models() -> Iterator[Finding]:
         whole = intact(task)
         yield _finding(
             "ok" if whole else "problem",
-            f"shipped teacher {task}",
+            f"shipped models {task}",
             "checksums agree" if whole else "missing or damaged",
             "" if whole else f"install the package again, or make it anew: bench make-teachers {task}",
         )

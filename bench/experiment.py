@@ -22,7 +22,7 @@ from bench.artifacts import ArtifactCache, locked
 from bench.checkpoint import Progress
 from bench.config import Config, TrainingConfig, comparison_fields, digest
 from bench.display import Reporter
-from bench.embedded import shipped_teacher
+from bench.embedded import shipped_student, shipped_teacher
 from bench.encoding import Codec, Limits, train_tokenizer
 from bench.environment import EnergyMeter, describe, peak_memory, pick_device, reset_peak_memory
 from bench.errors import BenchError
@@ -122,7 +122,7 @@ class Experiment:
             texts = [text for e in self.data.splits["train"] for text in (e.prompt, e.references[0])]
             folder = self.cache.get("tokenizer", key, lambda f: train_tokenizer(texts, pair.vocab_size, f))
             return Codec(models.load_tokenizer(str(folder)), pair.kind)
-        name = {"shipped": self._shipped, "teacher": pair.teacher}.get(pair.tokenizer, pair.tokenizer)
+        name = self.place("teacher") if pair.tokenizer in ("shipped", "teacher") else pair.tokenizer
         codec = Codec(models.load_tokenizer(name), pair.kind)
         for other, where in ((pair.teacher, "teacher"), (pair.student, "student")):
             if other not in ("shipped", "scratch", name):
@@ -130,11 +130,15 @@ class Experiment:
                 models.check_same_vocabulary(codec, theirs, name, f"({where}) {other}")
         return codec
 
-    @property
-    def _shipped(self) -> str:
-        folder = shipped_teacher(self.config.task)
+    def place(self, side: str) -> str:
+        """Where teacher or student is loaded from: a folder, a hub id, or `scratch`."""
+        name: str = getattr(self.config.models, side)
+        if name != "shipped":
+            return name
+        task = self.config.task
+        folder = shipped_teacher(task) if side == "teacher" else shipped_student(task)
         if not (folder / "config.json").is_file():
-            raise BenchError(f"no teacher for {self.config.task} is shipped; use --set models.teacher=scratch")
+            raise BenchError(f"no {side} for {task} is shipped; use --set models.{side}=scratch")
         return str(folder)
 
     @cached_property
@@ -158,13 +162,10 @@ class Experiment:
     @cached_property
     def run_key(self) -> dict[str, Any]:
         """All that determines the run's numbers."""
-        pair = self.config.models
         return {
             "config": self.config.canonical() | {"device": self.device.type},
             "data": self.fingerprint,
-            "models": {
-                side: self._identity(name) for side, name in (("teacher", pair.teacher), ("student", pair.student))
-            },
+            "models": {side: self._identity(self.place(side)) for side in ("teacher", "student")},
             "version": __version__,
         }
 
@@ -178,7 +179,7 @@ class Experiment:
         """What a model name stands for: checksums of a folder's files, or the commit of a hub repository."""
         if name == "scratch":
             return name
-        folder = Path(self._shipped if name == "shipped" else name)
+        folder = Path(name)
         if folder.is_dir():
             files = sorted(p for pattern in _MODEL_FILES for p in folder.glob(pattern))
             return digest({p.name: sha256_of(p) for p in files})
@@ -205,13 +206,13 @@ class Experiment:
     def raw_model(self, side: str, *seed: int | str) -> PreTrainedModel:
         """Teacher or student before any training here."""
         pair = self.config.models
-        name = pair.teacher if side == "teacher" else pair.student
+        name = self.place(side)
         architecture = pair.teacher_config if side == "teacher" else pair.student_config
         if name == "scratch":
             if architecture is None:
                 raise BenchError(f"models.{side}=scratch needs an architecture: models.{side}_config")
             return models.new_model(pair.kind, architecture, self.codec, *seed, f"{side} weights").to(self.device)
-        return models.load_model(self._shipped if name == "shipped" else name, pair.kind).to(self.device)
+        return models.load_model(name, pair.kind).to(self.device)
 
     def fine_tuned(self, side: str, training: TrainingConfig, seed: int, label: str) -> Path:
         """Folder of a model after supervised fine-tuning on the task, from the cache or made now."""
@@ -231,7 +232,7 @@ class Experiment:
         """Folder or name of the teacher as distilled from."""
         pair = self.config.models
         if pair.teacher == "shipped":
-            return self._shipped
+            return self.place("teacher")
         if pair.teacher != "scratch" and not pair.finetune_teacher:
             return pair.teacher
         return str(self.fine_tuned("teacher", self.config.teacher_training, TEACHER_SEED, "teacher"))

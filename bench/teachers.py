@@ -1,4 +1,4 @@
-"""The tiny teachers that ship with the package: how they are made, and whether the files are still those."""
+"""The tiny models that ship with the package: how they are made, and whether the files are still those."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import torch
 
 from bench import models
 from bench.artifacts import ArtifactCache, default_root
-from bench.config import resolve
+from bench.config import TrainingConfig, resolve
 from bench.display import Reporter
-from bench.embedded import shipped_teacher
+from bench.embedded import shipped_student, shipped_teacher
 from bench.environment import describe
 from bench.experiment import TEACHER_SEED, Experiment
 from bench.files import read_json, sha256_of, write_json
@@ -22,6 +22,21 @@ from bench.tasks import SPLITS, TASKS, TaskData, load_task
 
 CARD = "teacher.json"
 TEACHER_TRAIN = "teacher_train"
+
+# A student of this size needs more steps than a run has to find out how to copy and translate at all. Like the paper's
+# students it comes pretrained; it stays far below the teacher.
+PRETRAINED_STUDENTS = ("iwslt",)
+PRETRAINING = TrainingConfig.model_validate(
+    {
+        "steps": 1200,
+        "batch_size": 16,
+        "learning_rate": 8e-3,
+        "warmup_steps": 100,
+        "adam_beta2": 0.98,
+        "validations": 1,
+        "select_by": "loss",
+    }
+)
 
 
 class _TeacherExperiment(Experiment):
@@ -36,16 +51,16 @@ class _TeacherExperiment(Experiment):
         return dataclasses.replace(splits, splits=kept | {"train": splits.splits[TEACHER_TRAIN]})
 
 
-def make_teacher(task: str, target: Path | None, reporter: Reporter) -> dict[str, float]:
-    """Train the tiny teacher of a task and write it in half precision, with a card: checksums, scores, how it was made.
+def make_teacher(task: str, target: Path | None, reporter: Reporter) -> dict[str, dict[str, float]]:
+    """Train the tiny models of a task and write them in half precision, each with a card: checksums, scores, origin.
 
     Args:
         task: a task with embedded data.
-        target: parent folder of the teachers; None is the package's own.
+        target: parent folder of the models; None is the package's own.
         reporter: shows the progress.
 
     Returns:
-        its mean score on each test set.
+        for each model made, its mean score on each test set.
 
     Raises:
         BenchError: unknown task, or the folder cannot be written.
@@ -55,42 +70,65 @@ def make_teacher(task: str, target: Path | None, reporter: Reporter) -> dict[str
         task=task,
         method="sft",
         device="cpu",
-        assignments=["models.teacher=scratch", "models.tokenizer=trained"],
+        assignments=["models.teacher=scratch", "models.student=scratch", "models.tokenizer=trained"],
     )
     experiment = _TeacherExperiment(config, method, ArtifactCache(default_root(), reporter.note), reporter)
-    folder = target / task if target else shipped_teacher(task)
-    with reporter.session(["data", "teacher", "evaluation"]):
+    sides = {"teacher": (shipped_teacher(task), config.teacher_training)}
+    if task in PRETRAINED_STUDENTS:
+        sides["student"] = (shipped_student(task), PRETRAINING)
+    scores = {}
+    with reporter.session(["data", *sides, "evaluation"]):
         with reporter.stage("data"):
             experiment.sequences  # noqa: B018  generate and encode
-        with reporter.stage("teacher"):
-            made = experiment.fine_tuned("teacher", config.teacher_training, TEACHER_SEED, "teacher")
+        made = {}
+        for side, (_, training) in sides.items():
+            with reporter.stage(side):
+                label = "teacher" if side == "teacher" else "pretrained student"
+                made[side] = experiment.fine_tuned(side, training, TEACHER_SEED, label)
         with reporter.stage("evaluation"):
-            shutil.rmtree(folder, ignore_errors=True)
-            models.save_model(models.load_model(str(made), config.models.kind, torch.float16), experiment.codec, folder)
-            (folder / "training_args.bin").unlink(missing_ok=True)
-            scores = experiment.scores_of(str(folder), "teacher")
+            for side, (shipped, training) in sides.items():
+                folder = target / shipped.name if target else shipped
+                scores[side] = _write(experiment, made[side], folder, training, f"bench make-teachers {task}")
+    return scores
+
+
+def _write(
+    experiment: Experiment, made: Path, folder: Path, training: TrainingConfig, command: str
+) -> dict[str, float]:
+    shutil.rmtree(folder, ignore_errors=True)
+    model = models.load_model(str(made), experiment.config.models.kind, torch.float16)
+    models.save_model(model, experiment.codec, folder)
+    scores = experiment.scores_of(str(folder), "shipped-model")
     environment = describe(torch.device("cpu"))
+    history = read_json(made / "training.json")
+    result = {name: round(one["mean"], 4) for name, one in scores.items()}
     card: dict[str, Any] = {
-        "task": task,
-        "made_by": f"bench make-teachers {task}",
+        "task": experiment.config.task,
+        "made_by": command,
         "metric": experiment.signature,
-        "scores": {name: round(one["mean"], 4) for name, one in scores.items()},
+        "scores": result,
         "files": {p.name: sha256_of(p) for p in sorted(folder.iterdir())},
-        "training": config.teacher_training.model_dump(mode="json"),
-        "validations": read_json(made / "training.json")["validations"],
-        "seconds": round(sum(read_json(made / "training.json")["seconds"].values()), 1),
+        "training": training.model_dump(mode="json"),
+        "validations": history["validations"],
+        "seconds": round(sum(history["seconds"].values()), 1),
         "environment": {key: environment[key] for key in ("cpu", "threads", "packages")},
     }
     write_json(folder / CARD, card)
-    result: dict[str, float] = card["scores"]
     return result
 
 
+def shipped(task: str) -> list[Path]:
+    """Folders of all models that ship for a task."""
+    return [shipped_teacher(task), *([shipped_student(task)] if task in PRETRAINED_STUDENTS else [])]
+
+
 def intact(task: str) -> bool:
-    """Whether the shipped teacher of a task has the checksums of its card."""
-    folder = shipped_teacher(task)
+    """Whether the shipped models of a task have the checksums of their cards."""
     try:
-        files: dict[str, str] = read_json(folder / CARD)["files"]
-        return all(sha256_of(folder / name) == checksum for name, checksum in files.items())
+        for folder in shipped(task):
+            files: dict[str, str] = read_json(folder / CARD)["files"]
+            if any(sha256_of(folder / name) != checksum for name, checksum in files.items()):
+                return False
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
+    return True

@@ -20,6 +20,11 @@ def generate(task: str, splits: tuple[str, ...], seed: int = 0) -> dict[str, lis
     return _GENERATORS[task](seed=seed, splits=splits)
 
 
+def shipped_student(task: str) -> Path:
+    """Folder of the pretrained tiny student of a task whose student would learn too little from scratch."""
+    return shipped_teacher(f"{task}-student")
+
+
 def shipped_teacher(task: str) -> Path:
     """Folder of the tiny teacher, with its tokenizer, that ships for the embedded data of a task."""
     return Path(str(resources.files("bench") / "embedded" / "models" / task))

@@ -175,7 +175,7 @@ def test_doctor(tmp_path, monkeypatch):
     result = invoke("doctor", "--out", str(tmp_path), "--json")
     assert result.exit_code == 0
     findings = {row["check"]: row for row in json.loads(result.stdout)}
-    assert findings["shipped teacher samsum"]["state"] == "ok"
+    assert findings["shipped models samsum"]["state"] == "ok"
     assert Path(tmp_path).exists()
 
 
