@@ -6,45 +6,36 @@ import datetime
 import shutil
 import time
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState, PartialState
 from transformers import PreTrainedModel
 
 import baselines.sft
 from bench import __version__, models
 from bench.artifacts import WORK as ARTIFACT_WORK
-from bench.artifacts import ArtifactCache, locked
+from bench.artifacts import locked
 from bench.checkpoint import Progress
-from bench.config import Config, TrainingConfig, comparison_fields, digest
-from bench.display import Reporter
-from bench.embedded import shipped_student, shipped_teacher
-from bench.encoding import Codec, Limits, train_tokenizer
-from bench.environment import EnergyMeter, describe, peak_memory, pick_device, reset_peak_memory
+from bench.config import TrainingConfig, comparison_fields, digest
+from bench.environment import EnergyMeter, describe, peak_memory, reset_peak_memory
 from bench.errors import BenchError
-from bench.evaluation import EvaluationSet, Metric, evaluate, summarise
+from bench.evaluation import EvaluationSet, evaluate, summarise
 from bench.files import (
     WRITE_ERRORS,
     cannot_write,
     read_json,
     read_jsonl_gz,
-    sha256_of,
     write_json,
     write_jsonl_gz,
 )
 from bench.generation import Decoding, sample_all
+from bench.setting import Setting
 from bench.store import FAILURE, SCHEMA, WORK, Record, Store
-from bench.tasks import TASKS, TaskData, load_task
 from bench.training import Job, NonFiniteLoss, total_steps, train
-from distillm import SOURCES, Method, Objective, OutputSource, Sequence, SourceOptions
+from distillm import SOURCES, Objective, OutputSource, Sequence, SourceOptions
 
 STAGES = ("data", "teacher", "init student", "training", "evaluation")
-# what determines a model's outputs; cards and logs beside it do not
-_MODEL_FILES = ("config.json", "*.safetensors", "*.bin", "*.gguf", "tokenizer.json", "*.model", "vocab.*", "merges.txt")
 TEACHER_SEED = 0  # one teacher for all training seeds and methods
 
 
@@ -57,151 +48,8 @@ class Outcome:
     cached: bool
 
 
-class Experiment:
-    """One resolved configuration with everything derived from it, each part made when first needed.
-
-    Args:
-        config: from `bench.config.resolve`.
-        method: the method it names.
-        cache: where artifacts are shared.
-        reporter: what the user sees.
-    """
-
-    def __init__(self, config: Config, method: Method, cache: ArtifactCache, reporter: Reporter) -> None:
-        self.config, self.method, self.cache, self.reporter = config, method, cache, reporter
-        self.device = pick_device(config.device)
-        self.metric = Metric(TASKS[config.task].metric)
-        self.limits = Limits(config.data.max_prompt_length, config.data.max_response_length)
-
-    @cached_property
-    def accelerator(self) -> Accelerator:
-        """Device placement, precision and backward passes."""
-        PartialState._reset_state()  # one process may make several runs, and accelerate keeps the first device
-        AcceleratorState._reset_state(True)
-        accelerator = Accelerator(
-            cpu=self.device.type == "cpu", mixed_precision="bf16" if self.config.precision == "bf16" else "no"
-        )
-        if accelerator.num_processes > 1:
-            raise BenchError("a run uses one process; start it without `accelerate launch --num_processes`")
-        return accelerator
-
-    @cached_property
-    def data(self) -> TaskData:
-        """The task's examples."""
-        given = self.config.data
-        sizes = {"train": given.max_train, "validation": given.max_validation}
-        tests = ("test", *TASKS[self.config.task].evaluation_sets)
-        return load_task(
-            self.config.task,
-            data_dir=Path(given.dir) if given.dir else None,
-            hub=given.hub,
-            train_file=Path(given.train_file) if given.train_file else None,
-            test_file=Path(given.test_file) if given.test_file else None,
-            template=given.template,
-            drop_overlap=given.drop_overlap,
-            limits=sizes | dict.fromkeys(tests, given.max_test),
-            seed=given.seed,
-        )
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Fingerprint of the examples."""
-        return self.data.fingerprint()
-
-    @property
-    def signature(self) -> str:
-        """What exactly the metric computes on the test set."""
-        return self.metric.signature(self.data.splits["test"])
-
-    @cached_property
-    def codec(self) -> Codec:
-        """The tokenizer of the pair."""
-        pair = self.config.models
-        if pair.tokenizer == "trained":
-            key = {"data": self.fingerprint, "vocab_size": pair.vocab_size, "version": __version__}
-            texts = [text for e in self.data.splits["train"] for text in (e.prompt, e.references[0])]
-            folder = self.cache.get("tokenizer", key, lambda f: train_tokenizer(texts, pair.vocab_size, f))
-            return Codec(models.load_tokenizer(str(folder)), pair.kind)
-        name = self.place("teacher") if pair.tokenizer in ("shipped", "teacher") else pair.tokenizer
-        codec = Codec(models.load_tokenizer(name), pair.kind)
-        for other, where in ((pair.teacher, "teacher"), (pair.student, "student")):
-            if other not in ("shipped", "scratch", name):
-                theirs = Codec(models.load_tokenizer(other), pair.kind)
-                models.check_same_vocabulary(codec, theirs, name, f"({where}) {other}")
-        return codec
-
-    def place(self, side: str) -> str:
-        """Where teacher or student is loaded from: a folder, a hub id, or `scratch`."""
-        name: str = getattr(self.config.models, side)
-        if name != "shipped":
-            return name
-        task = self.config.task
-        folder = shipped_teacher(task) if side == "teacher" else shipped_student(task)
-        if not (folder / "config.json").is_file():
-            raise BenchError(f"no {side} for {task} is shipped; use --set models.{side}=scratch")
-        return str(folder)
-
-    @cached_property
-    def sequences(self) -> dict[str, list[Sequence]]:
-        """Every split as token ids; what was dropped or cut is noted."""
-        encoded = {}
-        for split, examples in self.data.splits.items():
-            encoded[split], counts = self.codec.encode(examples, self.limits, drop_long=split == "train")
-            for what, count in counts.items():
-                if count:
-                    limit = self.limits.prompt if what.startswith("prompts") else self.limits.response
-                    noun, verb = what.split("_")
-                    noun = noun.removesuffix("s") if count == 1 else noun
-                    self.reporter.note(f"{split}: {count} {noun} {verb} at {limit} tokens")
-            if not encoded[split]:
-                raise BenchError(
-                    f"{split}: no example is left: every prompt is over data.max_prompt_length={self.limits.prompt}"
-                )
-        return encoded
-
-    @cached_property
-    def run_key(self) -> dict[str, Any]:
-        """All that determines the run's numbers."""
-        return {
-            "config": self.config.canonical() | {"device": self.device.type},
-            "data": self.fingerprint,
-            "models": {side: self._identity(self.place(side)) for side in ("teacher", "student")},
-            "version": __version__,
-        }
-
-    @property
-    def run_id(self) -> str:
-        """Readable, and unique to `run_key`."""
-        c = self.config
-        return f"{c.task}-{c.method['name']}-{c.sgo['source']}-s{c.seed}-{digest(self.run_key)[:10]}"
-
-    def _identity(self, name: str) -> str:
-        """What a model name stands for: checksums of a folder's files, or the commit of a hub repository."""
-        if name == "scratch":
-            return name
-        folder = Path(name)
-        if folder.is_dir():
-            files = sorted(p for pattern in _MODEL_FILES for p in folder.glob(pattern))
-            return digest({p.name: sha256_of(p) for p in files})
-        return f"{name}@{models.hub_commit(name)}"
-
-    def _shared_key(self, training: TrainingConfig, side: str) -> dict[str, Any]:
-        """What determines a model trained here, beside its seed."""
-        pair = self.config.models.model_dump(mode="json")
-        return {
-            "what": pair[side],
-            "architecture": pair[f"{side}_config"],
-            "identity": self.run_key["models"][side],
-            "kind": self.config.models.kind,
-            "tokenizer": digest(self.codec.tokenizer.get_vocab()),
-            "training": training.model_dump(mode="json"),
-            "data": self.fingerprint,
-            "limits": [self.limits.prompt, self.limits.response],
-            "decoding": self.config.evaluation.model_dump(mode="json"),
-            "precision": self.config.precision,
-            "device": self.device.type,
-            "version": __version__,
-        }
+class Experiment(Setting):
+    """What is done with a setting: making the teacher and the init student, training, evaluating, recording."""
 
     def raw_model(self, side: str, *seed: int | str) -> PreTrainedModel:
         """Teacher or student before any training here."""
@@ -226,7 +74,7 @@ class Experiment:
             models.save_model(model, self.codec, folder)
             write_json(folder / "training.json", {"validations": progress.validations, "seconds": progress.seconds})
 
-        return self.cache.get(label.replace(" ", "-"), self._shared_key(training, side) | {"seed": seed}, build)
+        return self.cache.get(label.replace(" ", "-"), self.shared_key(training, side) | {"seed": seed}, build)
 
     def teacher_folder(self) -> str:
         """Folder or name of the teacher as distilled from."""
@@ -240,7 +88,7 @@ class Experiment:
     def scores_of(self, folder: str, label: str) -> dict[str, Any]:
         """Test scores of a shared model, from the cache or measured now."""
         key = {
-            "model": self._identity(folder),
+            "model": self.identity(folder),
             "data": self.fingerprint,
             "limits": [self.limits.prompt, self.limits.response],
             "evaluation": self.config.evaluation.model_dump(mode="json"),
@@ -278,7 +126,7 @@ class Experiment:
         """The training prompts answered by the teacher: sampled once, kept in the cache."""
         train_on, batch_size = self.sequences["train"], self.config.evaluation.batch_size
         key = {
-            "teacher": self._identity(teacher_folder),
+            "teacher": self.identity(teacher_folder),
             "data": self.fingerprint,
             "limits": [self.limits.prompt, self.limits.response],
             "batch_size": batch_size,
@@ -468,7 +316,7 @@ class Experiment:
             "models": {
                 "student_parameters": models.parameters(student),
                 "teacher_parameters": models.parameter_count(teacher_folder, config.models.kind),
-                "teacher": self._identity(teacher_folder),
+                "teacher": self.identity(teacher_folder),
             },
             "training": {
                 "steps": progress.step,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 import time
 from pathlib import Path
 
@@ -66,3 +67,17 @@ def test_two_processes_making_the_same_run_do_not_harm_each_other(tmp_path):
     assert first == second, "one made the run, the other waited and read its record"
     assert not list(out.rglob("*.part"))
     assert not list(cache.rglob("*.partial"))
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path):
+    out, cache = tmp_path / "out", tmp_path / "cache"
+    process = start(*command(out), "--set", "training.steps=100000", cache=cache)
+    deadline = time.monotonic() + 120
+    while not list(out.glob("runs/*/work/step-*")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "goes on from the last checkpoint" in stderr
+    assert "Traceback" not in stderr
+    assert list(out.glob("runs/*/work/step-*"))

@@ -8,11 +8,11 @@ from rich.console import Console
 from bench.artifacts import ArtifactCache
 from bench.config import resolve
 from bench.display import Reporter
-from bench.embedded import shipped_teacher
+from bench.embedded import shipped_student, shipped_teacher
 from bench.experiment import Experiment
 from bench.files import read_json
 from bench.tasks import TASKS
-from bench.teachers import CARD, intact
+from bench.teachers import CARD, PRETRAINING, intact, shipped
 
 
 @pytest.mark.parametrize("task", list(TASKS))
@@ -35,21 +35,21 @@ def test_a_changed_file_is_noticed(tmp_path, monkeypatch):
 
 
 def test_they_are_small():
-    sizes = [path.stat().st_size for task in TASKS for path in shipped_teacher(task).iterdir()]
+    sizes = [path.stat().st_size for task in TASKS for folder in shipped(task) for path in folder.iterdir()]
     assert sum(sizes) < 9_000_000
 
 
-@pytest.mark.parametrize("task", list(TASKS))
-def test_the_score_on_the_card(task, tmp_path):
+@pytest.mark.parametrize("folder", [f for task in TASKS for f in shipped(task)], ids=lambda folder: folder.name)
+def test_the_score_on_the_card(folder, tmp_path):
     """Measured again with the same decoding seeds; another CPU or version may round, and so sample, differently."""
-    card = read_json(shipped_teacher(task) / CARD)
+    card = read_json(folder / CARD)
+    task = card["task"]
     config, method = resolve(preset="tiny", task=task, method="sft", device="cpu")
     reporter = Reporter(Console(stderr=True), quiet=True)
     experiment = Experiment(config, method, ArtifactCache(tmp_path, reporter.note), reporter)
-    scores = experiment.scores_of(str(shipped_teacher(task)), "teacher")
+    scores = experiment.scores_of(str(folder), "shipped-model")
     for name, score in card["scores"].items():
         assert scores[name]["mean"] == pytest.approx(score, abs=1.5), name
     assert card["metric"] == experiment.signature
-    assert card["training"] == config.teacher_training.model_dump(mode="json"), (
-        "made with other settings than the preset's"
-    )
+    training = PRETRAINING if folder == shipped_student(task) else config.teacher_training
+    assert card["training"] == training.model_dump(mode="json"), "made with other settings than today's"
