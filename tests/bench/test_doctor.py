@@ -35,7 +35,7 @@ def test_findings_are_complete_and_whatever_is_not_well_has_advice(tmp_path):
     assert all(one["advice"] for one in findings if one["state"] != "ok")
     checks = [one["check"] for one in findings]
     assert {"Python", *PACKAGES, "CPU", "memory", "records", "cache", "embedded data"} <= set(checks)
-    assert {f"shipped teacher {task}" for task in TASKS} <= set(checks)
+    assert {f"shipped models {task}" for task in TASKS} <= set(checks)
     assert len(set(checks)) == len(checks)
     hub = finding(findings, "Hugging Face hub")
     assert (hub["state"], "HF_HUB_OFFLINE=1" in hub["found"]) == ("optional", True)
