@@ -18,8 +18,9 @@ from bench.encoding import Codec, Limits, train_tokenizer
 from bench.environment import pick_device
 from bench.errors import BenchError
 from bench.evaluation import Metric
+from bench.examples import examples_of
 from bench.files import sha256_of
-from bench.tasks import TASKS, TaskData, load_task
+from bench.tasks import TASKS, TaskData
 from distillm import Method, Sequence
 
 # what determines a model's outputs; cards and logs beside it do not
@@ -57,20 +58,7 @@ class Setting:
     @cached_property
     def data(self) -> TaskData:
         """The task's examples."""
-        given = self.config.data
-        sizes = {"train": given.max_train, "validation": given.max_validation}
-        tests = ("test", *TASKS[self.config.task].evaluation_sets)
-        return load_task(
-            self.config.task,
-            data_dir=Path(given.dir) if given.dir else None,
-            hub=given.hub,
-            train_file=Path(given.train_file) if given.train_file else None,
-            test_file=Path(given.test_file) if given.test_file else None,
-            template=given.template,
-            drop_overlap=given.drop_overlap,
-            limits=sizes | dict.fromkeys(tests, given.max_test),
-            seed=given.seed,
-        )
+        return examples_of(self.config.task, self.config.data)
 
     @cached_property
     def fingerprint(self) -> str:

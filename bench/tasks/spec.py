@@ -121,6 +121,8 @@ DOLLY = TaskSpec(
     templates={
         "alpaca": Template(_ALPACA_HEAD + "### Input:\n{context}\n\n### Response:\n", _ALPACA_HEAD + "### Response:\n"),
         "compact": Template("{instruction}\n{context}\n=>", "{instruction}\n=>"),
+        # what a judge is shown: the request without the marks that a model is trained to answer to
+        "plain": Template("{instruction}\n\n{context}", "{instruction}"),
     },
     template="alpaca",
     embedded_template="compact",

@@ -1,0 +1,82 @@
+"""Answers on disk: each written whole as it comes, found by the hash of its request, asked for by one process only."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import filelock
+from pydantic import ValidationError
+
+from bench.files import cannot_write, read_json, write_json
+from bench.judge.requests import Answer, Request
+
+FOLDER = "judge-answers"
+_POLL_SECONDS = 0.05
+
+
+class AnswerCache:
+    """The answers below one folder.
+
+    Args:
+        root: the artifact cache's folder; answers lie in its sub-folder `judge-answers`.
+        note: told what a user should know.
+    """
+
+    def __init__(self, root: Path, note: Callable[[str], None]) -> None:
+        self.folder = root / FOLDER
+        self.note = note
+        self._known: dict[str, Answer] = {}
+
+    def path(self, key: str) -> Path:
+        """File of an answer."""
+        return self.folder / key[:2] / f"{key}.json"
+
+    def get(self, key: str) -> Answer | None:
+        """The answer to a request, if there is one."""
+        if key not in self._known:
+            try:
+                self._known[key] = Answer.model_validate(read_json(self.path(key))["answer"])
+            except FileNotFoundError:
+                return None
+            except (OSError, ValueError, TypeError, KeyError, ValidationError):
+                self.note(f"cache: {self.path(key)} is damaged; the question is asked again")
+                return None
+        return self._known[key]
+
+    def put(self, request: Request, answer: Answer) -> None:
+        """Keep an answer, with the request it belongs to.
+
+        Raises:
+            BenchError: the folder cannot be written.
+        """
+        write_json(self.path(request.key), {"request": request.plain, "answer": answer.model_dump()})
+        self._known[request.key] = answer
+
+    @asynccontextmanager
+    async def claim(self, key: str) -> AsyncIterator[None]:
+        """Keep other processes from asking the same question at the same time.
+
+        Requests share 4,096 lock files, so that the folder stays small; the system frees a killed process's locks.
+
+        Raises:
+            BenchError: the lock file cannot be made.
+        """
+        path = self.folder / "locks" / f"{key[:3]}.lock"
+        lock = filelock.FileLock(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            while True:
+                try:
+                    lock.acquire(blocking=False)
+                    break
+                except filelock.Timeout:
+                    await asyncio.sleep(_POLL_SECONDS)
+        except OSError as error:
+            raise cannot_write(path, error) from error
+        try:
+            yield
+        finally:
+            lock.release()

@@ -1,0 +1,109 @@
+"""What a judge is asked and how its answer is read: ratings from 1 to 10 of two responses, or which is better."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from importlib import resources
+from typing import Literal
+
+import yaml
+
+from bench.config import digest
+from bench.judge.requests import Answer
+
+PROMPTS = resources.files("bench") / "judge" / "prompts"
+ProtocolName = Literal["rating", "pairwise"]
+Verdict = tuple[float, float]
+"""What each of the two responses got: two ratings, or (1, 0), (0, 1) and (0.5, 0.5) for a better one and a tie."""
+
+# two numbers and nothing else: prose around them is an answer that was not asked for, and is not guessed at
+_NUMBER = r"(\d{1,2}(?:\.\d{1,2})?)"
+_RATINGS = re.compile(rf"{_NUMBER}(?:[ \t]+|[ \t]*,[ \t]*){_NUMBER}", re.ASCII)
+_PREFERENCES: dict[str, Verdict] = {"1": (1.0, 0.0), "2": (0.0, 1.0), "tie": (0.5, 0.5)}
+
+
+class Outcome(StrEnum):
+    """What came of a question. Only `SCORED` enters a score."""
+
+    SCORED = "scored"
+    UNPARSABLE = "unparsable"  # complete, but not in the form asked for
+    REFUSED = "refused"  # the judge declined
+    TRUNCATED = "truncated"  # cut at the token limit before the verdict was whole
+    FILTERED = "filtered"  # withheld by the server's content filter
+    TOO_LONG = "too long"  # does not fit into the judge's context
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A way of judging: its prompt and how a verdict is read.
+
+    Args:
+        name: which one; the prompt is the file of that name in the folder `prompts`.
+    """
+
+    name: ProtocolName
+
+    @cached_property
+    def prompt(self) -> dict[str, str]:
+        """`version`, `source`, and the texts `system`, `user` and `reminder`."""
+        loaded: dict[str, str] = yaml.safe_load((PROMPTS / f"{self.name}.yaml").read_text(encoding="utf-8"))
+        return loaded
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the prompt's texts: tells a changed prompt even if its version was forgotten."""
+        return digest({part: self.prompt[part] for part in ("system", "user", "reminder")})
+
+    def messages(self, question: str, first: str, second: str, *, again: bool = False) -> list[dict[str, str]]:
+        """The chat that asks for a verdict.
+
+        Args:
+            question: what the assistants were asked.
+            first: the response shown first.
+            second: the response shown second.
+            again: add the reminder of the form, after an answer that could not be read.
+        """
+        texts = {"question": question, "first": first, "second": second}
+        texts["code"] = _code(texts)
+        user = self.prompt["user"].format_map(texts) + (f"\n{self.prompt['reminder']}" if again else "")
+        return [
+            {"role": "system", "content": self.prompt["system"].format_map(texts)},
+            {"role": "user", "content": user},
+        ]
+
+    def read(self, answer: Answer) -> tuple[Outcome, Verdict | None]:
+        """What an answer says; a verdict comes with `Outcome.SCORED` only."""
+        if answer.finish_reason in (Outcome.TOO_LONG, Outcome.FILTERED):
+            return Outcome(answer.finish_reason), None
+        if answer.finish_reason == "content_filter":
+            return Outcome.FILTERED, None
+        if answer.refusal:
+            return Outcome.REFUSED, None
+        text = answer.content.strip("\r\n\t ") if answer.finish_reason != "length" else answer.content.lstrip()
+        first, whole, _ = text.partition("\n")
+        if answer.finish_reason == "length" and not whole:
+            return Outcome.TRUNCATED, None  # "1" may be the beginning of "10"
+        verdict = self._verdict(first.strip())
+        return (Outcome.SCORED, verdict) if verdict else (Outcome.UNPARSABLE, None)
+
+    def _verdict(self, line: str) -> Verdict | None:
+        if self.name == "pairwise":
+            return _PREFERENCES.get(line.lower())
+        match = _RATINGS.fullmatch(line)
+        if match is None:
+            return None
+        ratings = float(match[1]), float(match[2])
+        return ratings if all(1 <= rating <= 10 for rating in ratings) else None
+
+
+def _code(texts: dict[str, str]) -> str:
+    """A code that stands in none of the texts: the same for the same texts, and not to be guessed from within them."""
+    salt = 0
+    while True:
+        code = digest({**texts, "salt": salt})[:16]
+        if not any(code in text for text in texts.values()):
+            return code
+        salt += 1
