@@ -18,7 +18,7 @@ from bench.artifacts import WORK as ARTIFACT_WORK
 from bench.artifacts import locked
 from bench.checkpoint import Progress
 from bench.config import TrainingConfig, comparison_fields, digest
-from bench.environment import EnergyMeter, describe, peak_memory, reset_peak_memory
+from bench.environment import EnergyMeter, LoadMeter, describe, peak_memory, reset_peak_memory
 from bench.errors import BenchError
 from bench.evaluation import EvaluationSet, evaluate, summarise
 from bench.files import (
@@ -271,7 +271,7 @@ class Experiment(Setting):
         if teacher is not None:
             models.check_output_sizes(teacher, student)
         reset_peak_memory(self.device)
-        meter = EnergyMeter(self.device)
+        meter, load = EnergyMeter(self.device), LoadMeter()
         with reporter.stage("training"):
             progress = self._train(
                 config.method["name"],
@@ -285,6 +285,7 @@ class Experiment(Setting):
                 train_on,
             )
             memory, joules = peak_memory(self.device), meter.joules()
+            environment["other_load"] = load.mean()
         del teacher
         with reporter.stage("evaluation"):
             rows = self._evaluate(student, folder / WORK / "evaluation")
