@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -163,8 +162,7 @@ def _models() -> Rows:
     return rows
 
 
-def _runs(out: Path) -> Rows:
-    store = Store(out)
+def _runs(store: Store) -> Rows:
     finished = [
         {
             "run": r["run_id"],
@@ -178,7 +176,7 @@ def _runs(out: Path) -> Rows:
     return finished + begun
 
 
-def listing(what: str, out: Path) -> tuple[Rows, Table | str]:
+def listing(what: str, store: Store) -> tuple[Rows, Table | str]:
     """Rows and table of `bench list WHAT`."""
     listings: dict[str, Callable[[], Rows]] = {
         "methods": _methods,
@@ -186,11 +184,11 @@ def listing(what: str, out: Path) -> tuple[Rows, Table | str]:
         "tasks": _tasks,
         "presets": _presets,
         "models": _models,
-        "runs": lambda: _runs(out),
+        "runs": lambda: _runs(store),
     }
     rows = listings[what]()
     if not rows:
-        return rows, f"no runs in {out / 'runs'}; `bench run` makes one"
+        return rows, f"no runs in {store.runs}; `bench run` makes one"
     shown = [_in_few_columns(row) for row in rows] if what == "methods" else rows
     table = Table(show_lines=what == "methods")
     for index, heading in enumerate(shown[0]):
