@@ -10,6 +10,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 
 from bench.config import Config, load_yaml, resolve
 from bench.errors import BenchError, did_you_mean
@@ -183,7 +184,8 @@ def table(name: str, preset: str) -> Table:
     return found[wanted]
 
 
-def tables(preset: str) -> dict[str, Table]:
+@cache
+def tables(preset: str) -> Mapping[str, Table]:
     """All tables, by name, as a preset fills them."""
     made = (_losses, _sources, _task_specific, _off_policy, _starts, _main)
     return dict(zip(NAMES, (make(preset) for make in made), strict=True))

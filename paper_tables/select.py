@@ -147,10 +147,9 @@ class Library:
         run_id = record["run_id"]
         if run_id not in self._runs:
             try:
-                self._runs[run_id] = Run(record, example_scores(self.store.predictions(record)))
-            except (BenchError, KeyError, TypeError) as error:
-                reason = error if isinstance(error, BenchError) else "predictions without scores"
-                self.warn(f"skipped {run_id}: {reason}")
+                self._runs[run_id] = Run(record, _examples(self.store, record))
+            except BenchError as error:
+                self.warn(f"skipped {run_id}: {error}")
                 self._runs[run_id] = None
         return self._runs[run_id]
 
@@ -169,6 +168,22 @@ class Library:
             elif seeds:
                 missing.append(Missing(arm, seeds, tuple(arm.command(self.preset, seed) for seed in seeds)))
         return missing
+
+
+def _examples(store: Store, record: Record) -> Mapping[str, Mapping[str, object]]:
+    """Scores by set and example, as many as the record says.
+
+    Raises:
+        BenchError: the predictions cannot be read, or some are not there.
+    """
+    try:
+        found = example_scores(store.predictions(record))
+    except (KeyError, TypeError) as error:
+        raise BenchError("its predictions hold no scores; make the run again with --fresh") from error
+    short = [name for name, scores in record["scores"].items() if len(found.get(name, ())) != scores["examples"]]
+    if short:
+        raise BenchError(f"its predictions for {', '.join(short)} are not complete; make the run again with --fresh")
+    return found
 
 
 def _names(records: list[Record]) -> str:
