@@ -88,8 +88,8 @@ class Arm:
         )
         return config
 
-    def command(self, preset: str, seed: int) -> str:
-        """The command that makes its run; what is the default anyway is left out."""
+    def command(self, preset: str, seed: int, settings: tuple[str, ...] = ()) -> str:
+        """The command that makes its run, with more `--set KEY=VALUE`; what is the default anyway is left out."""
         method = methods().get(self.method)
         words = ["bench", "run", "--method", self.method, "--task", self.task, "--preset", preset]
         if method is None or method.source != self.sgo:
@@ -99,7 +99,7 @@ class Arm:
         if self.models != own_models(preset, self.task):
             words += ["--models", self.models]
         words += ["--seed", str(seed)]
-        return shlex.join([*words, *(part for option in self.options for part in ("--set", option))])
+        return shlex.join([*words, *(part for option in (*self.options, *settings) for part in ("--set", option))])
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from bench.comparison import differences, example_scores
+from bench.config import Config
 from bench.errors import BenchError
 from bench.store import Record, Store
 from paper_tables.layout import Arm, Table
@@ -166,7 +169,11 @@ class Library:
             if seeds and arm in impossible:
                 missing.append(Missing(arm, seeds, (), impossible[arm]))
             elif seeds:
-                missing.append(Missing(arm, seeds, tuple(arm.command(self.preset, seed) for seed in seeds)))
+                beside = [
+                    run for other in runs if (other.task, other.models) == (arm.task, arm.models) for run in runs[other]
+                ]
+                settings = _settings(arm.config(self.preset), beside[0].record) if beside else ()
+                missing.append(Missing(arm, seeds, tuple(arm.command(self.preset, seed, settings) for seed in seeds)))
         return missing
 
 
@@ -184,6 +191,20 @@ def _examples(store: Store, record: Record) -> Mapping[str, Mapping[str, object]
     if short:
         raise BenchError(f"its predictions for {', '.join(short)} are not complete; make the run again with --fresh")
     return found
+
+
+def _settings(config: Config, record: Record) -> tuple[str, ...]:
+    """What must be `--set` for a configuration to be comparable to a record."""
+
+    def differing(ours: Mapping[str, Any], theirs: Mapping[str, Any], path: str) -> Iterator[str]:
+        for key, value in theirs.items():
+            both = isinstance(value, Mapping) and isinstance(ours.get(key), Mapping)
+            if both and not key.endswith("_config"):  # an architecture is set whole
+                yield from differing(ours[key], value, f"{path}{key}.")
+            elif key in ours and ours[key] != value and path + key != "device":  # the record has the device it ran on
+                yield f"{path}{key}={json.dumps(value, ensure_ascii=False)}"
+
+    return tuple(differing(config.canonical(), record["comparison_fields"]["config"], ""))
 
 
 def _names(records: list[Record]) -> str:

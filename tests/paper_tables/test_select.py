@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import gzip
+import json
+import shlex
 
 import pytest
 
+from bench.config import comparison_fields
 from bench.errors import BenchError
 from bench.store import PREDICTIONS, Store
 from paper_tables.layout import table
 from paper_tables.select import Library
+from tests.conftest import invoke
 from tests.records import write_record
 
 
@@ -44,6 +48,17 @@ def test_what_is_missing_comes_with_the_command_that_makes_it(out):
     assert missing.commands == tuple(
         f"bench run --method srkl --task dolly --preset tiny --seed {seed}" for seed in (10, 20, 30)
     )
+
+
+def test_the_missing_run_is_made_under_the_settings_of_those_that_are_there(tmp_path):
+    settings = ("training.epochs=2", "data.max_test=40", 'models.student_config={"model_type": "gpt2", "n_embd": 32}')
+    there = write_record(tmp_path, "kld", assignments=settings)
+    missing = Library(Store(tmp_path), "tiny").select(table("1", "tiny")).missing
+    command = next(m.commands[0] for m in missing if m.arm.method == "srkl")
+    result = invoke(*shlex.split(command)[1:], "--device", "cpu", "--dry-run", "--json")
+    assert result.exit_code == 0, result.output
+    fields = comparison_fields(json.loads(result.output))["config"]
+    assert fields == there["comparison_fields"]["config"]
 
 
 def test_runs_that_differ_in_more_are_refused_with_what_differs_and_how_to_choose(out):
