@@ -8,6 +8,7 @@ from typing import Any
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from bench.config import load_yaml, names
 from bench.evaluation import mean_of_sets
@@ -89,7 +90,7 @@ def show_tables(record: Record) -> list[Table]:
         "metric": record["metric"]["signature"],
     }
     for key, value in rows.items():
-        origin.add_row(key, value)
+        origin.add_row(key, Text(value))
     return [validations, origin]
 
 
@@ -196,7 +197,7 @@ def listing(what: str, out: Path) -> tuple[Rows, Table | str]:
     for index, heading in enumerate(shown[0]):
         table.add_column(heading, overflow="fold", no_wrap=index == 0)
     for row in shown:
-        table.add_row(*(str(value) for value in row.values()))
+        table.add_row(*(Text(str(value)) for value in row.values()))
     return rows, table
 
 
@@ -218,5 +219,6 @@ def doctor_table(findings: Rows) -> Table:
         table.add_column(heading, overflow="fold")
     styles = {"ok": "green", "optional": "dim", "problem": "bold red"}
     for row in findings:
-        table.add_row(row["state"], row["check"], row["found"], row["advice"], style=styles[row["state"]])
+        # Text, not markup: an extra's name in brackets would be taken for a style
+        table.add_row(*(Text(row[key]) for key in ("state", "check", "found", "advice")), style=styles[row["state"]])
     return table
