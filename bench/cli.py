@@ -147,7 +147,7 @@ def run(
 
 
 @main.command("list")
-@click.argument("what", type=click.Choice(["methods", "sources", "tasks", "presets", "models", "runs"]))
+@click.argument("what", type=click.Choice(["methods", "sources", "fidelity", "tasks", "presets", "models", "runs"]))
 @OUT
 @JSON
 def list_command(what: str, out: Path, as_json: bool) -> None:

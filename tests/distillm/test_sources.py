@@ -37,6 +37,9 @@ class Step:
     def generate(self, batch: list[Sequence]) -> list[Sequence]:
         return [s.with_response((self.step, 2), made_at=self.step) for s in batch]
 
+    def upcoming(self, count: int) -> list[list[Sequence]]:
+        return [[Sequence(f"{self.step + k}-{i}", (5,), (6, 2)) for i in range(len(self.batch))] for k in range(count)]
+
 
 def step(number: int, draw: float, batch_size: int = 2) -> Step:
     return Step(number, [Sequence(f"{number}-{i}", (5,), (6, 2)) for i in range(batch_size)], Draws(draw))

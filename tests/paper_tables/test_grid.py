@@ -1,0 +1,47 @@
+"""The table of all recorded runs."""
+
+import pytest
+from click.testing import CliRunner
+
+from bench.store import SCHEMA, Store
+from paper_tables.grid import grid, main
+
+
+def record(method: str, seed: int, score: float, preset: str = "tiny") -> dict:
+    def scores(mean: float) -> dict:
+        return {"test": {"mean": mean, "sd_over_decoding_seeds": 0.1, "by_decoding_seed": {}, "examples": 2}}
+
+    return {
+        "schema": SCHEMA,
+        "run_id": f"samsum-{method}-{seed}-{preset}",
+        "config": {
+            "task": "samsum",
+            "preset": preset,
+            "seed": seed,
+            "init": "init",
+            "method": {"name": method},
+            "sgo": {"source": "on-policy"},
+        },
+        "metric": {"name": "ROUGE-L"},
+        "init_scores": scores(10.0),
+        "scores": scores(score),
+        "time": {"training_seconds": 20.0, "phases": {"generation": 5.0}},
+    }
+
+
+def test_means_over_seeds_best_first(tmp_path):
+    store = Store(tmp_path)
+    for method, seed, score in (("kld", 10, 20.0), ("kld", 20, 22.0), ("srkl", 10, 30.0)):
+        store.write(record(method, seed, score), [])
+    store.write(record("kld", 10, 90.0, preset="paper"), [])
+    table = grid(store, "tiny")
+    assert list(table["method"]) == ["srkl", "kld"]
+    row = table.iloc[1]
+    assert (row["seeds"], row["score"], row["init"], row["gain"]) == (2, 21.0, 10.0, 11.0)
+    assert (row["seconds"], row["generation"]) == (20.0, pytest.approx(0.25))
+
+
+def test_nothing_recorded(tmp_path):
+    result = CliRunner().invoke(main, ["--out", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "bench run --method srkl" in result.output
