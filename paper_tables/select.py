@@ -113,12 +113,11 @@ class Library:
 
     def _records_of(self, arm: Arm) -> list[Record]:
         wanted = arm.config(self.preset).canonical()
-        same = ("task", "method", "sgo", "init")
         return [
             record
             for record in self.records
-            if all(record["config"][key] == wanted[key] for key in same)
-            and record["config"]["models"]["name"] == arm.models
+            if (record["config"]["task"], record["config"]["models"]["name"]) == (arm.task, arm.models)
+            and _of_the_arm(record["config"], record) == _of_the_arm(wanted, record)
             and (not self.seeds or record["config"]["seed"] in self.seeds)
         ]
 
@@ -175,6 +174,20 @@ class Library:
                 settings = _settings(arm.config(self.preset), beside[0].record) if beside else ()
                 missing.append(Missing(arm, seeds, tuple(arm.command(self.preset, seed, settings) for seed in seeds)))
         return missing
+
+
+def _of_the_arm(config: Mapping[str, Any], record: Record) -> dict[str, Any]:
+    """What in a configuration need not be the same throughout a table, the seed left out: method, source, start."""
+
+    shared = record["comparison_fields"]["config"]
+    own: dict[str, Any] = {}
+    for key, value in config.items():
+        if key not in shared:
+            own[key] = value
+        elif isinstance(value, Mapping) and isinstance(shared[key], Mapping):
+            own |= {f"{key}.{name}": inner for name, inner in value.items() if name not in shared[key]}
+    del own["seed"]
+    return own
 
 
 def _examples(store: Store, record: Record) -> Mapping[str, Mapping[str, object]]:

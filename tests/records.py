@@ -86,6 +86,7 @@ def make_record(
         "config": config.canonical(),
         "data": "d" * 64,
         "models": {"teacher": "a" * 64, "student": "scratch"},
+        "plain_text": "generated",
         "version": __version__,
     }
     name, source = config.method["name"], config.sgo["source"]

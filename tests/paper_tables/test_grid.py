@@ -3,30 +3,18 @@
 import pytest
 from click.testing import CliRunner
 
-from bench.store import SCHEMA, Store
+from bench.store import Store
 from paper_tables.grid import grid, main
+from tests.records import make_record
 
 
 def record(method: str, seed: int, score: float, preset: str = "tiny") -> dict:
     def scores(mean: float) -> dict:
         return {"test": {"mean": mean, "sd_over_decoding_seeds": 0.1, "by_decoding_seed": {}, "examples": 2}}
 
-    return {
-        "schema": SCHEMA,
-        "run_id": f"samsum-{method}-{seed}-{preset}",
-        "config": {
-            "task": "samsum",
-            "preset": preset,
-            "seed": seed,
-            "init": "init",
-            "method": {"name": method},
-            "sgo": {"source": "on-policy"},
-        },
-        "metric": {"name": "ROUGE-L"},
-        "init_scores": scores(10.0),
-        "scores": scores(score),
-        "time": {"training_seconds": 20.0, "phases": {"generation": 5.0}},
-    }
+    made, _ = make_record(method, "samsum", seed, preset=preset, sgo="on-policy")
+    time = {"training_seconds": 20.0, "phases": {"generation": 5.0}}
+    return made | {"init_scores": scores(10.0), "scores": scores(score), "time": time}
 
 
 def test_means_over_seeds_best_first(tmp_path):

@@ -10,7 +10,6 @@ import pytest
 from bench.config import names
 from bench.errors import BenchError
 from bench.registry import methods
-from distillm import SOURCES
 from paper_tables.layout import LABELS, NAMES, OWN_SOURCE, table, tables
 from tests.conftest import invoke
 
@@ -53,24 +52,15 @@ def test_every_cell_has_an_arm(preset):
 
 @pytest.mark.parametrize("name", ALL)
 def test_the_main_table_takes_each_method_as_its_paper_has_it(name):
-    if name not in methods():
-        pytest.skip(f"there is no method {name}")
     (arm,) = next(row for row in table("main", "paper").rows if row.name == name).arms.values()
     assert (arm.sgo, arm.init) == (methods()[name].source, methods()[name].init)
     assert name in LABELS
     assert name in OWN_SOURCE
 
 
-def runnable(preset: str) -> list:
-    arms = dict.fromkeys(arm for one in tables(preset).values() for arm in one.arms)
-    return [arm for arm in arms if arm.method in methods() and arm.sgo in SOURCES]
-
-
 @pytest.mark.parametrize("preset", names("presets"))
 def test_the_command_of_an_arm_makes_its_run(preset):
-    arms = runnable(preset)
-    assert len(arms) > 15
-    for arm in arms:
+    for arm in dict.fromkeys(arm for one in tables(preset).values() for arm in one.arms):
         result = invoke(*shlex.split(arm.command(preset, 20))[1:], "--dry-run", "--json")
         assert result.exit_code == 0, result.output
         assert json.loads(result.output)["config"] == arm.config(preset, 20).canonical()

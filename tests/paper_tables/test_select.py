@@ -27,9 +27,11 @@ def test_runs_of_the_tables_arms_are_taken_and_others_not(tmp_path):
     write_record(tmp_path, "skl", sgo="mixed")  # another output source
     write_record(tmp_path, "srkl", assignments=("method.alpha=0.3",))  # another skew
     write_record(tmp_path, "jsd", init="pretrained")  # another start
+    write_record(tmp_path, "sft", assignments=("plain_text.weight=0.5",))  # another auxiliary loss
     write_record(tmp_path, "rkld", preset="small")
     write_record(tmp_path, "rkld", "samsum")
     assert chosen(tmp_path) == [("kld", 10)]
+    assert chosen(tmp_path, "main") == [("kld", 10)]
     assert chosen(tmp_path, preset="small") == [("rkld", 10)]
 
 
