@@ -1,7 +1,10 @@
 """The methods DistiLLM is compared with, one short file each."""
 
-from baselines import jsd, kld, rkld, sft, tvd
+from baselines import abkd, akl, distillm2, gkd, imitkd, jsd, kld, minillm, rkld, seqkd, sft, taid, tvd
 
-METHODS = tuple(module.METHOD for module in (sft, kld, rkld, jsd, tvd))
+_OF_THE_PAPER = (sft, kld, rkld, jsd, tvd, seqkd, imitkd, gkd, minillm)
+_BEYOND = (akl, abkd, taid, distillm2)
+
+METHODS = tuple(module.METHOD for module in (*_OF_THE_PAPER, *_BEYOND))
 
 __all__ = ["METHODS"]

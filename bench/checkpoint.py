@@ -15,7 +15,7 @@ from safetensors.torch import save_model as save_weights
 from transformers import PreTrainedModel
 
 from bench.files import WRITE_ERRORS, cannot_write, read_json, write_json
-from distillm import OutputSource
+from distillm import BatchObjective, Objective, OutputSource
 from distillm.sources import SourcedBatch
 
 POINTS = 200  # of the training curve, however long the training
@@ -51,16 +51,20 @@ class Progress:
         for decision in ("dataset", "generate", "replay"):
             row[f"share_{decision}"] = float(sourced.decision == decision)
         if sourced.decision != "dataset":
-            responses = [s.response for s in sourced.batch]
+            responses = [s.response for s in sourced.batch if s.made_at is not None]
             row["sgo_length"] = sum(map(len, responses)) / len(responses)
             row["sgo_ended"] = sum(r[-1] == eos_id for r in responses) / len(responses)
             row["sgo_age"] = sum(sourced.ages) / len(sourced.ages)
         self.window.append(row)
-        if len(self.window) >= max(1, self.total_steps // POINTS) or self.step == self.total_steps:
+        if self.at_point(self.step):
             keys = {key: None for row in self.window for key in row}  # in order, each once
             means = {key: [row[key] for row in self.window if key in row] for key in keys}
             self.curve.append({"step": self.step} | {key: sum(v) / len(v) for key, v in means.items()})
             self.window = []
+
+    def at_point(self, step: int) -> bool:
+        """Whether a point of the curve is drawn after this step."""
+        return step % max(1, self.total_steps // POINTS) == 0 or step == self.total_steps
 
     @property
     def training_seconds(self) -> float:
@@ -82,9 +86,15 @@ class Checkpoints:
     """Checkpoints of one training in one folder: whole or not there, the last one only."""
 
     def __init__(
-        self, folder: Path, model: PreTrainedModel, optimiser: torch.optim.Optimizer, source: OutputSource
+        self,
+        folder: Path,
+        model: PreTrainedModel,
+        optimiser: torch.optim.Optimizer,
+        source: OutputSource,
+        objective: Objective,
     ) -> None:
         self.folder, self.model, self.optimiser, self.source = folder, model, optimiser, source
+        self.objective = objective
 
     def load(self) -> Progress | None:
         """Restore model, optimiser and output source from the last checkpoint; None if there is none."""
@@ -101,6 +111,8 @@ class Checkpoints:
         self.optimiser.load_state_dict(state)
         saved = read_json(last / "progress.json")
         self.source.load_state_dict(saved["source"])
+        if isinstance(self.objective, BatchObjective):
+            self.objective.load_state_dict(saved["objective"])
         progress = Progress(**saved["progress"])
         progress.resumes += 1
         return progress
@@ -119,6 +131,8 @@ class Checkpoints:
             save_weights(self.model, str(partial / "model.safetensors"))
             save_file(self._optimiser_tensors(), partial / "optimiser.safetensors")
             state: dict[str, Any] = {"progress": asdict(progress), "source": self.source.state_dict()}
+            if isinstance(self.objective, BatchObjective):
+                state["objective"] = self.objective.state_dict()
             write_json(partial / "progress.json", state)
             if final.exists():
                 shutil.rmtree(final)

@@ -12,6 +12,7 @@ import yaml
 from rich.console import Console
 
 from bench.errors import BenchError
+from bench.plugins import CommandGroup
 
 OUT = click.option(
     "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder of the records."
@@ -19,7 +20,12 @@ OUT = click.option(
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 
 
-class Group(click.Group):
+def warn(message: str) -> None:
+    """Tell on standard error what was left out."""
+    click.echo(f"warning: {message}", err=True)
+
+
+class Group(CommandGroup):
     """Turns errors a user can mend into a message and exit code 2, and Ctrl-C into a word about resuming."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -141,14 +147,15 @@ def run(
 
 
 @main.command("list")
-@click.argument("what", type=click.Choice(["methods", "sources", "tasks", "presets", "models", "runs"]))
+@click.argument("what", type=click.Choice(["methods", "sources", "fidelity", "tasks", "presets", "models", "runs"]))
 @OUT
 @JSON
 def list_command(what: str, out: Path, as_json: bool) -> None:
     """List what can be run, or what was recorded."""
+    from bench.store import Store
     from bench.summary import listing
 
-    rows, table = listing(what, out)
+    rows, table = listing(what, Store(out, warn))
     click.echo(json.dumps(rows, indent=1, ensure_ascii=False)) if as_json else Console(highlight=False).print(table)
 
 
@@ -161,7 +168,7 @@ def show(run_name: str, out: Path, as_json: bool) -> None:
     from bench.store import Store
     from bench.summary import run_tables, show_tables
 
-    record = Store(out).find(run_name)
+    record = Store(out, warn).find(run_name)
     if as_json:
         click.echo(json.dumps(record, indent=1, ensure_ascii=False))
         return
@@ -187,9 +194,41 @@ def compare(first: str, second: str, resamples: int, out: Path, as_json: bool) -
     from bench.store import Store
     from bench.summary import comparison_table
 
-    store = Store(out)
+    store = Store(out, warn)
     rows = compare_runs(store, store.find(first), store.find(second), resamples)
     click.echo(json.dumps(rows, indent=1)) if as_json else Console(highlight=False).print(comparison_table(rows))
+
+
+@main.command()
+@click.option("--format", "formats", default="csv", show_default=True, metavar="LIST", help="csv, parquet, or both.")
+@click.option("--to", type=click.Path(path_type=Path), help="Folder to write to.  [default: that of --out]")
+@OUT
+def export(formats: str, to: Path | None, out: Path) -> None:
+    """Write all records as one tidy file: a row for each run, evaluation set, decoding seed and metric.
+
+    \b
+    run, started               the run's id and when it began (UTC)
+    preset, task, models       its scale, task and model pair
+    method, method_options     the method, and its options as JSON
+    source, source_options     where its responses came from, and the options of that as JSON
+    init, training_seed        where the student started, and the seed of its training
+    set, decoding_seed         the evaluation set, and the seed of its decoding
+    metric, value, examples    what was measured on how many examples
+    mean_tokens, share_ended   length of the set's responses, share that ended (over all decoding seeds)
+    steps, best_step           steps trained, and the step of the checkpoint that was evaluated
+    training_seconds           wall-clock of training, validation and checkpoints left out
+    other_load                 cores that other processes kept busy during training; empty: not known
+    peak_bytes                 peak memory of the device; of the process on a CPU
+    tokens_trained, tokens_generated
+    student_parameters, teacher_parameters
+    device, cpu, version, commit
+    comparison_key             rows that share it differ in method, source, init and training seed only
+    """
+    from bench.export import export_records
+    from bench.store import Store
+
+    for path in export_records(Store(out, warn), formats, to or out):
+        click.echo(str(path))
 
 
 @main.command()

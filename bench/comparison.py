@@ -37,7 +37,7 @@ def compare_runs(store: Store, first: Record, second: Record, resamples: int) ->
         raise BenchError(
             f"{first['run_id']} and {second['run_id']} cannot be compared; they differ in\n  " + "\n  ".join(found)
         )
-    one, two = (_by_set(store.predictions(record)) for record in (first, second))
+    one, two = (example_scores(store.predictions(record)) for record in (first, second))
     bleu = first["metric"]["name"] == "BLEU"
     rows = []
     for name, examples in one.items():
@@ -46,15 +46,15 @@ def compare_runs(store: Store, first: Record, second: Record, resamples: int) ->
             raise BenchError(f"{name}: the two runs' predictions are not over the same examples")
         a, b = (np.array([side[name][i] for i in ids], dtype=np.float64) for side in (one, two))
         try:
-            result = paired_bootstrap(a, b, score=_pooled if bleu else None, resamples=resamples)
+            result = paired_bootstrap(a, b, score=pooled_bleu if bleu else None, resamples=resamples)
         except ValueError as error:  # a single example, say
             raise BenchError(f"{name}: no interval can be given: {error}") from error
         rows.append(
             {
                 "set": name,
                 "metric": first["metric"]["name"],
-                "first": {"run": first["run_id"], "score": _pooled(a.sum(0)) if bleu else float(a.mean())},
-                "second": {"run": second["run_id"], "score": _pooled(b.sum(0)) if bleu else float(b.mean())},
+                "first": {"run": first["run_id"], "score": pooled_bleu(a.sum(0)) if bleu else float(a.mean())},
+                "second": {"run": second["run_id"], "score": pooled_bleu(b.sum(0)) if bleu else float(b.mean())},
                 "difference": result.difference,
                 "low": result.low,
                 "high": result.high,
@@ -67,11 +67,12 @@ def compare_runs(store: Store, first: Record, second: Record, resamples: int) ->
     return rows
 
 
-def _pooled(statistics: np.ndarray[Any, np.dtype[np.float64]]) -> float:
+def pooled_bleu(statistics: np.ndarray[Any, np.dtype[np.float64]]) -> float:
+    """Corpus BLEU of summed statistics."""
     return bleu_from_statistics([round(value) for value in statistics])
 
 
-def _by_set(rows: list[Row]) -> dict[str, dict[str, Any]]:
+def example_scores(rows: list[Row]) -> dict[str, dict[str, Any]]:
     """Set -> example id -> mean ROUGE-L, or summed BLEU statistics, over decoding seeds."""
     collected: dict[str, dict[str, list[Any]]] = {}
     for row in rows:

@@ -17,6 +17,8 @@ import yaml
 from pydantic import Field, model_validator
 
 from bench.errors import BenchError, did_you_mean
+from bench.fidelity import Fidelity
+from bench.plain_text import EMBEDDED_TASKS
 from bench.registry import find_method
 from bench.tasks import TASKS
 from bench.validation import Section, dataclass_options, validated
@@ -80,6 +82,16 @@ class TrainingConfig(Section):
         return self
 
 
+class PlainTextConfig(Section):
+    """The auxiliary language-model loss on plain text; each method's own weight unless set."""
+
+    weight: float = Field(ge=0, description="beside the method's loss; 0 = off")
+    kl_share: float = Field(ge=0, le=1, description="share of KL(p||q) in it, the rest is cross-entropy")
+    file: str | None = Field(None, description="a paragraph a line (.txt) or records with a column 'text'")
+    batch_size: int = Field(8, gt=0, description="paragraphs per optimiser step")
+    max_length: int = Field(64, ge=4, description="tokens of a paragraph")
+
+
 class EvaluationConfig(Section):
     """How responses are generated for scores. Part of the run's identity: decoding changes scores."""
 
@@ -107,6 +119,8 @@ class Config(Section):
     init_training: TrainingConfig
     training: TrainingConfig
     evaluation: EvaluationConfig
+    plain_text: PlainTextConfig
+    fidelity: Fidelity
 
     def canonical(self) -> dict[str, Any]:
         """The configuration as plain values."""
@@ -120,9 +134,12 @@ def digest(value: object) -> str:
 
 
 def comparison_fields(run_key: Mapping[str, Any]) -> dict[str, Any]:
-    """What two runs must share to stand in one table: all but method, output source, start and training seed."""
+    """What two runs must share to stand in one table: all but method (its plain-text loss included),
+    output source, start and training seed."""
     arm = ("method", "sgo", "init", "seed")
     config = {name: value for name, value in run_key["config"].items() if name not in arm}
+    # the auxiliary loss belongs to a method; the text it is taken on does not
+    config["plain_text"] = {k: v for k, v in config["plain_text"].items() if k not in ("weight", "kl_share")}
     return {**run_key, "config": config}
 
 
@@ -210,6 +227,8 @@ def resolve(
     layer |= {"preset": preset, "task": task, "init": found.init if start == "paper" else start}
     layer["method"] = {"name": found.name}
     layer["sgo"] = {"source": found.source, **found.source_options}
+    layer["plain_text"] = {"weight": None, "kl_share": found.plain_text.kl_share} | layer.get("plain_text", {})
+    layer["fidelity"] = {}
     given = {"init": init, "seed": seed, "device": device}
     layer |= {key: value for key, value in given.items() if value is not None}
     if sgo is not None:
@@ -219,6 +238,8 @@ def resolve(
     for path, value in map(parse_assignment, assignments):
         layer = merge(layer, _nested(path, value))
     _settle_for_other_data(layer)
+    _settle_plain_text(layer, found)
+    _settle_fidelity(layer)
     layer["method"] = _method_section(layer["method"], found, method_file_hash)
     layer["sgo"] = _sgo_section(layer["sgo"])
     config = validated(Config, layer)
@@ -249,6 +270,35 @@ def _settle_for_other_data(layer: dict[str, Any]) -> None:
     if models.get("tokenizer") == "shipped" and models.get("teacher") != "shipped":
         # a loaded teacher brings its own vocabulary
         models["tokenizer"] = "trained" if models.get("teacher") == "scratch" else "teacher"
+
+
+def _settle_plain_text(layer: dict[str, Any], method: Method) -> None:
+    """A method's auxiliary loss is left out where there is no plain text, unless it was asked for."""
+    section = layer["plain_text"]
+    if not isinstance(section, dict):
+        raise BenchError("plain_text: expected options such as plain_text.weight=0")
+    data = layer["data"] if isinstance(layer["data"], dict) else {}
+    embedded = not data.get("dir") and not data.get("hub") and layer["task"] in EMBEDDED_TASKS
+    there = embedded or section.get("file") is not None
+    if section["weight"] is None:
+        section["weight"] = method.plain_text.weight if there else 0.0
+    elif section["weight"] != 0 and not there:
+        raise BenchError(
+            f"plain_text.weight={section['weight']}: there is no plain text for {layer['task']} on this data; "
+            "give one with --set plain_text.file=FILE (.txt, a paragraph a line)"
+        )
+
+
+def _settle_fidelity(layer: dict[str, Any]) -> None:
+    """`fidelity=faithful` and `fidelity=corrected` set every defect at once."""
+    whole = {"faithful": True, "corrected": False}
+    given = layer["fidelity"]
+    if isinstance(given, str) and given in whole:
+        layer["fidelity"] = dict.fromkeys(Fidelity.model_fields, whole[given])
+    elif not isinstance(given, dict):
+        raise BenchError(
+            f"fidelity: expected faithful, corrected or one defect such as fidelity.no_repeat_ngram=true, got {given!r}"
+        )
 
 
 def _method_section(given: Any, method: Method, file_hash: str | None) -> dict[str, Any]:

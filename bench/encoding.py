@@ -63,13 +63,13 @@ class Codec:
         return text.strip()
 
     def encode(
-        self, examples: tuple[Example, ...], limits: Limits, *, drop_long: bool
+        self, examples: tuple[Example, ...], limits: Limits, *, drop_long: bool, without_bos: bool = False
     ) -> tuple[list[Sequence], dict[str, int]]:
         """Turn examples into sequences.
 
         A prompt over its limit is left out (`drop_long`, for training) or loses its middle (elsewhere: every test
         example is scored), so that the task's words at either end stay. A response over its limit is cut and then
-        has no EOS.
+        has no EOS. `without_bos` leaves out the prompts' BOS, a defect that `fidelity` repeats.
 
         Returns:
             the sequences, and how many prompts were dropped or cut and responses cut.
@@ -77,6 +77,8 @@ class Codec:
         sequences, counts = [], {"prompts_dropped": 0, "prompts_cut": 0, "responses_cut": 0}
         for example in examples:
             prompt, response = self.prompt_ids(example.prompt), self.response_ids(example.references[0])
+            if without_bos and len(prompt) > 1 and prompt[0] == self.tokenizer.bos_token_id:
+                prompt = prompt[1:]
             if len(prompt) > limits.prompt:
                 counts["prompts_dropped" if drop_long else "prompts_cut"] += 1
                 if drop_long:

@@ -6,6 +6,8 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +59,7 @@ def describe(device: torch.device) -> dict[str, Any]:
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         "distillm_bench": importlib.metadata.version("distillm-bench"),
         "git": git_state(),
-        # another busy process makes wall-clock useless; tables of times read this
+        # the machine's load average; `other_load`, measured during training, is what tables of times go by
         "load_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }
 
@@ -103,6 +105,52 @@ def peak_memory(device: torch.device) -> dict[str, int | None]:
                 resident = int(line.split()[1]) * 1024
     on_device = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
     return {"device_bytes": on_device, "process_bytes": resident}
+
+
+class LoadMeter:
+    """How many cores other processes keep busy, on average since the meter was made.
+
+    The machine's busy time, interrupts and what a hypervisor withholds included, less that of this process and its
+    children. It sees what the kernel shows: in a container usually the whole host. It sees no other user of a GPU.
+    """
+
+    def __init__(self) -> None:
+        self._started, self._others = time.perf_counter(), _seconds_of_others()
+
+    def mean(self) -> float:
+        """Cores kept busy by others; 0 for a machine that had nothing else to do."""
+        seconds = time.perf_counter() - self._started
+        return max(0.0, round((_seconds_of_others() - self._others) / seconds, 3)) if seconds else 0.0
+
+
+def _seconds_of_others() -> float:
+    machine = psutil.cpu_times()
+    kinds = ("user", "nice", "system", "irq", "softirq", "steal")  # not every platform has all
+    this = psutil.Process()
+    own = [this.cpu_times()]
+    for child in this.children(recursive=True):
+        try:
+            own.append(child.cpu_times())
+        except psutil.Error:  # it ended meanwhile; its parent's times hold its own
+            continue
+    ours = sum(t.user + t.system + getattr(t, "children_user", 0) + getattr(t, "children_system", 0) for t in own)
+    return float(sum(getattr(machine, kind, 0.0) for kind in kinds) - ours)
+
+
+# of the machine's cores: what an idle system's services take stays below it, a second run does not
+OTHERS_MAY_USE = 0.05
+
+
+def had_machine_to_itself(record: Mapping[str, Any]) -> bool:
+    """Whether a run's wall-clock may stand in a table: known to have been measured with nothing else running.
+
+    False where the record does not say, and for a resumed run, whose earlier parts nobody watched.
+    """
+    environment = record["environment"]
+    load, cores = environment.get("other_load"), environment.get("cpu_cores")
+    if load is None or not cores or record["training"]["resumes"]:
+        return False
+    return bool(load <= OTHERS_MAY_USE * cores)
 
 
 class EnergyMeter:

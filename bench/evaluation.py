@@ -74,17 +74,18 @@ def evaluate(
     codec: Codec,
     metric: Metric,
     config: EvaluationConfig,
-    max_new_tokens: int,
+    decoding: Decoding,
     parts: Path,
     progress: Callable[[int, int, str], None],
 ) -> list[Row]:
     """Predictions with per-example scores: a row for each set, decoding seed and example.
 
     Args:
+        config: the decoding seeds and the batch size.
+        decoding: how responses are sampled.
         parts: folder where each set and seed is kept as it is done, so that a killed evaluation goes on.
         progress: told responses done, responses in all, and the set.
     """
-    decoding = Decoding(max_new_tokens, config.temperature, config.top_p, config.top_k)
     seeds = config.seeds if config.temperature > 0 else config.seeds[:1]  # greedy: every seed is the same
     total, before = len(seeds) * sum(len(s.examples) for s in sets), 0
     rows: list[Row] = []

@@ -18,9 +18,10 @@ from bench.artifacts import WORK as ARTIFACT_WORK
 from bench.artifacts import locked
 from bench.checkpoint import Progress
 from bench.config import TrainingConfig, comparison_fields, digest
-from bench.environment import EnergyMeter, describe, peak_memory, reset_peak_memory
+from bench.environment import EnergyMeter, LoadMeter, describe, peak_memory, reset_peak_memory
 from bench.errors import BenchError
 from bench.evaluation import EvaluationSet, evaluate, summarise
+from bench.fidelity import NO_REPEAT_NGRAM
 from bench.files import (
     WRITE_ERRORS,
     cannot_write,
@@ -30,9 +31,10 @@ from bench.files import (
     write_jsonl_gz,
 )
 from bench.generation import Decoding, sample_all
+from bench.plain_text import LanguageModelling, encode_plain_text, load_plain_text
 from bench.setting import Setting
 from bench.store import FAILURE, SCHEMA, WORK, Record, Store
-from bench.training import Job, NonFiniteLoss, total_steps, train
+from bench.training import AuxiliaryLoss, Job, NonFiniteLoss, total_steps, train
 from distillm import SOURCES, Objective, OutputSource, Sequence, SourceOptions
 
 STAGES = ("data", "teacher", "init student", "training", "evaluation")
@@ -92,6 +94,7 @@ class Experiment(Setting):
             "data": self.fingerprint,
             "limits": [self.limits.prompt, self.limits.response],
             "evaluation": self.config.evaluation.model_dump(mode="json"),
+            "no_repeat_ngram": self.config.fidelity.no_repeat_ngram,
             "metric": self.signature,
             "precision": self.config.precision,
             "device": self.device.type,
@@ -118,6 +121,7 @@ class Experiment(Setting):
                 SourceOptions(**sgo),
                 total_steps=total_steps(training, len(self.sequences["train"])),
                 batch_size=training.batch_size,
+                replays_fresh=self.config.fidelity.replayed_on_policy,
             )
         except ValueError as error:
             raise BenchError(f"sgo: {error}") from error
@@ -125,11 +129,14 @@ class Experiment(Setting):
     def teacher_responses(self, teacher_folder: str) -> list[Sequence]:
         """The training prompts answered by the teacher: sampled once, kept in the cache."""
         train_on, batch_size = self.sequences["train"], self.config.evaluation.batch_size
+        decoding = Decoding(self.limits.response, beams=self.config.sgo["beams"])
         key = {
             "teacher": self.identity(teacher_folder),
             "data": self.fingerprint,
             "limits": [self.limits.prompt, self.limits.response],
             "batch_size": batch_size,
+            "beams": decoding.beams,
+            "train_without_bos": self.config.fidelity.train_without_bos,
             "precision": self.config.precision,
             "device": self.device.type,
             "version": __version__,
@@ -137,7 +144,6 @@ class Experiment(Setting):
 
         def build(folder: Path) -> None:
             teacher = models.load_model(teacher_folder, self.config.models.kind).to(self.device)
-            decoding = Decoding(self.limits.response)
             with self.accelerator.autocast():
                 sampled = sample_all(
                     teacher,
@@ -166,10 +172,32 @@ class Experiment(Setting):
                 self.codec,
                 self.metric,
                 self.config.evaluation,
-                self.limits.response,
+                self._decoding(test=True),
                 parts,
                 self.reporter.progress,
             )
+
+    def _decoding(self, *, test: bool) -> Decoding:
+        """How responses are sampled for scores; the authors forbid repeated n-grams at test only."""
+        evaluation = self.config.evaluation
+        ngram = NO_REPEAT_NGRAM if test and self.config.fidelity.no_repeat_ngram else 0
+        return Decoding(
+            self.limits.response,
+            evaluation.temperature,
+            evaluation.top_p,
+            evaluation.top_k,
+            no_repeat_ngram=ngram,
+        )
+
+    def auxiliary_loss(self) -> AuxiliaryLoss | None:
+        """The method's loss on plain text; None where it is off."""
+        given = self.config.plain_text
+        if given.weight == 0:
+            if self.method.plain_text.weight:
+                self.reporter.note(f"{self.method.name}: trained without its plain-text loss (plain_text.weight=0)")
+            return None
+        texts = encode_plain_text(load_plain_text(given.file), self.codec, given.max_length)
+        return AuxiliaryLoss(LanguageModelling(given.kl_share), given.weight, texts, given.batch_size)
 
     def _train(
         self,
@@ -182,8 +210,8 @@ class Experiment(Setting):
         objective: Objective,
         source: OutputSource,
         train_on: list[Sequence],
+        plain_text: AuxiliaryLoss | None = None,
     ) -> Progress:
-        evaluation = self.config.evaluation
         return train(
             Job(
                 label=label,
@@ -196,12 +224,14 @@ class Experiment(Setting):
                 validation=self.sequences["validation"],
                 score=lambda texts: self.metric.of(texts, self.data.splits["validation"]),
                 config=training,
-                decoding=Decoding(self.limits.response, evaluation.temperature, evaluation.top_p, evaluation.top_k),
-                evaluation_batch=evaluation.batch_size,
+                decoding=self._decoding(test=False),
+                evaluation_batch=self.config.evaluation.batch_size,
                 max_response_length=self.limits.response,
                 seed=seed,
                 accelerator=self.accelerator,
                 work=work,
+                plain_text=plain_text,
+                fidelity=self.config.fidelity,
                 watch=lambda done, total, figures: self.reporter.progress(done, total, _figures(figures)),
             )
         )
@@ -237,6 +267,7 @@ class Experiment(Setting):
         self.codec  # noqa: B018  a pair that does not fit is refused before anything is written
         self.sequences  # noqa: B018
         self.output_source()
+        self.auxiliary_loss()
         folder = store.folder(self.run_id)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -260,7 +291,8 @@ class Experiment(Setting):
         options = {key: value for key, value in config.method.items() if key not in ("name", "file_sha256")}
         objective = self.method.objective(**options)
         teacher = None
-        if objective.needs_teacher:
+        plain_text = self.auxiliary_loss()
+        if objective.needs_teacher or (plain_text is not None and plain_text.objective.needs_teacher):
             dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
             teacher = models.load_model(teacher_folder, config.models.kind, dtype).to(self.device).eval()
         student = (
@@ -271,7 +303,7 @@ class Experiment(Setting):
         if teacher is not None:
             models.check_output_sizes(teacher, student)
         reset_peak_memory(self.device)
-        meter = EnergyMeter(self.device)
+        meter, load = EnergyMeter(self.device), LoadMeter()
         with reporter.stage("training"):
             progress = self._train(
                 config.method["name"],
@@ -283,8 +315,10 @@ class Experiment(Setting):
                 objective,
                 self.output_source(),
                 train_on,
+                plain_text,
             )
             memory, joules = peak_memory(self.device), meter.joules()
+            environment["other_load"] = load.mean()
         del teacher
         with reporter.stage("evaluation"):
             rows = self._evaluate(student, folder / WORK / "evaluation")

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from transformers import GenerationConfig, PreTrainedModel
+from torch import Tensor
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
 
 from bench.encoding import Codec, pad
 from bench.models import decoder_start
@@ -22,11 +23,18 @@ class Decoding:
     temperature: float = 1.0  # 0 = greedy
     top_p: float = 1.0
     top_k: int = 0  # 0 = off
+    beams: int = 1  # more: beam search instead of sampling
+    no_repeat_ngram: int = 0  # forbid repeating an n-gram of this length; 0 = off
 
 
 @torch.inference_mode()
 def sample(
-    model: PreTrainedModel, prompts: list[tuple[int, ...]], codec: Codec, decoding: Decoding, *seed: int | str
+    model: PreTrainedModel,
+    prompts: list[tuple[int, ...]],
+    codec: Codec,
+    decoding: Decoding,
+    *seed: int | str,
+    processors: Callable[[Tensor], list[LogitsProcessor]] = lambda mask: [],
 ) -> list[tuple[int, ...]]:
     """Sample one response to each prompt, as one batch.
 
@@ -36,12 +44,13 @@ def sample(
         codec: knows padding, EOS and the kind of model.
         decoding: length and sampling options.
         seed: parts of the seed; equal seeds and prompts give equal responses.
+        processors: given the prompts' attention mask, what changes the scores before a token is sampled.
 
     Returns:
         token ids, EOS included where the model ended its response; cut after the limit otherwise.
     """
     seed_torch(*seed)
-    greedy = decoding.temperature == 0
+    greedy = decoding.temperature == 0 or decoding.beams > 1
     sampling = {} if greedy else {"temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": decoding.top_k}
     settings = GenerationConfig(
         do_sample=not greedy,
@@ -51,6 +60,8 @@ def sample(
         bos_token_id=codec.tokenizer.bos_token_id,
         decoder_start_token_id=decoder_start(model),
         use_cache=True,
+        num_beams=decoding.beams,
+        no_repeat_ngram_size=decoding.no_repeat_ngram or None,
         **sampling,
     )
     ids, mask = pad(prompts, codec.pad_id, model.device, left=codec.kind == "causal")
@@ -59,7 +70,9 @@ def sample(
     # `generate` fills what is unset from the model's own settings: a checkpoint's beams or penalties would leak in
     model.generation_config = settings
     try:
-        output = model.generate(input_ids=ids, attention_mask=mask)
+        output = model.generate(
+            input_ids=ids, attention_mask=mask, logits_processor=LogitsProcessorList(processors(mask))
+        )
     finally:
         model.generation_config = own
         model.train(was_training)

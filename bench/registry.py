@@ -83,7 +83,7 @@ def _checked(method: object, where: str) -> Method:
         raise BenchError(f"{where}: expected a distillm.Method, got {type(method).__name__}")
     if not dataclasses.is_dataclass(method.objective):
         raise BenchError(f"{where}: the objective must be a dataclass; its fields are the method's options")
-    if not isinstance(getattr(method.objective, "needs_teacher", None), bool):
+    if not isinstance(getattr(method.objective, "needs_teacher", None), bool | property):
         raise BenchError(f"{where}: the objective must say `needs_teacher: ClassVar[bool] = True` (or False)")
     if method.source not in SOURCES:
         raise BenchError(f"{where}: unknown output source {method.source!r}: {did_you_mean(method.source, SOURCES)}")

@@ -103,7 +103,10 @@ class Setting:
         """Every split as token ids; what was dropped or cut is noted."""
         encoded = {}
         for split, examples in self.data.splits.items():
-            encoded[split], counts = self.codec.encode(examples, self.limits, drop_long=split == "train")
+            without_bos = split == "train" and self.config.fidelity.train_without_bos
+            encoded[split], counts = self.codec.encode(
+                examples, self.limits, drop_long=split == "train", without_bos=without_bos
+            )
             for what, count in counts.items():
                 if count:
                     limit = self.limits.prompt if what.startswith("prompts") else self.limits.response
@@ -123,6 +126,7 @@ class Setting:
             "config": self.config.canonical() | {"device": self.device.type},
             "data": self.fingerprint,
             "models": {side: self.identity(self.place(side)) for side in ("teacher", "student")},
+            "plain_text": sha256_of(Path(text)) if (text := self.config.plain_text.file) else "generated",
             "version": __version__,
         }
 
@@ -155,6 +159,7 @@ class Setting:
             "data": self.fingerprint,
             "limits": [self.limits.prompt, self.limits.response],
             "decoding": self.config.evaluation.model_dump(mode="json"),
+            "train_without_bos": self.config.fidelity.train_without_bos,
             "precision": self.config.precision,
             "device": self.device.type,
             "version": __version__,

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError, did_you_mean
-from bench.files import read_json, read_jsonl_gz, write_json, write_jsonl_gz
+from bench.files import read_jsonl_gz, write_json, write_jsonl_gz
+from bench.schema import SCHEMA, Record, Unreadable, check_shape, read_record
 
-SCHEMA = 1
+__all__ = ["FAILURE", "PREDICTIONS", "RECORD", "SCHEMA", "WORK", "Record", "Store"]
+
 RECORD = "record.json"
 PREDICTIONS = "predictions.jsonl.gz"
 WORK = "work"
 FAILURE = "failure.json"
 
-Record = dict[str, Any]
-
 
 class Store:
-    """The runs below `ROOT/runs`."""
+    """The runs below `ROOT/runs`.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        root: the folder; it need not be there.
+        warn: told of each record that `all` skips, and why.
+    """
+
+    def __init__(self, root: Path, warn: Callable[[str], None] = lambda _: None) -> None:
         self.root = root
         self.runs = root / "runs"
+        self.warn = warn
         self._elsewhere: dict[str, Path] = {}  # runs found by a path outside this store
 
     def folder(self, run_id: str) -> Path:
@@ -33,7 +39,7 @@ class Store:
 
     def finished(self, run_id: str) -> Record | None:
         """The record of a finished run; None if there is none that can be read."""
-        return _read(self.folder(run_id))
+        return _read_or_none(self.folder(run_id))
 
     def write(self, record: Record, predictions: list[dict[str, Any]]) -> Path:
         """Write a finished run; the record comes last, so that a run with a record is complete."""
@@ -44,11 +50,27 @@ class Store:
         return folder / RECORD
 
     def all(self) -> Iterator[Record]:
-        """All finished runs, by id."""
+        """All finished runs, by their folders' names; what is no record, or a second copy of one, is skipped."""
+        seen: dict[str, Path] = {}
         for folder in sorted(self.runs.glob("*/")):
-            record = self.finished(folder.name)
-            if record is not None:
-                yield record
+            if not (folder / RECORD).exists():
+                continue
+            try:
+                record = read_record(folder / RECORD)
+                check_shape(record)
+            except Unreadable as error:
+                self.warn(f"skipped {folder / RECORD}: {error}")
+                continue
+            run_id = record["run_id"]
+            own = self.runs / run_id
+            first = own if folder != own and (own / RECORD).exists() else seen.get(run_id)
+            if first is not None:
+                self.warn(f"skipped {folder / RECORD}: the same run as {first}")
+                continue
+            seen[run_id] = folder
+            if folder != own:
+                self._elsewhere[run_id] = folder
+            yield record
 
     def unfinished(self) -> list[str]:
         """Ids of runs that were begun and have no record."""
@@ -65,12 +87,14 @@ class Store:
         if path.name == RECORD:
             path = path.parent
         if (path / RECORD).is_file():
-            record = _read(path)
-            if record is None:
-                raise BenchError(f"{path / RECORD} is no record this version reads (schema {SCHEMA})")
+            try:
+                record = read_record(path / RECORD)
+            except Unreadable as error:
+                raise BenchError(f"{path / RECORD} is no record this version reads: {error}") from error
             self._elsewhere[record["run_id"]] = path
             return record
-        ids = [record["run_id"] for record in self.all()]
+        records = {record["run_id"]: record for record in self.all()}
+        ids = list(records)
         matches = [run_id for run_id in ids if run_id.startswith(name)]
         if name in matches:
             matches = [name]
@@ -79,9 +103,7 @@ class Store:
         if not matches:
             known = did_you_mean(name, ids) if ids else "none is recorded yet; `bench run` makes one"
             raise BenchError(f"no run {name!r} in {self.runs}: {known}")
-        record = self.finished(matches[0])
-        assert record is not None
-        return record
+        return records[matches[0]]
 
     def predictions(self, record: Record) -> list[dict[str, Any]]:
         """The predictions of a run.
@@ -96,9 +118,8 @@ class Store:
             raise BenchError(f"{path}: cannot be read ({error}); make the run again with --fresh") from error
 
 
-def _read(folder: Path) -> Record | None:
+def _read_or_none(folder: Path) -> Record | None:
     try:
-        record = read_json(folder / RECORD)
-    except (OSError, ValueError):
+        return read_record(folder / RECORD)
+    except Unreadable:
         return None
-    return record if isinstance(record, dict) and record.get("schema") == SCHEMA else None

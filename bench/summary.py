@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from bench.config import load_yaml, names
 from bench.evaluation import mean_of_sets
+from bench.fidelity import WORTH, Fidelity
 from bench.registry import methods
 from bench.store import Record, Store
 from bench.tasks import TASKS
@@ -48,7 +49,10 @@ def run_tables(record: Record) -> list[Table | str]:
         mean = [f"{mean_of_sets(record[key]):.1f}"] * (len(sets) > 1)
         table.add_row(label, *cells, *mean, style="bold" if key == "scores" else "")
     memory = record["memory"]["device_bytes"] or record["memory"]["process_bytes"]
-    phases = ", ".join(f"{name} {value:.1f}" for name, value in time["phases"].items() if value >= 0.05)
+    spent = sum(time["phases"].values())
+    phases = ", ".join(
+        f"{name} {value:.1f} ({value / spent:.0%})" for name, value in time["phases"].items() if value >= 0.05
+    )
     cost = (
         f"training: {training['steps']} steps in {time['training_seconds']:.1f} s, "
         f"{time['steps_per_second']:.1f} steps/s, {time['tokens_per_second']:.0f} response tokens/s"
@@ -67,6 +71,7 @@ def show_tables(record: Record) -> list[Table]:
         metric = f"{row['metric']:.2f}" if "metric" in row else ""
         best = "best" if row["step"] == record["training"]["best_step"] and row["step"] else ""
         validations.add_row(str(row["step"]), f"{row['loss']:.4f}", metric, best)
+    signals = _signals(record["curve"])
     origin = Table(title="origin", title_justify="left", show_header=False)
     origin.add_column(style="dim")
     origin.add_column(overflow="fold")
@@ -89,8 +94,38 @@ def show_tables(record: Record) -> list[Table]:
         "metric": record["metric"]["signature"],
     }
     for key, value in rows.items():
-        origin.add_row(key, value)
-    return [validations, origin]
+        origin.add_row(key, Text(value))
+    return [validations, signals, origin]
+
+
+_SIGNALS = {
+    "loss": "loss (nats/token)",
+    "plain_text_loss": "plain-text loss (nats/token)",
+    "gradient_norm": "gradient norm",
+    "student_entropy": "student's entropy (nats)",
+    "share_generate": "share of steps on fresh SGOs",
+    "share_replay": "share of steps on older SGOs",
+    "sgo_age": "age of SGOs (steps)",
+    "sgo_length": "length of SGOs (tokens)",
+    "sgo_ended": "share of SGOs ended by EOS",
+    "teacher_loss_on_sgo": "teacher's loss on SGOs (nats/token)",
+    "phi": "phi",
+}
+
+
+def _signals(curve: Rows, parts: int = 5) -> Table:
+    """Means over equal parts of training; a row only for what occurred."""
+    table = Table(title="training: means over parts of it, up to step", title_justify="left")
+    chunks = [curve[len(curve) * i // parts : len(curve) * (i + 1) // parts] for i in range(parts)]
+    chunks = [chunk for chunk in chunks if chunk]
+    table.add_column("")
+    for chunk in chunks:
+        table.add_column(str(chunk[-1]["step"]), justify="right")
+    for key, label in _SIGNALS.items():
+        if any(row.get(key) for row in curve):
+            cells = [[row[key] for row in chunk if key in row] for chunk in chunks]
+            table.add_row(label, *(f"{sum(values) / len(values):.3g}" if values else "" for values in cells))
+    return table
 
 
 def comparison_table(rows: Rows) -> Table:
@@ -125,10 +160,18 @@ def _methods() -> Rows:
             "objective": m.objective.__name__,
             "output source": m.source,
             "init in its paper": m.init,
-            "paper": m.paper,
+            "paper": m.paper + (" (beyond the paper)" if m.beyond_paper else ""),
+            "plain text": m.plain_text.weight,
             "differs from the authors' code": m.deviations,
         }
         for m in methods().values()
+    ]
+
+
+def _fidelity() -> Rows:
+    return [
+        {"defect": f"fidelity.{name}", "what": field.description, "effect": WORTH[name]}
+        for name, field in Fidelity.model_fields.items()
     ]
 
 
@@ -163,8 +206,7 @@ def _models() -> Rows:
     return rows
 
 
-def _runs(out: Path) -> Rows:
-    store = Store(out)
+def _runs(store: Store) -> Rows:
     finished = [
         {
             "run": r["run_id"],
@@ -178,25 +220,26 @@ def _runs(out: Path) -> Rows:
     return finished + begun
 
 
-def listing(what: str, out: Path) -> tuple[Rows, Table | str]:
+def listing(what: str, store: Store) -> tuple[Rows, Table | str]:
     """Rows and table of `bench list WHAT`."""
     listings: dict[str, Callable[[], Rows]] = {
         "methods": _methods,
         "sources": _sources,
+        "fidelity": _fidelity,
         "tasks": _tasks,
         "presets": _presets,
         "models": _models,
-        "runs": lambda: _runs(out),
+        "runs": lambda: _runs(store),
     }
     rows = listings[what]()
     if not rows:
-        return rows, f"no runs in {out / 'runs'}; `bench run` makes one"
+        return rows, f"no runs in {store.runs}; `bench run` makes one"
     shown = [_in_few_columns(row) for row in rows] if what == "methods" else rows
     table = Table(show_lines=what == "methods")
     for index, heading in enumerate(shown[0]):
         table.add_column(heading, overflow="fold", no_wrap=index == 0)
     for row in shown:
-        table.add_row(*(str(value) for value in row.values()))
+        table.add_row(*(Text(str(value)) for value in row.values()))
     return rows, table
 
 
@@ -218,5 +261,6 @@ def doctor_table(findings: Rows) -> Table:
         table.add_column(heading, overflow="fold")
     styles = {"ok": "green", "optional": "dim", "problem": "bold red"}
     for row in findings:
-        table.add_row(row["state"], row["check"], row["found"], row["advice"], style=styles[row["state"]])
+        # Text, not markup: an extra's name in brackets would be taken for a style
+        table.add_row(*(Text(row[key]) for key in ("state", "check", "found", "advice")), style=styles[row["state"]])
     return table

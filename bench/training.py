@@ -10,8 +10,8 @@ import itertools
 import math
 import random
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,32 @@ from bench.clock import Clock
 from bench.config import TrainingConfig
 from bench.encoding import Batch, Codec, batch_order, collate
 from bench.errors import BenchError
-from bench.generation import Decoding, sample, sample_all
+from bench.fidelity import Fidelity, counted_tokens
+from bench.generation import Decoding, sample_all
 from bench.models import decoder_start, response_logits
+from bench.rollouts import roll_out
 from bench.seeding import derive_seed, seed_torch
-from distillm import Objective, OutputSource, Sequence
+from bench.signals import Signals
+from distillm import BatchObjective, Objective, OutputSource, Sampling, Sequence
 
 _ADVICE = "Try a lower training.learning_rate, a longer training.warmup_steps or precision=fp32."
+
+
+@dataclass(frozen=True)
+class AuxiliaryLoss:
+    """A second objective on other sequences, added to the method's loss at each step.
+
+    Attributes:
+        objective: what each token costs.
+        weight: of its mean beside the method's.
+        sequences: what it is taken on.
+        batch_size: how many of them at each step.
+    """
+
+    objective: Objective
+    weight: float
+    sequences: list[Sequence]
+    batch_size: int
 
 
 @dataclass
@@ -50,6 +70,8 @@ class Job:
         max_response_length: tokens of a student-generated output in training.
         seed: the training seed.
         work: folder for checkpoints, the training's alone.
+        plain_text: the auxiliary loss; None where it is off.
+        fidelity: the authors' defects to repeat.
         watch: told step, total steps and what to show.
     """
 
@@ -70,6 +92,8 @@ class Job:
     accelerator: Accelerator
     work: Path
     watch: Callable[[int, int, dict[str, float]], None]
+    plain_text: AuxiliaryLoss | None = None
+    fidelity: Fidelity = field(default_factory=Fidelity)
 
 
 @dataclass
@@ -80,6 +104,7 @@ class Step:
     batch: list[Sequence]
     rng: random.Random
     generate: Callable[[list[Sequence]], list[Sequence]]
+    upcoming: Callable[[int], list[list[Sequence]]]
 
 
 class NonFiniteLoss(BenchError):
@@ -122,7 +147,8 @@ def train(job: Job) -> Progress:
         lr=config.learning_rate,
         betas=(0.9, config.adam_beta2),
     )
-    checkpoints = Checkpoints(job.work, job.student, optimiser, job.source)
+    sampling = job.objective.sampling if isinstance(job.objective, BatchObjective) else Sampling()
+    checkpoints = Checkpoints(job.work, job.student, optimiser, job.source, job.objective)
     progress = checkpoints.load() or Progress(total_steps=total)
     clock.seconds.update(progress.seconds)
     job.student.train()
@@ -131,15 +157,22 @@ def train(job: Job) -> Progress:
 
     def generate(batch: list[Sequence]) -> list[Sequence]:
         with clock.phase("generation"), job.accelerator.autocast():
-            responses = sample(
+            made = roll_out(
                 job.student,
-                [s.prompt for s in batch],
+                job.teacher,
+                batch,
                 job.codec,
-                Decoding(job.max_response_length),
-                *(job.seed, "student-generated outputs", step),
+                job.max_response_length,
+                sampling,
+                step,
+                *(job.seed, "student-generated outputs", step, next(calls)),
             )
-        progress.tokens_generated += sum(map(len, responses))
-        return [s.with_response(r, made_at=step) for s, r in zip(batch, responses, strict=True)]
+        progress.tokens_generated += sum(len(s.response) for s in made)
+        return made
+
+    def upcoming(count: int) -> list[list[Sequence]]:
+        order = batch_order(job.train, config.batch_size, job.seed)
+        return list(itertools.islice(order, step - 1, step - 1 + count))
 
     def save() -> None:
         with clock.phase("checkpoint"):
@@ -150,48 +183,45 @@ def train(job: Job) -> Progress:
         _validate(job, clock, progress, score=False)
         job.source.observe(progress.validations[-1]["loss"])
 
-    start_id = decoder_start(job.student)
+    plain_batches = _plain_batches(job, progress.step)
     batches = itertools.islice(batch_order(job.train, config.batch_size, job.seed), progress.step, total)
     saved_at = time.monotonic()
     for step, dataset_batch in enumerate(batches, start=progress.step + 1):
         rng = random.Random(derive_seed(job.seed, "output source", step))
-        sourced = job.source.next(Step(step, dataset_batch, rng, generate))
+        calls = itertools.count()  # a round of roll-outs is sampled in several calls, each with a seed of its own
+        sourced = job.source.next(Step(step, dataset_batch, rng, generate, upcoming))
+        batch = sourced.batch
+        if isinstance(job.objective, BatchObjective):
+            batch = job.objective.begin(batch, step, total)
         seed_torch(job.seed, "dropout", step)
         rate = learning_rate(config, step, total)
         for group in optimiser.param_groups:
             group["lr"] = rate
 
-        counted = sum(len(s.response) for s in sourced.batch)
-        micro = config.micro_batch_size or config.batch_size
-        loss = 0.0
-        for start in range(0, len(sourced.batch), micro):
-            part = sourced.batch[start : start + micro]
-            with clock.phase("data"):
-                tensors = collate(part, job.codec, start_id, device)
-            with clock.phase("teacher"):
-                teacher_logits = _teacher_logits(job, tensors)
-            with clock.phase("student"):
-                with job.accelerator.autocast():
-                    student_logits = response_logits(student, tensors)
-                # a share of the whole batch's mean, so that micro-batches add up to it exactly
-                share = job.objective(student_logits, teacher_logits, tensors.tokens, part).sum() / counted
-                job.accelerator.backward(share)
-                loss += share.item()
+        # what a step's signals cost is paid once per point of the curve
+        signals = Signals() if progress.at_point(step) else None
+        loss = _backward(job, student, clock, job.objective, batch, 1.0, signals)
+        figures = {"loss": loss}
+        if job.plain_text is not None:
+            auxiliary = job.plain_text
+            figures["plain_text_loss"] = _backward(
+                job, student, clock, auxiliary.objective, next(plain_batches), auxiliary.weight, None
+            )
         with clock.phase("optimiser"):
             norm = float(torch.nn.utils.clip_grad_norm_(job.student.parameters(), config.max_grad_norm))
-            if not (math.isfinite(loss) and math.isfinite(norm)):
-                raise _non_finite(job, step, loss, norm, sourced.batch)
+            if not (math.isfinite(sum(figures.values())) and math.isfinite(norm)):
+                raise _non_finite(job, step, sum(figures.values()), norm, batch)
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
+        if isinstance(job.objective, BatchObjective):
+            job.objective.finish(loss)
 
         progress.step = step
-        progress.tokens_trained += counted
-        progress.log(
-            {"loss": loss, "gradient_norm": norm, "learning_rate": rate, "phi": job.source.phi},
-            sourced,
-            job.source.buffer_size,
-            job.codec.eos_id,
-        )
+        progress.tokens_trained += sum(len(s.response) for s in batch)
+        figures |= {"gradient_norm": norm, "learning_rate": rate, "phi": job.source.phi}
+        if signals is not None:
+            figures |= signals.means()
+        progress.log(figures, sourced, job.source.buffer_size, job.codec.eos_id)
         if step in validate_at:
             _validate(job, clock, progress, score=True)
             job.source.observe(progress.validations[-1]["loss"])
@@ -206,6 +236,53 @@ def train(job: Job) -> Progress:
     return progress
 
 
+def _backward(
+    job: Job,
+    student: torch.nn.Module,
+    clock: Clock,
+    objective: Objective,
+    batch: list[Sequence],
+    weight: float,
+    signals: Signals | None,
+) -> float:
+    """Add the gradient of an objective's mean over a batch's response tokens; returns that mean.
+
+    Each micro-batch adds its share of the whole batch's mean, so that micro-batches add up to it exactly.
+    """
+    device, start_id = job.accelerator.device, decoder_start(job.student)
+    counted = counted_tokens(batch, job.fidelity, job.codec.pad_id, job.codec.eos_id)
+    total = sum(map(sum, counted)) if counted is not None else sum(len(s.response) for s in batch)
+    micro = job.config.micro_batch_size or len(batch)
+    mean = 0.0
+    for start in range(0, len(batch), micro):
+        part = batch[start : start + micro]
+        with clock.phase("data"):
+            tensors = collate(part, job.codec, start_id, device)
+        with clock.phase("teacher"):
+            teacher_logits = _teacher_logits(job, tensors) if objective.needs_teacher else None
+        with clock.phase("student"):
+            with job.accelerator.autocast():
+                student_logits = response_logits(student, tensors)
+            losses = objective(student_logits, teacher_logits, tensors.tokens, part)
+            if counted is not None:
+                kept = [flag for row in counted[start : start + micro] for flag in row]
+                losses = losses * torch.tensor(kept, device=device)
+            share = losses.sum() / max(1, total)
+            job.accelerator.backward(weight * share)
+            mean += share.item()
+        if signals is not None:
+            signals.add(student_logits.detach(), teacher_logits, tensors.tokens, part)
+    return mean
+
+
+def _plain_batches(job: Job, done: int) -> Iterator[list[Sequence]]:
+    """Batches of the auxiliary loss from the step after `done` on."""
+    if job.plain_text is None:
+        return iter(())
+    order = batch_order(job.plain_text.sequences, job.plain_text.batch_size, job.seed)
+    return itertools.islice(order, done, None)
+
+
 def _parameter_groups(model: PreTrainedModel, weight_decay: float) -> list[dict[str, Any]]:
     """Weight decay on matrices only, not on biases and normalisation weights."""
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -215,9 +292,7 @@ def _parameter_groups(model: PreTrainedModel, weight_decay: float) -> list[dict[
     ]
 
 
-def _teacher_logits(job: Job, tensors: Batch) -> Tensor | None:
-    if not job.objective.needs_teacher:
-        return None
+def _teacher_logits(job: Job, tensors: Batch) -> Tensor:
     assert job.teacher is not None
     with torch.no_grad():
         return response_logits(job.teacher, tensors)

@@ -43,14 +43,16 @@ def dataclass_options(cls: type, given: Mapping[str, Any], where: str) -> dict[s
         BenchError: unknown option, wrong type, or a value the dataclass refuses.
     """
     hints = get_type_hints(cls)
-    columns: dict[str, Any] = {f.name: (hints[f.name], ... if f.default is MISSING else f.default) for f in fields(cls)}
+    columns: dict[str, Any] = {
+        f.name: (hints[f.name], ... if f.default is MISSING else f.default) for f in fields(cls) if f.init
+    }
     model = create_model(f"{cls.__name__}Options", __base__=Section, **columns)
     valid = validated(model, given, where)
     try:
-        options: dict[str, Any] = asdict(cls(**valid.model_dump()))
+        checked = asdict(cls(**valid.model_dump()))
     except ValueError as error:
         raise BenchError(f"{where}.{error}") from error
-    return options
+    return {name: checked[name] for name in columns}
 
 
 def _explain(model: type[BaseModel], item: ErrorDetails, where: str) -> str:

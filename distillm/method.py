@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal, Protocol
+from typing import Literal, Protocol
 
 from torch import Tensor
 
@@ -43,7 +43,10 @@ class Sequence:
 class Objective(Protocol):
     """What a method minimises, per response token. Options are the fields of the dataclass that implements it."""
 
-    needs_teacher: ClassVar[bool]
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether it reads the teacher's logits. A plain class variable does."""
+        ...
 
     def __call__(
         self,
@@ -68,6 +71,46 @@ class Objective(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """How the student-generated outputs an objective is trained on are sampled.
+
+    Attributes:
+        teacher_mix: a, the teacher's share in the token-level mixture (1 - a) q + a p that is sampled from.
+        log_probs: leave the sampled tokens' log-probabilities as annotations `student` and `teacher`.
+    """
+
+    teacher_mix: float = 0.0
+    log_probs: bool = False
+
+
+class BatchObjective:
+    """Base of the objectives that look at whole batches, change over training, or want their own sampling.
+
+    Every part does nothing unless overridden. The training loop calls `begin` before and `finish` after each optimiser
+    step; the state goes into checkpoints.
+    """
+
+    @property
+    def sampling(self) -> Sampling:
+        """How the student's responses are sampled for this objective."""
+        return Sampling()
+
+    def begin(self, batch: list[Sequence], step: int, total_steps: int) -> list[Sequence]:
+        """See the whole batch of a step (from 1) before it is cut into micro-batches; return it, maybe annotated."""
+        return batch
+
+    def finish(self, loss: float) -> None:
+        """Learn the loss of the whole batch."""
+
+    def state_dict(self) -> dict[str, float | None]:
+        """What a resumed run needs, as JSON-able values."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, float | None]) -> None:
+        """Take back what `state_dict` gave."""
+
+
 class Context(Protocol):
     """What an output source may use at one training step."""
 
@@ -90,6 +133,23 @@ class Context(Protocol):
         """Sample a response of the current student to each prompt (eval mode, no gradient)."""
         ...
 
+    def upcoming(self, count: int) -> list[list[Sequence]]:
+        """The data set's next batches, this step's the first: prompts for a round of roll-outs."""
+        ...
+
+
+@dataclass(frozen=True)
+class PlainText:
+    """The auxiliary language-model loss on plain text that a method adds to its own.
+
+    Attributes:
+        weight: its weight beside the method's loss; 0 switches it off.
+        kl_share: share of KL(p || q) in it, the rest is cross-entropy.
+    """
+
+    weight: float = 0.0
+    kl_share: float = 0.0
+
 
 @dataclass(frozen=True)
 class Method:
@@ -104,6 +164,8 @@ class Method:
         summary: one line for `bench list methods`.
         deviations: what differs from its authors' code, and why.
         source_options: options of the output source in which it differs from their defaults.
+        plain_text: the auxiliary loss its paper's set-up adds.
+        beyond_paper: not one of the DistiLLM paper's own comparisons.
     """
 
     name: str
@@ -114,3 +176,5 @@ class Method:
     summary: str
     deviations: str = ""
     source_options: Mapping[str, object] = field(default_factory=dict)
+    plain_text: PlainText = PlainText()
+    beyond_paper: bool = False

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from distillm.divergences import skl, srkl
-from distillm.method import Method, Sequence
+from distillm.method import Method, PlainText, Sequence
 
 PAPER = "Ko et al. 2024, arXiv:2402.03898"
 
@@ -64,6 +64,7 @@ METHODS: tuple[Method, ...] = (
         PAPER,
         "DistiLLM: skew reverse KL, adaptive off-policy student-generated outputs",
         deviations=_UNSHIFTED,
+        plain_text=PlainText(weight=1.0),
     ),
     Method(
         "distillm-skl",
@@ -73,5 +74,6 @@ METHODS: tuple[Method, ...] = (
         PAPER,
         "DistiLLM with skew KL",
         deviations=_UNSHIFTED,
+        plain_text=PlainText(weight=1.0),
     ),
 )

@@ -139,6 +139,11 @@ def decide(
     return "replay"
 
 
+def imitation_share(step: int, total_steps: int, final_data_share: float) -> float:
+    """Probability of a student's batch at step i of I under ImitKD's decay: 1 - r^(i/I) (arXiv:2009.07253)."""
+    return 1.0 - float(final_data_share ** (step / total_steps))
+
+
 def _check_run(total_steps: int, replay_ratio: str) -> None:
     if total_steps < 1:
         raise ValueError(f"total_steps must be at least 1, got {total_steps}")

@@ -12,6 +12,8 @@ replay buffer.
     adaptive              adaptive   fresh             Table 2
     off-policy            constant   replay buffer     Table 4
     adaptive-off-policy   adaptive   replay buffer     DistiLLM
+    roll-outs             1          rounds            MiniLLM
+    contrastive           1          beside teacher's  DistiLLM-2
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from typing import Any, Literal
 
 from distillm.method import Context, Sequence
 from distillm.replay import Entry, ReplayBuffer
-from distillm.schedule import AdaptiveSchedule, ConstantSchedule, Decision, ReplayRatio
+from distillm.schedule import AdaptiveSchedule, ConstantSchedule, Decision, ReplayRatio, imitation_share
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,16 @@ class SourceRule:
         phi: how the probability of training on SGOs is set.
         buffered: SGOs pass through the replay buffer.
         responses: whose responses stand in the data set's batches.
+        rounds: SGOs are sampled in rounds and each round is trained on for several epochs.
+        paired: the data set's batch is trained on beside the SGOs for the same prompts.
     """
 
     summary: str
     phi: Literal["never", "always", "constant", "adaptive"]
     buffered: bool = False
     responses: Literal["reference", "teacher"] = "reference"
+    rounds: bool = False
+    paired: bool = False
 
 
 SOURCES: dict[str, SourceRule] = {
@@ -49,6 +55,14 @@ SOURCES: dict[str, SourceRule] = {
     "adaptive": SourceRule("fresh student responses with adaptive probability phi", "adaptive"),
     "off-policy": SourceRule("student responses through a replay buffer, constant phi", "constant", True),
     "adaptive-off-policy": SourceRule("student responses through a replay buffer, adaptive phi", "adaptive", True),
+    "roll-outs": SourceRule("rounds of student responses, each trained on for several epochs", "always", rounds=True),
+    "contrastive": SourceRule(
+        "the teacher's responses and fresh student responses to the same prompts",
+        "always",
+        False,
+        "teacher",
+        paired=True,
+    ),
 }
 
 
@@ -63,6 +77,11 @@ class SourceOptions:
         epsilon: a validation loss counts as risen from this much above the last risen one, in nats per token.
         capacity: the replay buffer's size in sequences.
         replay_ratio: how the share of fresh generations among SGOs runs over training.
+        final_data_share: r of ImitKD's decay: the share of data set batches of `mixed` and `off-policy` falls as
+            r^(t/T) instead of staying at 1 - probability; none = constant.
+        rollouts: responses per round of `roll-outs`.
+        inner_epochs: how often each of them is trained on.
+        beams: beam search for the responses of `teacher` and `contrastive`; 1 = sampling at temperature 1.
     """
 
     probability: float = 0.5
@@ -71,6 +90,10 @@ class SourceOptions:
     epsilon: float = 0.1
     capacity: int = 1000
     replay_ratio: ReplayRatio = "decreasing"
+    final_data_share: float | None = None
+    rollouts: int = 256
+    inner_epochs: int = 4
+    beams: int = 1
 
     def __post_init__(self) -> None:
         for name in ("probability", "initial_phi", "phi_step"):
@@ -79,8 +102,11 @@ class SourceOptions:
                 raise ValueError(f"{name} must lie in [0, 1], got {value}")
         if self.epsilon < 0:
             raise ValueError(f"epsilon must be 0 or more, got {self.epsilon}")
-        if self.capacity < 1:
-            raise ValueError(f"capacity must be at least 1 sequence, got {self.capacity}")
+        if self.final_data_share is not None and not 0.0 < self.final_data_share <= 1.0:
+            raise ValueError(f"final_data_share must lie in (0, 1], got {self.final_data_share}")
+        for name in ("capacity", "rollouts", "inner_epochs", "beams"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -100,19 +126,34 @@ class OutputSource:
         options: see `SourceOptions`.
         total_steps: T of Algorithm 1.
         batch_size: sequences per batch.
+        replays_fresh: repeat a defect of the authors' code: sources without a replay buffer pay for fresh SGOs,
+            then train on a batch drawn from a buffer of `capacity`.
 
     Raises:
-        ValueError: unknown name, or a buffer smaller than a batch.
+        ValueError: unknown name, or a buffer or a round smaller than a batch.
     """
 
-    def __init__(self, name: str, options: SourceOptions, *, total_steps: int, batch_size: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        options: SourceOptions,
+        *,
+        total_steps: int,
+        batch_size: int,
+        replays_fresh: bool = False,
+    ) -> None:
         if name not in SOURCES:
             raise ValueError(f"unknown output source {name!r}; known: {', '.join(SOURCES)}")
         rule = SOURCES[name]
-        if rule.buffered and options.capacity < batch_size:
+        self.rule, self.options, self.total_steps = rule, options, total_steps
+        self.replays_fresh = replays_fresh and rule.phi != "never" and not (rule.buffered or rule.rounds or rule.paired)
+        buffered = rule.buffered or self.replays_fresh
+        if buffered and options.capacity < batch_size:
             raise ValueError(
                 f"capacity {options.capacity} is smaller than the batch of {batch_size}: no batch could be drawn"
             )
+        if rule.rounds and options.rollouts < batch_size:
+            raise ValueError(f"rollouts {options.rollouts} are fewer than the batch of {batch_size}")
         constant = {"never": 0.0, "always": 1.0, "constant": options.probability}
         self.schedule: AdaptiveSchedule | ConstantSchedule = (
             AdaptiveSchedule(
@@ -125,7 +166,9 @@ class OutputSource:
             if rule.phi == "adaptive"
             else ConstantSchedule(total_steps=total_steps, phi=constant[rule.phi], replay_ratio=options.replay_ratio)
         )
-        self.buffer: ReplayBuffer[Sequence] | None = ReplayBuffer(options.capacity) if rule.buffered else None
+        self.buffer: ReplayBuffer[Sequence] | None = ReplayBuffer(options.capacity) if buffered else None
+        self.round: list[Sequence] = []
+        self.minibatches: list[list[int]] = []  # of the round, still to be trained on
 
     @property
     def phi(self) -> float:
@@ -140,11 +183,18 @@ class OutputSource:
     def next(self, context: Context) -> SourcedBatch:
         """The batch of this step. The random draw is made for every source, so that all see the same ones."""
         draw = context.rng.random()
-        if self.buffer is None:
+        if self.options.final_data_share is not None and self.rule.phi == "constant":
+            self.schedule.phi = imitation_share(context.step, self.total_steps, self.options.final_data_share)
+        if self.rule.rounds:
+            return self._from_round(context)
+        if self.buffer is None or self.replays_fresh:
             if draw >= self.phi:
                 return SourcedBatch("dataset", context.batch, [])
             fresh = context.generate(context.batch)
-            return SourcedBatch("generate", fresh, [0] * len(fresh))
+            if self.replays_fresh and self.buffer is not None:
+                self.buffer.push(fresh, context.step)
+                return self._replay(context)
+            return SourcedBatch("generate", (context.batch if self.rule.paired else []) + fresh, [0] * len(fresh))
         wanted = len(context.batch)
         decision = self.schedule.decide(context.step, draw, len(self.buffer), self.buffer.capacity, wanted)
         if decision == "dataset":
@@ -153,10 +203,26 @@ class OutputSource:
             fresh = context.generate(context.batch)
             self.buffer.push(fresh, context.step)
             return SourcedBatch(decision, fresh, [0] * len(fresh))
-        entries = self.buffer.draw(wanted, context.rng)
-        return SourcedBatch(
-            decision, [entry.item for entry in entries], [context.step - entry.step for entry in entries]
-        )
+        return self._replay(context)
+
+    def _replay(self, context: Context) -> SourcedBatch:
+        assert self.buffer is not None
+        entries = self.buffer.draw(len(context.batch), context.rng)
+        return SourcedBatch("replay", [e.item for e in entries], [context.step - e.step for e in entries])
+
+    def _from_round(self, context: Context) -> SourcedBatch:
+        """The next minibatch of the round; a new round is sampled when the last is used up."""
+        decision: Decision = "replay"
+        if not self.minibatches:
+            decision = "generate"
+            size = len(context.batch)
+            prompts = context.upcoming(max(1, self.options.rollouts // size))
+            self.round = [made for batch in prompts for made in context.generate(batch)]
+            for _ in range(self.options.inner_epochs):
+                order = context.rng.sample(range(len(self.round)), len(self.round))
+                self.minibatches += [order[i : i + size] for i in range(0, len(order), size)]
+        batch = [self.round[i] for i in self.minibatches.pop(0)]
+        return SourcedBatch(decision, batch, [context.step - (s.made_at or 0) for s in batch])
 
     def observe(self, validation_loss: float) -> None:
         """Tell the schedule a validation loss (nats per token); the first one is that before training."""
@@ -167,34 +233,35 @@ class OutputSource:
         entries = self.buffer.entries if self.buffer is not None else []
         return {
             "schedule": self.schedule.state_dict(),
-            "buffer": [
-                {
-                    "id": entry.item.id,
-                    "prompt": entry.item.prompt,
-                    "response": entry.item.response,
-                    "annotations": dict(entry.item.annotations),
-                    "step": entry.step,
-                }
-                for entry in entries
-            ],
+            "buffer": [_plain(entry.item) for entry in entries],
+            "round": [_plain(made) for made in self.round] if self.minibatches else [],
+            "minibatches": self.minibatches,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
         self.schedule.load_state_dict(state["schedule"])
+        self.round = [_sequence(row) for row in state["round"]]
+        self.minibatches = [list(indices) for indices in state["minibatches"]]
         if self.buffer is not None:
-            self.buffer.load(
-                [
-                    Entry(
-                        Sequence(
-                            id=row["id"],
-                            prompt=tuple(row["prompt"]),
-                            response=tuple(row["response"]),
-                            made_at=row["step"],
-                            annotations={k: tuple(v) for k, v in row["annotations"].items()},
-                        ),
-                        row["step"],
-                    )
-                    for row in state["buffer"]
-                ]
-            )
+            self.buffer.load([Entry(_sequence(row), row["step"]) for row in state["buffer"]])
+
+
+def _plain(made: Sequence) -> dict[str, Any]:
+    return {
+        "id": made.id,
+        "prompt": made.prompt,
+        "response": made.response,
+        "annotations": dict(made.annotations),
+        "step": made.made_at,
+    }
+
+
+def _sequence(row: dict[str, Any]) -> Sequence:
+    return Sequence(
+        id=row["id"],
+        prompt=tuple(row["prompt"]),
+        response=tuple(row["response"]),
+        made_at=row["step"],
+        annotations={name: tuple(values) for name, values in row["annotations"].items()},
+    )

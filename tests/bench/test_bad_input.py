@@ -52,6 +52,14 @@ def refused(tmp_path: Path, *arguments: str) -> str:
         (["--method", "nowhere.py:METHOD"], ["no file nowhere.py"]),
         (["--set", "data.max_prompt_length=2"], ["data.max_prompt_length=2"]),
         (["--method", "distillm", "--set", "sgo.capacity=4"], ["capacity 4", "batch of 16"]),
+        (["--method", "minillm", "--set", "sgo.rollouts=8"], ["rollouts 8", "batch of 16"]),
+        (["--method", "minillm", "--set", "method.teacher_mix=1"], ["method.teacher_mix", "[0, 1)"]),
+        (["--method", "minillm", "--set", "method.whitening=maybe"], ["method.whitening", "maybe"]),
+        (["--method", "seqkd", "--set", "method.loss=mse"], ["method.loss", "'ce' or 'kld'"]),
+        (["--method", "seqkd", "--set", "sgo.beams=0"], ["sgo.beams", "at least 1"]),
+        (["--method", "minillm", "--task", "iwslt", "--set", "plain_text.weight=1"], ["plain_text.file=FILE"]),
+        (["--method", "kld", "--set", "plain_text.weight=1", "--set", "plain_text.file=none.txt"], ["none.txt"]),
+        (["--set", "fidelity=yes"], ["fidelity", "faithful"]),
     ],
 )
 def test_refused(arguments, words, tmp_path):

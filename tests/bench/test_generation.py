@@ -191,3 +191,23 @@ def test_top_k_and_top_p_restrict(make_model, eight_tokens):
     seen = {r[0] for r in sample(model, [(3, 5)] * 500, codec, Decoding(1, top_p=three), 0)}
     assert seen == set(ranked[:3].tolist())
     assert len({r[0] for r in sample(model, [(3, 5)] * 500, codec, Decoding(1), 0)}) == 8
+
+
+@pytest.mark.parametrize("family", ["llama", "t5"])
+def test_repeated_ngrams_are_forbidden_on_demand(family, make_model):
+    model, codec = make_model(family)
+    for forbidden in (0, 1):
+        decoding = Decoding(60 if family == "t5" else 40, no_repeat_ngram=forbidden)
+        responses = sample(model, [(5, 6, 7)] * 8, codec, decoding, 1)
+        repeats = any(len(set(response)) < len(response) for response in responses)
+        assert repeats == (forbidden == 0)
+
+
+@pytest.mark.parametrize("family", ["llama", "t5"])
+def test_beam_search_does_not_depend_on_the_seed(family, make_model):
+    model, codec = make_model(family)
+    prompts = [(5, 6, 7), (9,)]
+    beams = [sample(model, prompts, codec, Decoding(8, beams=3), seed) for seed in (1, 2)]
+    sampled = [sample(model, prompts, codec, Decoding(8), seed) for seed in (1, 2)]
+    assert beams[0] == beams[1]
+    assert sampled[0] != sampled[1]

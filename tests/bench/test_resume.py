@@ -5,8 +5,11 @@ import dataclasses
 import pytest
 import torch
 
+from baselines.minillm import MiniLLM
 from baselines.sft import CrossEntropy
-from bench.training import train
+from baselines.taid import TAID
+from bench.plain_text import LanguageModelling
+from bench.training import AuxiliaryLoss, train
 from distillm import SourceOptions
 
 
@@ -82,6 +85,30 @@ def test_a_killed_training_goes_on_in_the_same_numbers(family, make_job):
         assert comparable(progress) == comparable(expected)
         assert same(weights(resumed.student), weights(whole.student))
         assert resumed.source.state_dict() == whole.source.state_dict()
+
+
+@pytest.mark.parametrize("family", ["llama", "t5"])
+@pytest.mark.parametrize(
+    ("objective", "source"), [(MiniLLM, "roll-outs"), (TAID, "dataset"), (MiniLLM, "off-policy")], ids=str
+)
+def test_rounds_objectives_and_the_auxiliary_loss_go_on_too(objective, source, family, make_job):
+    def job(**more):
+        options = SourceOptions(rollouts=6, inner_epochs=2, probability=0.8, capacity=4)
+        made = make_job(family, objective(), source, options, **LENGTH, **more)
+        made.score = lambda texts: float(sum(map(len, texts)))
+        return dataclasses.replace(made, plain_text=AuxiliaryLoss(LanguageModelling(0.5), 1.0, made.train[4:], 2))
+
+    whole = job()
+    expected = train(whole)
+    for step in (1, 4, 6):
+        killed = job(work=f"work-{step}", checkpoint_seconds=1e-9)
+        killed.watch = kill_at(step)
+        with pytest.raises(Killed):
+            train(killed)
+        resumed = job(work=f"work-{step}", checkpoint_seconds=1e-9, student_seed=99)
+        assert comparable(train(resumed)) == comparable(expected)
+        assert same(weights(resumed.student), weights(whole.student))
+        assert resumed.objective.state_dict() == whole.objective.state_dict()
 
 
 def test_steps_since_the_last_checkpoint_are_repeated(make_job):

@@ -28,7 +28,8 @@ def test_every_method_runs_on_every_task(task, method, tmp_path):
     assert record["metric"]["name"] == ("BLEU" if task == "iwslt" else "ROUGE-L")
     assert record["training"]["steps"] == 12
     assert record["time"]["phases"]["student"] > 0
-    assert (record["time"]["phases"]["teacher"] > 0.001) == (method != "sft")
+    without_teacher = {"sft", "seqkd"}  # the responses that SeqKD trains on are made before training
+    assert (record["time"]["phases"]["teacher"] > 0.001) == (method not in without_teacher)
     assert record["models"]["teacher_parameters"] > 4 * record["models"]["student_parameters"]
 
 
@@ -149,7 +150,7 @@ def test_dry_run_prints_the_configuration_and_writes_nothing(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("what", ["methods", "sources", "tasks", "presets", "models", "runs"])
+@pytest.mark.parametrize("what", ["methods", "sources", "fidelity", "tasks", "presets", "models", "runs"])
 def test_list(what, tmp_path):
     assert invoke("list", what, "--out", str(tmp_path)).exit_code == 0
     assert isinstance(json.loads(invoke("list", what, "--out", str(tmp_path), "--json").stdout), list)
@@ -187,6 +188,25 @@ def test_the_teachers_responses_are_sampled_once_and_trained_on(cache, tmp_path)
     made = [f for f in (cache / "teacher-responses").iterdir() if f.is_dir() and len(_rows(f)) == 48]
     assert len(made) == 1, "sampled once for both runs"
     assert again["comparison_key"] == teacher["comparison_key"]
+
+
+def test_faithful_runs_are_no_match_for_corrected_ones(tmp_path):
+    command = ("run", "--method", "imitkd", "--task", "samsum", "--out", str(tmp_path), *short())
+    corrected = record_of(*command)
+    faithful = record_of(*command, "--set", "fidelity=faithful")
+    assert corrected["comparison_key"] != faithful["comparison_key"]
+    assert corrected["curve"][0]["loss"] != faithful["curve"][0]["loss"]
+    assert corrected["curve"][0]["share_generate"] == 1.0
+    assert faithful["curve"][0]["share_replay"] == 1.0
+
+
+def test_the_plain_text_loss_is_recorded_or_its_absence_noted(tmp_path):
+    command = ("run", "--method", "minillm", "--out", str(tmp_path), *short())
+    there = record_of(*command, "--task", "dolly")
+    missing = record_of(*command, "--task", "iwslt")
+    assert all(row["plain_text_loss"] > 0 for row in there["curve"])
+    assert not any("plain_text_loss" in row for row in missing["curve"])
+    assert any("without its plain-text loss" in note for note in missing["data"]["notes"])
 
 
 def _rows(folder: Path) -> list[str]:

@@ -4,16 +4,21 @@ import gzip
 
 import pytest
 
+import bench.schema
 from bench.errors import BenchError
 from bench.files import write_json
 from bench.store import FAILURE, PREDICTIONS, RECORD, SCHEMA, WORK, Store
+from tests.records import make_record
 
 RUNS = ["samsum-skl-dataset-s10-aaaa111111", "samsum-skl-dataset-s10-aaaa222222", "dolly-sft-dataset-s10-bbbb333333"]
 PREDICTED = [{"set": "test", "seed": 10, "id": f"e{i}", "prediction": "für", "rouge_l": 1.5 * i} for i in range(300)]
 
 
+TEMPLATE = make_record("skl", "samsum")[0]
+
+
 def record(run_id: str) -> dict[str, object]:
-    return {"schema": SCHEMA, "run_id": run_id, "scores": {"test": {"mean": 12.5}}}
+    return TEMPLATE | {"run_id": run_id}
 
 
 @pytest.fixture
@@ -75,6 +80,61 @@ def test_what_is_no_record_is_ignored(store, text):
     assert store.find("samsum")["run_id"] == RUNS[1]
     with pytest.raises(BenchError, match="is no record this version reads"):
         store.find(str(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('{"schema": 1, "run_id": "x', "damaged or cut off"),
+        ("[]", "not a record"),
+        ('{"name": "a model card"}', "not a record"),
+        ('{"schema": "1", "run_id": "x"}', "not a record"),
+        ('{"schema": 999, "run_id": "x"}', "schema 999, written by a newer version"),
+        ('{"schema": 0, "run_id": "x"}', "schema 0, which cannot be brought to schema 1"),
+        ('{"schema": 1, "run_id": "x"}', "not a record of bench run: started: field required"),
+        (b"\xff\xfe\x00", "damaged or cut off"),
+    ],
+)
+def test_what_is_skipped_is_named_with_the_reason(store, text, told):
+    path = store.folder(RUNS[0]) / RECORD
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    warnings: list[str] = []
+    assert len(list(Store(store.root, warnings.append).all())) == len(RUNS) - 1
+    assert len(warnings) == 1
+    assert str(path) in warnings[0]
+    assert told in warnings[0]
+
+
+def test_the_first_missing_field_is_named(store):
+    write_json(store.folder(RUNS[0]) / RECORD, record(RUNS[0]) | {"config": {"preset": "tiny"}})
+    warnings: list[str] = []
+    list(Store(store.root, warnings.append).all())
+    assert "config.task: field required" in warnings[0]
+
+
+def test_a_copied_run_counts_once_and_a_renamed_one_is_read(store):
+    copy = store.runs / "a copy"
+    copy.mkdir()
+    (copy / RECORD).write_bytes((store.folder(RUNS[0]) / RECORD).read_bytes())
+    store.folder(RUNS[2]).rename(store.runs / "renamed")
+    warnings: list[str] = []
+    again = Store(store.root, warnings.append)
+    assert sorted(one["run_id"] for one in again.all()) == sorted(RUNS)
+    assert len(warnings) == 1
+    assert "a copy" in warnings[0]
+    assert f"the same run as {store.folder(RUNS[0])}" in warnings[0]
+    assert again.predictions(record(RUNS[2])) == PREDICTED
+
+
+def test_an_older_schema_is_migrated(store, monkeypatch):
+    monkeypatch.setattr(bench.schema, "SCHEMA", SCHEMA + 2)
+    monkeypatch.setitem(bench.schema.MIGRATIONS, SCHEMA, lambda r: r | {"schema": SCHEMA + 1, "added": ["first"]})
+    monkeypatch.setitem(
+        bench.schema.MIGRATIONS, SCHEMA + 1, lambda r: r | {"schema": SCHEMA + 2, "added": [*r["added"], "second"]}
+    )
+    for found in (*store.all(), store.find("dolly"), store.finished(RUNS[0])):
+        assert found["schema"] == SCHEMA + 2
+        assert found["added"] == ["first", "second"]
 
 
 def test_unfinished_runs_are_those_begun_without_a_record(store):

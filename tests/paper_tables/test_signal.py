@@ -5,31 +5,17 @@ from __future__ import annotations
 import pytest
 from click.testing import CliRunner
 
-from bench.store import SCHEMA, Store
+from bench.store import Store
 from paper_tables.signal import main, signal
+from tests.records import make_record
 
 
 def record(seed: int, score: float, method: str = "sft") -> dict:
     def scores(mean: float) -> dict:
         return {"test": {"mean": mean, "sd_over_decoding_seeds": 0.1, "by_decoding_seed": {}, "examples": 2}}
 
-    return {
-        "schema": SCHEMA,
-        "run_id": f"samsum-{method}-{seed}",
-        "comparison_key": "k" * 64,
-        "config": {
-            "task": "samsum",
-            "preset": "tiny",
-            "seed": seed,
-            "init": "init",
-            "method": {"name": method},
-            "sgo": {"source": "dataset"},
-        },
-        "metric": {"name": "ROUGE-L"},
-        "teacher_scores": scores(60.0),
-        "init_scores": scores(10.0),
-        "scores": scores(score),
-    }
+    made, _ = make_record(method, "samsum", seed)
+    return made | {"teacher_scores": scores(60.0), "init_scores": scores(10.0), "scores": scores(score)}
 
 
 def test_means_and_deviations(tmp_path):

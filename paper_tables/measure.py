@@ -1,0 +1,203 @@
+"""The numbers of a table as measured: means over training seeds, what is best, and what differs from it for sure."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.comparison import pooled_bleu
+from bench.environment import had_machine_to_itself
+from bench.errors import BenchError
+from bench.statistics import detectable_difference, hierarchical_comparison, holm
+from paper_tables.layout import Column, Table
+from paper_tables.select import Run, Selection
+
+LEVEL = 0.05
+TIME = "time"
+REFERENCE_OF_TIME = "kld"
+TEACHER, INIT_STUDENT = "teacher", "init-student"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One cell.
+
+    Attributes:
+        mean: over training seeds, of the mean over decoding seeds.
+        sd: sample standard deviation over training seeds; None with one.
+        runs: the runs behind it, by training seed.
+        best: it has the highest mean of a column with several.
+        difference: the best cell's score less this one's, over pooled predictions; None for the best itself.
+        p: of that difference, corrected by Holm over the column's comparisons; None where it was not tested.
+    """
+
+    mean: float
+    sd: float | None
+    runs: tuple[Run, ...]
+    best: bool = False
+    difference: float | None = None
+    p: float | None = None
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The training seeds behind it."""
+        return tuple(run.seed for run in self.runs)
+
+    @property
+    def as_good_as_best(self) -> bool:
+        """The difference to the best was tested and is not significant."""
+        return self.p is not None and self.p >= LEVEL
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A table's cells by row and column name.
+
+    Attributes:
+        cells: scores.
+        references: scores of the teacher (one for all seeds) and of the init students, by name and column.
+        times: training time relative to KLD, by row, where the table has such a column.
+        seen: by column, the smallest difference to the best that would be found with 80 % probability.
+        untimed: rows with runs but no time, and why.
+    """
+
+    cells: Mapping[tuple[str, str], Measured]
+    references: Mapping[tuple[str, str], Measured] = field(default_factory=dict)
+    times: Mapping[str, Measured] = field(default_factory=dict)
+    seen: Mapping[str, float] = field(default_factory=dict)
+    untimed: Mapping[str, str] = field(default_factory=dict)
+
+
+def measure(table: Table, selection: Selection, resamples: int) -> Measurement:
+    """All numbers of a table.
+
+    Raises:
+        BenchError: runs of one column were scored on different examples.
+    """
+    cells: dict[tuple[str, str], Measured] = {}
+    seen: dict[str, float] = {}
+    for column in table.columns:
+        found, detectable = _column(table, column, selection, resamples)
+        cells |= {(row, column.name): cell for row, cell in found.items()}
+        if detectable is not None:
+            seen[column.name] = detectable
+    times, untimed = _times(table, selection) if table.timed else ({}, {})
+    return Measurement(cells, _references(table, selection), times, seen, untimed)
+
+
+def _column(
+    table: Table, column: Column, selection: Selection, resamples: int
+) -> tuple[dict[str, Measured], float | None]:
+    cells: dict[str, Measured] = {}
+    runs_of: dict[str, list[Run]] = {}
+    for row in table.rows:
+        runs = _scored(selection.runs[row.arms[column.group]], column)
+        if runs:
+            runs_of[row.name] = runs
+            cells[row.name] = _cell([_score(run, column, "scores") for run in runs], runs)
+    if not cells:
+        return {}, None
+    arrays = _by_example(runs_of, column)
+    best = max(cells, key=lambda name: cells[name].mean)
+    others = [name for name in cells if name != best]
+    if not others:
+        return cells, None
+    cells[best] = replace(cells[best], best=True)
+    if arrays[best].shape[1] < 2:  # nothing to draw examples from
+        return cells, None
+    score = pooled_bleu if runs_of[best][0].record["metric"]["name"] == "BLEU" else None
+    results = [hierarchical_comparison(arrays[best], arrays[name], score=score, resamples=resamples) for name in others]
+    adjusted = holm([result.p_value for result in results])
+    for name, result, p in zip(others, results, adjusted, strict=True):
+        cells[name] = replace(cells[name], difference=result.difference, p=p)
+    error = statistics.median(result.standard_error for result in results)
+    # Holm holds the smallest of m p-values against LEVEL / m
+    return cells, detectable_difference(error, level=1 - LEVEL / len(others))
+
+
+def _cell(values: list[float], runs: list[Run]) -> Measured:
+    sd = statistics.stdev(values) if len(values) > 1 else None
+    return Measured(statistics.fmean(values), sd, tuple(runs))
+
+
+def _scored(runs: Iterable[Run], column: Column) -> list[Run]:
+    return [run for run in runs if run.scored_set(column.sets)]
+
+
+def _score(run: Run, column: Column, whose: str) -> float:
+    mean: float = run.record[whose][run.scored_set(column.sets)]["mean"]
+    return mean
+
+
+def _by_example(runs_of: Mapping[str, list[Run]], column: Column) -> dict[str, NDArray[np.float64]]:
+    """By row: (training seeds, examples) or (training seeds, examples, statistics), the examples in one order."""
+    scores: dict[str, list[Mapping[str, Any]]] = {
+        name: [run.examples.get(str(run.scored_set(column.sets)), {}) for run in runs] for name, runs in runs_of.items()
+    }
+    ids = max((sorted(examples) for found in scores.values() for examples in found), key=len)
+    for name, found in scores.items():
+        for run, examples in zip(runs_of[name], found, strict=True):
+            if sorted(examples) != ids:
+                raise BenchError(
+                    f"{run.record['run_id']}: its predictions for {column.label} are not over the same examples as "
+                    "those of the other runs; make it again with --fresh"
+                )
+    return {
+        name: np.array([[examples[i] for i in ids] for examples in found], dtype=np.float64)
+        for name, found in scores.items()
+    }
+
+
+def _references(table: Table, selection: Selection) -> dict[tuple[str, str], Measured]:
+    references = {}
+    for column in table.columns:
+        arms = [row.arms[column.group] for row in table.rows]
+        runs = [run for arm in arms for run in _scored(selection.runs[arm], column)]
+        started = [run for arm in arms if arm.init == "init" for run in _scored(selection.runs[arm], column)]
+        if runs:
+            references[TEACHER, column.name] = _cell([_score(runs[0], column, "teacher_scores")], runs[:1])
+        by_seed = list({run.seed: run for run in sorted(started, key=lambda run: run.seed)}.values())
+        if by_seed:
+            values = [_score(run, column, "init_scores") for run in by_seed]
+            references[INIT_STUDENT, column.name] = _cell(values, by_seed)
+    return references
+
+
+def _hardware(run: Run) -> tuple[object, ...]:
+    environment = run.record["environment"]
+    return tuple(environment.get(key) for key in ("device_name", "cpu", "threads"))
+
+
+def _times(table: Table, selection: Selection) -> tuple[dict[str, Measured], dict[str, str]]:
+    """Training time over that of KLD, both of runs that had the machine to themselves, on the same hardware."""
+    runs_of = {row.name: [r for arm in row.arms.values() for r in selection.runs[arm]] for row in table.rows}
+    alone = {name: [r for r in runs if had_machine_to_itself(r.record)] for name, runs in runs_of.items()}
+    reference = alone.get(REFERENCE_OF_TIME, [])
+    hardware = {_hardware(run) for run in reference}
+    times: dict[str, Measured] = {}
+    untimed: dict[str, str] = {}
+    for name, runs in runs_of.items():
+        if not runs:
+            continue
+        if not alone[name]:
+            untimed[name] = "no run that is known to have had the machine to itself"
+        elif len(hardware) != 1:
+            untimed[name] = (
+                f"no run of {REFERENCE_OF_TIME} to relate it to, on one hardware and with nothing else running"
+            )
+        elif {_hardware(run) for run in alone[name]} != hardware:
+            untimed[name] = f"measured on other hardware than {REFERENCE_OF_TIME}"
+        else:
+            base = statistics.fmean(_seconds(run) for run in reference)
+            times[name] = _cell([_seconds(run) / base for run in alone[name]], alone[name])
+    return times, untimed
+
+
+def _seconds(run: Run) -> float:
+    seconds: float = run.record["time"]["training_seconds"]
+    return seconds

@@ -1,0 +1,123 @@
+"""`bench tables`: files, messages and exit codes."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from bench.store import PREDICTIONS, RECORD
+from paper_tables.cli import tables
+from tests.paper_tables.conftest import DECLARED
+from tests.records import write_record
+
+QUICK = ("--resamples", "100")
+FACES = ("table1-tiny-measured", "table1-published", "table1-tiny-side-by-side")
+
+
+def files(out) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((out / "tables").iterdir())}
+
+
+def test_what_pyproject_declares_is_a_command():
+    for name, value in DECLARED.items():
+        loaded = importlib.metadata.EntryPoint(name, value, "").load()
+        assert isinstance(loaded, click.Command)
+        assert loaded.name == name
+
+
+def test_the_files_and_what_is_said(command, out):
+    result = command("tables", "1", "--out", out, *QUICK)
+    assert result.exit_code == 0, result.output
+    assert set(files(out)) == {f"{face}.{ending}" for face in FACES for ending in ("csv", "tex", "md")}
+    assert "table1: 20 of 25 cells from 12 runs" in result.stdout
+    assert "missing: 3 runs" in result.stdout
+    assert "bench run --method srkl --task dolly --preset tiny --seed 30" in result.stdout
+    assert result.stderr == ""
+
+
+def test_the_bytes_are_the_same_again_and_from_a_copy(command, out, tmp_path):
+    command("tables", "1", "main", "--out", out, *QUICK)
+    first = files(out)
+    command("tables", "1", "main", "--out", out, *QUICK)
+    assert files(out) == first
+    shutil.copytree(out / "runs", tmp_path / "copy" / "runs")
+    command("tables", "main", "1", "--out", tmp_path / "copy", *QUICK)
+    assert files(tmp_path / "copy") == first
+
+
+def test_one_format(command, out):
+    command("tables", "1", "--out", out, "--format", "markdown", *QUICK)
+    assert set(files(out)) == {f"{face}.md" for face in FACES}
+
+
+def test_without_a_name_all_tables_are_made(command, tmp_path):
+    write_record(tmp_path, "kld")
+    result = command("tables", "--out", tmp_path, "--format", "csv", *QUICK)
+    assert result.exit_code == 0, result.output
+    assert len(files(tmp_path)) == 6 * 3
+    assert "table5: 0 of 8 cells from 0 runs" in result.stdout
+
+
+def test_damaged_foreign_and_newer_records_are_named_and_skipped(command, out):
+    texts = {"cut": '{"schema": 1, "ru', "foreign": '{"epoch": 3}', "newer": '{"schema": 7, "run_id": "x"}'}
+    for folder, text in texts.items():
+        (out / "runs" / folder).mkdir()
+        (out / "runs" / folder / RECORD).write_text(text)
+    (next((out / "runs").glob("dolly-jsd-*")) / PREDICTIONS).write_bytes(b"")
+    result = command("tables", "1", "--out", out, *QUICK)
+    assert result.exit_code == 0, result.output
+    for words in ("cut/record.json: damaged", "foreign/record.json: not a record", "newer/record.json: schema 7"):
+        assert words in result.stderr
+    assert "skipped dolly-jsd-" in result.stderr
+    assert "missing: 4 runs" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["9"], ["unknown table '9'", "known: 1, 2, 3, 4, 5, main"]),
+        (["mian"], ["unknown table 'mian'", "did you mean 'main'"]),
+        (["1", "--format", "latx"], ["unknown format 'latx'", "did you mean 'latex'"]),
+        (["1", "--format", ""], ["none given"]),
+        (["1", "--preset", "tyni"], ["unknown preset", "did you mean 'tiny'"]),
+        (["1", "--preset", "small"], ["no records of preset small", "--preset tiny"]),
+        (["1", "--seeds", "ten"], ["--seeds ten", "whole numbers"]),
+    ],
+)
+def test_refused(command, out, arguments, words):
+    result = command("tables", *arguments, "--out", out)
+    assert result.exit_code == 2
+    assert all(word in result.stderr for word in words), result.stderr
+    assert not (out / "tables").exists()
+
+
+def test_no_records_at_all(command, tmp_path):
+    result = command("tables", "--out", tmp_path / "nothing")
+    assert result.exit_code == 2
+    assert "bench run" in result.stderr
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_runs_that_cannot_be_compared_are_refused(command, out):
+    write_record(out, "srkl", assignments=("training.steps=50",))
+    result = command("tables", "1", "--out", out, *QUICK)
+    assert result.exit_code == 2
+    assert "config.training.steps: 400 against 50" in result.stderr
+    assert "--key" in result.stderr
+
+
+def test_unwritable_output(command, out):
+    (out / "tables").write_text("in the way")
+    result = command("tables", "1", "--out", out, *QUICK)
+    assert result.exit_code == 2
+    assert "cannot write" in result.stderr
+
+
+def test_help_stands_on_its_own():
+    result = CliRunner().invoke(tables, ["--help"])
+    assert result.exit_code == 0
+    assert "dagger" in result.output
