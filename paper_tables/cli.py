@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from pathlib import Path
 
 import click
+from rich.console import Console
 
 from bench.cli import OUT, warn
+from bench.errors import BenchError
+from bench.store import Store
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[1|2|3|4|5|main]...")
+@click.argument("names", nargs=-1, metavar="[1|2|3|4|5|main|SWEEP]...")
 @click.option(
     "--format", "formats", default="csv,latex,markdown", show_default=True, metavar="LIST", help="Any of the three."
 )
@@ -35,7 +40,8 @@ def tables(
     """Make the paper's tables from recorded runs: as measured, as published, side by side.
 
     Writes OUT/tables/TABLE-PRESET-measured, TABLE-published and TABLE-PRESET-side-by-side (.csv, .tex, .md): .tex is to
-    be \\input with booktabs (and longtable) loaded; .csv is tidy, in full precision. Without a name, all tables.
+    be \\input with booktabs (and longtable) loaded; .csv is tidy, in full precision. Without a name, all tables of the
+    paper. The sweeps of the appendix, as measured only: alpha, sgo-ratio, init, buffer-capacity.
 
     Bold is the best of a column; a dagger marks what is not significantly different from it. A cell without a run
     is left empty, and the command that makes the run is printed. Runs that differ in more than method, output source,
@@ -46,7 +52,6 @@ def tables(
     bench tables 3 --preset small --format latex --seeds 10,20,30
     """
     from bench.export import parse_formats
-    from bench.store import Store
     from paper_tables.make import make_tables, parse_seeds
     from paper_tables.render import FORMATS
 
@@ -63,3 +68,85 @@ def tables(
     for result in made:
         for line in result.lines:
             click.echo(line)
+
+
+@click.command()
+@click.argument("name", metavar="SUITE")
+@click.option("--preset", default="tiny", show_default=True, help="The scale: tiny, small or paper.")
+@click.option("--seeds", default="10,20,30", show_default=True, metavar="LIST", help="Training seeds.")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Runs at a time.")
+@click.option("--only", multiple=True, metavar="METHOD", help="Runs of this method only; repeatable.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="For every run, as in `bench run`.")
+@click.option("--times/--no-times", default=True, help="With --jobs, first make what is timed one at a time (default).")
+@click.option("--dry-run", is_flag=True, help="Print the plan and the commands of its runs, and stop.")
+@OUT
+def suite(
+    name: str,
+    preset: str,
+    seeds: str,
+    jobs: int,
+    only: tuple[str, ...],
+    settings: tuple[str, ...],
+    times: bool,
+    dry_run: bool,
+    out: Path,
+) -> None:
+    """Make all runs that a table or figure needs, skipping those that are recorded.
+
+    SUITE is table1 to table5, main, figures, appendix (or one of its sweeps: alpha, sgo-ratio, init,
+    buffer-capacity), or paper: all tables and figures. Shared runs are made once. A failed run does not stop the
+    others; it is reported at the end (exit code 1). After Ctrl-C or a crash the same command goes on.
+
+    Wall-clock in tables comes only from runs that had the machine to themselves. With --jobs above 1, the runs of the
+    first seed whose time is shown (main table, Table 2) are therefore made first, one at a time.
+
+    \b
+    bench suite table1 --seeds 10
+    bench suite paper --jobs 2
+    bench suite main --preset small --only distillm --only gkd --dry-run
+    """
+    from paper_tables.execute import execute
+    from paper_tables.make import parse_seeds
+    from paper_tables.plan import make_plan
+    from paper_tables.progress import Grid, describe
+    from paper_tables.suites import arms, timed_arms
+
+    wanted = parse_seeds(seeds)
+    if not wanted:
+        raise BenchError("--seeds: at least one training seed is needed, such as 10,20,30")
+    plan = make_plan(
+        arms(name, preset),
+        timed_arms(preset),
+        Store(out, warn).all(),
+        preset=preset,
+        seeds=wanted,
+        jobs=jobs,
+        only=only,
+        settings=settings,
+        times=times,
+    )
+    for line in describe(plan, jobs):
+        click.echo(line)
+    if dry_run:
+        for run in plan.to_do:
+            click.echo(run.arm.command(preset, run.seed))
+        return
+    grid = Grid(plan, jobs, Console(stderr=True))
+    # a terminal that is closed or a job that is ended stops the runs as Ctrl-C does
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.default_int_handler)
+    with grid.session():
+        for event in execute(plan, out, jobs):
+            grid.take(event)
+    for failure in grid.failures:
+        click.echo(
+            f"failed with exit code {failure.code}: {failure.run.arm.command(preset, failure.run.seed)}", err=True
+        )
+        for line in failure.lines:
+            click.echo(f"  {line}", err=True)
+    if grid.failures:
+        click.echo(
+            f"{len(grid.failures)} of {len(plan.to_do)} runs failed; the same command tries them again", err=True
+        )
+        sys.exit(1)
+    click.echo(f"all {len(plan.runs)} runs are recorded in {out}; next: bench tables --out {out}")
