@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from bench.cli import OUT, warn
+from bench.cli import JSON, OUT, warn
 from bench.errors import BenchError
 from bench.store import Store
 
@@ -150,3 +151,101 @@ def suite(
         )
         sys.exit(1)
     click.echo(f"all {len(plan.runs)} runs are recorded in {out}; next: bench tables --out {out}")
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[1|2|3|6|7|8|NAME]...")
+@click.option("--preset", default="tiny", show_default=True, help="Take the runs of this preset: tiny, small or paper.")
+@click.option("--seeds", metavar="LIST", help="Take these training seeds only.")
+@click.option("--key", "keys", multiple=True, metavar="KEY", help="Among runs that differ in more, take those of KEY.")
+@click.option("--fresh", is_flag=True, help="Measure again what figures 1, 2, 3 and theory show.")
+@OUT
+def figures(
+    names: tuple[str, ...], preset: str, seeds: str | None, keys: tuple[str, ...], fresh: bool, out: Path
+) -> None:
+    """Make the paper's figures, and some that it lacks, as SVG, PDF and PNG with their data as CSV.
+
+    \b
+    1 noisy outputs of the student     6 convergence            pareto   quality against training time
+    2 cost of generation               7 time by output source  budget   quality at equal wall-clock
+    3 gradients and estimation error   8 skew alpha             theory   the estimator's error beside its bound
+    sgo-ratio, init, buffer-capacity   the appendix
+
+    Figures 6 and up are drawn from recorded runs (`bench suite figures`, `bench suite appendix`). Figures 1, 2, 3 and
+    theory are measured on the teacher and a student, within a minute at the tiny preset, and recorded in
+    OUT/measurements. Files go to OUT/figures.
+    """
+    from functools import cache
+
+    from bench.display import Reporter
+    from bench.models import quiet_libraries
+    from paper_tables.figures.catalogue import make_figures
+    from paper_tables.make import parse_seeds
+    from paper_tables.select import Library
+
+    quiet_libraries()
+
+    @cache
+    def library() -> Library:
+        return Library(Store(out, warn), preset, parse_seeds(seeds), keys, warn)
+
+    reporter = Reporter(Console(stderr=True))
+    written = 0
+    for made in make_figures(library, names, preset=preset, seed=10, out=out, reporter=reporter, fresh=fresh):
+        if made.missing:
+            click.echo(f"{made.name}: not made: {made.missing}", err=True)
+            continue
+        written += 1
+        stem = made.paths[0].with_suffix("")
+        click.echo(f"{stem} ({', '.join(path.suffix for path in made.paths)})")
+        for line in made.caption:
+            click.echo(f"  {line}")
+    if not written:
+        raise BenchError("no figure could be made")
+
+
+@click.command()
+@click.argument("ids", nargs=-1, metavar="[CLAIM]...")
+@click.option("--preset", default="tiny", show_default=True, help="Take the runs of this preset: tiny, small or paper.")
+@click.option("--seeds", metavar="LIST", help="Take these training seeds only.")
+@click.option("--key", "keys", multiple=True, metavar="KEY", help="Among runs that differ in more, take those of KEY.")
+@click.option(
+    "--resamples", type=click.IntRange(min=100), default=10_000, show_default=True, help="Bootstrap resamples."
+)
+@click.option("--markdown", is_flag=True, help="Print Markdown, with every comparison.")
+@JSON
+@OUT
+def claims(
+    ids: tuple[str, ...],
+    preset: str,
+    seeds: str | None,
+    keys: tuple[str, ...],
+    resamples: int,
+    markdown: bool,
+    as_json: bool,
+    out: Path,
+) -> None:
+    """Give each claim of the paper a verdict from recorded runs.
+
+    A claim is reproduced when every comparison it makes holds with its whole confidence interval (95 % for all of a
+    claim together, over training seeds and examples), and not reproduced when one is the other way round with its
+    whole interval. Anything else, fewer than three training seeds included, is not enough evidence. The exit code is
+    0 whatever the verdicts.
+
+    \b
+    bench claims
+    bench claims srkl-best-loss --markdown
+    """
+    from paper_tables.claims import judge
+    from paper_tables.make import parse_seeds
+    from paper_tables.select import Library
+    from paper_tables.verdicts import as_markdown, as_table
+
+    library = Library(Store(out, warn), preset, parse_seeds(seeds), keys, warn)
+    judged = list(judge(library, out, ids, resamples))
+    if as_json:
+        click.echo(json.dumps([one.as_dict() for one in judged], indent=1, ensure_ascii=False))
+    elif markdown:
+        click.echo(as_markdown(judged, preset))
+    else:
+        Console(highlight=False).print(as_table(judged, preset))
