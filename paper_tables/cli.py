@@ -249,3 +249,31 @@ def claims(
         click.echo(as_markdown(judged, preset))
     else:
         Console(highlight=False).print(as_table(judged, preset))
+
+
+@click.command()
+@click.option("--preset", default="tiny", show_default=True, help="Take the runs of this preset: tiny, small or paper.")
+@click.option("--seeds", metavar="LIST", help="Take these training seeds only.")
+@click.option("--key", "keys", multiple=True, metavar="KEY", help="Among runs that differ in more, take those of KEY.")
+@click.option(
+    "--resamples", type=click.IntRange(min=100), default=10_000, show_default=True, help="Bootstrap resamples."
+)
+@click.option("--to", type=click.Path(path_type=Path), metavar="FILE", help="[default: OUT/report-PRESET.html]")
+@OUT
+def report(preset: str, seeds: str | None, keys: tuple[str, ...], resamples: int, to: Path | None, out: Path) -> None:
+    """Write one HTML file with all there is: verdicts, tables, figures, every run with its curves.
+
+    It needs no network and nothing beside it. Figures are those in OUT/figures: make them first.
+
+    \b
+    bench figures && bench report
+    """
+    from paper_tables.make import parse_seeds
+    from paper_tables.report import write_report
+    from paper_tables.select import Library
+
+    library = Library(Store(out, warn), preset, parse_seeds(seeds), keys, warn)
+    console = Console(stderr=True)
+    with console.status("report") as status:
+        path = write_report(library, out, to or out / f"report-{preset}.html", resamples, status.update)
+    click.echo(str(path))
