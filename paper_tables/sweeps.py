@@ -7,6 +7,7 @@ tables are; a value that is the method's own is the very run of the main table.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 
 from bench.errors import BenchError, did_you_mean
@@ -18,6 +19,7 @@ ALPHAS = (0.01, 0.1, 0.3, 0.5, 0.7, 0.9)
 RATIOS = (0.0, 0.25, 0.5, 0.75, 1.0)
 CAPACITIES = (250, 500, 1000, 2000, 4000)
 OWN_ALPHA, OWN_RATIO, OWN_CAPACITY = 0.1, 0.5, 1000
+"""What the paper's main results take. A preset with a buffer of another size has all capacities scaled with it."""
 STARTED = ("kld", "srkl", "imitkd", "gkd", "minillm", "distillm")
 SWEEPS = ("alpha", "sgo-ratio", "init", "buffer-capacity")
 NUMERIC = {"alpha": "skew α", "sgo-ratio": "probability of training on SGOs", "buffer-capacity": "buffer capacity"}
@@ -83,16 +85,13 @@ def _init(preset: str) -> Table:
 
 
 def _buffer_capacity(preset: str) -> Table:
-    rows = tuple(
-        Row(
-            str(c),
-            f"{c} responses",
-            {
-                "distillm": arm_of(
-                    preset, "distillm", "dolly", None, *(() if c == OWN_CAPACITY else (f"sgo.capacity={c}",))
-                )
-            },
-        )
-        for c in CAPACITIES
-    )
+    own = arm_of(preset, "distillm")
+    default = own.config(preset).sgo["capacity"]
+
+    def row(papers: int) -> Row:
+        capacity = default * papers // OWN_CAPACITY
+        options = () if papers == OWN_CAPACITY else (f"sgo.capacity={capacity}",)
+        return Row(str(papers), f"{capacity} responses", {"distillm": replace(own, options=options)})
+
+    rows = tuple(row(papers) for papers in CAPACITIES)
     return _table("buffer-capacity", "Capacity of the replay buffer, on Dolly", rows, {"distillm": LABELS["distillm"]})

@@ -141,7 +141,7 @@ def sweep(library: Library, name: str) -> Drawn:
         means = [statistics.fmean(scores) for _, scores in cells]
         deviations = [statistics.stdev(scores) if len(scores) > 1 else 0.0 for _, scores in cells]
         if numeric:
-            x = [float(row.name) for row, _ in cells]
+            x = [_value(row) for row, _ in cells]
             axes.errorbar(x, means, yerr=deviations, capsize=2, label=column.label, **look(number))
         else:
             places = [table.rows.index(row) + 0.38 * (number - 0.5) for row, _ in cells]
@@ -167,7 +167,7 @@ def sweep(library: Library, name: str) -> Drawn:
         axes.set_xlabel(NUMERIC[name])
         if name == "buffer-capacity":
             axes.set_xscale("log", base=2)
-            ticks = [float(row.name) for row in table.rows]
+            ticks = [_value(row) for row in table.rows]
             axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     else:
         axes.set_xticks(range(len(table.rows)), [row.label for row in table.rows])
@@ -184,6 +184,11 @@ def sweep(library: Library, name: str) -> Drawn:
             "bars: standard deviation."
         ],
     )
+
+
+def _value(row: Row) -> float:
+    """The option's value in a row of numbers; a capacity is scaled with the preset, so its label has it."""
+    return float(row.label.split()[0]) if row.label.endswith("responses") else float(row.name)
 
 
 def _scores(runs: Iterable[Run]) -> list[float]:

@@ -54,7 +54,8 @@ def test_the_methods_own_value_of_a_sweep_is_the_run_of_the_main_table(sweep):
 def test_what_a_sweep_takes_for_the_default_is_the_default():
     settings = [arm.config("tiny") for arm in (tables("tiny")["main"].rows[-1].arms["dolly"],)]
     assert settings[0].method["alpha"] == OWN_ALPHA
-    assert settings[0].sgo["capacity"] == OWN_CAPACITY
+    assert settings[0].sgo["capacity"] == 160
+    assert tables("paper")["main"].rows[-1].arms["dolly"].config("paper").sgo["capacity"] == OWN_CAPACITY
     assert settings[0].sgo["probability"] == OWN_RATIO
 
 
@@ -62,7 +63,9 @@ def test_every_value_of_a_sweep_is_a_run_of_its_own_with_that_value():
     alphas = {(arm.method, arm.config("tiny").method["alpha"]) for arm in sweeps("tiny")["alpha"].arms}
     assert alphas == {(loss, a) for loss in ("skl", "srkl") for a in (0.01, 0.1, 0.3, 0.5, 0.7, 0.9)}
     capacities = [arm.config("tiny").sgo["capacity"] for arm in sweeps("tiny")["buffer-capacity"].arms]
-    assert capacities == [250, 500, 1000, 2000, 4000]
+    assert capacities == [40, 80, 160, 320, 640]
+    papers = [arm.config("paper").sgo["capacity"] for arm in sweeps("paper")["buffer-capacity"].arms]
+    assert papers == [250, 500, 1000, 2000, 4000]
     ratios = [(arm.sgo, arm.config("tiny").sgo["probability"]) for arm in sweeps("tiny")["sgo-ratio"].arms]
     assert {r for s, r in ratios if s == "off-policy"} == {0.25, 0.5, 0.75, 1.0}
     assert {r for s, r in ratios if s == "mixed"} == {0.25, 0.5, 0.75}
