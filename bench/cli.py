@@ -232,6 +232,20 @@ def export(formats: str, to: Path | None, out: Path) -> None:
 
 
 @main.command()
+@click.option("--to", type=click.Path(path_type=Path), required=True, metavar="FOLDER", help="Where the copies go.")
+@OUT
+def pack(to: Path, out: Path) -> None:
+    """Copy all runs in a form small enough to publish: every score, thinner curves, no texts and no students.
+
+    Tables, claims and figures made from the copy are the same.
+    """
+    from bench.pack import pack as pack_runs
+    from bench.store import Store
+
+    click.echo(f"{len(pack_runs(Store(out, warn), to, warn))} runs in {to / 'runs'}")
+
+
+@main.command()
 @click.option("--data-dir", type=click.Path(path_type=Path), help="A data folder to look into.")
 @OUT
 @JSON

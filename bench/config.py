@@ -224,6 +224,7 @@ def resolve(
     layer = merge(layer, load_yaml("models", pair))
     layer["models"]["name"] = pair
     start = layer.pop("start")
+    preset_sgo = layer.pop("sgo", {})
     layer |= {"preset": preset, "task": task, "init": found.init if start == "paper" else start}
     layer["method"] = {"name": found.name}
     layer["sgo"] = {"source": found.source, **found.source_options}
@@ -240,6 +241,7 @@ def resolve(
     _settle_for_other_data(layer)
     _settle_plain_text(layer, found)
     _settle_fidelity(layer)
+    _settle_buffer(layer, preset_sgo)
     layer["method"] = _method_section(layer["method"], found, method_file_hash)
     layer["sgo"] = _sgo_section(layer["sgo"])
     config = validated(Config, layer)
@@ -299,6 +301,16 @@ def _settle_fidelity(layer: dict[str, Any]) -> None:
         raise BenchError(
             f"fidelity: expected faithful, corrected or one defect such as fidelity.no_repeat_ngram=true, got {given!r}"
         )
+
+
+def _settle_buffer(layer: dict[str, Any], preset: Mapping[str, Any]) -> None:
+    """The preset's options of the replay buffer, where there is one: a buffer that never fills replays nothing."""
+    sgo, fidelity = layer["sgo"], layer["fidelity"]
+    if not isinstance(sgo, dict):
+        return
+    rule = SOURCES.get(str(sgo["source"]))
+    if rule and (rule.buffered or fidelity.get("replayed_on_policy")):
+        layer["sgo"] = {**preset, **sgo}
 
 
 def _method_section(given: Any, method: Method, file_hash: str | None) -> dict[str, Any]:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import sys
 from pathlib import Path
 
 import click
+from rich.console import Console
 
-from bench.cli import OUT, warn
+from bench.cli import JSON, OUT, warn
+from bench.errors import BenchError
+from bench.store import Store
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[1|2|3|4|5|main]...")
+@click.argument("names", nargs=-1, metavar="[1|2|3|4|5|main|SWEEP]...")
 @click.option(
     "--format", "formats", default="csv,latex,markdown", show_default=True, metavar="LIST", help="Any of the three."
 )
@@ -35,7 +41,8 @@ def tables(
     """Make the paper's tables from recorded runs: as measured, as published, side by side.
 
     Writes OUT/tables/TABLE-PRESET-measured, TABLE-published and TABLE-PRESET-side-by-side (.csv, .tex, .md): .tex is to
-    be \\input with booktabs (and longtable) loaded; .csv is tidy, in full precision. Without a name, all tables.
+    be \\input with booktabs (and longtable) loaded; .csv is tidy, in full precision. Without a name, all tables of the
+    paper. The sweeps of the appendix, as measured only: alpha, sgo-ratio, init, buffer-capacity.
 
     Bold is the best of a column; a dagger marks what is not significantly different from it. A cell without a run
     is left empty, and the command that makes the run is printed. Runs that differ in more than method, output source,
@@ -46,7 +53,6 @@ def tables(
     bench tables 3 --preset small --format latex --seeds 10,20,30
     """
     from bench.export import parse_formats
-    from bench.store import Store
     from paper_tables.make import make_tables, parse_seeds
     from paper_tables.render import FORMATS
 
@@ -63,3 +69,211 @@ def tables(
     for result in made:
         for line in result.lines:
             click.echo(line)
+
+
+@click.command()
+@click.argument("name", metavar="SUITE")
+@click.option("--preset", default="tiny", show_default=True, help="The scale: tiny, small or paper.")
+@click.option("--seeds", default="10,20,30", show_default=True, metavar="LIST", help="Training seeds.")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Runs at a time.")
+@click.option("--only", multiple=True, metavar="METHOD", help="Runs of this method only; repeatable.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="For every run, as in `bench run`.")
+@click.option("--times/--no-times", default=True, help="With --jobs, first make what is timed one at a time (default).")
+@click.option("--dry-run", is_flag=True, help="Print the plan and the commands of its runs, and stop.")
+@OUT
+def suite(
+    name: str,
+    preset: str,
+    seeds: str,
+    jobs: int,
+    only: tuple[str, ...],
+    settings: tuple[str, ...],
+    times: bool,
+    dry_run: bool,
+    out: Path,
+) -> None:
+    """Make all runs that a table or figure needs, skipping those that are recorded.
+
+    SUITE is table1 to table5, main, figures, appendix (or one of its sweeps: alpha, sgo-ratio, init,
+    buffer-capacity), or paper: all tables and figures. Shared runs are made once. A failed run does not stop the
+    others; it is reported at the end (exit code 1). After Ctrl-C or a crash the same command goes on.
+
+    Wall-clock in tables comes only from runs that had the machine to themselves. With --jobs above 1, the runs of the
+    first seed whose time is shown (main table, Table 2) are therefore made first, one at a time.
+
+    \b
+    bench suite table1 --seeds 10
+    bench suite paper --jobs 2
+    bench suite main --preset small --only distillm --only gkd --dry-run
+    """
+    from paper_tables.execute import execute
+    from paper_tables.make import parse_seeds
+    from paper_tables.plan import make_plan
+    from paper_tables.progress import Grid, describe
+    from paper_tables.suites import arms, timed_arms
+
+    wanted = parse_seeds(seeds)
+    if not wanted:
+        raise BenchError("--seeds: at least one training seed is needed, such as 10,20,30")
+    plan = make_plan(
+        arms(name, preset),
+        timed_arms(preset),
+        Store(out, warn).all(),
+        preset=preset,
+        seeds=wanted,
+        jobs=jobs,
+        only=only,
+        settings=settings,
+        times=times,
+    )
+    for line in describe(plan, jobs):
+        click.echo(line)
+    if dry_run:
+        for run in plan.to_do:
+            click.echo(run.arm.command(preset, run.seed))
+        return
+    grid = Grid(plan, jobs, Console(stderr=True))
+    # a terminal that is closed or a job that is ended stops the runs as Ctrl-C does
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.default_int_handler)
+    with grid.session():
+        for event in execute(plan, out, jobs):
+            grid.take(event)
+    for failure in grid.failures:
+        click.echo(
+            f"failed with exit code {failure.code}: {failure.run.arm.command(preset, failure.run.seed)}", err=True
+        )
+        for line in failure.lines:
+            click.echo(f"  {line}", err=True)
+    if grid.failures:
+        click.echo(
+            f"{len(grid.failures)} of {len(plan.to_do)} runs failed; the same command tries them again", err=True
+        )
+        sys.exit(1)
+    click.echo(f"all {len(plan.runs)} runs are recorded in {out}; next: bench tables --out {out}")
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[1|2|3|6|7|8|NAME]...")
+@click.option("--preset", default="tiny", show_default=True, help="Take the runs of this preset: tiny, small or paper.")
+@click.option("--seeds", metavar="LIST", help="Take these training seeds only.")
+@click.option("--key", "keys", multiple=True, metavar="KEY", help="Among runs that differ in more, take those of KEY.")
+@click.option("--fresh", is_flag=True, help="Measure again what figures 1, 2, 3 and theory show.")
+@OUT
+def figures(
+    names: tuple[str, ...], preset: str, seeds: str | None, keys: tuple[str, ...], fresh: bool, out: Path
+) -> None:
+    """Make the paper's figures, and some that it lacks, as SVG, PDF and PNG with their data as CSV.
+
+    \b
+    1 noisy outputs of the student     6 convergence            pareto   quality against training time
+    2 cost of generation               7 time by output source  budget   quality at equal wall-clock
+    3 gradients and estimation error   8 skew alpha             theory   the estimator's error beside its bound
+    sgo-ratio, init, buffer-capacity   the appendix
+
+    Figures 6 and up are drawn from recorded runs (`bench suite figures`, `bench suite appendix`). Figures 1, 2, 3 and
+    theory are measured on the teacher and a student, within a minute at the tiny preset, and recorded in
+    OUT/measurements. Files go to OUT/figures.
+    """
+    from functools import cache
+
+    from bench.display import Reporter
+    from bench.models import quiet_libraries
+    from paper_tables.figures.catalogue import make_figures
+    from paper_tables.make import parse_seeds
+    from paper_tables.select import Library
+
+    quiet_libraries()
+
+    @cache
+    def library() -> Library:
+        return Library(Store(out, warn), preset, parse_seeds(seeds), keys, warn)
+
+    reporter = Reporter(Console(stderr=True))
+    written = 0
+    for made in make_figures(library, names, preset=preset, seed=10, out=out, reporter=reporter, fresh=fresh):
+        if made.missing:
+            click.echo(f"{made.name}: not made: {made.missing}", err=True)
+            continue
+        written += 1
+        stem = made.paths[0].with_suffix("")
+        click.echo(f"{stem} ({', '.join(path.suffix for path in made.paths)})")
+        for line in made.caption:
+            click.echo(f"  {line}")
+    if not written:
+        raise BenchError("no figure could be made")
+
+
+@click.command()
+@click.argument("ids", nargs=-1, metavar="[CLAIM]...")
+@click.option("--preset", default="tiny", show_default=True, help="Take the runs of this preset: tiny, small or paper.")
+@click.option("--seeds", metavar="LIST", help="Take these training seeds only.")
+@click.option("--key", "keys", multiple=True, metavar="KEY", help="Among runs that differ in more, take those of KEY.")
+@click.option(
+    "--resamples", type=click.IntRange(min=100), default=10_000, show_default=True, help="Bootstrap resamples."
+)
+@click.option("--markdown", is_flag=True, help="Print Markdown, with every comparison.")
+@JSON
+@OUT
+def claims(
+    ids: tuple[str, ...],
+    preset: str,
+    seeds: str | None,
+    keys: tuple[str, ...],
+    resamples: int,
+    markdown: bool,
+    as_json: bool,
+    out: Path,
+) -> None:
+    """Give each claim of the paper a verdict from recorded runs.
+
+    A claim is reproduced when every comparison it makes holds with its whole confidence interval (95 % for all of a
+    claim together, over training seeds and examples), and not reproduced when one is the other way round with its
+    whole interval. Anything else, fewer than three training seeds included, is not enough evidence. The exit code is
+    0 whatever the verdicts.
+
+    \b
+    bench claims
+    bench claims srkl-best-loss --markdown
+    """
+    from paper_tables.claims import judge
+    from paper_tables.make import parse_seeds
+    from paper_tables.select import Library
+    from paper_tables.verdicts import as_markdown, as_table
+
+    library = Library(Store(out, warn), preset, parse_seeds(seeds), keys, warn)
+    judged = list(judge(library, out, ids, resamples))
+    if as_json:
+        click.echo(json.dumps([one.as_dict() for one in judged], indent=1, ensure_ascii=False))
+    elif markdown:
+        click.echo(as_markdown(judged, preset))
+    else:
+        Console(highlight=False).print(as_table(judged, preset))
+
+
+@click.command()
+@click.option("--preset", default="tiny", show_default=True, help="Take the runs of this preset: tiny, small or paper.")
+@click.option("--seeds", metavar="LIST", help="Take these training seeds only.")
+@click.option("--key", "keys", multiple=True, metavar="KEY", help="Among runs that differ in more, take those of KEY.")
+@click.option(
+    "--resamples", type=click.IntRange(min=100), default=10_000, show_default=True, help="Bootstrap resamples."
+)
+@click.option("--to", type=click.Path(path_type=Path), metavar="FILE", help="[default: OUT/report-PRESET.html]")
+@OUT
+def report(preset: str, seeds: str | None, keys: tuple[str, ...], resamples: int, to: Path | None, out: Path) -> None:
+    """Write one HTML file with all there is: verdicts, tables, figures, every run with its curves.
+
+    It needs no network and nothing beside it. Figures are those in OUT/figures: make them first.
+
+    \b
+    bench figures && bench report
+    """
+    from paper_tables.make import parse_seeds
+    from paper_tables.report import write_report
+    from paper_tables.select import Library
+
+    library = Library(Store(out, warn), preset, parse_seeds(seeds), keys, warn)
+    console = Console(stderr=True)
+    with console.status("report") as status:
+        path = write_report(library, out, to or out / f"report-{preset}.html", resamples, status.update)
+    click.echo(str(path))

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from bench.config import Config, load_yaml, resolve
-from bench.errors import BenchError, did_you_mean
 from bench.registry import methods
 from distillm.method import Init
 
@@ -145,7 +144,12 @@ class Table:
     @property
     def file(self) -> str:
         """The beginning of its files' names."""
-        return self.name if self.name == "main" else f"table{self.name}"
+        return f"table{self.name}" if self.name.isdigit() else self.name
+
+    @property
+    def title(self) -> str:
+        """What it is called."""
+        return f"Table {self.name}" if self.name.isdigit() else "Main table" if self.name == "main" else "Appendix"
 
     @property
     def arms(self) -> tuple[Arm, ...]:
@@ -171,19 +175,6 @@ def own_models(preset: str, task: str) -> str:
     return models
 
 
-def table(name: str, preset: str) -> Table:
-    """A table by its name.
-
-    Raises:
-        BenchError: no such table or preset.
-    """
-    found = tables(preset)
-    wanted = name.lower().removeprefix("table")
-    if wanted not in found:
-        raise BenchError(f"unknown table {name!r}: {did_you_mean(wanted, found)}")
-    return found[wanted]
-
-
 @cache
 def tables(preset: str) -> Mapping[str, Table]:
     """All tables, by name, as a preset fills them."""
@@ -191,7 +182,8 @@ def tables(preset: str) -> Mapping[str, Table]:
     return dict(zip(NAMES, (make(preset) for make in made), strict=True))
 
 
-def _arm(preset: str, method: str, task: str = "dolly", sgo: str | None = None, *options: str) -> Arm:
+def arm_of(preset: str, method: str, task: str = "dolly", sgo: str | None = None, *options: str) -> Arm:
+    """The arm of a method where nothing else is said: its own output source, the preset's start and models."""
     source = sgo or OWN_SOURCE[method]
     return Arm(method, task, source, start(preset, method), own_models(preset, task), options)
 
@@ -225,7 +217,7 @@ def _sources(preset: str) -> Table:
         Row(
             f"{loss}-{source}",
             f"{LABELS[loss]}, {label}",
-            {"dolly": _arm(preset, named.get((loss, source), loss), "dolly", source)},
+            {"dolly": arm_of(preset, named.get((loss, source), loss), "dolly", source)},
         )
         for loss in ("skl", "srkl")
         for source, label in sources.items()
@@ -266,12 +258,12 @@ def _off_policy(preset: str) -> Table:
     dolly = "dolly"
     moved = {
         "minillm": (
-            _arm(preset, "minillm"),
-            _arm(preset, "minillm", dolly, "off-policy", "sgo.probability=1.0"),
+            arm_of(preset, "minillm"),
+            arm_of(preset, "minillm", dolly, "off-policy", "sgo.probability=1.0"),
         ),
-        "gkd": (_arm(preset, "gkd"), _arm(preset, "gkd", dolly, "off-policy")),
-        "imitkd": (_arm(preset, "imitkd"), _arm(preset, "imitkd", dolly, "off-policy", "sgo.probability=1.0")),
-        "distillm": (_arm(preset, "srkl", dolly, "adaptive"), _arm(preset, "distillm")),
+        "gkd": (arm_of(preset, "gkd"), arm_of(preset, "gkd", dolly, "off-policy")),
+        "imitkd": (arm_of(preset, "imitkd"), arm_of(preset, "imitkd", dolly, "off-policy", "sgo.probability=1.0")),
+        "distillm": (arm_of(preset, "srkl", dolly, "adaptive"), arm_of(preset, "distillm")),
     }
     rows = tuple(Row(name, LABELS[name], {"on-policy": on, "off-policy": off}) for name, (on, off) in moved.items())
     columns = tuple(Column(group, group, group, "dolly") for group in ("on-policy", "off-policy"))
@@ -293,6 +285,6 @@ def _starts(preset: str) -> Table:
 
 
 def _main(preset: str) -> Table:
-    rows = tuple(Row(method, LABELS[method], {"dolly": _arm(preset, method)}) for method in MAIN)
+    rows = tuple(Row(method, LABELS[method], {"dolly": arm_of(preset, method)}) for method in MAIN)
     caption = "All methods on the five instruction sets"
     return Table("main", caption, rows, _instruction_columns(), timed=True, published_for=_GPT2)

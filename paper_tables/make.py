@@ -10,11 +10,12 @@ from bench.errors import BenchError
 from bench.files import write_bytes
 from bench.store import Store
 from paper_tables.against_paper import as_published, side_by_side
-from paper_tables.layout import NAMES, Table, table
+from paper_tables.layout import NAMES, Table
 from paper_tables.measure import Measurement, measure
 from paper_tables.render import FORMATS, render
 from paper_tables.select import Library, Missing, Selection
 from paper_tables.sheets import Sheet, as_measured
+from paper_tables.sweeps import SWEEPS, any_table
 
 
 @dataclass(frozen=True)
@@ -49,23 +50,23 @@ def make_tables(
     resamples: int = 10_000,
     warn: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Made]:
-    """Write tables below `OUT/tables`, one after the other; without names all of them.
+    """Write tables and sweeps below `OUT/tables`, one after the other; without names all tables of the paper.
+
+    A sweep has one face only: nothing of the appendix is known as published.
 
     Raises:
         BenchError: an unknown table or preset, nothing recorded, runs that cannot be compared, or a folder that
             cannot be written.
     """
-    wanted = list(dict.fromkeys(table(name, preset).name for name in names or NAMES))
+    wanted = list(dict.fromkeys(any_table(name, preset).name for name in names or NAMES))
     library = Library(store, preset, seeds, keys, warn)
     for name in wanted:
-        one = table(name, preset)
+        one = any_table(name, preset)
         selection = library.select(one)
         measurement = measure(one, selection, resamples)
-        sheets = [
-            as_measured(one, preset, selection, measurement, resamples),
-            as_published(table(name, "paper")),
-            side_by_side(one, preset, selection, measurement),
-        ]
+        sheets = [as_measured(one, preset, selection, measurement, resamples)]
+        if name not in SWEEPS:
+            sheets += [as_published(any_table(name, "paper")), side_by_side(one, preset, selection, measurement)]
         paths = tuple(_write(store.root / "tables", sheets, forms))
         yield Made(one, paths, tuple(_lines(one, selection, measurement, paths)))
 

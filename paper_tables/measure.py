@@ -96,13 +96,13 @@ def _column(
     cells: dict[str, Measured] = {}
     runs_of: dict[str, list[Run]] = {}
     for row in table.rows:
-        runs = _scored(selection.runs[row.arms[column.group]], column)
+        runs = scored_runs(selection.runs[row.arms[column.group]], column)
         if runs:
             runs_of[row.name] = runs
             cells[row.name] = _cell([_score(run, column, "scores") for run in runs], runs)
     if not cells:
         return {}, None
-    arrays = _by_example(runs_of, column)
+    arrays = by_example(runs_of, column)
     best = max(cells, key=lambda name: cells[name].mean)
     others = [name for name in cells if name != best]
     if not others:
@@ -125,7 +125,8 @@ def _cell(values: list[float], runs: list[Run]) -> Measured:
     return Measured(statistics.fmean(values), sd, tuple(runs))
 
 
-def _scored(runs: Iterable[Run], column: Column) -> list[Run]:
+def scored_runs(runs: Iterable[Run], column: Column) -> list[Run]:
+    """Those of some runs that were scored on a column's evaluation set."""
     return [run for run in runs if run.scored_set(column.sets)]
 
 
@@ -134,8 +135,12 @@ def _score(run: Run, column: Column, whose: str) -> float:
     return mean
 
 
-def _by_example(runs_of: Mapping[str, list[Run]], column: Column) -> dict[str, NDArray[np.float64]]:
-    """By row: (training seeds, examples) or (training seeds, examples, statistics), the examples in one order."""
+def by_example(runs_of: Mapping[str, list[Run]], column: Column) -> dict[str, NDArray[np.float64]]:
+    """By name: (training seeds, examples) or (training seeds, examples, statistics), the examples in one order.
+
+    Raises:
+        BenchError: some runs were scored on other examples.
+    """
     scores: dict[str, list[Mapping[str, Any]]] = {
         name: [run.examples.get(str(run.scored_set(column.sets)), {}) for run in runs] for name, runs in runs_of.items()
     }
@@ -157,8 +162,8 @@ def _references(table: Table, selection: Selection) -> dict[tuple[str, str], Mea
     references = {}
     for column in table.columns:
         arms = [row.arms[column.group] for row in table.rows]
-        runs = [run for arm in arms for run in _scored(selection.runs[arm], column)]
-        started = [run for arm in arms if arm.init == "init" for run in _scored(selection.runs[arm], column)]
+        runs = [run for arm in arms for run in scored_runs(selection.runs[arm], column)]
+        started = [run for arm in arms if arm.init == "init" for run in scored_runs(selection.runs[arm], column)]
         if runs:
             references[TEACHER, column.name] = _cell([_score(runs[0], column, "teacher_scores")], runs[:1])
         by_seed = list({run.seed: run for run in sorted(started, key=lambda run: run.seed)}.values())
@@ -168,17 +173,32 @@ def _references(table: Table, selection: Selection) -> dict[tuple[str, str], Mea
     return references
 
 
+def same_hardware(runs: Iterable[Run]) -> bool:
+    """Whether some runs used the same device, processor and number of threads."""
+    return len({_hardware(run) for run in runs}) == 1
+
+
 def _hardware(run: Run) -> tuple[object, ...]:
     environment = run.record["environment"]
     return tuple(environment.get(key) for key in ("device_name", "cpu", "threads"))
 
 
 def _times(table: Table, selection: Selection) -> tuple[dict[str, Measured], dict[str, str]]:
-    """Training time over that of KLD, both of runs that had the machine to themselves, on the same hardware."""
-    runs_of = {row.name: [r for arm in row.arms.values() for r in selection.runs[arm]] for row in table.rows}
+    return relative_times(
+        {row.name: [r for arm in row.arms.values() for r in selection.runs[arm]] for row in table.rows},
+        REFERENCE_OF_TIME,
+    )
+
+
+def relative_times(runs_of: Mapping[str, list[Run]], reference: str) -> tuple[dict[str, Measured], dict[str, str]]:
+    """Training time over that of a reference, both of runs that had the machine to themselves, on the same hardware.
+
+    Returns:
+        the times by name, and why some with runs have none.
+    """
     alone = {name: [r for r in runs if had_machine_to_itself(r.record)] for name, runs in runs_of.items()}
-    reference = alone.get(REFERENCE_OF_TIME, [])
-    hardware = {_hardware(run) for run in reference}
+    base_runs = alone.get(reference, [])
+    hardware = {_hardware(run) for run in base_runs}
     times: dict[str, Measured] = {}
     untimed: dict[str, str] = {}
     for name, runs in runs_of.items():
@@ -187,17 +207,16 @@ def _times(table: Table, selection: Selection) -> tuple[dict[str, Measured], dic
         if not alone[name]:
             untimed[name] = "no run that is known to have had the machine to itself"
         elif len(hardware) != 1:
-            untimed[name] = (
-                f"no run of {REFERENCE_OF_TIME} to relate it to, on one hardware and with nothing else running"
-            )
+            untimed[name] = f"no run of {reference} to relate it to, on one hardware and with nothing else running"
         elif {_hardware(run) for run in alone[name]} != hardware:
-            untimed[name] = f"measured on other hardware than {REFERENCE_OF_TIME}"
+            untimed[name] = f"measured on other hardware than {reference}"
         else:
-            base = statistics.fmean(_seconds(run) for run in reference)
-            times[name] = _cell([_seconds(run) / base for run in alone[name]], alone[name])
+            base = statistics.fmean(training_seconds(run) for run in base_runs)
+            times[name] = _cell([training_seconds(run) / base for run in alone[name]], alone[name])
     return times, untimed
 
 
-def _seconds(run: Run) -> float:
+def training_seconds(run: Run) -> float:
+    """Wall-clock of its training, validation and checkpoints left out."""
     seconds: float = run.record["time"]["training_seconds"]
     return seconds

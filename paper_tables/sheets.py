@@ -54,8 +54,7 @@ class Sheet:
 
 def title_of(table: Table, face: str) -> str:
     """The first sentence of a caption."""
-    name = "Main table" if table.name == "main" else f"Table {table.name}"
-    return f"{name}, {face}: {table.caption}."
+    return f"{table.title}, {face}: {table.caption}."
 
 
 def as_measured(table: Table, preset: str, selection: Selection, measurement: Measurement, resamples: int) -> Sheet:

@@ -279,3 +279,21 @@ def test_canonical_values_are_the_configuration(task, method, preset, sgo, seed,
     again = Config.model_validate_json(config.model_dump_json())
     assert again == config
     assert digest(again.canonical()) == digest(config.canonical())
+
+
+@pytest.mark.parametrize(
+    ("sgo", "settings", "capacity"),
+    [
+        ("adaptive-off-policy", (), 160),
+        ("off-policy", (), 160),
+        ("off-policy", ("sgo.capacity=99",), 99),
+        ("dataset", (), 1000),
+        ("on-policy", (), 1000),
+        ("on-policy", ("fidelity=faithful",), 160),
+    ],
+)
+def test_a_presets_buffer_is_for_sources_that_have_one(sgo, settings, capacity):
+    config, _ = resolve(preset="tiny", task="dolly", method="srkl", sgo=sgo, assignments=settings)
+    assert config.sgo["capacity"] == capacity
+    paper, _ = resolve(preset="paper", task="dolly", method="srkl", sgo=sgo)
+    assert paper.sgo["capacity"] == 1000

@@ -18,8 +18,8 @@ REFERENCE = Sequence("x", (1,), (5, 6, EOS))
 SAMPLED = REFERENCE.with_response((5, 6, EOS), made_at=3)
 
 
-def config(*assignments, method="srkl", task="samsum"):
-    return resolve(preset="tiny", task=task, method=method, assignments=assignments)[0]
+def config(*assignments, method="srkl", task="samsum", preset="tiny"):
+    return resolve(preset=preset, task=task, method=method, assignments=assignments)[0]
 
 
 @pytest.mark.parametrize(
@@ -82,13 +82,18 @@ def test_configuration():
 
 
 def test_plain_text_goes_with_the_method_and_not_into_the_comparison_key():
-    assert config(method="minillm").plain_text.weight == 1.0
-    assert config(method="minillm").plain_text.kl_share == 0.5
-    assert config(method="kld").plain_text.weight == 0.0
-    assert config("plain_text.weight=0", method="distillm").plain_text.weight == 0.0
-    fields = [comparison_fields({"config": config(method=m).canonical()}) for m in ("minillm", "kld")]
+    def small(method, *more):
+        return config("plain_text.file=text.txt", *more, method=method, preset="small")
+
+    assert small("minillm").plain_text.weight == 1.0
+    assert small("minillm").plain_text.kl_share == 0.5
+    assert small("kld").plain_text.weight == 0.0
+    assert small("distillm", "plain_text.weight=0").plain_text.weight == 0.0
+    assert config(method="minillm").plain_text.weight == 0.0  # nothing is pretrained at the tiny preset
+    assert config("plain_text.weight=1", method="minillm").plain_text.weight == 1.0
+    fields = [comparison_fields({"config": small(method).canonical()}) for method in ("minillm", "kld")]
     assert fields[0] == fields[1]
-    longer = comparison_fields({"config": config("plain_text.max_length=32").canonical()})
+    longer = comparison_fields({"config": small("kld", "plain_text.max_length=32").canonical()})
     assert longer != fields[0]
 
 

@@ -202,7 +202,7 @@ def test_faithful_runs_are_no_match_for_corrected_ones(tmp_path):
 
 def test_the_plain_text_loss_is_recorded_or_its_absence_noted(tmp_path):
     command = ("run", "--method", "minillm", "--out", str(tmp_path), *short())
-    there = record_of(*command, "--task", "dolly")
+    there = record_of(*command, "--task", "dolly", "--set", "plain_text.weight=1")
     missing = record_of(*command, "--task", "iwslt")
     assert all(row["plain_text_loss"] > 0 for row in there["curve"])
     assert not any("plain_text_loss" in row for row in missing["curve"])

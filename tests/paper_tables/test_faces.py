@@ -12,12 +12,13 @@ import pytest
 
 from bench.store import Store
 from paper_tables.against_paper import as_published, side_by_side
-from paper_tables.layout import NAMES, table
+from paper_tables.layout import NAMES
 from paper_tables.measure import measure
 from paper_tables.published import published, reruns
 from paper_tables.render import FORMATS, escape_latex, render
 from paper_tables.select import Library
 from paper_tables.sheets import as_measured
+from paper_tables.sweeps import any_table as table
 from tests.records import write_record
 
 

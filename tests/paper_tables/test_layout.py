@@ -10,7 +10,8 @@ import pytest
 from bench.config import names
 from bench.errors import BenchError
 from bench.registry import methods
-from paper_tables.layout import LABELS, NAMES, OWN_SOURCE, table, tables
+from paper_tables.layout import LABELS, NAMES, OWN_SOURCE, tables
+from paper_tables.sweeps import any_table as table
 from tests.conftest import invoke
 
 SETS = ["Dolly", "SelfInst", "Vicuna", "S-NI", "UnNI"]

@@ -10,9 +10,9 @@ import pytest
 from bench.errors import BenchError
 from bench.statistics import holm
 from bench.store import Store
-from paper_tables.layout import table
 from paper_tables.measure import INIT_STUDENT, TEACHER, measure
 from paper_tables.select import Library
+from paper_tables.sweeps import any_table as table
 from tests.records import SETS, noisy, rouge_rows, write_record
 
 RESAMPLES = 400

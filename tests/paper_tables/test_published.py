@@ -6,8 +6,9 @@ import re
 
 import pytest
 
-from paper_tables.layout import NAMES, table
+from paper_tables.layout import NAMES
 from paper_tables.published import FOLDER, in_conflict, of_cell, published, reruns, sources, tags
+from paper_tables.sweeps import any_table as table
 from tests.conftest import shared
 
 GPT2 = "gpt2-xl-to-gpt2"

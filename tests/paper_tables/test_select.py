@@ -11,8 +11,8 @@ import pytest
 from bench.config import comparison_fields
 from bench.errors import BenchError
 from bench.store import PREDICTIONS, Store
-from paper_tables.layout import table
 from paper_tables.select import Library
+from paper_tables.sweeps import any_table as table
 from tests.conftest import invoke
 from tests.records import write_record
 

@@ -79,7 +79,7 @@ def test_damaged_foreign_and_newer_records_are_named_and_skipped(command, out):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["9"], ["unknown table '9'", "known: 1, 2, 3, 4, 5, main"]),
+        (["9"], ["unknown table '9'", "known: 1, 2, 3, 4, 5, alpha"]),
         (["mian"], ["unknown table 'mian'", "did you mean 'main'"]),
         (["1", "--format", "latx"], ["unknown format 'latx'", "did you mean 'latex'"]),
         (["1", "--format", ""], ["none given"]),

@@ -1,0 +1,1 @@
+"""The paper's figures from recorded runs and from measurements on the models themselves; see `catalogue.FIGURES`."""

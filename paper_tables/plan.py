@@ -1,0 +1,162 @@
+"""From a suite to the runs that are missing: what is recorded already, what is left, how long that takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import Any
+
+from bench import __version__
+from bench.config import digest
+from bench.environment import had_machine_to_itself
+from bench.errors import BenchError
+from bench.store import Record
+from paper_tables.layout import Arm
+
+FIRST_GUESS = {"tiny": 75.0}
+"""Seconds of a run before any is recorded, on two CPU cores."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run of the plan.
+
+    Attributes:
+        arm: what kind of run.
+        seed: training seed.
+        alone: it has to have the machine to itself, since its wall-clock goes into a table.
+        recorded: there is a record.
+        again: it is made again for its wall-clock: every recorded one shared the machine.
+    """
+
+    arm: Arm
+    seed: int
+    alone: bool = False
+    recorded: bool = False
+    again: bool = False
+
+    @property
+    def to_do(self) -> bool:
+        """Whether it has to be run."""
+        return self.again or not self.recorded
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of a suite.
+
+    Attributes:
+        preset: their scale.
+        runs: all of them; those that need the machine to themselves come first, then seed by seed, so that whatever
+            is done by an interruption is of use.
+        impossible: arms that cannot be run, and why.
+        seconds: estimated duration of each run to do; None where nothing is known.
+    """
+
+    preset: str
+    runs: tuple[Planned, ...]
+    impossible: Mapping[Arm, str]
+    seconds: Mapping[Planned, float | None]
+
+    @property
+    def to_do(self) -> tuple[Planned, ...]:
+        """The runs left."""
+        return tuple(run for run in self.runs if run.to_do)
+
+    def estimate(self, jobs: int) -> float | None:
+        """Seconds that the runs left take with so many at a time; None where that is not known."""
+        found = [(run.alone, self.seconds[run]) for run in self.to_do]
+        known = [(alone, seconds) for alone, seconds in found if seconds is not None]
+        if len(known) < len(found):
+            return None
+        return sum(seconds if alone else seconds / jobs for alone, seconds in known)
+
+
+def make_plan(
+    arms: Iterable[Arm],
+    timed: frozenset[Arm],
+    records: Iterable[Record],
+    *,
+    preset: str,
+    seeds: Sequence[int],
+    jobs: int = 1,
+    only: Sequence[str] = (),
+    settings: Sequence[str] = (),
+    times: bool = True,
+) -> Plan:
+    """Plan the runs of some arms.
+
+    Args:
+        arms: the kinds of run.
+        timed: those whose wall-clock is shown.
+        records: what is recorded.
+        preset: the scale.
+        seeds: training seeds.
+        jobs: how many run at a time. With one, every run has the machine to itself.
+        only: take these methods' runs only; none = all.
+        settings: more `--set KEY=VALUE` for all.
+        times: see to it that timed arms have a run with the machine to itself.
+
+    Raises:
+        BenchError: a setting that no configuration takes, or a method that no arm has.
+    """
+    arms = tuple(dict.fromkeys(arms))
+    unknown = set(only) - {arm.method for arm in arms}
+    if unknown:
+        there = ", ".join(sorted({arm.method for arm in arms}))
+        raise BenchError(f"--only {', '.join(sorted(unknown))}: the suite has no such method; it has {there}")
+    recorded = _by_configuration(records)
+    impossible: dict[Arm, str] = {}
+    planned: dict[str, Planned] = {}
+    for seed in seeds:
+        for arm in arms:
+            if only and arm.method not in only:
+                continue
+            try:
+                arm.config(preset)
+            except BenchError as error:
+                impossible[arm] = str(error).splitlines()[0]
+                continue
+            whole = replace(arm, options=(*arm.options, *settings))
+            key = _key(whole.config(preset, seed).canonical())
+            found = recorded.get(key)
+            planned.setdefault(key, Planned(whole, seed, recorded=found is not None))
+            if arm in timed and times and seed == seeds[0] and jobs > 1:
+                others = (recorded.get(_key(whole.config(preset, s).canonical())) for s in seeds)
+                measured = any(had_machine_to_itself(record) for record in others if record)
+                again = found is not None and not measured
+                planned[key] = replace(planned[key], alone=not measured, again=again)
+    runs = tuple(sorted(planned.values(), key=lambda run: not run.alone))
+    seconds = _durations(runs, preset, recorded.values())
+    return Plan(preset, runs, impossible, seconds)
+
+
+def _by_configuration(records: Iterable[Record]) -> dict[str, Record]:
+    return {
+        _key(record["config"]): record
+        for record in records
+        if record["comparison_fields"].get("version") == __version__
+    }
+
+
+def _key(config: Mapping[str, Any]) -> str:
+    # a record has the device that `auto` turned out to be
+    return digest({name: value for name, value in config.items() if name != "device"})
+
+
+def _durations(runs: Sequence[Planned], preset: str, records: Iterable[Record]) -> dict[Planned, float | None]:
+    """What runs of the same kind took, else those of the same task, else of the preset."""
+    taken: dict[tuple[str, ...], list[float]] = {}
+    for record in records:
+        config = record["config"]
+        if config["preset"] == preset:
+            kind = (config["task"], config["sgo"]["source"], config["method"]["name"])
+            for depth in range(len(kind) + 1):
+                taken.setdefault(kind[:depth], []).append(record["seconds"])
+    durations = {}
+    for run in runs:
+        kind = (run.arm.task, run.arm.sgo, run.arm.method)
+        known = next((taken[kind[:depth]] for depth in range(len(kind), -1, -1) if kind[:depth] in taken), None)
+        durations[run] = fmean(known) if known else FIRST_GUESS.get(preset)
+    return durations

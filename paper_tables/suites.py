@@ -1,0 +1,45 @@
+"""Suites: the runs that tables and figures need, each once. Nothing here runs or reads anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from bench.errors import BenchError, did_you_mean
+from paper_tables.layout import NAMES, Arm, tables
+from paper_tables.sweeps import SWEEPS, sweeps
+
+FIGURES = ("2", "main", "alpha")
+"""Tables whose runs the figures show: 7 is of Table 2, 6 and the Pareto front of the main table, 8 of the sweep."""
+SUITES = {
+    **{f"table{name}": (name,) for name in NAMES if name.isdigit()},
+    "main": ("main",),
+    "figures": FIGURES,
+    "appendix": SWEEPS,
+    "paper": tuple(dict.fromkeys((*NAMES, *FIGURES))),
+}
+"""By name, the tables and sweeps that a suite fills; `paper` is everything but the rest of the appendix."""
+TIMED = ("2", "main")
+"""Tables whose runs' wall-clock is shown."""
+
+
+def arms(suite: str, preset: str) -> tuple[Arm, ...]:
+    """The kinds of run that a suite needs, each once.
+
+    Raises:
+        BenchError: no such suite or preset.
+    """
+    wanted = f"table{suite}" if suite.isdigit() else suite
+    known = {**SUITES, **{name: (name,) for name in SWEEPS}}
+    if wanted not in known:
+        raise BenchError(f"unknown suite {suite!r}: {did_you_mean(suite, known)}")
+    return _arms_of(known[wanted], preset)
+
+
+def timed_arms(preset: str) -> frozenset[Arm]:
+    """The kinds of run whose wall-clock stands in a table or figure."""
+    return frozenset(_arms_of(TIMED, preset))
+
+
+def _arms_of(names: Iterable[str], preset: str) -> tuple[Arm, ...]:
+    every = {**tables(preset), **sweeps(preset)}
+    return tuple(dict.fromkeys(arm for name in names for arm in every[name].arms))
