@@ -8,13 +8,14 @@ from typing import Any
 
 from bench.comparison import example_scores
 from bench.errors import BenchError
-from bench.store import Record, Store
+from bench.files import write_bytes
+from bench.store import JUDGED, Record, Store
 
 POINTS = 40  # kept of a curve
 
 
 def pack(store: Store, to: Path, warn: Callable[[str], None] = lambda _: None) -> list[str]:
-    """Copy every run of a store, without the student and the predictions' texts, to another folder.
+    """Copy every run of a store, with what judges said in sum, without the student and any texts, to another folder.
 
     Each example keeps its score as comparisons take it (the mean over decoding seeds, or summed BLEU statistics), in
     full precision, so that tables made from the copy are the same bytes. A record says that it was packed.
@@ -40,6 +41,8 @@ def pack(store: Store, to: Path, warn: Callable[[str], None] = lambda _: None) -
             warn(f"skipped {record['run_id']}: {error}")
             continue
         target.write(record | {"curve": _thinned(record["curve"]), "packed": True}, rows)
+        for judged in sorted((store.folder(record["run_id"]) / JUDGED).glob("*.json")):
+            write_bytes(target.folder(record["run_id"]) / JUDGED / judged.name, judged.read_bytes())
         copied.append(record["run_id"])
     if not copied:
         raise BenchError(f"nothing to pack in {store.runs}: make runs with bench run or bench suite")

@@ -11,12 +11,13 @@ from bench.errors import BenchError, did_you_mean
 from bench.files import read_jsonl_gz, write_json, write_jsonl_gz
 from bench.schema import SCHEMA, Record, Unreadable, check_shape, read_record
 
-__all__ = ["FAILURE", "PREDICTIONS", "RECORD", "SCHEMA", "WORK", "Record", "Store"]
+__all__ = ["FAILURE", "JUDGED", "PREDICTIONS", "RECORD", "SCHEMA", "WORK", "Record", "Store"]
 
 RECORD = "record.json"
 PREDICTIONS = "predictions.jsonl.gz"
 WORK = "work"
 FAILURE = "failure.json"
+JUDGED = "judged"  # folder of what judges made of a run
 
 
 class Store:

@@ -10,6 +10,7 @@ from bench.errors import BenchError
 from bench.files import write_bytes
 from bench.store import Store
 from paper_tables.against_paper import as_published, side_by_side
+from paper_tables.judged import judgements
 from paper_tables.layout import NAMES, Table
 from paper_tables.measure import Measurement, measure
 from paper_tables.render import FORMATS, render
@@ -64,7 +65,8 @@ def make_tables(
         one = any_table(name, preset)
         selection = library.select(one)
         measurement = measure(one, selection, resamples)
-        sheets = [as_measured(one, preset, selection, measurement, resamples)]
+        judged = judgements(one, selection, store)
+        sheets = [as_measured(one, preset, selection, measurement, resamples, judged)]
         if name not in SWEEPS:
             sheets += [as_published(any_table(name, "paper")), side_by_side(one, preset, selection, measurement)]
         paths = tuple(_write(store.root / "tables", sheets, forms))

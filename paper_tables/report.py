@@ -20,6 +20,7 @@ from paper_tables.against_paper import as_published, side_by_side
 from paper_tables.caption import setting_notes
 from paper_tables.claims import Judged, judge
 from paper_tables.figures.catalogue import FIGURES, file_of
+from paper_tables.judged import judgements
 from paper_tables.layout import NAMES
 from paper_tables.measure import measure
 from paper_tables.select import Library
@@ -116,7 +117,8 @@ def _table_section(library: Library, name: str, resamples: int) -> TableSection 
     if name in SWEEPS and len(filled) < 2:  # what it shares with the main table alone is no sweep
         return None
     measurement = measure(table, selection, resamples)
-    sheets = [("measured", as_measured(table, library.preset, selection, measurement, resamples))]
+    judged = judgements(table, selection, library.store)
+    sheets = [("measured", as_measured(table, library.preset, selection, measurement, resamples, judged))]
     if name not in SWEEPS:
         sheets.append(("published", as_published(any_table(name, "paper"))))
         sheets.append(("side by side", side_by_side(table, library.preset, selection, measurement)))

@@ -9,10 +9,12 @@ from typing import Any
 import pandas as pd
 
 from paper_tables.caption import SIGNS, measured_notes
+from paper_tables.judged import Judgements
 from paper_tables.layout import Column, Row, Table
 from paper_tables.measure import INIT_STUDENT, TEACHER, TIME, Measured, Measurement
 from paper_tables.select import Selection
 
+NOBODY = Judgements()
 REFERENCES = {TEACHER: "teacher", INIT_STUDENT: "init student"}
 TIME_LABEL = "time / KLD"
 
@@ -57,25 +59,39 @@ def title_of(table: Table, face: str) -> str:
     return f"{table.title}, {face}: {table.caption}."
 
 
-def as_measured(table: Table, preset: str, selection: Selection, measurement: Measurement, resamples: int) -> Sheet:
-    """Means over training seeds with what is best and what cannot be told from it."""
+def as_measured(
+    table: Table,
+    preset: str,
+    selection: Selection,
+    measurement: Measurement,
+    resamples: int,
+    judged: Judgements = NOBODY,
+) -> Sheet:
+    """Means over training seeds with what is best and what cannot be told from it; and what a judge made of it."""
     references = [name for name in REFERENCES if any(row == name for row, _ in measurement.references)]
     rows = []
     for name, label in [*((n, REFERENCES[n]) for n in references), *((row.name, row.label) for row in table.rows)]:
         found = [
             measurement.references.get((name, c.name)) or measurement.cells.get((name, c.name)) for c in table.columns
         ]
-        timed = [Cell(number(measurement.times.get(name)))] if table.timed else []
+        timed = [Cell(number(judged.cells.get((name, one)))) for one in judged.labels]
+        timed += [Cell(number(measurement.times.get(name)))] if table.timed else []
         counts = sorted({len(cell.runs) for cell in found if cell}) if name != TEACHER else []
         n = "–".join(str(count) for count in dict.fromkeys((counts[0], counts[-1]))) if counts else ""
         rows.append([Cell(label), *(Cell(number(cell), bool(cell and cell.best)) for cell in found), *timed, Cell(n)])
     return Sheet(
         name=f"{table.file}-{preset}-measured",
         title=title_of(table, "as measured"),
-        notes=measured_notes(table, selection, measurement, resamples),
-        headings=["", *(column.label for column in table.columns), *([TIME_LABEL] if table.timed else []), "n"],
+        notes=[*measured_notes(table, selection, measurement, resamples), *judged.notes],
+        headings=[
+            "",
+            *(column.label for column in table.columns),
+            *judged.labels.values(),
+            *([TIME_LABEL] if table.timed else []),
+            "n",
+        ],
         rows=rows,
-        frame=pd.DataFrame(_measured_rows(table, preset, measurement), columns=_MEASURED),
+        frame=pd.DataFrame(_measured_rows(table, preset, measurement, judged), columns=_MEASURED),
         rule_after=len(references),
     )
 
@@ -94,7 +110,7 @@ _MEASURED = [
 ]
 
 
-def _measured_rows(table: Table, preset: str, measurement: Measurement) -> Iterable[dict[str, Any]]:
+def _measured_rows(table: Table, preset: str, measurement: Measurement, judged: Judgements) -> Iterable[dict[str, Any]]:
     for (name, column_name), cell in measurement.references.items():
         column = next(c for c in table.columns if c.name == column_name)
         about = {"table": table.name, "preset": preset, "row": name, "column": column_name, "task": column.task}
@@ -102,6 +118,10 @@ def _measured_rows(table: Table, preset: str, measurement: Measurement) -> Itera
     for row in table.rows:
         for column in table.columns:
             yield _about(table, preset, row, column) | _figures(measurement.cells.get((row.name, column.name)), column)
+            if column.name in judged.labels:
+                cell = judged.cells.get((row.name, column.name))
+                about = _about(table, preset, row, column) | {"column": f"judge-{column.name}"}
+                yield about | _figures(cell, column) | ({"metric": "judge"} if cell else {})
         if table.timed:
             about = _about(table, preset, row, table.columns[0]) | {"column": TIME}
             yield about | _figures(measurement.times.get(row.name), None)

@@ -14,7 +14,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 Fault = Callable[["Handler", int], bool]
 """Told the request's number; True if it has dealt with the request."""
-_RESPONSE = re.compile(r"\[response of assistant (\d) (\w+)\]\n(.*?)\n\[end of response of assistant \1 \2\]", re.DOTALL)
+_RESPONSE = re.compile(
+    r"\[response of assistant (\d) (\w+)\]\n(.*?)\n\[end of response of assistant \1 \2\]", re.DOTALL
+)
 
 
 def rating(text: str) -> int:

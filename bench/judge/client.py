@@ -128,7 +128,9 @@ class Client:
             except _Retry as fault:
                 faults[fault.fault] += 1
                 tried = faults.total()
-                if tried > self.retries or (not self._reached and fault.fault == "connection" and tried >= _FIRST_CONTACTS):
+                if tried > self.retries or (
+                    not self._reached and fault.fault == "connection" and tried >= _FIRST_CONTACTS
+                ):
                     raise self._gave_up(tried, fault) from fault
                 await asyncio.sleep(self._wait(tried, fault))
 
@@ -180,7 +182,9 @@ class Client:
     def _status(self, error: openai.APIStatusError, faults: Counter[str]) -> Answer:
         status, said = error.status_code, self.hide(said_by(error.body) or error.response.reason_phrase)
         if status == 429 and error.code in _NO_MONEY:
-            raise BenchError(f"the account at {self.judge.base_url} has no credit left: {said}. Answers are kept") from None
+            raise BenchError(
+                f"the account at {self.judge.base_url} has no credit left: {said}. Answers are kept"
+            ) from None
         if status in (408, 409, 429) or status >= 500:
             raise _Retry(f"http {status}", f"status {status}: {said}", retry_after(error.response.headers)) from None
         turned_down = self.turned_down(error.code, said)

@@ -21,7 +21,9 @@ from bench.store import Store
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 @click.option("--against", metavar="RUN", help="Which is better, RUN or this one? Instead of rating beside references.")
 @click.option("--model", default="gpt-4o", show_default=True, help="The judge, as the server knows it.")
-@click.option("--base-url", default="https://api.openai.com/v1", show_default=True, help="Any OpenAI-compatible server.")
+@click.option(
+    "--base-url", default="https://api.openai.com/v1", show_default=True, help="Any OpenAI-compatible server."
+)
 @click.option("--sets", metavar="LIST", help="Evaluation sets.  [default: Dolly, SelfInst, Vicuna; other tasks: all]")
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many examples of a set.")
 @click.option("--decoding-seeds", type=click.IntRange(min=1), default=1, show_default=True, help="How many are judged.")
@@ -87,9 +89,7 @@ def judge(
         retries=retries,
     )
     store = Store(out, warn)
-    session = Session(
-        store, [store.find(run) for run in runs], store.find(against) if against else None, options, warn
-    )
+    session = Session(store, [store.find(run) for run in runs], store.find(against) if against else None, options, warn)
     expected = session.estimate()
     if dry_run and as_json:
         click.echo(json.dumps(expected.plain(), indent=1))
@@ -152,7 +152,11 @@ def _table(found: list[dict[str, Any]]) -> Table:
                 ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items()) or "-",
                 str(result["flagged"]["items"]),
                 _agreement(result["agreement_of_orders"]),
-                ", ".join(f"{k.replace('_', ' ')} {v:.2f}" for k, v in (result["position_bias"] or {}).items() if k != "verdicts"),
+                ", ".join(
+                    f"{k.replace('_', ' ')} {v:.2f}"
+                    for k, v in (result["position_bias"] or {}).items()
+                    if k != "verdicts"
+                ),
             )
     return table
 

@@ -11,9 +11,12 @@ from bench.examples import examples_of
 from bench.judge.asking import Question
 from bench.judge.injection import suspicions
 from bench.store import Record, Store
+from bench.tasks import TASKS
 
 PAPERS_SETS = ("test", "SelfInst", "selfinst", "Vicuna", "vicuna")
 """The evaluation sets that the paper has GPT-4 judge, by their names in records."""
+PLAIN = "plain"
+"""The prompt template that a judge is shown, where a task has several."""
 
 
 @dataclass(frozen=True)
@@ -99,17 +102,22 @@ def _seeds(record: Record) -> list[int]:
 def _texts(store: Store, record: Record) -> dict[tuple[str, int, str], str]:
     rows = store.predictions(record)
     if not rows or "prediction" not in rows[0]:
-        raise BenchError(f"{record['run_id']}: its predictions hold no texts (packed runs do not); judge the run itself")
+        raise BenchError(
+            f"{record['run_id']}: its predictions hold no texts (packed runs do not); judge the run itself"
+        )
     return {(row["set"], row["seed"], row["id"]): row["prediction"] for row in rows}
 
 
 def _examples(record: Record) -> dict[tuple[str, str], tuple[str, str]]:
     """Prompt and first reference by set, as records name it, and example."""
-    data = examples_of(record["config"]["task"], DataConfig.model_validate(record["config"]["data"]))
+    task, given = record["config"]["task"], DataConfig.model_validate(record["config"]["data"])
+    data = examples_of(task, given)
     if data.fingerprint() != record["data"]["fingerprint"]:
         raise BenchError(
             f"{record['run_id']}: the data of its configuration is not what it was made from (the fingerprint differs)"
         )
+    if PLAIN in TASKS[task].templates:
+        data = examples_of(task, given.model_copy(update={"template": PLAIN}))
     return {
         (data.labels.get(split, split), one.id): (one.prompt.strip(), one.references[0])
         for split, examples in data.splits.items()

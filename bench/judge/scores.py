@@ -65,7 +65,10 @@ def summarise(judged: Sequence[Judged], protocol: ProtocolName, resamples: int) 
         "items": len(judged),
         "outcomes": dict(sorted(Counter(one.outcome.value for one in judged).items())),
         "score": _score(scored, protocol, resamples),
-        "flagged": {"items": sum(bool(one.item.suspicions) for one in judged), "by_pattern": dict(sorted(flags.items()))},
+        "flagged": {
+            "items": sum(bool(one.item.suspicions) for one in judged),
+            "by_pattern": dict(sorted(flags.items())),
+        },
         "score_without_flagged": _score(clean, protocol, resamples) if len(clean) < len(scored) else None,
         "position_bias": _position_bias(judged, protocol),
         "agreement_of_orders": _agreement([_two_orders(one) for one in scored], protocol),
@@ -158,4 +161,3 @@ def by_set(judged: Sequence[Judged], protocol: ProtocolName, resamples: int) -> 
     for one in judged:
         grouped.setdefault(one.item.set, []).append(one)
     return {name: summarise(ones, protocol, resamples) for name, ones in grouped.items()}
-

@@ -24,9 +24,8 @@ from bench.judge.matter import Item, chosen_sets, items
 from bench.judge.protocol import Protocol
 from bench.judge.requests import Judge
 from bench.judge.scores import ORDERS, Judged, by_set
-from bench.store import Record, Store
+from bench.store import JUDGED, Record, Store
 
-FOLDER = "judged"
 SCHEMA = 1
 
 
@@ -182,7 +181,7 @@ class Session:
             "patterns": sorted(PATTERNS),
             "results": by_set(judged, options.protocol.name, options.resamples),
         }
-        folder = self.store.folder(run_id) / FOLDER
+        folder = self.store.folder(run_id) / JUDGED
         name = f"{options.protocol.name}-{_plain_name(options.judge.model)}-{digest(key)[:10]}"
         write_jsonl_gz(folder / f"{name}.jsonl.gz", (_row(one) for one in judged))
         write_json(folder / f"{name}.json", found)

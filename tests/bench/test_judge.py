@@ -40,7 +40,9 @@ def out(tmp_path_factory, cache):
     """Two real runs on dolly of a few steps, with eight examples of each set."""
     folder = tmp_path_factory.mktemp("judged")
     for method in ("sft", "kld"):
-        result = CliRunner().invoke(main, ["run", "--method", method, "--task", "dolly", "--out", str(folder), "-q", *short()])
+        result = CliRunner().invoke(
+            main, ["run", "--method", method, "--task", "dolly", "--out", str(folder), "-q", *short()]
+        )
         assert result.exit_code == 0, result.output
     return folder
 
@@ -58,8 +60,7 @@ def ask(monkeypatch, tmp_path, out):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
     def run(*arguments: object) -> Result:
-        if "judge" not in main.commands:
-            monkeypatch.setitem(main.commands, "judge", judge)
+        monkeypatch.setitem(main.commands, "judge", judge)
         return CliRunner().invoke(main, ["judge", *map(str, arguments), "--out", str(out)])
 
     return run
@@ -140,7 +141,9 @@ def test_a_judge_that_always_prefers_the_first_is_found_out(ask, server):
 
 
 def test_repeats_are_asked_each_and_their_agreement_is_told(ask, server):
-    result = found(ask("dolly-sft", "--base-url", server.url, "--model", "m", "--sets", "test", "--repeats", 2, "--json"))
+    result = found(
+        ask("dolly-sft", "--base-url", server.url, "--model", "m", "--sets", "test", "--repeats", 2, "--json")
+    )
     assert server.asked.total() == 32
     assert result["results"]["test"]["agreement_of_repeats"]["kappa"] == pytest.approx(1.0)
     assert result["results"]["test"]["agreement_of_repeats"]["spearman"] == pytest.approx(1.0)
@@ -313,8 +316,8 @@ def test_killed_half_way_it_goes_on_and_asks_nothing_twice(out, server, tmp_path
 
 
 def test_the_key_is_nowhere(out, server, tmp_path):
-    server.fault = lambda handler, number: number % 3 == 0 and not handler.error(
-        500, f"your key {handler.headers['Authorization']} is odd"
+    server.fault = lambda handler, number: (
+        number % 3 == 0 and not handler.error(500, f"your key {handler.headers['Authorization']} is odd")
     )
     server.say = lambda user, texts: f"5 5\n{SECRET}"
     process = start_judge(out, tmp_path, server.url, "--retries", "30")

@@ -6,9 +6,11 @@ import importlib.metadata
 import shutil
 
 import click
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 
+from bench.files import write_json
 from bench.store import PREDICTIONS, RECORD
 from paper_tables.cli import tables
 from tests.paper_tables.conftest import DECLARED
@@ -121,3 +123,50 @@ def test_help_stands_on_its_own():
     result = CliRunner().invoke(tables, ["--help"])
     assert result.exit_code == 0
     assert "dagger" in result.output
+
+
+def judged_result(mean, sets=("test", "selfinst", "vicuna"), model="gpt-4o"):
+    """A judgement in the shape that `bench judge` writes."""
+    score = {"value": mean, "low": mean - 1, "high": mean + 1, "examples": 8}
+    result = {"items": 8, "outcomes": {"scored": 7, "unparsable": 1}, "score": score}
+    return {
+        "judge": {"model": model, "temperature": 0.0, "base_url": "http://localhost/v1"},
+        "prompt": "f" * 64,
+        "prompt_version": "rating-1",
+        "decoding_seeds": 1,
+        "limit": None,
+        "repeats": 1,
+        "models_served": [f"{model}-2026"],
+        "asked": ["2026-01-02"],
+        "results": dict.fromkeys(sets, result),
+    }
+
+
+def test_what_one_judge_said_stands_in_columns_of_its_own(command, out):
+    for folder in sorted((out / "runs").glob("dolly-*")):
+        method, seed = folder.name.split("-")[1], int(folder.name.split("-s")[-1].split("-")[0])
+        if method in ("kld", "skl"):
+            write_json(folder / "judged" / "rating-a.json", judged_result(50 + seed if method == "kld" else 70))
+    other = next((out / "runs").glob("dolly-kld*"))
+    write_json(other / "judged" / "rating-b.json", judged_result(99, model="somebody-else"))
+    (other / "judged" / "rating-c.json").write_text("{")
+    result = command("tables", "1", "--out", out, "--resamples", 100)
+    assert result.exit_code == 0, result.output
+    assert "rating-c.json: no judgement" in result.stderr
+    text = (out / "tables" / "table1-tiny-measured.md").read_text()
+    assert "judge, Dolly | judge, SelfInst | judge, Vicuna" in text
+    kld = next(line for line in text.splitlines() if line.startswith("| KLD"))
+    assert kld.count("70.00 ± 10.00") == 3
+    assert "Judge: gpt-4o (served as gpt-4o-2026), temperature 0, prompt rating-1, asked 2026-01-02" in text
+    assert "18 items could not be scored" in text
+    assert "Another 1 judged fewer" in text
+    frame = pd.read_csv(out / "tables" / "table1-tiny-measured.csv")
+    judged = frame[frame["column"] == "judge-dolly"].set_index("row")
+    assert judged.loc["kld", "mean"] == 70
+    assert judged.loc["rkld", "n"] == 0
+    assert set(judged["metric"].dropna()) == {"judge"}
+
+
+def test_without_a_judge_there_are_no_such_columns(command, out):
+    assert command("tables", "1", "--out", out, "--resamples", 100).exit_code == 0
+    assert "judge" not in (out / "tables" / "table1-tiny-measured.md").read_text()
