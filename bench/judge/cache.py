@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import filelock
 from pydantic import ValidationError
@@ -52,8 +53,16 @@ class AnswerCache:
         Raises:
             BenchError: the folder cannot be written.
         """
-        write_json(self.path(request.key), {"request": request.plain, "answer": answer.model_dump()})
-        self._known[request.key] = answer
+        self.put_plain(request.key, request.plain, answer)
+
+    def put_plain(self, key: str, request: dict[str, Any], answer: Answer) -> None:
+        """Keep the answer to a request of which the key and the plain values are at hand.
+
+        Raises:
+            BenchError: the folder cannot be written.
+        """
+        write_json(self.path(key), {"request": request, "answer": answer.model_dump()})
+        self._known[key] = answer
 
     @asynccontextmanager
     async def claim(self, key: str) -> AsyncIterator[None]:

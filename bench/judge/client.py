@@ -103,7 +103,7 @@ class Client:
         self, judge: Judge, key: str | None, *, timeout: float, retries: int, note: Callable[[str], None]
     ) -> None:
         self.judge, self.timeout, self.retries, self.note = judge, timeout, retries, note
-        self._key = key
+        self.key = key
         self.api = openai.AsyncOpenAI(
             api_key=key or "none", base_url=judge.base_url, max_retries=0, timeout=openai.Timeout(timeout)
         )
@@ -112,7 +112,7 @@ class Client:
 
     def hide(self, text: str) -> str:
         """The text without the key."""
-        return str(without_key(text, self._key))
+        return str(without_key(text, self.key))
 
     async def ask(self, request: Request) -> Answer:
         """The judge's answer, however many requests it takes.
@@ -157,8 +157,8 @@ class Client:
                 "Is the server running, and is --base-url right?"
             )
         return BenchError(
-            f"the judge at {self.judge.base_url} failed {tried} times in a row on one question, last with {fault.reason}. "
-            "Answers are kept: the same command goes on; fewer at once (--concurrency), more time (--timeout) "
+            f"the judge at {self.judge.base_url} failed {tried} times in a row on one question, last with "
+            f"{fault.reason}. Answers are kept: the same command goes on; fewer at once (--concurrency), more time (--timeout) "
             "or more --retries may help"
         )
 
@@ -167,7 +167,7 @@ class Client:
             async with asyncio.timeout(self.timeout):  # the client's own timeout starts again with every byte
                 raw = await self.api.chat.completions.with_raw_response.create(**request.body)
                 self._reached = True
-                body = without_key(json.loads(raw.text), self._key)
+                body = without_key(json.loads(raw.text), self.key)
             return answer_from(body, now(), faults.total() + 1, faults)
         except (TimeoutError, openai.APITimeoutError):
             raise _Retry("timeout", f"no whole answer within {self.timeout:g} s") from None

@@ -33,6 +33,8 @@ from bench.store import Store
 @click.option("--concurrency", type=click.IntRange(min=1), default=8, show_default=True, help="Requests at a time.")
 @click.option("--timeout", type=click.FloatRange(min=0.01), default=60.0, show_default=True, help="Seconds per answer.")
 @click.option("--retries", type=click.IntRange(min=0), default=8, show_default=True, help="Of a request that failed.")
+@click.option("--batch", is_flag=True, help="Through the batch API: cheaper at OpenAI's, within a day.")
+@click.option("--poll", type=click.FloatRange(min=0.01), default=30.0, show_default=True, help="Seconds, with --batch.")
 @click.option("--temperature", type=click.FloatRange(min=0, max=2), default=0.0, show_default=True, help="Judge's.")
 @click.option("--max-tokens", type=click.IntRange(min=4), default=64, show_default=True, help="Longest answer.")
 @click.option("--dry-run", is_flag=True, help="Print the estimate and stop.")
@@ -52,6 +54,8 @@ def judge(
     concurrency: int,
     timeout: float,
     retries: int,
+    batch: bool,
+    poll: float,
     temperature: float,
     max_tokens: int,
     dry_run: bool,
@@ -87,6 +91,8 @@ def judge(
         concurrency=concurrency,
         timeout=timeout,
         retries=retries,
+        batch=batch,
+        poll=poll,
     )
     store = Store(out, warn)
     session = Session(store, [store.find(run) for run in runs], store.find(against) if against else None, options, warn)
@@ -132,7 +138,8 @@ def _told(expected: dict[str, Any]) -> str:
     cost = "" if expected["cost"] is None else f", at most {expected['cost']:.4f}"
     return (
         f"{expected['answers']} answers needed, {expected['kept']} on disk, {left} to ask: about "
-        f"{expected['prompt_tokens']} prompt and {expected['completion_tokens']} answer tokens{cost} ({expected['rule']})"
+        f"{expected['prompt_tokens']} prompt and {expected['completion_tokens']} answer tokens{cost} "
+        f"({expected['rule']})"
     )
 
 

@@ -89,8 +89,8 @@ class Purse:
         most = self.prices.of(prompt_tokens(request), request.judge.max_tokens)
         if self.limit is not None and self.spent + most > self.limit:
             raise BenchError(
-                f"stopped before --max-cost {self.limit:g} could be passed, {self.spent:.4f} being spent or on its way; "
-                "answers are kept: the same command with a higher --max-cost goes on"
+                f"stopped before --max-cost {self.limit:g} could be passed, {self.spent:.4f} being spent or on its "
+                "way; answers are kept: the same command with a higher --max-cost goes on"
             )
         self.spent += most
         return most

@@ -16,12 +16,13 @@ PATTERNS: dict[str, re.Pattern[str]] = {
         re.IGNORECASE,
     ),
     "states a verdict": re.compile(
-        r"^[ \t>*#]*(?:\d{1,2}(?:\.\d+)?[ \t]*[ \t,;/:|][ \t]*\d{1,2}(?:\.\d+)?|(?:verdict|score|rating)s?[ \t]*[:=].*\d.*"
-        r"|\[\[.{1,4}\]\]|tie)[ \t*]*$",
+        r"^[ \t>*#]*(?:\d{1,2}(?:\.\d+)?[ \t]*[ \t,;/:|][ \t]*\d{1,2}(?:\.\d+)?"
+        r"|(?:verdict|score|rating)s?[ \t]*[:=].*\d.*|\[\[.{1,4}\]\]|tie)[ \t*]*$",
         re.IGNORECASE | re.MULTILINE,
     ),
     "imitates the quotation": re.compile(
-        r"\[[ \t]*(?:/|the[ \t]+)?(?:end|start|begin|beginning|request|response|question|assistant|system|user)\b[^\]\n]*\]"
+        r"\[[ \t]*(?:/|the[ \t]+)?"
+        r"(?:end|start|begin|beginning|request|response|question|assistant|system|user)\b[^\]\n]*\]"
         r"|<\|?/?(?:im_start|im_end|system|assistant|user|endoftext|eot_id)\b[^>]*>|\[/?INST\]"
         r"|^[ \t#*]*(?:assistant [12AB]|system)[ \t*]*:",
         re.IGNORECASE | re.MULTILINE,

@@ -16,6 +16,7 @@ from bench.config import digest
 from bench.errors import BenchError
 from bench.files import write_json, write_jsonl_gz
 from bench.judge.asking import Court, Question, Reading, ask_all
+from bench.judge.batches import Batches
 from bench.judge.cache import AnswerCache
 from bench.judge.client import Client, key_for
 from bench.judge.cost import Estimate, Prices, Purse, estimate
@@ -47,6 +48,8 @@ class Options:
         timeout: seconds for an answer.
         retries: of a request that failed.
         resamples: of the bootstrap.
+        batch: ask through the batch API.
+        poll: seconds between two looks at a batch.
 
     Raises:
         BenchError: a limit of cost without prices.
@@ -65,6 +68,8 @@ class Options:
     timeout: float = 60.0
     retries: int = 8
     resamples: int = 10_000
+    batch: bool = False
+    poll: float = 30.0
 
     def __post_init__(self) -> None:
         if self.max_cost is not None and self.prices is None:
@@ -135,6 +140,11 @@ class Session:
             client = Client(options.judge, key, timeout=options.timeout, retries=options.retries, note=self.note)
             purse = Purse(options.prices, options.max_cost)
             async with client.api:
+                if options.batch:
+                    root = default_root()
+                    batches = Batches(self.court, client, root, purse, rounds=2, poll=options.poll, note=self.note)
+                    await batches.ask_all(self.questions, progress)
+                    return
                 await ask_all(
                     self.court, client, self.questions, purse, concurrency=options.concurrency, progress=progress
                 )

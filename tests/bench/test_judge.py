@@ -305,7 +305,7 @@ def test_killed_half_way_it_goes_on_and_asks_nothing_twice(out, server, tmp_path
     assert process.returncode == {signal.SIGKILL: -9, signal.SIGINT: 130}[how]
     assert server.answered.total() < 48
     second = start_judge(out, tmp_path, server.url)
-    stdout, stderr = second.communicate(timeout=60)
+    _, stderr = second.communicate(timeout=60)
     assert second.returncode == 0, stderr
     assert len(server.answered) == 48
     # a SIGKILL loses at most what was on its way at that moment; Ctrl-C waits for it
@@ -353,6 +353,32 @@ def test_the_estimate_comes_before_anything_is_asked_and_a_limit_is_kept(ask, se
     assert 0.103 * server.answered.total() <= expected["cost"] / 4
     assert ask(*arguments).exit_code == 0
     assert server.answered.total() == 16
+
+
+BATCH = ("dolly-sft", "--model", "batched", "--sets", "test", "--batch", "--poll", "0.02")
+
+
+def test_batches_answer_everything_once_though_some_lines_fail(ask, server):
+    result = found(ask(*BATCH, "--base-url", server.url, "--json"))
+    assert result["results"]["test"]["outcomes"] == {"scored": 8}
+    assert [len(server.files[b["input_file_id"]].splitlines()) for b in server.batches.values()] == [16, 2]
+    assert set(server.answered.values()) == {1}
+    assert len(server.answered) == 16
+    assert server.asked.total() == 0
+
+
+def test_a_batch_that_was_sent_is_found_again_though_its_sender_never_heard_of_it(ask, server, tmp_path):
+    server.fault = lambda handler, number: handler.hang_up() is None
+    broken = ask(*BATCH, "--base-url", server.url)
+    assert broken.exit_code == 2
+    assert "the same command" in broken.stderr
+    assert len(list(tmp_path.rglob("judge-batches/*.json"))) == 1
+    server.fault = lambda handler, number: False
+    server.looks_until_done = 1
+    assert ask(*BATCH, "--base-url", server.url).exit_code == 0
+    assert [len(server.files[b["input_file_id"]].splitlines()) for b in server.batches.values()] == [16, 2]
+    assert set(server.answered.values()) == {1}
+    assert not list(tmp_path.rglob("judge-batches/*.json"))
 
 
 @pytest.mark.parametrize(
