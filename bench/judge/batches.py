@@ -85,8 +85,8 @@ class Batches:
         except openai.APIConnectionError as error:
             reason = self.client.hide(str(error.__cause__ or error))
             raise BenchError(
-                f"cannot reach the judge at {self.client.judge.base_url}: {reason}. Batches go on there: the same command "
-                "collects them"
+                f"cannot reach the judge at {self.client.judge.base_url}: {reason}. Batches go on there: the same "
+                "command collects them"
             ) from None
         left = len(self.court.pending(asked))
         raise BenchError(f"{left} questions failed in {self.rounds + 1} batches in a row. Answers are kept")

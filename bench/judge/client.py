@@ -158,8 +158,8 @@ class Client:
             )
         return BenchError(
             f"the judge at {self.judge.base_url} failed {tried} times in a row on one question, last with "
-            f"{fault.reason}. Answers are kept: the same command goes on; fewer at once (--concurrency), more time (--timeout) "
-            "or more --retries may help"
+            f"{fault.reason}. Answers are kept: the same command goes on; fewer at once (--concurrency), more time "
+            "(--timeout) or more --retries may help"
         )
 
     async def _once(self, request: Request, faults: Counter[str]) -> Answer:
