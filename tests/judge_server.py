@@ -132,7 +132,7 @@ class Handler(BaseHTTPRequestHandler):
         chat = json.dumps(body["messages"])
         with self.server.lock:
             self.server.asked[chat] += 1
-            self.server.headers_seen.append(dict(self.headers))
+            self.server.headers_seen.append({name.lower(): value for name, value in self.headers.items()})
             number = self.server.asked.total()
         if self.server.fault(self, number):
             return

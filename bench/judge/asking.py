@@ -118,8 +118,13 @@ async def ask_all(
             progress(done, total)
 
     workers = [asyncio.create_task(work()) for _ in range(min(concurrency, total))]
+    if not workers:
+        return
     try:
-        await asyncio.gather(*workers)
+        # not `gather`: cancelled by Ctrl-C, it would cancel the workers, and what they have paid for would be lost
+        ended, _ = await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
+        for worker in ended:
+            worker.result()
     except BaseException:
         stopped = True
         _, late = await asyncio.wait(workers, timeout=_GRACE_SECONDS)

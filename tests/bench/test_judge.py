@@ -323,7 +323,7 @@ def test_the_key_is_nowhere(out, server, tmp_path):
     process = start_judge(out, tmp_path, server.url, "--retries", "30")
     stdout, stderr = process.communicate(timeout=120)
     assert process.returncode == 0, stderr
-    assert any(SECRET in headers.get("Authorization", "") for headers in server.headers_seen)
+    assert any(SECRET in headers.get("authorization", "") for headers in server.headers_seen)
     server.fault = lambda handler, number: not handler.error(401, f"{handler.headers['Authorization']} is no key")
     refused = start_judge(out, tmp_path, server.url, "--repeats", "2")
     told = refused.communicate(timeout=60)
@@ -346,11 +346,11 @@ def test_the_estimate_comes_before_anything_is_asked_and_a_limit_is_kept(ask, se
     assert server.asked.total() == 0
     assert (expected["answers"], expected["kept"]) == (16, 0)
     assert expected["cost"] == pytest.approx((expected["prompt_tokens"] + expected["completion_tokens"]) / 1000)
-    stopped = ask(*arguments, "--max-cost", expected["cost"] / 4, "--concurrency", 1)
+    stopped = ask(*arguments, "--max-cost", expected["cost"] / 10, "--concurrency", 1)
     assert stopped.exit_code == 2
     assert "--max-cost" in stopped.stderr
     assert 0 < server.answered.total() < 16
-    assert 0.103 * server.answered.total() <= expected["cost"] / 4
+    assert 0.103 * server.answered.total() <= expected["cost"] / 10
     assert ask(*arguments).exit_code == 0
     assert server.answered.total() == 16
 
