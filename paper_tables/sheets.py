@@ -119,9 +119,9 @@ def _measured_rows(table: Table, preset: str, measurement: Measurement, judged: 
         for column in table.columns:
             yield _about(table, preset, row, column) | _figures(measurement.cells.get((row.name, column.name)), column)
             if column.name in judged.labels:
-                cell = judged.cells.get((row.name, column.name))
+                rated = judged.cells.get((row.name, column.name))
                 about = _about(table, preset, row, column) | {"column": f"judge-{column.name}"}
-                yield about | _figures(cell, column) | ({"metric": "judge"} if cell else {})
+                yield about | _figures(rated, column) | ({"metric": "judge"} if rated else {})
         if table.timed:
             about = _about(table, preset, row, table.columns[0]) | {"column": TIME}
             yield about | _figures(measurement.times.get(row.name), None)
