@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,8 @@ def judge(
     if as_json:
         click.echo(json.dumps([read_json(path) for path in paths.values()], indent=1, ensure_ascii=False))
         return
-    Console(highlight=False).print(_table([read_json(path) for path in paths.values()]))
+    for table in _tables([read_json(path) for path in paths.values()]):
+        Console(highlight=False).print(table)
     for path in paths.values():
         click.echo(str(path))
 
@@ -143,29 +145,26 @@ def _told(expected: dict[str, Any]) -> str:
     )
 
 
-def _table(found: list[dict[str, Any]]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for heading in ("run", "set", "score", "scored", "not scored", "flagged", "agreement of orders", "position bias"):
-        table.add_column(heading, no_wrap=heading == "score")
+def _tables(found: list[dict[str, Any]]) -> Iterator[Table]:
     for one in found:
+        title = one["run_id"] + (f" against {one['against']}" if one["against"] else "")
+        table = Table(box=None, pad_edge=False, title=title, title_justify="left")
+        for heading in ("set", "score", "scored", "not scored", "flagged", "orders agree", "position bias"):
+            table.add_column(heading)
         for name, result in one["results"].items():
             outcomes = dict(result["outcomes"])
             scored = outcomes.pop("scored", 0)
+            bias = (result["position_bias"] or {}).items()
             table.add_row(
-                one["run_id"],
                 name,
                 _score(result),
-                f"{scored} of {result['items']}",
+                f"{scored}/{result['items']}",
                 ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items()) or "-",
                 str(result["flagged"]["items"]),
                 _agreement(result["agreement_of_orders"]),
-                ", ".join(
-                    f"{k.replace('_', ' ')} {v:.2f}"
-                    for k, v in (result["position_bias"] or {}).items()
-                    if k != "verdicts"
-                ),
+                ", ".join(f"{what.replace('_', ' ')} {value:.2f}" for what, value in bias if what != "verdicts"),
             )
-    return table
+        yield table
 
 
 def _score(result: dict[str, Any]) -> str:
@@ -180,5 +179,5 @@ def _score(result: dict[str, Any]) -> str:
 def _agreement(found: dict[str, Any] | None) -> str:
     if found is None:
         return "-"
-    numbers = ((name, found.get(name)) for name in ("kappa", "spearman"))
+    numbers = (("κ", found["kappa"]), ("ρ", found.get("spearman")))
     return ", ".join(f"{name} {value:.2f}" for name, value in numbers if value is not None) or "-"
