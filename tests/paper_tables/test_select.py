@@ -85,7 +85,7 @@ def test_runs_of_different_tasks_need_not_be_comparable(tmp_path):
     assert chosen(tmp_path, "3") == [("kld", 10), ("kld", 10)]
 
 
-@pytest.mark.parametrize("data", [b"\x1f\x8bcut", b"", gzip.compress(b'{"id": "test-1", "set": "test"}\n')])
+@pytest.mark.parametrize("data", [b"\x1f\x8bcut", b"", gzip.compress(b'{"id": "test-1", "set": "test"}\n', mtime=0)])
 def test_a_run_without_readable_predictions_is_named_and_missed(out, data):
     record = next(r for r in Store(out).all() if r["config"]["method"]["name"] == "jsd")
     (Store(out).folder(record["run_id"]) / PREDICTIONS).write_bytes(data)
