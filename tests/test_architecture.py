@@ -52,8 +52,8 @@ def test_the_library_stands_alone():
 
 @pytest.mark.parametrize("layer", LAYERS)
 def test_no_path_of_one_machine(layer):
-    # an absolute path of two parts and more; /proc is the kernel's and the same everywhere
-    absolute = re.compile(r"""(?:^|[\s"'`=(,])(/(?!proc/)[\w.-]+/[\w./-]+|[A-Z]:\\\w+)""", re.MULTILINE)
+    # an absolute path of two parts and more; /proc is the kernel's and the same everywhere, /v1 begins an API's
+    absolute = re.compile(r"""(?:^|[\s"'`=(,])(/(?!proc/|v1/)[\w.-]+/[\w./-]+|[A-Z]:\\\w+)""", re.MULTILINE)
     texts = [p for p in (ROOT / layer).rglob("*") if p.suffix in {".py", ".yaml", ".txt", ".json"}]
     found = {}
     for path in texts:
