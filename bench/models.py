@@ -148,21 +148,26 @@ def decoder_start(model: PreTrainedModel) -> int | None:
 
 
 def response_logits(model: PreTrainedModel, batch: Batch) -> Tensor:
-    """Logits that predict the response tokens, (N, V).
+    """Logits that predict the response tokens, (N, V), in float32 whatever the precision of the rest.
 
     The hidden states are gathered just before the output layer, so the projection to the vocabulary happens at
-    response positions only and whatever a family does around it (scaling, capping) stays as it is.
+    response positions only and whatever a family does around it (scaling, capping) stays as it is. The projection is
+    in float32 also under autocast and for weights in bfloat16: logits rounded to 8 bits bend a divergence's gradient
+    by several per cent where teacher and student are close, while its value looks right.
     """
     head = model.get_output_embeddings()
 
-    def gather(_: torch.nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
-        return inputs[0][batch.predicts]
+    def project(hidden: Tensor) -> Tensor:
+        with torch.autocast(hidden.device.type, enabled=False):
+            bias = None if head.bias is None else head.bias.float()
+            return torch.nn.functional.linear(hidden[batch.predicts].float(), head.weight.float(), bias)
 
-    handle = head.register_forward_pre_hook(gather)
+    usual = head.forward
+    head.forward = project
     try:
         logits = model(**batch.inputs, use_cache=False).logits
     finally:
-        handle.remove()
+        head.forward = usual
     assert isinstance(logits, Tensor)
     return logits
 

@@ -7,7 +7,7 @@ from bench import models
 from bench.encoding import Codec, collate, train_tokenizer
 from bench.errors import BenchError
 from bench.models import load_model, load_tokenizer, new_model, response_logits, save_model
-from distillm import Sequence
+from distillm import Sequence, kld
 
 CPU = torch.device("cpu")
 FAMILIES = ["gpt2", "llama", "opt", "gemma2", "t5"]
@@ -67,7 +67,43 @@ def test_soft_capping_and_scaling_are_kept(make_model):
         encoder_hidden_states=encoded,
         encoder_attention_mask=batch.inputs["attention_mask"],
     ).last_hidden_state
-    torch.testing.assert_close(seen[0], decoded[batch.predicts] * 16**-0.5)  # d_model ** -0.5
+    torch.testing.assert_close(seen[0][batch.predicts], (decoded * 16**-0.5)[batch.predicts])  # d_model ** -0.5
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logits_are_not_rounded_under_autocast_nor_by_weights_in_bfloat16(family, make_model):
+    model, codec = make_model(family)
+    model.eval()
+    batch = collated(model, codec)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        autocast = response_logits(model, batch)
+    model.bfloat16()
+    with torch.no_grad():
+        weights = response_logits(model, batch)
+    for logits in (autocast, weights):
+        assert logits.dtype == torch.float32
+        rounded = logits == logits.bfloat16().float()
+        assert rounded.float().mean() < 0.1
+
+
+def test_gradients_under_autocast_are_those_of_float64(make_model):
+    """Teacher and student close together, logits far from 0: where rounded logits bend the gradient most."""
+    model, codec = make_model("llama", tie_word_embeddings=False)
+    model.eval()
+    head = model.get_output_embeddings()
+    torch.nn.init.normal_(head.weight, std=5.0)
+    batch, seen = collated(model, codec), []
+    handle = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with torch.autocast("cpu", torch.bfloat16):
+        student = response_logits(model, batch)
+    handle.remove()
+    exact = seen[0][batch.predicts].detach().double() @ head.weight.detach().double().T
+    noise = torch.randn(exact.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 0.05
+    found, wanted = student.detach().requires_grad_(), exact.requires_grad_()
+    kld(found, (exact + noise).detach().float()).sum().backward()
+    kld(wanted, (exact + noise).detach()).sum().backward()
+    error = (found.grad.double() - wanted.grad).norm() / wanted.grad.norm()
+    assert error < 1e-3
 
 
 @pytest.mark.parametrize("family", FAMILIES)
