@@ -66,6 +66,11 @@ class MiniLLM(BatchObjective):
             raise ValueError("policy_gradient and single_step are both off: nothing is left to minimise")
 
     @property
+    def dropout(self) -> bool:
+        """None: it would move the ratio q / q_old of a student that has not changed, mostly out of its clip."""
+        return False
+
+    @property
     def sampling(self) -> Sampling:
         """From the mixture, with the log-probabilities rewards and weights are made of."""
         return Sampling(self.teacher_mix, log_probs=True)
@@ -147,7 +152,7 @@ METHOD = Method(
     deviations=(
         "advantages are whitened over counted tokens, the authors' over padding too; optimiser, learning rate and "
         "steps are those of every other method. As in the authors' code, the return at t holds r_t beside the "
-        "single-step term"
+        "single-step term, and the student trains without dropout"
     ),
     source_options={"probability": 1.0},
     plain_text=PlainText(weight=1.0, kl_share=0.5),

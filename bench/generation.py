@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
 
 from bench.encoding import Codec, pad
+from bench.errors import BenchError
 from bench.models import decoder_start
 from bench.seeding import seed_torch
 from distillm import Sequence
@@ -25,6 +26,20 @@ class Decoding:
     top_k: int = 0  # 0 = off
     beams: int = 1  # more: beam search instead of sampling
     no_repeat_ngram: int = 0  # forbid repeating an n-gram of this length; 0 = off
+
+
+class NonFiniteLogits(BenchError):
+    """A model gives no distribution to sample from: its logits are nan or inf."""
+
+
+class _Finite(LogitsProcessor):  # type: ignore[misc]  # transformers exports it untyped
+    """Refuses scores that cannot be sampled from; torch would fail an assertion, on a GPU one that ends the process."""
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        # the maximum is finite unless an entry is nan or +inf or all are -inf; single tokens may be masked by -inf
+        if not torch.isfinite(scores.amax(-1)).all():
+            raise NonFiniteLogits("the model's logits are not finite: there is nothing to sample from")
+        return scores
 
 
 @torch.inference_mode()
@@ -48,6 +63,9 @@ def sample(
 
     Returns:
         token ids, EOS included where the model ended its response; cut after the limit otherwise.
+
+    Raises:
+        NonFiniteLogits: the model's logits are nan or inf.
     """
     seed_torch(*seed)
     greedy = decoding.temperature == 0 or decoding.beams > 1
@@ -71,7 +89,7 @@ def sample(
     model.generation_config = settings
     try:
         output = model.generate(
-            input_ids=ids, attention_mask=mask, logits_processor=LogitsProcessorList(processors(mask))
+            input_ids=ids, attention_mask=mask, logits_processor=LogitsProcessorList([_Finite(), *processors(mask)])
         )
     finally:
         model.generation_config = own

@@ -70,6 +70,7 @@ def roll_out(
     sampling: Sampling,
     step: int,
     *seed: int | str,
+    micro_batch_size: int | None = None,
 ) -> list[Sequence]:
     """One sampled response to each prompt of a batch, annotated if the objective asks for it.
 
@@ -82,6 +83,10 @@ def roll_out(
         sampling: what to sample from, and what to annotate.
         step: the training step, noted as `made_at`.
         seed: parts of the seed.
+        micro_batch_size: sequences per forward pass for the log-probabilities; None = all at once.
+
+    Raises:
+        NonFiniteLogits: the student's or the teacher's logits are nan or inf.
     """
     prompts = [s.prompt for s in batch]
 
@@ -101,7 +106,12 @@ def roll_out(
     assert teacher is not None
     was_training = student.training
     student.eval()
-    columns = {"student": _log_probs(student, made, codec), "teacher": _log_probs(teacher, made, codec)}
+    micro = micro_batch_size or len(made)
+    parts = [made[i : i + micro] for i in range(0, len(made), micro)]
+    columns = {
+        name: [values for part in parts for values in _log_probs(model, part, codec)]
+        for name, model in (("student", student), ("teacher", teacher))
+    }
     student.train(was_training)
     return [
         Sequence(s.id, s.prompt, s.response, s.made_at, {name: rows[i] for name, rows in columns.items()})

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError, did_you_mean
-from bench.files import read_jsonl_gz, write_json, write_jsonl_gz
+from bench.files import read_json, read_jsonl_gz, write_json, write_jsonl_gz
 from bench.schema import SCHEMA, Record, Unreadable, check_shape, read_record
 
 __all__ = ["FAILURE", "JUDGED", "PREDICTIONS", "RECORD", "SCHEMA", "WORK", "Record", "Store"]
@@ -102,6 +102,10 @@ class Store:
         if len(matches) > 1:
             raise BenchError(f"{name!r} is the beginning of {len(matches)} runs: {', '.join(matches)}")
         if not matches:
+            failed = [i for i in self.unfinished() if i.startswith(name) and (self.folder(i) / FAILURE).is_file()]
+            if failed:
+                told = "\n".join(f"{i} failed: {read_json(self.folder(i) / FAILURE)['error']}" for i in failed)
+                raise BenchError(f"{told}\nMore is in {self.folder(failed[0]) / FAILURE}")
             known = did_you_mean(name, ids) if ids else "none is recorded yet; `bench run` makes one"
             raise BenchError(f"no run {name!r} in {self.runs}: {known}")
         return records[matches[0]]

@@ -13,7 +13,7 @@ from bench.config import load_yaml, names
 from bench.evaluation import mean_of_sets
 from bench.fidelity import WORTH, Fidelity
 from bench.registry import methods
-from bench.store import Record, Store
+from bench.store import FAILURE, Record, Store
 from bench.tasks import TASKS
 from distillm import SOURCES
 
@@ -216,7 +216,15 @@ def _runs(store: Store) -> Rows:
         }
         for r in store.all()
     ]
-    begun = [{"run": i, "score": "unfinished", "training s": "", "started": ""} for i in store.unfinished()]
+    begun = [
+        {
+            "run": i,
+            "score": "failed" if (store.folder(i) / FAILURE).is_file() else "unfinished",
+            "training s": "",
+            "started": "",
+        }
+        for i in store.unfinished()
+    ]
     return finished + begun
 
 

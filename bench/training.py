@@ -27,13 +27,14 @@ from bench.config import TrainingConfig
 from bench.encoding import Batch, Codec, batch_order, collate
 from bench.errors import BenchError
 from bench.fidelity import Fidelity, counted_tokens
-from bench.generation import Decoding, sample_all
+from bench.generation import Decoding, NonFiniteLogits, sample_all
 from bench.models import decoder_start, response_logits
 from bench.rollouts import roll_out
 from bench.seeding import derive_seed, seed_torch
 from bench.signals import Signals
 from distillm import BatchObjective, Objective, OutputSource, Sampling, Sequence
 
+_NAMED_IDS = 64  # in a message; the record of the failure has all
 _ADVICE = "Try a lower training.learning_rate, a longer training.warmup_steps or precision=fp32."
 
 
@@ -108,7 +109,39 @@ class Step:
 
 
 class NonFiniteLoss(BenchError):
-    """A loss became inf or nan; says where and what to try."""
+    """A loss became inf or nan; says where and what to try.
+
+    Args:
+        label: what was trained.
+        step: the optimiser step.
+        what: what is not finite.
+        values: the figures at that step.
+        batch: the sequences it was taken on.
+        progress: the training up to there.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        step: int,
+        what: str,
+        values: dict[str, float],
+        batch: list[Sequence],
+        progress: Progress,
+    ) -> None:
+        ids = [s.id for s in batch]
+        shown = "".join(f", {name} {value}" for name, value in values.items())
+        named = ", ".join(ids[:_NAMED_IDS]) + (f" and {len(ids) - _NAMED_IDS} more" if len(ids) > _NAMED_IDS else "")
+        super().__init__(f"{label}: {what} is not finite at step {step}{shown}; batch {named}. {_ADVICE}")
+        self.details: dict[str, Any] = {
+            "step": step,
+            "what": what,
+            "values": {name: str(value) for name, value in values.items()},  # JSON has no nan
+            "batch": ids,
+            "advice": _ADVICE,
+            "validations": progress.validations,
+            "curve": progress.curve,
+        }
 
 
 def total_steps(config: TrainingConfig, examples: int) -> int:
@@ -134,7 +167,7 @@ def train(job: Job) -> Progress:
     Afterwards the student holds the weights that were best on the validation set.
 
     Raises:
-        NonFiniteLoss: the loss of a batch, its gradient or the validation loss is inf or nan.
+        NonFiniteLoss: the loss of a batch, its gradient, the student's logits or the validation loss is inf or nan.
         BenchError: checkpoints cannot be written.
     """
     config, device = job.config, job.accelerator.device
@@ -147,26 +180,32 @@ def train(job: Job) -> Progress:
         lr=config.learning_rate,
         betas=(0.9, config.adam_beta2),
     )
-    sampling = job.objective.sampling if isinstance(job.objective, BatchObjective) else Sampling()
+    whole = job.objective if isinstance(job.objective, BatchObjective) else None
+    sampling = whole.sampling if whole is not None else Sampling()
     checkpoints = Checkpoints(job.work, job.student, optimiser, job.source, job.objective)
     progress = checkpoints.load() or Progress(total_steps=total)
     clock.seconds.update(progress.seconds)
-    job.student.train()
+    job.student.train(whole is None or whole.dropout)
     if job.teacher is not None:
         job.teacher.eval()
 
     def generate(batch: list[Sequence]) -> list[Sequence]:
         with clock.phase("generation"), job.accelerator.autocast():
-            made = roll_out(
-                job.student,
-                job.teacher,
-                batch,
-                job.codec,
-                job.max_response_length,
-                sampling,
-                step,
-                *(job.seed, "student-generated outputs", step, next(calls)),
-            )
+            try:
+                made = roll_out(
+                    job.student,
+                    job.teacher,
+                    batch,
+                    job.codec,
+                    job.max_response_length,
+                    sampling,
+                    step,
+                    *(job.seed, "student-generated outputs", step, next(calls)),
+                    micro_batch_size=config.micro_batch_size,
+                )
+            except NonFiniteLogits as error:
+                what = "the distribution that responses are sampled from"
+                raise NonFiniteLoss(job.label, step, what, {}, batch, progress) from error
         progress.tokens_generated += sum(len(s.response) for s in made)
         return made
 
@@ -190,9 +229,7 @@ def train(job: Job) -> Progress:
         rng = random.Random(derive_seed(job.seed, "output source", step))
         calls = itertools.count()  # a round of roll-outs is sampled in several calls, each with a seed of its own
         sourced = job.source.next(Step(step, dataset_batch, rng, generate, upcoming))
-        batch = sourced.batch
-        if isinstance(job.objective, BatchObjective):
-            batch = job.objective.begin(batch, step, total)
+        batch = sourced.batch if whole is None else whole.begin(sourced.batch, step, total)
         seed_torch(job.seed, "dropout", step)
         rate = learning_rate(config, step, total)
         for group in optimiser.param_groups:
@@ -201,24 +238,27 @@ def train(job: Job) -> Progress:
         # what a step's signals cost is paid once per point of the curve
         signals = Signals() if progress.at_point(step) else None
         loss = _backward(job, student, clock, job.objective, batch, 1.0, signals)
-        figures = {"loss": loss}
+        figures, concerned = {"loss": loss}, batch
         if job.plain_text is not None:
-            auxiliary = job.plain_text
-            figures["plain_text_loss"] = _backward(
-                job, student, clock, auxiliary.objective, next(plain_batches), auxiliary.weight, None
-            )
+            auxiliary, texts = job.plain_text, next(plain_batches)
+            text_loss = _backward(job, student, clock, auxiliary.objective, texts, auxiliary.weight, None)
+            figures["plain_text_loss"] = text_loss
+            concerned = batch if not math.isfinite(loss) else texts if not math.isfinite(text_loss) else batch + texts
         with clock.phase("optimiser"):
             norm = float(torch.nn.utils.clip_grad_norm_(job.student.parameters(), config.max_grad_norm))
-            if not (math.isfinite(sum(figures.values())) and math.isfinite(norm)):
-                raise _non_finite(job, step, sum(figures.values()), norm, batch)
+            figures["gradient_norm"] = norm
+            bad = [name for name, value in figures.items() if not math.isfinite(value)]
+            if bad:
+                what = "the " + bad[0].replace("_", " ")
+                raise NonFiniteLoss(job.label, step, what, figures, concerned, progress)
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
-        if isinstance(job.objective, BatchObjective):
-            job.objective.finish(loss)
+        if whole is not None:
+            whole.finish(loss)
 
         progress.step = step
         progress.tokens_trained += sum(len(s.response) for s in batch)
-        figures |= {"gradient_norm": norm, "learning_rate": rate, "phi": job.source.phi}
+        figures |= {"learning_rate": rate, "phi": job.source.phi}
         if signals is not None:
             figures |= signals.means()
         progress.log(figures, sourced, job.source.buffer_size, job.codec.eos_id)
@@ -250,7 +290,9 @@ def _backward(
     Each micro-batch adds its share of the whole batch's mean, so that micro-batches add up to it exactly.
     """
     device, start_id = job.accelerator.device, decoder_start(job.student)
-    counted = counted_tokens(batch, job.fidelity, job.codec.pad_id, job.codec.eos_id)
+    counted = None
+    if not (job.source.rule.rounds or job.source.rule.paired):
+        counted = counted_tokens(batch, job.fidelity, job.codec.pad_id, job.codec.eos_id)
     total = sum(map(sum, counted)) if counted is not None else sum(len(s.response) for s in batch)
     micro = job.config.micro_batch_size or len(batch)
     mean = 0.0
@@ -302,6 +344,7 @@ def _teacher_logits(job: Job, tensors: Batch) -> Tensor:
 def _validate(job: Job, clock: Clock, progress: Progress, *, score: bool) -> None:
     """Append the validation loss (cross-entropy, nats per response token) and, if wanted, the metric."""
     model, device = job.student, job.accelerator.device
+    was_training = model.training
     with clock.phase("validation"):
         model.eval()
         summed, counted = 0.0, 0
@@ -313,9 +356,9 @@ def _validate(job: Job, clock: Clock, progress: Progress, *, score: bool) -> Non
             summed += float(torch.nn.functional.cross_entropy(logits.float(), tensors.tokens, reduction="sum"))
             counted += len(tensors.tokens)
         if not math.isfinite(summed):
-            raise NonFiniteLoss(
-                f"{job.label}: the validation loss after step {progress.step} is {summed / counted}. {_ADVICE}"
-            )
+            values = {"loss": summed / counted}
+            what = "the validation loss"
+            raise NonFiniteLoss(job.label, progress.step, what, values, job.validation, progress)
         row: dict[str, float] = {"step": progress.step, "loss": summed / counted}
         if score and job.config.select_by == "metric":
             # one seed for every validation: checkpoints are compared under the same draws
@@ -323,12 +366,5 @@ def _validate(job: Job, clock: Clock, progress: Progress, *, score: bool) -> Non
                 model, job.validation, job.codec, job.decoding, job.evaluation_batch, job.seed, "validation"
             )
             row["metric"] = job.score([job.codec.text(r) for r in responses])
-        model.train()
+        model.train(was_training)
     progress.validations.append(row)
-
-
-def _non_finite(job: Job, step: int, loss: float, norm: float, batch: list[Sequence]) -> NonFiniteLoss:
-    ids = ", ".join(s.id for s in batch[:8]) + (", ..." if len(batch) > 8 else "")
-    return NonFiniteLoss(
-        f"{job.label}: not finite at step {step}: loss {loss}, gradient norm {norm}; batch {ids}. {_ADVICE}"
-    )

@@ -92,6 +92,11 @@ class BatchObjective:
     """
 
     @property
+    def dropout(self) -> bool:
+        """Whether the student trains with its dropout. An objective that compares it with its own past does not."""
+        return True
+
+    @property
     def sampling(self) -> Sampling:
         """How the student's responses are sampled for this objective."""
         return Sampling()

@@ -172,5 +172,23 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_is_recorded(tmp_path):
         assert word in result.stderr
     failures = list(tmp_path.glob("runs/*/failure.json"))
     assert len(failures) == 1
-    assert "not finite" in failures[0].read_text()
-    assert failures[0].parent.name in invoke("list", "runs", "--out", str(tmp_path), "--json").stdout
+    told = json.loads(failures[0].read_text())
+    batch_size = told["key"]["config"]["training"]["batch_size"]
+    assert (told["step"], told["what"], len(told["batch"])) == (1, "the loss", batch_size)
+    assert "not finite" in told["error"]
+    assert "training.learning_rate" in told["advice"]
+    assert told["validations"][0]["step"] == 0
+    run_id = failures[0].parent.name
+    (row,) = json.loads(invoke("list", "runs", "--out", str(tmp_path), "--json").stdout)
+    assert (row["run"], row["score"]) == (run_id, "failed")
+    shown = invoke("show", run_id[:9], "--out", str(tmp_path))
+    assert shown.exit_code == 2
+    assert "the loss is not finite at step 1" in shown.stderr
+
+
+def test_a_student_that_breaks_in_training_is_told_by_what_it_samples(tmp_path):
+    arguments = ("run", "--method", "imitkd", "--task", "iwslt", "--out", str(tmp_path), *short())
+    result = invoke(*arguments, "--set", "training.learning_rate=1e30")
+    assert result.exit_code == 2
+    assert "is not finite at step" in result.stderr
+    assert len(json.loads(next(tmp_path.glob("runs/*/failure.json")).read_text())["batch"]) > 0

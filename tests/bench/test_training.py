@@ -1,11 +1,14 @@
 """The training loop on real tiny models: what is minimised, every method and source, and what is kept."""
 
+import json
+
 import pytest
 import torch
 from safetensors.torch import load_file
 
 import baselines
 from baselines.kld import KLD
+from baselines.minillm import MiniLLM
 from baselines.sft import CrossEntropy
 from bench.config import TrainingConfig
 from bench.encoding import collate
@@ -110,7 +113,7 @@ def assert_trained(job, progress, before):
     assert all(tensor.isfinite().all() for tensor in job.student.state_dict().values())
     assert not same(before, weights(job.student))
     assert [row["step"] for row in progress.validations] == [0, job.config.steps]
-    assert job.student.training
+    assert job.student.training == getattr(job.objective, "dropout", True)
 
 
 @pytest.mark.parametrize("family", KINDS.values())
@@ -218,9 +221,16 @@ def test_a_loss_that_is_not_finite_stops_the_training(where, make_job):
     job = make_job("llama", Failing(where), checkpoint_seconds=1e-9)
     seen = {}
     job.watch = lambda step, total, figures: seen.update({step: weights(job.student)})
-    with pytest.raises(NonFiniteLoss, match="the student: not finite at step 2: loss ") as caught:
+    what = {"loss": "the loss", "gradient": "the gradient norm"}[where]
+    with pytest.raises(NonFiniteLoss, match=f"the student: {what} is not finite at step 2, loss ") as caught:
         train(job)
-    assert all(s.id in str(caught.value) for s in job.objective.batches[1])
+    ids = [s.id for s in job.objective.batches[1]]
+    assert all(one in str(caught.value) for one in ids)
+    details = caught.value.details
+    assert (details["step"], details["what"], details["batch"]) == (2, what, ids)
+    assert details["values"].keys() == {"loss", "gradient_norm"}
+    assert details["curve"][-1]["step"] == 1
+    json.dumps(details, allow_nan=False)
     assert "training.learning_rate" in str(caught.value)
     assert [path.name for path in job.work.glob("step-*")] == ["step-00000001"]
     assert read_json(job.work / "step-00000001" / "progress.json")["progress"]["step"] == 1
@@ -231,6 +241,54 @@ def test_a_loss_that_is_not_finite_stops_the_training(where, make_job):
 
 def test_a_validation_loss_that_is_not_finite_stops_the_training(make_job):
     job = make_job("gpt2", CrossEntropy(), steps=1, learning_rate=1e30)
-    with pytest.raises(NonFiniteLoss, match="the validation loss after step 1 is nan"):
+    with pytest.raises(NonFiniteLoss, match="the validation loss is not finite at step 1, loss nan") as caught:
         train(job)
+    assert caught.value.details["batch"] == [s.id for s in job.validation]
     assert not list(job.work.glob("best-*"))
+
+
+@pytest.mark.parametrize("family", ["llama", "t5"])
+@pytest.mark.parametrize("source", ["on-policy", "roll-outs"])
+def test_a_student_that_cannot_be_sampled_from_stops_the_training(source, family, make_job):
+    options = SourceOptions(rollouts=4, inner_epochs=1)
+    job = make_job(family, KLD(), source, options, steps=3, batch_size=4)
+
+    def break_it(step, total, figures):
+        torch.nn.init.constant_(job.student.get_input_embeddings().weight, float("nan"))
+
+    job.watch = break_it
+    with pytest.raises(NonFiniteLoss, match="responses are sampled from is not finite at step 2; batch ") as caught:
+        train(job)
+    assert len(caught.value.details["batch"]) == 4
+
+
+class RatioRecorder(MiniLLM):
+    """MiniLLM that keeps log q / q_old of the tokens it is called on."""
+
+    def __call__(self, student_logits, teacher_logits, tokens, batch):
+        now = student_logits.detach().log_softmax(-1).gather(-1, tokens[:, None]).squeeze(-1)
+        old = torch.tensor([value for s in batch for value in s.annotations["student"]])
+        RATIOS.append(now - old)
+        return super().__call__(student_logits, teacher_logits, tokens, batch)
+
+
+RATIOS: list[torch.Tensor] = []
+
+
+def test_minillm_compares_the_student_with_its_past_without_dropout(make_job, make_model):
+    RATIOS.clear()
+    # one inner epoch of one batch, so that q is q_old at every step
+    options = SourceOptions(rollouts=4, inner_epochs=1)
+    job = make_job("gpt2", RatioRecorder(), "roll-outs", options, steps=3, batch_size=4, validations=1)
+    assert job.student.config.resid_pdrop > 0
+    train(job)
+    assert len(RATIOS) == 3
+    assert max(float(ratio.abs().max()) for ratio in RATIOS) < 1e-4
+
+
+def test_other_objectives_train_with_dropout(make_job):
+    job = make_job("gpt2", KLD(), steps=2)
+    modes = []
+    job.student.register_forward_pre_hook(lambda model, _: modes.append((model.training, torch.is_grad_enabled())))
+    train(job)
+    assert {training for training, recording in modes if recording} == {True}
