@@ -9,6 +9,9 @@ from torch import Tensor
 
 from distillm import Method, Sequence
 
+SMALLEST = 0.01
+"""Of alpha and beta: closer to 0 the terms, divided by their product, cancel to less than float32 holds."""
+
 
 @dataclass(frozen=True)
 class ABKD:
@@ -18,8 +21,8 @@ class ABKD:
     four times the squared Hellinger distance.
 
     Attributes:
-        alpha: a, above 0.
-        beta: b, above 0. The defaults are the paper's for instruction following.
+        alpha: a, at least `SMALLEST`.
+        beta: b, at least `SMALLEST`. The defaults are the paper's for instruction following.
     """
 
     alpha: float = 0.2
@@ -28,8 +31,9 @@ class ABKD:
 
     def __post_init__(self) -> None:
         for name in ("alpha", "beta"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}; kld and rkld are its limits at 0")
+            if getattr(self, name) < SMALLEST:
+                given = getattr(self, name)
+                raise ValueError(f"{name} must be at least {SMALLEST}, got {given}; kld and rkld are its limits at 0")
 
     def __call__(
         self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[Sequence]

@@ -52,7 +52,8 @@ METHOD = Method(
     "skew KL on the teacher's responses beside skew reverse KL on the student's",
     deviations=(
         "student responses are sampled at each step, the paper's once per epoch; alpha and beta stay constant, the "
-        "paper adapts both"
+        "paper adapts both. A batch holds a response of each kind to every prompt, twice the sequences of other "
+        "methods, under one mean over all their tokens"
     ),
     beyond_paper=True,
 )

@@ -227,7 +227,7 @@ def resolve(
     preset_sgo = layer.pop("sgo", {})
     layer |= {"preset": preset, "task": task, "init": found.init if start == "paper" else start}
     layer["method"] = {"name": found.name}
-    layer["sgo"] = {"source": found.source, **found.source_options}
+    layer["sgo"] = {"source": found.source}
     layer["plain_text"] = {"weight": None, "kl_share": found.plain_text.kl_share} | layer.get("plain_text", {})
     layer["fidelity"] = {}
     given = {"init": init, "seed": seed, "device": device}
@@ -241,6 +241,7 @@ def resolve(
     _settle_for_other_data(layer)
     _settle_plain_text(layer, found)
     _settle_fidelity(layer)
+    _settle_source(layer, found)
     _settle_buffer(layer, preset_sgo)
     layer["method"] = _method_section(layer["method"], found, method_file_hash)
     layer["sgo"] = _sgo_section(layer["sgo"])
@@ -301,6 +302,21 @@ def _settle_fidelity(layer: dict[str, Any]) -> None:
         raise BenchError(
             f"fidelity: expected faithful, corrected or one defect such as fidelity.no_repeat_ngram=true, got {given!r}"
         )
+
+
+def _settle_source(layer: dict[str, Any], method: Method) -> None:
+    """The method's own options of its output source.
+
+    The probability 1 of a method that is on-policy goes with it into the replay buffer, but `mixed` would be on-policy
+    under another name with it.
+    """
+    sgo = layer["sgo"]
+    if not isinstance(sgo, dict):
+        return
+    options = dict(method.source_options)
+    if sgo["source"] == "mixed" and SOURCES[method.source].phi == "always":
+        options.pop("probability", None)
+    layer["sgo"] = {**options, **sgo}
 
 
 def _settle_buffer(layer: dict[str, Any], preset: Mapping[str, Any]) -> None:

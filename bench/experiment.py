@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,16 @@ class Experiment(Setting):
         rows = read_jsonl_gz(self.cache.get("teacher-responses", key, build) / "responses.jsonl.gz")
         return [s.with_response(tuple(row["response"]), None) for s, row in zip(train_on, rows, strict=True)]
 
+    def _about_responses(self, responses: list[Sequence]) -> dict[str, float]:
+        """Mean length in tokens of the teacher's responses, and the share it ended; a low share is noted."""
+        ended = sum(s.response[-1] == self.codec.eos_id for s in responses) / len(responses)
+        if ended < 0.5:
+            self.reporter.note(
+                f"the teacher ended {ended:.0%} of its responses within data.max_response_length="
+                f"{self.limits.response} tokens; the rest are trained on as cut, and students of them run on"
+            )
+        return {"mean_length": sum(len(s.response) for s in responses) / len(responses), "ended": ended}
+
     def _evaluate(self, model: PreTrainedModel, parts: Path) -> list[dict[str, Any]]:
         sets = [
             EvaluationSet(self.data.labels.get(name, name), examples, self.sequences[name])
@@ -189,6 +200,7 @@ class Experiment(Setting):
             no_repeat_ngram=ngram,
         )
 
+    @cached_property
     def auxiliary_loss(self) -> AuxiliaryLoss | None:
         """The method's loss on plain text; None where it is off."""
         given = self.config.plain_text
@@ -256,7 +268,8 @@ class Experiment(Setting):
                 try:
                     record, predictions = self._make(folder)
                 except NonFiniteLoss as error:
-                    write_json(folder / FAILURE, {"run_id": self.run_id, "error": str(error), "key": self.run_key})
+                    told = {"run_id": self.run_id, "error": str(error), **error.details, "key": self.run_key}
+                    write_json(folder / FAILURE, told)
                     raise
                 store.write(record, predictions)
                 shutil.rmtree(folder / WORK, ignore_errors=True)
@@ -267,13 +280,23 @@ class Experiment(Setting):
         self.codec  # noqa: B018  a pair that does not fit is refused before anything is written
         self.sequences  # noqa: B018
         self.output_source()
-        self.auxiliary_loss()
+        self._note_ignored()
+        self.auxiliary_loss  # noqa: B018
         folder = store.folder(self.run_id)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise cannot_write(folder, error) from error
         return folder
+
+    def _note_ignored(self) -> None:
+        """Say which options of the output source were set and have no effect with it."""
+        source, usual = self.config.sgo["source"], asdict(SourceOptions()) | dict(self.method.source_options)
+        read = SOURCES[source].reads | ({"capacity"} if self.config.fidelity.replayed_on_policy else set())
+        for name, value in self.config.sgo.items():
+            if name != "source" and name not in read and value != usual[name]:
+                readers = ", ".join(other for other, rule in SOURCES.items() if name in rule.reads)
+                self.reporter.note(f"sgo.{name}={value} has no effect: {source} does not read it ({readers} would)")
 
     def _make(self, folder: Path) -> tuple[Record, list[dict[str, Any]]]:
         config, reporter = self.config, self.reporter
@@ -284,6 +307,7 @@ class Experiment(Setting):
             teacher_scores = self.scores_of(teacher_folder, "teacher")
             by_teacher = SOURCES[config.sgo["source"]].responses == "teacher"
             train_on = self.teacher_responses(teacher_folder) if by_teacher else self.sequences["train"]
+            answered = self._about_responses(train_on) if by_teacher else None
         with reporter.stage("init student"):
             init_folder = str(self.fine_tuned("student", config.init_training, config.seed, "init student"))
             init_scores = self.scores_of(init_folder, "init-student")
@@ -291,7 +315,7 @@ class Experiment(Setting):
         options = {key: value for key, value in config.method.items() if key not in ("name", "file_sha256")}
         objective = self.method.objective(**options)
         teacher = None
-        plain_text = self.auxiliary_loss()
+        plain_text = self.auxiliary_loss
         if objective.needs_teacher or (plain_text is not None and plain_text.objective.needs_teacher):
             dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
             teacher = models.load_model(teacher_folder, config.models.kind, dtype).to(self.device).eval()
@@ -345,6 +369,7 @@ class Experiment(Setting):
                 "fingerprint": self.fingerprint,
                 "examples": {name: len(examples) for name, examples in self.data.splits.items()},
                 "overlap": self.data.overlap,
+                "teacher_responses": answered,
                 "notes": reporter.notes,
             },
             "models": {

@@ -46,6 +46,22 @@ class SourceRule:
     rounds: bool = False
     paired: bool = False
 
+    @property
+    def reads(self) -> frozenset[str]:
+        """The options (`SourceOptions`) that have an effect."""
+        by_phi = {
+            "constant": ("probability", "final_data_share"),
+            "adaptive": ("initial_phi", "phi_step", "epsilon"),
+        }
+        return frozenset(
+            (
+                *by_phi.get(self.phi, ()),
+                *(("capacity", "replay_ratio") if self.buffered else ()),
+                *(("rollouts", "inner_epochs") if self.rounds else ()),
+                *(("beams",) if self.responses == "teacher" else ()),
+            )
+        )
+
 
 SOURCES: dict[str, SourceRule] = {
     "dataset": SourceRule("the reference responses", "never"),

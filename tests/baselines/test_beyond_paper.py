@@ -44,8 +44,8 @@ def test_abkd_closed_forms_and_limits(logits):
     torch.testing.assert_close(loss(ABKD(1.0, 1.0), student, teacher), 0.5 * (p - q).square().sum(-1))
     hellinger = 0.5 * (p.sqrt() - q.sqrt()).square().sum(-1)
     torch.testing.assert_close(loss(ABKD(0.5, 0.5), student, teacher), 4 * hellinger)
-    torch.testing.assert_close(loss(ABKD(1.0, 1e-3), student, teacher), kld(student, teacher), rtol=0.01, atol=1e-3)
-    torch.testing.assert_close(loss(ABKD(1e-3, 1.0), student, teacher), rkld(student, teacher), rtol=0.01, atol=1e-3)
+    torch.testing.assert_close(loss(ABKD(1.0, 0.01), student, teacher), kld(student, teacher), rtol=0.05, atol=0.01)
+    torch.testing.assert_close(loss(ABKD(0.01, 1.0), student, teacher), rkld(student, teacher), rtol=0.05, atol=0.01)
 
 
 def test_akl_by_hand():
@@ -104,6 +104,7 @@ def test_distillm2_tells_the_students_responses_from_the_teachers(logits):
     [
         (AKL, {"mu": 1.1}),
         (ABKD, {"alpha": 0.0}),
+        (ABKD, {"alpha": 1e-3}),
         (ABKD, {"beta": -1.0}),
         (TAID, {"start": 0.9, "end": 0.5}),
         (TAID, {"momentum": 1.5}),

@@ -297,3 +297,16 @@ def test_a_presets_buffer_is_for_sources_that_have_one(sgo, settings, capacity):
     assert config.sgo["capacity"] == capacity
     paper, _ = resolve(preset="paper", task="dolly", method="srkl", sgo=sgo)
     assert paper.sgo["capacity"] == 1000
+
+
+@pytest.mark.parametrize("method", ["imitkd", "minillm"])
+def test_mixed_is_not_on_policy_under_another_name(method):
+    def probability(sgo, *assignments):
+        return resolve(preset="tiny", task="samsum", method=method, sgo=sgo, assignments=assignments)[0].sgo[
+            "probability"
+        ]
+
+    assert probability("mixed") == 0.5
+    assert probability("mixed", "sgo.probability=1.0") == 1.0
+    assert probability("off-policy") == 1.0  # the buffer takes the place of fresh outputs, at the same probability
+    assert probability(None) == 1.0

@@ -58,6 +58,15 @@ def test_uncounted_tokens_leave_the_loss_and_its_mean(make_job):
     assert partial == pytest.approx(kept.mean().item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("source", ["roll-outs", "contrastive"])
+def test_sources_that_are_not_of_the_authors_loop_keep_all_tokens(source, make_job):
+    options, curves = SourceOptions(rollouts=4, inner_epochs=1), []
+    for name, fidelity in (("corrected", Fidelity()), ("faithful", Fidelity(sgo_first_token=True, sgo_eos=True))):
+        job = make_job("llama", CrossEntropy(), source, options, steps=2, work=name)
+        curves.append(train(dataclasses.replace(job, fidelity=fidelity)).curve)
+    assert curves[0] == curves[1]
+
+
 def test_replayed_on_policy_trains_on_older_responses(make_job):
     options = SourceOptions(capacity=8)
     job = make_job("llama", None, "on-policy", options, steps=8)

@@ -49,6 +49,20 @@ def test_output_sources_are_recorded(source, tmp_path):
         assert all(row["buffer"] == 8 for row in record["curve"])
 
 
+def test_options_without_effect_and_a_teacher_that_does_not_end_are_noted_once(tmp_path):
+    options = short(sgo__final_data_share=0.01, data__max_response_length=4)
+    command = ("run", "--method", "imitkd", "--task", "iwslt", "--out", str(tmp_path), *options)
+    notes = record_of(*command)["data"]["notes"]
+    expected = "sgo.final_data_share=0.01 has no effect: on-policy does not read it (mixed, off-policy would)"
+    assert notes.count(expected) == 1
+    assert sum("trained without its plain-text loss" in note for note in notes) == 1
+    record = record_of("run", "--method", "seqkd", "--task", "iwslt", "--out", str(tmp_path), *options[2:])
+    answered = record["data"]["teacher_responses"]
+    assert answered["ended"] < 0.5
+    assert answered["mean_length"] <= 4
+    assert any("the teacher ended" in note and "max_response_length=4" in note for note in record["data"]["notes"])
+
+
 def test_the_same_command_again_gives_the_record_and_fresh_makes_it_again(tmp_path):
     command = ("run", "--method", "kld", "--task", "iwslt", "--out", str(tmp_path), *short())
     first = record_of(*command)
