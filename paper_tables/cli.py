@@ -133,8 +133,9 @@ def suite(
             click.echo(run.arm.command(preset, run.seed))
         return
     grid = Grid(plan, jobs, Console(stderr=True))
-    # a terminal that is closed or a job that is ended stops the runs as Ctrl-C does
-    for ending in (signal.SIGTERM, signal.SIGHUP):
+    # a terminal that is closed or a job that is ended stops the runs as Ctrl-C does, which a shell's background jobs,
+    # and with them the runs, would ignore
+    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, signal.default_int_handler)
     with grid.session():
         for event in execute(plan, out, jobs):

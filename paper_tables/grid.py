@@ -4,24 +4,30 @@ for task in dolly samsum iwslt; do for method in sft kld seqkd imitkd gkd minill
     bench run --method $method --task $task
 done; done
 python -m paper_tables.grid
+
+Runs that differ in more than the training seed have rows of their own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 import pandas as pd
 
+from bench.config import digest, resolve
+from bench.errors import BenchError
 from bench.evaluation import mean_of_sets
 from bench.store import Store
 
 
 def grid(store: Store, preset: str) -> pd.DataFrame:
-    """One row per task, method, output source and start, means over training seeds; empty without runs.
+    """One row per configuration, the training seed left out, with means over training seeds; empty without runs.
 
-    Columns: task, metric, method, source, start, seeds, score (mean over the task's test sets), init, gain (score -
-    init), seconds (of training, without validation), generation (share of them).
+    Columns: task, metric, method, source, start, settings (what differs from the preset), seeds, score (mean over the
+    task's test sets), init, gain (score - init), seconds (of training, without validation), generation (share of them).
     """
     runs = []
     for record in store.all():
@@ -35,6 +41,8 @@ def grid(store: Store, preset: str) -> pd.DataFrame:
                 "method": config["method"]["name"],
                 "source": config["sgo"]["source"],
                 "start": config["init"],
+                "settings": ", ".join(_settings(config)),
+                "key": digest([record["comparison_key"], {k: v for k, v in config.items() if k != "seed"}]),
                 "seed": config["seed"],
                 "score": mean_of_sets(record["scores"]),
                 "init": mean_of_sets(record["init_scores"]),
@@ -44,11 +52,37 @@ def grid(store: Store, preset: str) -> pd.DataFrame:
         )
     if not runs:
         return pd.DataFrame()
-    grouped = pd.DataFrame(runs).groupby(["task", "metric", "method", "source", "start"], sort=False)
+    shared = ["task", "metric", "method", "source", "start", "settings", "key"]
+    grouped = pd.DataFrame(runs).groupby(shared, sort=False)
     table = grouped[["score", "init", "seconds", "generation"]].mean()
     table.insert(0, "seeds", grouped["seed"].nunique())
     table.insert(3, "gain", table["score"] - table["init"])
-    return table.reset_index().sort_values(["task", "score"], ascending=[True, False], ignore_index=True)
+    table = table.reset_index().drop(columns="key")
+    return table.sort_values(["task", "score"], ascending=[True, False], ignore_index=True)
+
+
+def _settings(config: Mapping[str, Any]) -> Iterator[str]:
+    """What a run's configuration sets that its preset and method do not."""
+    try:
+        usual, _ = resolve(
+            preset=config["preset"],
+            task=config["task"],
+            method=config["method"]["name"],
+            models=config["models"]["name"],
+            sgo=config["sgo"]["source"],
+            init=config["init"],
+        )
+    except BenchError:  # a method or pair that is not installed here
+        return
+    yield from _differing(usual.canonical(), {k: v for k, v in config.items() if k not in ("seed", "device")})
+
+
+def _differing(usual: Mapping[str, Any], given: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    for name, value in given.items():
+        if isinstance(value, Mapping) and isinstance(usual.get(name), Mapping):
+            yield from _differing(usual[name], value, f"{path}{name}.")
+        elif usual.get(name) != value:
+            yield f"{path}{name}={value}"
 
 
 @click.command()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -53,15 +55,20 @@ def record_of(*arguments: str) -> dict:
     return json.loads(result.stdout)
 
 
-def start(*arguments: str, cache: Path, preexec: object = None) -> subprocess.Popen[str]:
+def start(*arguments: str, cache: Path, preexec: Callable[[], object] = lambda: None) -> subprocess.Popen[str]:
     """`bench ARGUMENTS` in a process of its own."""
+
+    def prepare() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # what a shell starts in the background would ignore Ctrl-C
+        preexec()
+
     return subprocess.Popen(
         [sys.executable, "-m", "bench.cli", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "BENCH_CACHE": str(cache), "OMP_NUM_THREADS": "1"},
-        preexec_fn=preexec,
+        preexec_fn=prepare,
     )
 
 
