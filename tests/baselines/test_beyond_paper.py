@@ -60,6 +60,16 @@ def test_akl_by_hand():
     torch.testing.assert_close(loss(AKL(mu=0.0), student, teacher), rkld(student, teacher))
 
 
+def test_akl_has_no_gradient_through_its_weights(logits):
+    student, teacher = logits
+    student.requires_grad_()
+    share = AKL().head_share(student, teacher).detach()
+    assert (share - 0.5).abs().max() > 0.05  # not all at a half, where no weight is felt
+    (found,) = torch.autograd.grad(loss(AKL(), student, teacher).sum(), student)
+    weighted = share * kld(student, teacher) + (1 - share) * rkld(student, teacher)
+    torch.testing.assert_close(found, torch.autograd.grad(weighted.sum(), student)[0])
+
+
 def test_taid_is_kld_at_its_end_and_has_no_gradient_at_zero(logits):
     student, teacher = logits
     student.requires_grad_()

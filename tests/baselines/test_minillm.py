@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from baselines.minillm import MiniLLM
-from distillm import Sequence, rkld
+from distillm import Sampling, Sequence, rkld
 
 GOLDEN = Path(__file__).parents[2].parent / "shared" / "golden" / "minillm.json"
 
@@ -56,6 +56,51 @@ def test_by_hand():
     assert made.annotations["advantage"] == pytest.approx((-0.5, 2.0))
     q, p = math.exp(-1), math.exp(-2)
     assert made.annotations["weight"] == pytest.approx((q / (0.8 * q + 0.2 * p), p / (0.8 * p + 0.2 * q)))
+
+
+def test_the_policy_loss_by_hand():
+    """max(-A rho, -A clip(rho, 0.8, 1.2)) with rho = w q / q_old, all numbers worked out by hand."""
+    objective = MiniLLM(whitening=False, gamma=0.5, single_step=False)
+    batch = objective.begin([rolled_out([-1.0, -2.0], [-2.0, -1.0]), rolled_out([-1.5], [-1.0])], 1, 1)
+    # advantages -0.5, 2, 1; weights 1 / (0.8 + 0.2 p / q_old) = 1.144720, 0.744238, 0.885156
+    now = torch.tensor([-1.1, -1.9, -1.0])
+    logits = torch.stack([now, torch.log1p(-now.exp())], dim=1)
+    # rho = 1.144720 e^-0.1 = 1.035786 and 0.744238 e^0.1 = 0.822510, inside the bounds; 0.885156 e^0.5 = 1.459376, cut
+    losses = objective(logits, logits, torch.zeros(3, dtype=torch.long), batch)
+    assert losses.tolist() == pytest.approx([0.517893, -1.645020, -1.2], rel=1e-5)
+    # where the student has moved far, the cut is one-sided: a bad token made more probable keeps its whole cost
+    now = torch.tensor([-0.2, -3.0, -3.0])
+    logits = torch.stack([now, torch.log1p(-now.exp())], dim=1)
+    losses = objective(logits, logits, torch.zeros(3, dtype=torch.long), batch)
+    assert losses.tolist() == pytest.approx(
+        [0.5 * 1.144720 * math.exp(0.8), -2 * 0.744238 / math.e, -0.197505], rel=1e-5
+    )
+
+
+def test_the_single_step_term_has_the_exact_gradient_and_is_added():
+    student, teacher = torch.tensor([[0.3, 0.3, 0.4], [0.25, 0.7, 0.05]]).log(), torch.tensor([0.7, 0.2, 0.1]).log()
+    student, teacher = student.requires_grad_(), teacher.expand(2, 3)
+    tokens, rows = torch.tensor([1, 2]), [rolled_out([-1.0, -2.0], [-2.0, -1.0], (1, 2))]
+
+    def gradient(**options):
+        objective = MiniLLM(**options)
+        losses = objective(student, teacher, tokens, objective.begin(rows, 1, 1))
+        return torch.autograd.grad(losses.sum(), student)[0]
+
+    single = gradient(policy_gradient=False)
+    # of KL(q || p) with respect to the logits: q (log q/p - KL(q || p))
+    q, log_ratio = student.detach().softmax(-1), (student - teacher).detach()
+    torch.testing.assert_close(single, q * (log_ratio - (q * log_ratio).sum(-1, keepdim=True)))
+    assert single.abs().max() > 0.1
+    policy = gradient(single_step=False)
+    assert policy.abs().max() > 0.1
+    torch.testing.assert_close(gradient(), single + policy)
+
+
+@pytest.mark.parametrize("mix", [0.2, 0.0, 0.7])
+def test_roll_outs_are_asked_for_from_the_mixture_with_their_log_probabilities(mix):
+    assert MiniLLM(teacher_mix=mix).sampling == Sampling(teacher_mix=mix, log_probs=True)
+    assert MiniLLM().sampling.teacher_mix == 0.2
 
 
 def test_switches():

@@ -1,5 +1,6 @@
 """Every method with every output source: what must hold whatever is combined."""
 
+import dataclasses
 import json
 import random
 from pathlib import Path
@@ -9,11 +10,14 @@ import torch
 
 import baselines
 import distillm
+from baselines.minillm import MiniLLM
+from baselines.sft import CrossEntropy
 from bench.encoding import collate
 from bench.models import decoder_start, response_logits
 from bench.rollouts import TeacherMixture, roll_out
 from bench.training import train
 from distillm import SOURCES, BatchObjective, Sampling, SourceOptions
+from distillm.methods import SRKL
 
 ALL_METHODS = (*baselines.METHODS, *distillm.METHODS)
 GOLDEN = Path(__file__).parents[2].parent / "shared" / "golden" / "adaptive_schedule.json"
@@ -78,6 +82,17 @@ def test_an_sgo_equal_to_the_reference_costs_what_the_reference_costs(family, me
     assert len(losses[0]) == sum(len(s.response) for s in references)
 
 
+class Recording:
+    """An objective that notes the batches it is given."""
+
+    def __init__(self, objective) -> None:
+        self.objective, self.needs_teacher, self.batches = objective, objective.needs_teacher, []
+
+    def __call__(self, student_logits, teacher_logits, tokens, batch):
+        self.batches.append(batch)
+        return self.objective(student_logits, teacher_logits, tokens, batch)
+
+
 class Drawn(random.Random):
     """The draw of a trace for `random()`, true random bits for drawing from the buffer."""
 
@@ -97,9 +112,8 @@ class Drawn(random.Random):
 def test_golden_schedule_traces_through_the_training_loop(index, make_job):
     """The authors' draws and validation losses in, their decisions out of a real training."""
     trace = json.loads(GOLDEN.read_text())[index]
-    rows = trace["steps"][:40]
-    losses = iter([trace["initial_validation_loss"], *(r["validation_loss"] for r in rows if "validation_loss" in r)])
-    validated = [row["step"] for row in rows if "validation_loss" in row]
+    rows = trace["steps"]
+    losses = [trace["initial_validation_loss"], *(r["validation_loss"] for r in rows if "validation_loss" in r)]
     options = SourceOptions(
         initial_phi=trace["initial_threshold"],
         phi_step=trace["threshold_step"],
@@ -107,13 +121,17 @@ def test_golden_schedule_traces_through_the_training_loop(index, make_job):
         capacity=trace["capacity"],
         replay_ratio=trace["replay_ratio"],
     )
-    size = trace["batch_size"]
-    job = make_job("llama", None, "adaptive-off-policy", options, steps=len(rows), batch_size=size, learning_rate=1e-5)
-    job.source.schedule.total_steps = trace["total_steps"]
-    # the trace's losses instead of measured ones, at the trace's steps
-    observe = job.source.observe
-    job.source.observe = lambda loss: None
-    observe(next(losses))
+    fields = {"steps": trace["total_steps"], "validations": len(losses) - 1, "batch_size": trace["batch_size"]}
+    job = make_job("llama", None, "adaptive-off-policy", options, learning_rate=1e-5, **fields)
+    job = dataclasses.replace(job, max_response_length=2)
+    # at each of the loop's own validations the trace's loss instead of the measured one
+    observe, told = job.source.observe, []
+
+    def scripted(loss):
+        told.append(loss)
+        observe(losses[len(told) - 1])
+
+    job.source.observe = scripted
     decisions, phis, fills = [], [], []
     original = job.source.next
 
@@ -123,15 +141,63 @@ def test_golden_schedule_traces_through_the_training_loop(index, make_job):
         sourced = original(context)
         decisions.append(sourced.decision)
         fills.append(job.source.buffer_size)
-        if context.step in validated:
-            observe(next(losses))
         return sourced
 
     job.source.next = following
-    train(job)
+    progress = train(job)
+    assert told == [row["loss"] for row in progress.validations]
     assert decisions == [row["source"] for row in rows]
     assert fills == [row["buffer_size"] for row in rows]
     assert phis == pytest.approx([row["threshold"] for row in rows], abs=1e-9)
+
+
+def algorithm_1(draws, losses, every, *, phi, phi_step, epsilon, capacity, batch_size, fresh_share):
+    """Written down again from the paper: the decision and phi of each step, given all draws and validation losses."""
+    trace, held, reference = [], 0, losses[0]
+    for step, draw in enumerate(draws, start=1):
+        if draw >= phi:
+            decision = "dataset"
+        elif held < capacity or draw < phi * fresh_share(step / len(draws)):
+            decision = "generate"
+            held = min(held + batch_size, capacity)
+        else:
+            decision = "replay"
+        trace.append((decision, phi, held))
+        if step % every == 0 and losses[step // every] >= reference + epsilon:
+            phi, reference = min(phi + phi_step, 1.0), losses[step // every]
+    return trace
+
+
+@pytest.mark.parametrize(
+    ("ratio", "fresh_share"),
+    [("decreasing", lambda done: 1 - done), ("constant", lambda done: 0.5), ("increasing", lambda done: done)],
+    ids=["decreasing", "constant", "increasing"],
+)
+def test_the_loops_own_validation_losses_drive_algorithm_1(ratio, fresh_share, make_job):
+    """Measured losses and the run's own random draws; nothing of the loop is replaced."""
+    rules = {"phi_step": 0.15, "epsilon": 0.05, "capacity": 6}
+    options = SourceOptions(initial_phi=0.5, replay_ratio=ratio, **rules)
+    # trained on what it says itself, and fast: the validation loss goes down, then up and down
+    fields = {"steps": 30, "validations": 10, "learning_rate": 0.03, "schedule": "constant"}
+    job = make_job("llama", CrossEntropy(), "adaptive-off-policy", options, **fields)
+    job = dataclasses.replace(job, max_response_length=2)
+    found, draws, original = [], [], job.source.next
+
+    def noting(context):
+        ahead = random.Random()
+        ahead.setstate(context.rng.getstate())  # what the source is about to draw
+        draws.append(ahead.random())
+        phi, sourced = job.source.phi, original(context)
+        found.append((sourced.decision, phi, job.source.buffer_size))
+        return sourced
+
+    job.source.next = noting
+    losses = [row["loss"] for row in train(job).validations]
+    assert found == algorithm_1(draws, losses, 3, phi=0.5, batch_size=2, fresh_share=fresh_share, **rules)
+    # the losses rose more than once, and not always, so that every part of the rule was needed
+    assert {decision for decision, *_ in found} == {"dataset", "generate", "replay"}
+    assert 3 <= len({phi for _, phi, _ in found}) <= 8
+    assert len(set(draws)) == 30
 
 
 # --- roll-outs
@@ -177,6 +243,45 @@ def test_rounds_of_roll_outs(make_job):
     assert [row["sgo_age"] for row in progress.curve] == [0, 1, 2, 3, 4, 5, 0, 1]
 
 
+def test_a_round_answers_the_prompts_of_the_steps_it_replaces(make_job):
+    options = SourceOptions(rollouts=4, inner_epochs=1)
+    seen = {}
+    for source in ("dataset", "roll-outs"):
+        job = make_job("llama", Recording(CrossEntropy()), source, options, steps=6, work=source)
+        train(job)
+        seen[source] = [{s.id for s in batch} for batch in job.objective.batches]
+    for first in (0, 2, 4):  # shuffled within a round, so that batches of one round are compared together
+        rounds = [set.union(*seen[source][first : first + 2]) for source in ("dataset", "roll-outs")]
+        assert len(rounds[0]) == 4
+        assert rounds[0] == rounds[1]
+
+
+@pytest.mark.parametrize(("mix", "least", "most"), [(0.95, 0.8, 1.0), (0.0, 0.0, 0.2)])
+def test_minillms_mixture_is_sampled_from_in_training(mix, least, most, make_job):
+    options = SourceOptions(rollouts=8, inner_epochs=1)
+    job = make_job("llama", MiniLLM(teacher_mix=mix), "roll-outs", options, steps=1)
+    # a teacher that always says 9: what it has in the mixture shows in the roll-outs
+    always = 50.0 * torch.nn.functional.one_hot(torch.tensor(9), len(job.codec.tokenizer))
+    job.teacher.get_output_embeddings().register_forward_hook(lambda module, inputs, logits: logits + always)
+    train(job)
+    tokens = [token for s in job.source.round for token in s.response]
+    assert len(job.source.round) == 8
+    assert least <= tokens.count(9) / len(tokens) <= most
+
+
+def test_replayed_roll_outs_keep_what_minillms_policy_loss_needs(make_job):
+    losses = {}
+    for policy in (True, False):
+        options = SourceOptions(probability=1.0, capacity=2, replay_ratio="increasing")
+        job = make_job("llama", MiniLLM(policy_gradient=policy), "off-policy", options, steps=3, work=f"work-{policy}")
+        # a step without effect: both students stay alike, and so do their responses
+        progress = train(dataclasses.replace(job, config=job.config.model_copy(update={"learning_rate": 1e-30})))
+        replayed = [row for row in progress.curve if row["share_replay"]]
+        assert replayed
+        losses[policy] = [row["gradient_norm"] for row in replayed]
+    assert all(with_it != without for with_it, without in zip(losses[True], losses[False], strict=True))
+
+
 # --- what is measured
 
 
@@ -201,3 +306,36 @@ def test_signals_are_those_of_the_models(make_job):
     assert row["student_entropy"] == pytest.approx(-(log_q.exp() * log_q).sum(-1).mean().item(), rel=1e-4)
     chosen = log_p.gather(-1, tensors.tokens[:, None])
     assert row["teacher_loss_on_sgo"] == pytest.approx(-chosen.mean().item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("micro", [None, 3])
+def test_signals_of_a_batch_of_references_and_sgos_are_those_of_the_sgos(micro, make_job):
+    """DistiLLM-2's batches hold both; a student that often says EOS makes some responses end and others not."""
+    job = make_job("llama", Recording(SRKL()), "contrastive", steps=1, batch_size=4, micro_batch_size=micro)
+    before = make_job("llama").student.eval()
+    for model in (job.student, before):
+        often = 4.0 * torch.nn.functional.one_hot(torch.tensor(job.codec.eos_id), len(job.codec.tokenizer))
+        model.get_output_embeddings().register_forward_hook(lambda module, inputs, logits, often=often: logits + often)
+    row = train(job).curve[0]
+    batch = [s for part in job.objective.batches for s in part]
+    sampled = [s for s in batch if s.made_at is not None]
+    assert (len(batch), len(sampled)) == (8, 4)
+
+    tensors = collate(sampled, job.codec, None, torch.device("cpu"))
+    with torch.no_grad():
+        log_p = response_logits(job.teacher, tensors).log_softmax(-1)
+    assert row["teacher_loss_on_sgo"] == pytest.approx(
+        -log_p.gather(-1, tensors.tokens[:, None]).mean().item(), rel=1e-4
+    )
+    tensors = collate(batch, job.codec, None, torch.device("cpu"))
+    with torch.no_grad():
+        log_q = response_logits(before, tensors).log_softmax(-1)
+    assert row["student_entropy"] == pytest.approx(-(log_q.exp() * log_q).sum(-1).mean().item(), rel=1e-4)
+
+    lengths = [len(s.response) for s in sampled]
+    ended = [s.response[-1] == job.codec.eos_id for s in sampled]
+    assert row["sgo_length"] == sum(lengths) / 4
+    assert row["sgo_ended"] == sum(ended) / 4
+    assert 0 < row["sgo_ended"] < 1
+    assert row["sgo_ended"] != 0.5  # so that the share of the others is another number
+    assert len(set(lengths)) > 1

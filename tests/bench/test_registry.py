@@ -80,6 +80,83 @@ def test_built_in_methods_fulfil_the_interface(name):
     assert student.grad.abs().sum() > 0
 
 
+# name: objective with its defaults, source, start, options of the source, weight and KL share of the plain-text loss
+DEFAULTS = {
+    "sft": ("CrossEntropy", {}, "dataset", "pretrained", {}, (0.0, 0.0)),
+    "kld": ("KLD", {}, "dataset", "pretrained", {}, (0.0, 0.0)),
+    "rkld": ("RKLD", {}, "dataset", "init", {}, (0.0, 0.0)),
+    "jsd": ("JSD", {"beta": 0.1}, "dataset", "init", {}, (0.0, 0.0)),
+    "tvd": ("TVD", {}, "dataset", "init", {}, (0.0, 0.0)),
+    "seqkd": ("SeqKD", {"loss": "ce"}, "teacher", "pretrained", {}, (0.0, 0.0)),
+    "imitkd": ("KLD", {}, "on-policy", "init", {"probability": 1.0}, (1.0, 0.0)),
+    "gkd": ("JSD", {"beta": 0.1}, "mixed", "init", {"probability": 0.5}, (0.0, 0.0)),
+    "minillm": (
+        "MiniLLM",
+        {
+            "teacher_mix": 0.2,
+            "gamma": 0.95,
+            "reward_scaling": 0.5,
+            "reward_clip": 100.0,
+            "clip": 0.2,
+            "importance_weights": True,
+            "length_normalisation": True,
+            "whitening": True,
+            "policy_gradient": True,
+            "single_step": True,
+        },
+        "roll-outs",
+        "init",
+        {"probability": 1.0},
+        (1.0, 0.5),
+    ),
+    "akl": ("AKL", {"mu": 0.5}, "dataset", "init", {}, (0.0, 0.0)),
+    "abkd": ("ABKD", {"alpha": 0.2, "beta": 0.7}, "dataset", "init", {}, (0.0, 0.0)),
+    "taid": (
+        "TAID",
+        {"start": 0.4, "end": 1.0, "alpha": 5e-4, "momentum": 0.99},
+        "dataset",
+        "init",
+        {},
+        (0.0, 0.0),
+    ),
+    "distillm2": ("Contrastive", {"alpha": 0.1, "beta": 0.5}, "contrastive", "init", {}, (0.0, 0.0)),
+    "skl": ("SKL", {"alpha": 0.1}, "dataset", "init", {}, (0.0, 0.0)),
+    "srkl": ("SRKL", {"alpha": 0.1}, "dataset", "init", {}, (0.0, 0.0)),
+    "distillm": ("SRKL", {"alpha": 0.1}, "adaptive-off-policy", "init", {}, (1.0, 0.0)),
+    "distillm-skl": ("SKL", {"alpha": 0.1}, "adaptive-off-policy", "init", {}, (1.0, 0.0)),
+}
+BEYOND_THE_PAPER = {"akl", "abkd", "taid", "distillm2"}
+
+
+def test_what_every_method_stands_for():
+    """A changed default is another method under the same name: the table has to be changed with it, knowingly."""
+    found = {
+        name: (
+            method.objective.__name__,
+            {f.name: getattr(method.objective(), f.name) for f in dataclasses.fields(method.objective) if f.init},
+            method.source,
+            method.init,
+            dict(method.source_options),
+            (method.plain_text.weight, method.plain_text.kl_share),
+        )
+        for name, method in methods().items()
+    }
+    assert found == DEFAULTS
+    assert {name for name, method in methods().items() if method.beyond_paper} == BEYOND_THE_PAPER
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_a_methods_defaults_reach_the_configuration(name):
+    _, options, source, init, source_options, (weight, kl_share) = DEFAULTS[name]
+    given = {"preset": "paper", "task": "samsum", "assignments": ["plain_text.file=text.txt"]}
+    config, _ = resolve(method=name, **given)
+    assert config.method == {"name": name, **options}
+    assert config.sgo["source"] == source
+    assert {key: config.sgo[key] for key in source_options} == source_options
+    assert config.init == init
+    assert (config.plain_text.weight, config.plain_text.kl_share) == (weight, kl_share)
+
+
 def test_unknown_names_offer_the_nearest_and_a_file():
     with pytest.raises(BenchError, match=r"did you mean 'srkl'\?") as caught:
         find_method("srlk")

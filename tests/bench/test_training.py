@@ -1,6 +1,9 @@
 """The training loop on real tiny models: what is minimised, every method and source, and what is kept."""
 
 import json
+import time
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -10,12 +13,13 @@ import baselines
 from baselines.kld import KLD
 from baselines.minillm import MiniLLM
 from baselines.sft import CrossEntropy
+from baselines.taid import TAID
 from bench.config import TrainingConfig
 from bench.encoding import collate
 from bench.files import read_json
 from bench.models import decoder_start, response_logits
 from bench.training import NonFiniteLoss, learning_rate, total_steps, train
-from distillm import SOURCES, SourceOptions
+from distillm import SOURCES, BatchObjective, SourceOptions
 from distillm.methods import METHODS, SRKL
 
 ALL_METHODS = (*baselines.METHODS, *METHODS)
@@ -130,6 +134,36 @@ def test_on_policy_means_the_responses_just_generated(family, make_job):
     assert progress.tokens_generated == progress.tokens_trained
 
 
+@pytest.mark.parametrize("family", KINDS.values())
+def test_equal_prompts_and_weights_get_other_responses_at_each_step(family, make_job):
+    job = make_job(family, Recording(SRKL()), "on-policy", steps=3, learning_rate=1e-30)
+    job.train = job.train[:2]  # one batch: the same prompts, in the same order, at every step
+    before = weights(job.student)
+    train(job)
+    assert all(torch.allclose(before[name], tensor, atol=1e-20) for name, tensor in weights(job.student).items())
+    batches = job.objective.batches
+    assert [[s.id for s in batch] for batch in batches] == [[s.id for s in batches[0]]] * 3
+    assert len({tuple(s.response for s in batch) for batch in batches}) == 3
+
+
+def test_equal_prompts_of_one_round_get_other_responses(make_job):
+    job = make_job("llama", None, "roll-outs", SourceOptions(rollouts=6), steps=1)
+    job.train = job.train[:2]  # a round of three times the same two prompts
+    train(job)
+    made = [[s.response for s in job.source.round if s.id == one.id] for one in job.train]
+    assert [len(set(responses)) for responses in made] == [3, 3]
+
+
+def test_responses_depend_on_the_seed_and_are_the_same_for_the_same_seed(make_job):
+    made = []
+    for number, seed in enumerate((5, 5, 6)):
+        job = make_job("llama", Recording(SRKL()), "on-policy", steps=1, work=f"work-{number}")
+        job.train, job.seed = job.train[:2], seed
+        train(job)
+        made.append([s.response for s in job.objective.batches[0]])
+    assert made[0] == made[1] != made[2]
+
+
 def test_replayed_responses_have_their_age(make_job):
     job = make_job("llama", Recording(SRKL()), "off-policy", SourceOptions(probability=1.0, capacity=2), steps=8)
     progress = train(job)
@@ -163,6 +197,103 @@ def test_the_schedule_is_told_the_validation_losses(make_job):
     assert max(losses) > losses[0] + 0.1
     assert progress.curve[0]["phi"] == 0.0
     assert job.source.phi > 0.0
+
+
+@pytest.mark.parametrize(("source", "phi"), [("dataset", 0.0), ("mixed", 0.3), ("on-policy", 1.0), ("adaptive", 0.6)])
+def test_phi_is_in_the_curve_and_shown(source, phi, make_job):
+    job = make_job("llama", CrossEntropy(), source, SourceOptions(probability=0.3, initial_phi=0.6, epsilon=1e9))
+    shown = []
+    job.watch = lambda step, total, figures: shown.append(figures["phi"])
+    progress = train(job)
+    assert [row["phi"] for row in progress.curve] == shown == [phi] * 3
+
+
+def test_a_rise_of_phi_is_in_the_curve_from_the_next_step_on(make_job):
+    job = make_job("llama", source="adaptive", steps=4, validations=2, options=SourceOptions(epsilon=0.0))
+    observe, told = job.source.observe, []
+
+    def rising(loss):  # than at the validation before, whatever was measured
+        told.append(loss)
+        observe(float(len(told)))
+
+    job.source.observe = rising
+    progress = train(job)
+    assert [row["phi"] for row in progress.curve] == pytest.approx([0.0, 0.0, 0.1, 0.1])
+    assert job.source.phi == pytest.approx(0.2)
+    assert told == [row["loss"] for row in progress.validations]
+
+
+# --- objectives that follow the training
+
+
+@pytest.mark.parametrize("steps", [5, 8])
+def test_taids_target_moves_by_its_linear_schedule(steps, make_job):
+    job = make_job("llama", TAID(start=0.2, end=0.9, alpha=0.0), steps=steps)
+    after, losses = [], []
+
+    def noting(step, total, figures):
+        after.append(job.objective.t)
+        losses.append((job.objective.previous, figures["loss"]))
+
+    job.watch = noting
+    train(job)
+    # the first step only gives the loss to compare with
+    assert after == pytest.approx([0.2, *(0.2 + 0.7 * step / steps for step in range(2, steps + 1))])
+    assert all(learnt == loss for learnt, loss in losses)
+
+
+@dataclass
+class Following(BatchObjective):
+    """Cross-entropy that notes what the loop tells it, and whether each batch came from its `begin`."""
+
+    calls: list = field(default_factory=list)
+    needs_teacher: ClassVar[bool] = False
+
+    def begin(self, batch, step, total_steps):
+        self.calls.append(("begin", step, total_steps, len(batch)))
+        return [replace(s, annotations={"step": (float(step),) * len(s.response)}) for s in batch]
+
+    def finish(self, loss):
+        self.calls.append(("finish", loss))
+
+    def __call__(self, student_logits, teacher_logits, tokens, batch):
+        self.calls.append(("call", {s.annotations["step"][0] for s in batch}))
+        return CrossEntropy()(student_logits, teacher_logits, tokens, batch)
+
+
+def test_what_the_loop_tells_an_objective(make_job):
+    job = make_job("llama", Following(), steps=3, batch_size=4, micro_batch_size=2)
+    progress = train(job)
+    expected = []
+    for row in progress.curve:
+        step = row["step"]
+        expected += [("begin", step, 3, 4), ("call", {step}), ("call", {step}), ("finish", row["loss"])]
+    assert job.objective.calls == expected
+
+
+# --- where the time goes
+
+
+@pytest.mark.parametrize(
+    ("objective", "source"), [(CrossEntropy(), "dataset"), (SRKL(), "on-policy")], ids=["sft", "on-policy"]
+)
+def test_seconds_go_to_the_phase_they_were_spent_in(objective, source, make_job):
+    job = replace(make_job("llama", objective, source), max_response_length=2)
+    # each forward pass takes at least so long, whatever the machine does
+    job.student.register_forward_pre_hook(lambda module, _: time.sleep(0.02 if module.training else 0.03))
+    job.teacher.register_forward_pre_hook(lambda module, _: time.sleep(0.04))
+    seconds = train(job).seconds
+    assert list(seconds) == ["data", "generation", "teacher", "student", "optimiser", "validation", "checkpoint"]
+    assert seconds["student"] >= 3 * 0.02
+    assert seconds["validation"] >= 4 * 0.03  # two validations of two batches
+    assert seconds["data"] > 0
+    assert seconds["optimiser"] > 0
+    if source == "dataset":
+        assert seconds["generation"] == 0
+        assert seconds["teacher"] < 0.04  # never run
+    else:
+        assert seconds["generation"] >= 3 * 0.03  # at least one token at each step
+        assert seconds["teacher"] >= 3 * 0.04
 
 
 # --- learning rate and length

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distillm.schedule import AdaptiveSchedule, ConstantSchedule
+from distillm.schedule import AdaptiveSchedule, ConstantSchedule, imitation_share
 
 GOLDEN = Path(__file__).parents[2].parent / "shared" / "golden" / "adaptive_schedule.json"
 
@@ -115,6 +115,12 @@ def test_a_constant_schedule_stays():
     assert schedule.phi == 0.5
     schedule.load_state_dict(schedule.state_dict())
     assert schedule.phi == 0.5
+
+
+def test_imitkds_students_share_rises_to_all_but_the_final_share_of_the_data_set():
+    # r = 0.01 over 10 steps: the data set's share is 0.01^(i/10)
+    assert [imitation_share(step, 10, 0.01) for step in (0, 1, 5, 10)] == pytest.approx([0.0, 0.3690427, 0.9, 0.99])
+    assert imitation_share(7, 10, 1.0) == 0.0
 
 
 def test_a_state_of_the_other_schedule_is_refused():

@@ -113,6 +113,70 @@ def test_a_full_buffer_is_replayed_from():
     assert {s.made_at for s in source.next(step(4, 0.5)).batch} <= {2, 3}  # the oldest went
 
 
+class Annotating(Step):
+    """Every response is made with log-probabilities of its own, as a roll-out is."""
+
+    def generate(self, batch: list[Sequence]) -> list[Sequence]:
+        return [
+            Sequence(s.id, s.prompt, (self.step, 2), self.step, {"student": (-float(self.step), -float(i))})
+            for i, s in enumerate(batch)
+        ]
+
+
+@pytest.mark.parametrize(
+    ("name", "extra"), [("off-policy", {}), ("adaptive-off-policy", {}), ("on-policy", {"replays_fresh": True})]
+)
+def test_what_is_replayed_is_what_was_pushed_annotations_included(name, extra):
+    # without its annotations a roll-out would lose MiniLLM's policy loss when it is replayed
+    options = SourceOptions(probability=1.0, initial_phi=1.0, capacity=4)
+    source = OutputSource(name, options, total_steps=4, batch_size=2, **extra)
+    replayed = 0
+    for number in range(1, 7):
+        plain = step(min(number, 4), 0.9)
+        sourced = source.next(Annotating(plain.step, plain.batch, plain.rng))
+        held = [entry.item for entry in source.buffer.entries]
+        assert all(made in held and made.annotations["student"][0] == -made.made_at for made in sourced.batch)
+        replayed += sourced.decision == "replay"
+    assert replayed >= 1
+
+
+def test_a_round_is_every_response_once_per_inner_epoch_each_in_a_new_order():
+    source = OutputSource("roll-outs", SourceOptions(rollouts=6, inner_epochs=3), total_steps=20, batch_size=2)
+    seen, decisions = [], []
+    for number in range(1, 19):
+        sourced = source.next(step(number, 0.5))
+        seen.append([s.id for s in sourced.batch])
+        decisions.append(sourced.decision)
+        assert sourced.ages == [(number - 1) % 9] * 2
+    assert decisions == (["generate"] + ["replay"] * 8) * 2
+    for first, batches in ((1, seen[:9]), (10, seen[9:])):  # two rounds of three batches three times
+        everyone = [f"{first + k}-{i}" for k in range(3) for i in range(2)]
+        epochs = [[one for batch in batches[start : start + 3] for one in batch] for start in (0, 3, 6)]
+        assert all(sorted(epoch) == everyone for epoch in epochs)
+        # the first epoch too: in the order of sampling, prompts of like length would stay together
+        assert len({tuple(epoch) for epoch in (everyone, *epochs)}) == 4
+
+
+@pytest.mark.parametrize("name", ["mixed", "off-policy"])
+def test_imitkds_decay_moves_phi_with_the_step(name):
+    options = SourceOptions(final_data_share=0.0625, probability=0.9)
+    source = OutputSource(name, options, total_steps=4, batch_size=2)
+    # the data set's share falls as 0.0625^(t/4): a half, a quarter, an eighth, a sixteenth
+    for number, share in enumerate((0.5, 0.25, 0.125, 0.0625), start=1):
+        phi = 1.0 - share
+        assert source.next(step(number, phi - 0.01)).decision == "generate"
+        assert source.phi == pytest.approx(phi)
+        assert source.next(step(number, phi + 0.01)).decision == "dataset"
+
+
+@pytest.mark.parametrize("name", [name for name, rule in SOURCES.items() if rule.phi != "constant"])
+def test_imitkds_decay_leaves_the_other_sources_alone(name):
+    source = OutputSource(name, SourceOptions(final_data_share=0.5, initial_phi=0.3), total_steps=4, batch_size=2)
+    before = source.phi
+    source.next(step(3, 0.5))
+    assert source.phi == before == {"never": 0.0, "always": 1.0, "adaptive": 0.3}[SOURCES[name].phi]
+
+
 def test_a_source_takes_one_draw_from_each_step():
     after = []
     for name, rule in SOURCES.items():
