@@ -71,7 +71,7 @@ def main() -> None:
 )
 @OUT
 @click.option("--resume/--fresh", default=True, help="Go on where a run was left (default), or begin it again.")
-@click.option("--dry-run", is_flag=True, help="Print the resolved configuration and its hash, and stop.")
+@click.option("--dry-run", is_flag=True, help="Print the configuration, looking at no data or model, and stop.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON on standard output.")
 def run(
@@ -120,7 +120,9 @@ def run(
             click.echo(json.dumps({"config": plain, "config_hash": digest(plain)}, indent=1))
         else:
             click.echo(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True).rstrip())
-            click.echo(f"# configuration hash {digest(plain)}")
+            click.echo(
+                f"# configuration hash {digest(plain)}; a run's id also stands for the contents of data and models"
+            )
         return
 
     from bench.artifacts import ArtifactCache, default_root
@@ -156,7 +158,10 @@ def list_command(what: str, out: Path, as_json: bool) -> None:
     from bench.summary import listing
 
     rows, table = listing(what, Store(out, warn))
-    click.echo(json.dumps(rows, indent=1, ensure_ascii=False)) if as_json else Console(highlight=False).print(table)
+    if as_json:
+        click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+    else:
+        Console(highlight=False).print(table, soft_wrap=isinstance(table, str))
 
 
 @main.command()

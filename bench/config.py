@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from bench.errors import BenchError, did_you_mean
 from bench.fidelity import Fidelity
@@ -100,6 +100,13 @@ class EvaluationConfig(Section):
     top_p: float = Field(1.0, gt=0, le=1, description="nucleus sampling")
     top_k: int = Field(0, ge=0, description="0 = off")
     batch_size: int = Field(64, gt=0, description="prompts generated at once")
+
+    @field_validator("seeds")
+    @classmethod
+    def _each_once(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("each decoding seed once: the same one again draws the same responses")
+        return seeds
 
 
 class Config(Section):
@@ -299,9 +306,8 @@ def _settle_fidelity(layer: dict[str, Any]) -> None:
     if isinstance(given, str) and given in whole:
         layer["fidelity"] = dict.fromkeys(Fidelity.model_fields, whole[given])
     elif not isinstance(given, dict):
-        raise BenchError(
-            f"fidelity: expected faithful, corrected or one defect such as fidelity.no_repeat_ngram=true, got {given!r}"
-        )
+        example = f"fidelity.{given if given in Fidelity.model_fields else 'no_repeat_ngram'}=true"
+        raise BenchError(f"fidelity: expected faithful, corrected or one defect such as {example}, got {given!r}")
 
 
 def _settle_source(layer: dict[str, Any], method: Method) -> None:

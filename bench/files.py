@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import json
@@ -16,6 +17,7 @@ from bench.errors import BenchError
 
 # safetensors reports a full disk as an error of its own
 WRITE_ERRORS = (OSError, SafetensorError)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -42,9 +44,12 @@ def write_bytes(path: Path, data: bytes) -> None:
 def cannot_write(path: Path, error: Exception) -> BenchError:
     """The error for a path that cannot be written, with its reason."""
     reason = getattr(error, "strerror", None) or error
+    # safetensors gives no number; where a file could be opened, it is the disk that is full
+    full = isinstance(error, SafetensorError) or getattr(error, "errno", None) in _FULL
+    remedy = "Free some space or choose another folder" if full else "Choose another folder"
     return BenchError(
-        f"cannot write {path}: {reason}. Free some space or choose another folder (--out for records, "
-        "the variable BENCH_CACHE for what runs share) and repeat the command: it goes on from the last checkpoint."
+        f"cannot write {path}: {reason}. {remedy} (--out for records, the variable BENCH_CACHE for what runs share) "
+        "and repeat the command: nothing that was written before is lost."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -106,7 +107,13 @@ class Store:
             if failed:
                 told = "\n".join(f"{i} failed: {read_json(self.folder(i) / FAILURE)['error']}" for i in failed)
                 raise BenchError(f"{told}\nMore is in {self.folder(failed[0]) / FAILURE}")
-            known = did_you_mean(name, ids) if ids else "none is recorded yet; `bench run` makes one"
+            for folder in sorted(self.runs.glob(f"{glob.escape(name)}*/")) if name else ():
+                if (folder / RECORD).exists():
+                    path = folder / RECORD
+                    raise BenchError(f"{path} is no record this version reads; make the run again with --fresh")
+            known = "none is recorded yet; `bench run` makes one"
+            if ids:
+                known = f"{did_you_mean(name, ids)} `bench list runs` shows all {len(ids)}"
             raise BenchError(f"no run {name!r} in {self.runs}: {known}")
         return records[matches[0]]
 

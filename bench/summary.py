@@ -65,7 +65,7 @@ def run_tables(record: Record) -> list[Table | str]:
 def show_tables(record: Record) -> list[Table]:
     """Validations, what was noted, where the run comes from."""
     validations = Table(title="validation", title_justify="left")
-    for heading in ("step", "loss (nats/token)", record["metric"]["name"], ""):
+    for heading in ("step", "cross-entropy on references (nats/token)", record["metric"]["name"], ""):
         validations.add_column(heading, justify="right")
     for row in record["validations"]:
         metric = f"{row['metric']:.2f}" if "metric" in row else ""
@@ -99,7 +99,7 @@ def show_tables(record: Record) -> list[Table]:
 
 
 _SIGNALS = {
-    "loss": "loss (nats/token)",
+    "loss": "the method's loss (per token)",
     "plain_text_loss": "plain-text loss (nats/token)",
     "gradient_norm": "gradient norm",
     "student_entropy": "student's entropy (nats)",
@@ -211,8 +211,8 @@ def _runs(store: Store) -> Rows:
         {
             "run": r["run_id"],
             "score": f"{mean_of_sets(r['scores']):.2f} {r['metric']['name']}",
-            "training s": f"{r['time']['training_seconds']:.1f}",
-            "started": r["started"],
+            "seconds": f"{r['time']['training_seconds']:.1f}",
+            "started": r["started"][:16].replace("T", " "),
         }
         for r in store.all()
     ]
@@ -220,7 +220,7 @@ def _runs(store: Store) -> Rows:
         {
             "run": i,
             "score": "failed" if (store.folder(i) / FAILURE).is_file() else "unfinished",
-            "training s": "",
+            "seconds": "",
             "started": "",
         }
         for i in store.unfinished()
@@ -243,6 +243,10 @@ def listing(what: str, store: Store) -> tuple[Rows, Table | str]:
     if not rows:
         return rows, f"no runs in {store.runs}; `bench run` makes one"
     shown = [_in_few_columns(row) for row in rows] if what == "methods" else rows
+    if what == "runs":  # a line each however long: ids are copied, and lines searched
+        widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
+        lines = [{name: name for name in widths}, *rows]
+        return rows, "\n".join("  ".join(f"{line[name]:<{widths[name]}}" for name in widths).rstrip() for line in lines)
     table = Table(show_lines=what == "methods")
     for index, heading in enumerate(shown[0]):
         table.add_column(heading, overflow="fold", no_wrap=index == 0)

@@ -168,7 +168,7 @@ def train(job: Job) -> Progress:
 
     Raises:
         NonFiniteLoss: the loss of a batch, its gradient, the student's logits or the validation loss is inf or nan.
-        BenchError: checkpoints cannot be written.
+        BenchError: an objective returns anything but a loss per token, or checkpoints cannot be written.
     """
     config, device = job.config, job.accelerator.device
     total = total_steps(config, len(job.train))
@@ -306,6 +306,12 @@ def _backward(
             with job.accelerator.autocast():
                 student_logits = response_logits(student, tensors)
             losses = objective(student_logits, teacher_logits, tensors.tokens, part)
+            if losses.shape != tensors.tokens.shape:
+                raise BenchError(
+                    f"{job.label}: {type(objective).__name__} returned a tensor of shape {tuple(losses.shape)}, "
+                    f"expected {tuple(tensors.tokens.shape)}: one loss per response token, of which the training loop "
+                    "takes the mean"
+                )
             if counted is not None:
                 kept = [flag for row in counted[start : start + micro] for flag in row]
                 losses = losses * torch.tensor(kept, device=device)

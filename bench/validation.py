@@ -12,6 +12,11 @@ from pydantic_core import ErrorDetails
 
 from bench.errors import BenchError, did_you_mean
 
+_IN_PLAIN_WORDS = {
+    "list_type": "expected a list such as [10,20]",
+    "too_short": "expected at least one value, such as [10,20]",
+}
+
 
 class Section(BaseModel):
     """A part of the configuration: strict types, finite numbers, no unknown keys, immutable."""
@@ -67,4 +72,5 @@ def _explain(model: type[BaseModel], item: ErrorDetails, where: str) -> str:
         known = [".".join([*parts[:-1], name]) for name in section.model_fields]
         return f"unknown key {key!r}: {did_you_mean(key, known) if known else 'it has no options'}"
     shown = "" if item["type"] == "missing" else f", got {item['input']!r}"
-    return f"{key}: {item['msg'].removeprefix('Value error, ')}{shown}"
+    said = _IN_PLAIN_WORDS.get(item["type"], item["msg"].removeprefix("Value error, "))
+    return f"{key}: {said}{shown}"

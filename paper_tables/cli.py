@@ -66,9 +66,13 @@ def tables(
         resamples=resamples,
         warn=warn,
     )
-    for result in made:
-        for line in result.lines:
-            click.echo(line)
+    with Console(stderr=True).status("reading runs") as status:
+        for result in made:
+            status.stop()
+            for line in result.lines:
+                click.echo(line)
+            status.start()
+            status.update("comparing runs")
 
 
 @click.command()
@@ -115,10 +119,12 @@ def suite(
     wanted = parse_seeds(seeds)
     if not wanted:
         raise BenchError("--seeds: at least one training seed is needed, such as 10,20,30")
+    with Console(stderr=True).status("reading runs"):
+        records = list(Store(out, warn).all())
     plan = make_plan(
         arms(name, preset),
         timed_arms(preset),
-        Store(out, warn).all(),
+        records,
         preset=preset,
         seeds=wanted,
         jobs=jobs,
@@ -243,7 +249,8 @@ def claims(
     from paper_tables.verdicts import as_markdown, as_table
 
     library = Library(Store(out, warn), preset, parse_seeds(seeds), keys, warn)
-    judged = list(judge(library, out, ids, resamples))
+    with Console(stderr=True).status("comparing runs"):
+        judged = list(judge(library, out, ids, resamples))
     if as_json:
         click.echo(json.dumps([one.as_dict() for one in judged], indent=1, ensure_ascii=False))
     elif markdown:

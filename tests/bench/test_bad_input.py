@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from bench.store import Store
 from tests.conftest import invoke, record_of, shared, short, start
+from tests.records import make_record
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -60,6 +62,10 @@ def refused(tmp_path: Path, *arguments: str) -> str:
         (["--method", "minillm", "--task", "iwslt", "--set", "plain_text.weight=1"], ["plain_text.file=FILE"]),
         (["--method", "kld", "--set", "plain_text.weight=1", "--set", "plain_text.file=none.txt"], ["none.txt"]),
         (["--set", "fidelity=yes"], ["fidelity", "faithful"]),
+        (["--set", "fidelity=sgo_eos"], ["fidelity.sgo_eos=true"]),
+        (["--set", "evaluation.seeds=[10,10]"], ["evaluation.seeds", "once"]),
+        (["--set", "evaluation.seeds=10"], ["evaluation.seeds", "a list such as [10,20]"]),
+        (["--set", "evaluation.seeds=[]"], ["evaluation.seeds", "at least one value"]),
     ],
 )
 def test_refused(arguments, words, tmp_path):
@@ -155,6 +161,22 @@ def test_unknown_runs(tmp_path):
     result = invoke("show", "iwslt-sfd", "--out", str(tmp_path))
     assert result.exit_code == 2
     assert record["run_id"] in result.stderr
+    file = tmp_path / "runs" / record["run_id"] / "record.json"
+    file.write_text(file.read_text()[:100])
+    result = invoke("show", "iwslt-sft", "--out", str(tmp_path))
+    assert result.exit_code == 2
+    assert f"{file} is no record this version reads" in result.stderr
+    assert "--fresh" in result.stderr
+
+
+def test_runs_are_listed_a_line_each_in_forty_columns(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    for seed in (10, 20):
+        record, rows = make_record("distillm", "dolly", seed)
+        Store(tmp_path).write(record, rows)
+    lines = invoke("list", "runs", "--out", str(tmp_path)).stdout.splitlines()
+    assert [len([line for line in lines if f"-s{seed}-" in line and "ROUGE-L" in line]) for seed in (10, 20)] == [1, 1]
+    assert len(lines) == 3
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_is_recorded(tmp_path):
@@ -184,6 +206,21 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_is_recorded(tmp_path):
     shown = invoke("show", run_id[:9], "--out", str(tmp_path))
     assert shown.exit_code == 2
     assert "the loss is not finite at step 1" in shown.stderr
+
+
+def test_an_objective_that_returns_no_loss_per_token(tmp_path):
+    file = tmp_path / "mean.py"
+    file.write_text(
+        "from dataclasses import dataclass\nfrom typing import ClassVar\nfrom distillm import Method, kld\n\n\n"
+        "@dataclass(frozen=True)\nclass Mean:\n    needs_teacher: ClassVar[bool] = True\n\n"
+        "    def __call__(self, student_logits, teacher_logits, tokens, batch):\n"
+        "        return kld(student_logits, teacher_logits).mean()\n\n\n"
+        "METHOD = Method('mean', Mean, 'dataset', 'init', 'none', 'a scalar')\n"
+    )
+    result = invoke("run", "--method", f"{file}:METHOD", "--task", "iwslt", "--out", str(tmp_path), *short())
+    assert result.exit_code == 2
+    assert "Mean returned a tensor of shape (), expected (" in result.stderr
+    assert not list(tmp_path.glob("runs/*/record.json"))
 
 
 def test_a_student_that_breaks_in_training_is_told_by_what_it_samples(tmp_path):
