@@ -153,6 +153,11 @@ def had_machine_to_itself(record: Mapping[str, Any]) -> bool:
     return bool(load <= OTHERS_MAY_USE * cores)
 
 
+def hardware(record: Mapping[str, Any]) -> tuple[object, ...]:
+    """What a run's wall-clock depends on beside its configuration: device, processor and number of threads."""
+    return tuple(record["environment"].get(key) for key in ("device_name", "cpu", "threads"))
+
+
 class EnergyMeter:
     """Energy of an NVIDIA device in joules, where nvidia-ml-py is installed and the device reports it."""
 

@@ -107,6 +107,16 @@ def claims() -> tuple[Claim, ...]:
     return tuple(Claim(**entry) for entry in yaml.safe_load(text))
 
 
+def timed_rows() -> frozenset[tuple[str, str]]:
+    """Table and row of each kind of run on whose training time a claim rests."""
+    return frozenset(
+        (claim.time["table"], row)
+        for claim in claims()
+        if claim.time
+        for row in (claim.time["row"], *claim.time["than"])
+    )
+
+
 def judge(library: Library, out: Path, ids: Sequence[str] = (), resamples: int = 10_000) -> Iterator[Judged]:
     """Each claim with its verdict; without ids all of them.
 

@@ -78,7 +78,7 @@ def tables(
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Runs at a time.")
 @click.option("--only", multiple=True, metavar="METHOD", help="Runs of this method only; repeatable.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="For every run, as in `bench run`.")
-@click.option("--times/--no-times", default=True, help="With --jobs, first make what is timed one at a time (default).")
+@click.option("--times/--no-times", default=True, help="See to it that what is timed has the machine to itself.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and the commands of its runs, and stop.")
 @OUT
 def suite(
@@ -95,11 +95,12 @@ def suite(
     """Make all runs that a table or figure needs, skipping those that are recorded.
 
     SUITE is table1 to table5, main, figures, appendix (or one of its sweeps: alpha, sgo-ratio, init,
-    buffer-capacity), or paper: all tables and figures. Shared runs are made once. A failed run does not stop the
+    buffer-capacity), or paper: all of these. Shared runs are made once. A failed run does not stop the
     others; it is reported at the end (exit code 1). After Ctrl-C or a crash the same command goes on.
 
-    Wall-clock in tables comes only from runs that had the machine to themselves. With --jobs above 1, the runs of the
-    first seed whose time is shown (main table, Table 2) are therefore made first, one at a time.
+    Wall-clock in tables and claims comes only from runs that had the machine to themselves, on one hardware. With
+    --jobs above 1, runs whose time is shown (main table, Table 2: the first seed; where a claim rests on it: every
+    seed) are therefore made first, one at a time. Recorded ones that do not count are made again.
 
     \b
     bench suite table1 --seeds 10

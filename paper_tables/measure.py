@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.comparison import pooled_bleu
-from bench.environment import had_machine_to_itself
+from bench.environment import had_machine_to_itself, hardware
 from bench.errors import BenchError
 from bench.statistics import detectable_difference, hierarchical_comparison, holm
 from paper_tables.layout import Column, Table
@@ -175,12 +175,7 @@ def _references(table: Table, selection: Selection) -> dict[tuple[str, str], Mea
 
 def same_hardware(runs: Iterable[Run]) -> bool:
     """Whether some runs used the same device, processor and number of threads."""
-    return len({_hardware(run) for run in runs}) == 1
-
-
-def _hardware(run: Run) -> tuple[object, ...]:
-    environment = run.record["environment"]
-    return tuple(environment.get(key) for key in ("device_name", "cpu", "threads"))
+    return len({hardware(run.record) for run in runs}) == 1
 
 
 def _times(table: Table, selection: Selection) -> tuple[dict[str, Measured], dict[str, str]]:
@@ -198,7 +193,7 @@ def relative_times(runs_of: Mapping[str, list[Run]], reference: str) -> tuple[di
     """
     alone = {name: [r for r in runs if had_machine_to_itself(r.record)] for name, runs in runs_of.items()}
     base_runs = alone.get(reference, [])
-    hardware = {_hardware(run) for run in base_runs}
+    measured_on = {hardware(run.record) for run in base_runs}
     times: dict[str, Measured] = {}
     untimed: dict[str, str] = {}
     for name, runs in runs_of.items():
@@ -206,9 +201,9 @@ def relative_times(runs_of: Mapping[str, list[Run]], reference: str) -> tuple[di
             continue
         if not alone[name]:
             untimed[name] = "no run that is known to have had the machine to itself"
-        elif len(hardware) != 1:
+        elif len(measured_on) != 1:
             untimed[name] = f"no run of {reference} to relate it to, on one hardware and with nothing else running"
-        elif {_hardware(run) for run in alone[name]} != hardware:
+        elif {hardware(run.record) for run in alone[name]} != measured_on:
             untimed[name] = f"measured on other hardware than {reference}"
         else:
             base = statistics.fmean(training_seconds(run) for run in base_runs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
@@ -9,10 +10,11 @@ from typing import Any
 
 from bench import __version__
 from bench.config import digest
-from bench.environment import had_machine_to_itself
+from bench.environment import had_machine_to_itself, hardware
 from bench.errors import BenchError
 from bench.store import Record
 from paper_tables.layout import Arm
+from paper_tables.suites import TimedAt
 
 FIRST_GUESS = {"tiny": 75.0}
 """Seconds of a run before any is recorded, on two CPU cores."""
@@ -27,7 +29,8 @@ class Planned:
         seed: training seed.
         alone: it has to have the machine to itself, since its wall-clock goes into a table.
         recorded: there is a record.
-        again: it is made again for its wall-clock: every recorded one shared the machine.
+        again: it is made again for its wall-clock: what is recorded shared the machine, or is of other hardware.
+        threads: CPU threads it has to take to be comparable in time to what is recorded; None where that is open.
     """
 
     arm: Arm
@@ -35,6 +38,7 @@ class Planned:
     alone: bool = False
     recorded: bool = False
     again: bool = False
+    threads: int | None = None
 
     @property
     def to_do(self) -> bool:
@@ -52,12 +56,14 @@ class Plan:
             is done by an interruption is of use.
         impossible: arms that cannot be run, and why.
         seconds: estimated duration of each run to do; None where nothing is known.
+        guessed: the estimate rests on no recorded run of the preset.
     """
 
     preset: str
     runs: tuple[Planned, ...]
     impossible: Mapping[Arm, str]
     seconds: Mapping[Planned, float | None]
+    guessed: bool = False
 
     @property
     def to_do(self) -> tuple[Planned, ...]:
@@ -75,7 +81,7 @@ class Plan:
 
 def make_plan(
     arms: Iterable[Arm],
-    timed: frozenset[Arm],
+    timed: Mapping[Arm, TimedAt],
     records: Iterable[Record],
     *,
     preset: str,
@@ -89,14 +95,14 @@ def make_plan(
 
     Args:
         arms: the kinds of run.
-        timed: those whose wall-clock is shown.
+        timed: those whose wall-clock is shown, and at which seeds it is needed.
         records: what is recorded.
         preset: the scale.
         seeds: training seeds.
-        jobs: how many run at a time. With one, every run has the machine to itself.
+        jobs: how many run at a time. With one, no run has to be kept apart to have the machine to itself.
         only: take these methods' runs only; none = all.
         settings: more `--set KEY=VALUE` for all.
-        times: see to it that timed arms have a run with the machine to itself.
+        times: see to it that timed arms have runs with the machine to themselves, all on the same hardware.
 
     Raises:
         BenchError: a setting that no configuration takes, or a method that no arm has.
@@ -107,6 +113,7 @@ def make_plan(
         there = ", ".join(sorted({arm.method for arm in arms}))
         raise BenchError(f"--only {', '.join(sorted(unknown))}: the suite has no such method; it has {there}")
     recorded = _by_configuration(records)
+    timing = _Timing(preset, recorded.values())
     impossible: dict[Arm, str] = {}
     planned: dict[str, Planned] = {}
     for seed in seeds:
@@ -122,14 +129,44 @@ def make_plan(
             key = _key(whole.config(preset, seed).canonical())
             found = recorded.get(key)
             planned.setdefault(key, Planned(whole, seed, recorded=found is not None))
-            if arm in timed and times and seed == seeds[0] and jobs > 1:
-                others = (recorded.get(_key(whole.config(preset, s).canonical())) for s in seeds)
-                measured = any(had_machine_to_itself(record) for record in others if record)
-                again = found is not None and not measured
-                planned[key] = replace(planned[key], alone=not measured, again=again)
+            if times and arm in timed:
+                # at every seed, each run counts for itself; else any one of the arm's will do
+                mine = (seed,) if timed[arm] == "every seed" else seeds
+                if timed[arm] == "first seed" and seed != seeds[0]:
+                    continue
+                candidates = (recorded.get(_key(whole.config(preset, s).canonical())) for s in mine)
+                measured = any(timing.counts(record) for record in candidates if record)
+                planned[key] = replace(
+                    planned[key],
+                    alone=not measured and jobs > 1,
+                    again=not measured and found is not None,
+                    threads=timing.threads,
+                )
     runs = tuple(sorted(planned.values(), key=lambda run: not run.alone))
     seconds = _durations(runs, preset, recorded.values())
-    return Plan(preset, runs, impossible, seconds)
+    guessed = not any(record["config"]["preset"] == preset for record in recorded.values())
+    return Plan(preset, runs, impossible, seconds, guessed)
+
+
+class _Timing:
+    """Whose wall-clock may stand beside that of most: of runs with the machine to themselves, on one hardware."""
+
+    def __init__(self, preset: str, records: Iterable[Record]) -> None:
+        alone = [r for r in records if r["config"]["preset"] == preset and had_machine_to_itself(r)]
+        # of two as common, the one used last
+        latest = sorted(alone, key=lambda record: str(record["started"]), reverse=True)
+        common = Counter(hardware(record) for record in latest).most_common(1)
+        self._hardware = common[0][0] if common else None
+
+    @property
+    def threads(self) -> int | None:
+        """CPU threads of most."""
+        found = self._hardware[-1] if self._hardware else None
+        return found if isinstance(found, int) else None
+
+    def counts(self, record: Record) -> bool:
+        """Whether a record's wall-clock may stand beside that of most."""
+        return had_machine_to_itself(record) and hardware(record) == self._hardware
 
 
 def _by_configuration(records: Iterable[Record]) -> dict[str, Record]:
