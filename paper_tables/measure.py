@@ -116,8 +116,9 @@ def _column(
     for name, result, p in zip(others, results, adjusted, strict=True):
         cells[name] = replace(cells[name], difference=result.difference, p=p)
     error = statistics.median(result.standard_error for result in results)
+    df = statistics.median(result.df for result in results)
     # Holm holds the smallest of m p-values against LEVEL / m
-    return cells, detectable_difference(error, level=1 - LEVEL / len(others))
+    return cells, detectable_difference(error, level=1 - LEVEL / len(others), df=df)
 
 
 def _cell(values: list[float], runs: list[Run]) -> Measured:
