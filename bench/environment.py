@@ -7,7 +7,8 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,20 @@ def had_machine_to_itself(record: Mapping[str, Any]) -> bool:
 def hardware(record: Mapping[str, Any]) -> tuple[object, ...]:
     """What a run's wall-clock depends on beside its configuration: device, processor and number of threads."""
     return tuple(record["environment"].get(key) for key in ("device_name", "cpu", "threads"))
+
+
+def threads_of(found: tuple[object, ...]) -> int | None:
+    """The number of threads in what `hardware` gives; None where the record does not say."""
+    threads = found[-1]
+    return threads if isinstance(threads, int) else None
+
+
+def usual_hardware(records: Iterable[Mapping[str, Any]]) -> tuple[object, ...] | None:
+    """The hardware that most runs with the machine to themselves share, of two as common the one used last; or None."""
+    alone = [record for record in records if had_machine_to_itself(record)]
+    latest = sorted(alone, key=lambda record: str(record["started"]), reverse=True)
+    common = Counter(hardware(record) for record in latest).most_common(1)
+    return common[0][0] if common else None
 
 
 class EnergyMeter:

@@ -173,6 +173,30 @@ def hierarchical_comparison(
     )
 
 
+def mean_interval(values: ArrayLike, *, level: float = 0.95) -> tuple[float, float, float]:
+    """The mean of two or more values with Student's interval: (mean, low, high)."""
+    return _student(float(np.mean(np.asarray(values))), [_variance_of_mean(values)], level)
+
+
+def welch_interval(a: ArrayLike, b: ArrayLike, *, level: float = 0.95) -> tuple[float, float, float]:
+    """The difference of two means with Welch's interval, first less second: (difference, low, high).
+
+    Two or more values each, whose variances may differ.
+    """
+    return _student(
+        float(np.mean(np.asarray(a)) - np.mean(np.asarray(b))), [_variance_of_mean(a), _variance_of_mean(b)], level
+    )
+
+
+def ratio_interval(a: ArrayLike, b: ArrayLike, *, level: float = 0.95) -> tuple[float, float, float]:
+    """The ratio of two geometric means with Welch's interval of the logarithms: (ratio, low, high).
+
+    Two or more positive values each.
+    """
+    ratio, low, high = (math.exp(value) for value in welch_interval(np.log(a), np.log(b), level=level))
+    return ratio, low, high
+
+
 def detectable_difference(
     standard_error: float, *, level: float = 0.95, power: float = 0.8, df: float = math.inf
 ) -> float:
@@ -254,7 +278,7 @@ def _resample(arms: Sequence[tuple[int, _Array]], score: ScoreOfSum | None, resa
             sum(sign * _drawn(scores, len(counts), rng) for (sign, _), scores in zip(arms, own, strict=True))
         )
     examples, seeds = np.concatenate(by_examples), np.concatenate(by_seeds)
-    parts = [(scores.var(ddof=1) / len(scores), len(scores) - 1) for scores in own if len(scores) > 1]
+    parts = [_variance_of_mean(scores) for scores in own if len(scores) > 1]
     return _Resampled(
         observed=float(sum(sign * scores.mean() for (sign, _), scores in zip(arms, own, strict=True))),
         replicates=examples + seeds,
@@ -277,6 +301,16 @@ def _drawn(scores: _Array, resamples: int, rng: np.random.Generator) -> _Array:
     drawn = rng.integers(seeds, size=(resamples, seeds))
     mean: _Array = (scores - scores.mean())[drawn].mean(axis=1) * math.sqrt(seeds / max(1, seeds - 1))
     return mean
+
+
+def _variance_of_mean(values: ArrayLike) -> tuple[float, int]:
+    found = np.asarray(values, dtype=np.float64)
+    return float(found.var(ddof=1)) / len(found), len(found) - 1
+
+
+def _student(estimate: float, parts: Sequence[tuple[float, int]], level: float) -> tuple[float, float, float]:
+    half = math.sqrt(sum(variance for variance, _ in parts)) * float(t.ppf((1 + level) / 2, _satterthwaite(parts)))
+    return estimate, estimate - half, estimate + half
 
 
 def _satterthwaite(parts: Sequence[tuple[float, int]]) -> float:

@@ -229,13 +229,13 @@ def claims(
     """Give each claim of the paper a verdict from recorded runs.
 
     A claim is reproduced when every comparison it makes holds with its whole confidence interval (95 % for all of a
-    claim together, over training seeds and examples), and not reproduced when one is the other way round with its
-    whole interval. Anything else, fewer than three training seeds included, is not enough evidence. The exit code is
-    0 whatever the verdicts.
+    claim together, over training seeds and examples), and not reproduced when the whole interval of one falls short of
+    the claim. Anything else is not enough evidence, fewer than three training seeds included, or fewer than two runs
+    that had the machine to themselves where it is about time. The exit code is 0 whatever the verdicts.
 
     \b
     bench claims
-    bench claims srkl-best-loss --markdown
+    bench claims skew-beats-kl --markdown
     """
     from paper_tables.claims import judge
     from paper_tables.make import parse_seeds

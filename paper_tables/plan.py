@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
@@ -10,7 +9,7 @@ from typing import Any
 
 from bench import __version__
 from bench.config import digest
-from bench.environment import had_machine_to_itself, hardware
+from bench.environment import had_machine_to_itself, hardware, threads_of, usual_hardware
 from bench.errors import BenchError
 from bench.store import Record
 from paper_tables.layout import Arm
@@ -113,7 +112,7 @@ def make_plan(
         there = ", ".join(sorted({arm.method for arm in arms}))
         raise BenchError(f"--only {', '.join(sorted(unknown))}: the suite has no such method; it has {there}")
     recorded = _by_configuration(records)
-    timing = _Timing(preset, recorded.values())
+    usual = usual_hardware(record for record in recorded.values() if record["config"]["preset"] == preset)
     impossible: dict[Arm, str] = {}
     planned: dict[str, Planned] = {}
     for seed in seeds:
@@ -135,38 +134,17 @@ def make_plan(
                 if timed[arm] == "first seed" and seed != seeds[0]:
                     continue
                 candidates = (recorded.get(_key(whole.config(preset, s).canonical())) for s in mine)
-                measured = any(timing.counts(record) for record in candidates if record)
+                measured = any(had_machine_to_itself(r) and hardware(r) == usual for r in candidates if r)
                 planned[key] = replace(
                     planned[key],
                     alone=not measured and jobs > 1,
                     again=not measured and found is not None,
-                    threads=timing.threads,
+                    threads=threads_of(usual) if usual else None,
                 )
     runs = tuple(sorted(planned.values(), key=lambda run: not run.alone))
     seconds = _durations(runs, preset, recorded.values())
     guessed = not any(record["config"]["preset"] == preset for record in recorded.values())
     return Plan(preset, runs, impossible, seconds, guessed)
-
-
-class _Timing:
-    """Whose wall-clock may stand beside that of most: of runs with the machine to themselves, on one hardware."""
-
-    def __init__(self, preset: str, records: Iterable[Record]) -> None:
-        alone = [r for r in records if r["config"]["preset"] == preset and had_machine_to_itself(r)]
-        # of two as common, the one used last
-        latest = sorted(alone, key=lambda record: str(record["started"]), reverse=True)
-        common = Counter(hardware(record) for record in latest).most_common(1)
-        self._hardware = common[0][0] if common else None
-
-    @property
-    def threads(self) -> int | None:
-        """CPU threads of most."""
-        found = self._hardware[-1] if self._hardware else None
-        return found if isinstance(found, int) else None
-
-    def counts(self, record: Record) -> bool:
-        """Whether a record's wall-clock may stand beside that of most."""
-        return had_machine_to_itself(record) and hardware(record) == self._hardware
 
 
 def _by_configuration(records: Iterable[Record]) -> dict[str, Record]:

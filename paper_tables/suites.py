@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from bench.errors import BenchError, did_you_mean
-from paper_tables.claims import timed_rows
+from paper_tables.claimed import timed_rows
 from paper_tables.layout import NAMES, Arm, tables
 from paper_tables.sweeps import SWEEPS, sweeps
 
