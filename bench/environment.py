@@ -28,6 +28,9 @@ PACKAGES = (
     "rouge-score",
 )
 
+CODE = ("distillm", "baselines", "bench", "paper_tables")
+"""The packages of this project."""
+
 
 def pick_device(wanted: str) -> torch.device:
     """The device for `auto`, `cpu`, `cuda` or `mps`.
@@ -75,7 +78,11 @@ def _cpu_name() -> str:
 
 
 def git_state() -> dict[str, Any] | None:
-    """Commit of the checkout the code runs from, and whether it was changed; None outside a checkout."""
+    """Commit of the checkout the code runs from, and whether its files were changed; None outside a checkout.
+
+    A file that git does not know counts as a change where it may be code of this project: Python or YAML in one of
+    its packages.
+    """
     folder = Path(__file__).resolve().parent.parent
     if not (folder / ".git").exists():
         return None
@@ -85,7 +92,10 @@ def git_state() -> dict[str, Any] | None:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
     try:
-        return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain", "-uno"))}
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        code = [f":(glob){package}/**/*.{ending}" for package in CODE for ending in ("py", "yaml")]
+        unknown = git("ls-files", "--others", "--exclude-standard", "--", *code)
+        return {"commit": git("rev-parse", "HEAD"), "changed": bool(changed or unknown)}
     except (OSError, subprocess.SubprocessError):
         return None
 
