@@ -58,7 +58,7 @@ def describe(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "device": device.type,
-        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "device_name": _device_name(device),
         "cuda": torch.version.cuda if device.type == "cuda" else None,
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         "distillm_bench": importlib.metadata.version("distillm-bench"),
@@ -66,6 +66,15 @@ def describe(device: torch.device) -> dict[str, Any]:
         # the machine's load average; `other_load`, measured during training, is what tables of times go by
         "load_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }
+
+
+def this_machine() -> tuple[str, str]:
+    """Device and processor that a run gets here, as its record will have them."""
+    return _device_name(pick_device("auto")), _cpu_name()
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _cpu_name() -> str:

@@ -107,6 +107,7 @@ def suite(
     bench suite paper --jobs 2
     bench suite main --preset small --only distillm --only gkd --dry-run
     """
+    from bench.environment import this_machine
     from paper_tables.execute import execute
     from paper_tables.make import parse_seeds
     from paper_tables.plan import make_plan
@@ -126,6 +127,7 @@ def suite(
         only=only,
         settings=settings,
         times=times,
+        here=this_machine(),
     )
     for line in describe(plan, jobs):
         click.echo(line)

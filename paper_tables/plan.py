@@ -56,6 +56,7 @@ class Plan:
         impossible: arms that cannot be run, and why.
         seconds: estimated duration of each run to do; None where nothing is known.
         guessed: the estimate rests on no recorded run of the preset.
+        elsewhere: so many recorded runs lack a wall-clock beside that of most, which this machine cannot give them.
     """
 
     preset: str
@@ -63,6 +64,7 @@ class Plan:
     impossible: Mapping[Arm, str]
     seconds: Mapping[Planned, float | None]
     guessed: bool = False
+    elsewhere: int = 0
 
     @property
     def to_do(self) -> tuple[Planned, ...]:
@@ -89,6 +91,7 @@ def make_plan(
     only: Sequence[str] = (),
     settings: Sequence[str] = (),
     times: bool = True,
+    here: tuple[str, str] | None = None,
 ) -> Plan:
     """Plan the runs of some arms.
 
@@ -102,6 +105,7 @@ def make_plan(
         only: take these methods' runs only; none = all.
         settings: more `--set KEY=VALUE` for all.
         times: see to it that timed arms have runs with the machine to themselves, all on the same hardware.
+        here: device and processor of this machine; None = those of most recorded runs.
 
     Raises:
         BenchError: a setting that no configuration takes, or a method that no arm has.
@@ -113,6 +117,9 @@ def make_plan(
         raise BenchError(f"--only {', '.join(sorted(unknown))}: the suite has no such method; it has {there}")
     recorded = _by_configuration(records)
     usual = usual_hardware(record for record in recorded.values() if record["config"]["preset"] == preset)
+    # on another machine than most were timed on, no time that is taken again would count
+    of_use = here is None or usual is None or usual[:2] == here
+    elsewhere = 0
     impossible: dict[Arm, str] = {}
     planned: dict[str, Planned] = {}
     for seed in seeds:
@@ -135,16 +142,18 @@ def make_plan(
                     continue
                 candidates = (recorded.get(_key(whole.config(preset, s).canonical())) for s in mine)
                 measured = any(had_machine_to_itself(r) and hardware(r) == usual for r in candidates if r)
+                again = found is not None and not measured
+                elsewhere += again and not of_use
                 planned[key] = replace(
                     planned[key],
                     alone=not measured and jobs > 1,
-                    again=not measured and found is not None,
+                    again=again and of_use,
                     threads=threads_of(usual) if usual else None,
                 )
     runs = tuple(sorted(planned.values(), key=lambda run: not run.alone))
     seconds = _durations(runs, preset, recorded.values())
     guessed = not any(record["config"]["preset"] == preset for record in recorded.values())
-    return Plan(preset, runs, impossible, seconds, guessed)
+    return Plan(preset, runs, impossible, seconds, guessed, elsewhere)
 
 
 def _by_configuration(records: Iterable[Record]) -> dict[str, Record]:

@@ -130,6 +130,8 @@ def describe(plan: Plan, jobs: int) -> Iterator[str]:
         yield f"  {alone} of them one at a time first, since their wall-clock goes into a table or claim"
     if again:
         yield f"  {again} of them again: their recorded wall-clock was shared, or is of other hardware than most"
+    if plan.elsewhere:
+        yield f"  {plan.elsewhere} have no wall-clock to compare, and get none here: most were timed on another machine"
     for arm, reason in plan.impossible.items():
         yield f"  {name_of(arm)} cannot be run: {reason}"
     if plan.to_do:

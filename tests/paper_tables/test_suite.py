@@ -14,6 +14,8 @@ import psutil
 import pytest
 
 from bench.config import names
+from bench.environment import describe as description
+from bench.environment import pick_device, this_machine
 from bench.errors import BenchError
 from bench.store import Store
 from paper_tables.execute import environment
@@ -138,6 +140,20 @@ def test_times_of_other_hardware_than_most_are_taken_again_on_that_of_most(jobs)
     assert [run.seed for run in plan(records=records, jobs=jobs).to_do] == [20, 30]
     records[0]["environment"]["cpu"] = "another"
     assert [run.seed for run in plan(records=records, jobs=jobs).to_do] == [10, 20, 30]
+
+
+def test_a_machine_that_cannot_give_a_comparable_time_does_not_try():
+    records = [make_record(method, seed=seed, init="init")[0] for method in TABLE_1 for seed in SEEDS]
+    records[0]["environment"]["cpu"] = "that of this machine"
+    made = plan(records=records, here=("cpu", "that of this machine"))
+    assert not made.to_do
+    assert "  1 have no wall-clock to compare, and get none here: most were timed on another machine" in describe(
+        made, 1
+    )
+    assert [run.again for run in plan(records=records, here=("cpu", "A CPU & Co")).to_do] == [True]
+    name, cpu = this_machine()
+    found = description(pick_device("auto"))
+    assert (name, cpu) == (found["device_name"], found["cpu"])
 
 
 def test_one_job_takes_the_times_again_that_were_shared():
