@@ -7,7 +7,8 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ PACKAGES = (
     "sacrebleu",
     "rouge-score",
 )
+
+CODE = ("distillm", "baselines", "bench", "paper_tables")
+"""The packages of this project."""
 
 
 def pick_device(wanted: str) -> torch.device:
@@ -54,7 +58,7 @@ def describe(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "device": device.type,
-        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "device_name": _device_name(device),
         "cuda": torch.version.cuda if device.type == "cuda" else None,
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         "distillm_bench": importlib.metadata.version("distillm-bench"),
@@ -62,6 +66,15 @@ def describe(device: torch.device) -> dict[str, Any]:
         # the machine's load average; `other_load`, measured during training, is what tables of times go by
         "load_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }
+
+
+def this_machine() -> tuple[str, str]:
+    """Device and processor that a run gets here, as its record will have them."""
+    return _device_name(pick_device("auto")), _cpu_name()
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _cpu_name() -> str:
@@ -74,7 +87,11 @@ def _cpu_name() -> str:
 
 
 def git_state() -> dict[str, Any] | None:
-    """Commit of the checkout the code runs from, and whether it was changed; None outside a checkout."""
+    """Commit of the checkout the code runs from, and whether its files were changed; None outside a checkout.
+
+    A file that git does not know counts as a change where it may be code of this project: Python or YAML in one of
+    its packages.
+    """
     folder = Path(__file__).resolve().parent.parent
     if not (folder / ".git").exists():
         return None
@@ -84,7 +101,10 @@ def git_state() -> dict[str, Any] | None:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
     try:
-        return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain", "-uno"))}
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        code = [f":(glob){package}/**/*.{ending}" for package in CODE for ending in ("py", "yaml")]
+        unknown = git("ls-files", "--others", "--exclude-standard", "--", *code)
+        return {"commit": git("rev-parse", "HEAD"), "changed": bool(changed or unknown)}
     except (OSError, subprocess.SubprocessError):
         return None
 
@@ -151,6 +171,25 @@ def had_machine_to_itself(record: Mapping[str, Any]) -> bool:
     if load is None or not cores or record["training"]["resumes"]:
         return False
     return bool(load <= OTHERS_MAY_USE * cores)
+
+
+def hardware(record: Mapping[str, Any]) -> tuple[object, ...]:
+    """What a run's wall-clock depends on beside its configuration: device, processor and number of threads."""
+    return tuple(record["environment"].get(key) for key in ("device_name", "cpu", "threads"))
+
+
+def threads_of(found: tuple[object, ...]) -> int | None:
+    """The number of threads in what `hardware` gives; None where the record does not say."""
+    threads = found[-1]
+    return threads if isinstance(threads, int) else None
+
+
+def usual_hardware(records: Iterable[Mapping[str, Any]]) -> tuple[object, ...] | None:
+    """The hardware that most runs with the machine to themselves share, of two as common the one used last; or None."""
+    alone = [record for record in records if had_machine_to_itself(record)]
+    latest = sorted(alone, key=lambda record: str(record["started"]), reverse=True)
+    common = Counter(hardware(record) for record in latest).most_common(1)
+    return common[0][0] if common else None
 
 
 class EnergyMeter:

@@ -34,6 +34,16 @@ class _Sgo(_Part):
     source: str
 
 
+class _Evaluation(_Part):
+    temperature: float
+    top_p: float
+    top_k: int | None
+
+
+class _Lengths(_Part):
+    max_response_length: int
+
+
 class _Config(_Part):
     preset: str
     task: str
@@ -42,6 +52,8 @@ class _Config(_Part):
     init: str
     seed: int
     models: _Named
+    data: _Lengths
+    evaluation: _Evaluation
 
 
 class _Scores(_Part):
@@ -50,12 +62,43 @@ class _Scores(_Part):
     examples: int
 
 
-class _Counts(_Part):
+class _Data(_Part):
+    source: str
+    examples: dict[str, int]
+
+
+class _Models(_Part):
+    teacher_parameters: int
+    student_parameters: int
+
+
+class _Training(_Part):
+    steps: int
     resumes: int
 
 
 class _Time(_Part):
     training_seconds: float
+    phases: dict[str, float]
+
+
+class _Git(_Part):
+    commit: str
+    changed: bool
+
+
+class _Environment(_Part):
+    python: str
+    cpu: str
+    threads: int
+    device_name: str
+    packages: dict[str, str]
+    distillm_bench: str
+    git: _Git | None
+
+
+class _Validation(_Part):
+    step: int
 
 
 class _Shape(_Part):
@@ -63,6 +106,7 @@ class _Shape(_Part):
 
     run_id: str
     started: str
+    seconds: float
     run_hash: str
     comparison_key: str
     comparison_fields: dict[str, Any]
@@ -71,12 +115,13 @@ class _Shape(_Part):
     scores: dict[str, _Scores]
     teacher_scores: dict[str, _Scores]
     init_scores: dict[str, _Scores]
-    data: dict[str, Any]
-    models: dict[str, Any]
-    training: _Counts
+    data: _Data
+    models: _Models
+    training: _Training
     time: _Time
     memory: dict[str, Any]
-    environment: dict[str, Any]
+    environment: _Environment
+    validations: list[_Validation]
 
 
 def read_record(path: Path) -> Record:

@@ -32,8 +32,18 @@ def measured_notes(table: Table, selection: Selection, measurement: Measurement,
         seen = ", ".join(f"{labels[name]} {value:.2f}" for name, value in measurement.seen.items())
         notes.append(f"The smallest differences to the best that it would find with 80 % probability: {seen}.")
     if table.timed:
-        notes.append("Time: of training, relative to KLD, of runs that had the machine to themselves.")
+        notes.append(_of_times(table, measurement))
     return [*notes, *setting_notes(records)]
+
+
+def _of_times(table: Table, measurement: Measurement) -> str:
+    labels = {row.name: row.label for row in table.rows}
+    by_count: dict[int, list[str]] = {}
+    for name, cell in measurement.times.items():
+        by_count.setdefault(len(cell.runs), []).append(labels[name])
+    counts = "; ".join(f"n = {n} of {_list(by_count[n])}" for n in sorted(by_count, reverse=True))
+    note = "Time: of training, relative to KLD, of runs that had the machine to themselves"
+    return f"{note} ({counts})." if counts else f"{note}."
 
 
 def setting_notes(records: list[Record]) -> list[str]:

@@ -82,7 +82,7 @@ def tables(
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Runs at a time.")
 @click.option("--only", multiple=True, metavar="METHOD", help="Runs of this method only; repeatable.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="For every run, as in `bench run`.")
-@click.option("--times/--no-times", default=True, help="With --jobs, first make what is timed one at a time (default).")
+@click.option("--times/--no-times", default=True, help="See to it that what is timed has the machine to itself.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and the commands of its runs, and stop.")
 @OUT
 def suite(
@@ -99,17 +99,19 @@ def suite(
     """Make all runs that a table or figure needs, skipping those that are recorded.
 
     SUITE is table1 to table5, main, figures, appendix (or one of its sweeps: alpha, sgo-ratio, init,
-    buffer-capacity), or paper: all tables and figures. Shared runs are made once. A failed run does not stop the
+    buffer-capacity), or paper: all of these. Shared runs are made once. A failed run does not stop the
     others; it is reported at the end (exit code 1). After Ctrl-C or a crash the same command goes on.
 
-    Wall-clock in tables comes only from runs that had the machine to themselves. With --jobs above 1, the runs of the
-    first seed whose time is shown (main table, Table 2) are therefore made first, one at a time.
+    Wall-clock in tables and claims comes only from runs that had the machine to themselves, on one hardware. With
+    --jobs above 1, runs whose time is shown (main table, Table 2: the first seed; where a claim rests on it: every
+    seed) are therefore made first, one at a time. Recorded ones that do not count are made again.
 
     \b
     bench suite table1 --seeds 10
     bench suite paper --jobs 2
     bench suite main --preset small --only distillm --only gkd --dry-run
     """
+    from bench.environment import this_machine
     from paper_tables.execute import execute
     from paper_tables.make import parse_seeds
     from paper_tables.plan import make_plan
@@ -131,6 +133,7 @@ def suite(
         only=only,
         settings=settings,
         times=times,
+        here=this_machine(),
     )
     for line in describe(plan, jobs):
         click.echo(line)
@@ -235,13 +238,13 @@ def claims(
     """Give each claim of the paper a verdict from recorded runs.
 
     A claim is reproduced when every comparison it makes holds with its whole confidence interval (95 % for all of a
-    claim together, over training seeds and examples), and not reproduced when one is the other way round with its
-    whole interval. Anything else, fewer than three training seeds included, is not enough evidence. The exit code is
-    0 whatever the verdicts.
+    claim together, over training seeds and examples), and not reproduced when the whole interval of one falls short of
+    the claim. Anything else is not enough evidence, fewer than three training seeds included, or fewer than two runs
+    that had the machine to themselves where it is about time. The exit code is 0 whatever the verdicts.
 
     \b
     bench claims
-    bench claims srkl-best-loss --markdown
+    bench claims skew-beats-kl --markdown
     """
     from paper_tables.claims import judge
     from paper_tables.make import parse_seeds

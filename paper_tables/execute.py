@@ -102,7 +102,7 @@ def _start(run: Planned, preset: str, out: Path, slot: int, jobs: int) -> _Proce
     # in a session of its own, so that Ctrl-C reaches it once, from here
     popen = subprocess.Popen(
         command,
-        env=environment(os.environ, slot, jobs),
+        env=environment(os.environ, slot, jobs, run.threads),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=log,
@@ -111,13 +111,13 @@ def _start(run: Planned, preset: str, out: Path, slot: int, jobs: int) -> _Proce
     return _Process(run, slot, popen, log)
 
 
-def environment(given: Mapping[str, str], slot: int, jobs: int) -> dict[str, str]:
-    """Environment of the process in one of `jobs` slots: its share of the cores, and of the GPUs that are named.
+def environment(given: Mapping[str, str], slot: int, jobs: int, threads: int | None = None) -> dict[str, str]:
+    """Environment of the process in one of `jobs` slots: its threads, by default its share of the cores, and its GPU.
 
-    A thread count that the user has set stays.
+    A thread count that the user has set stays; where several GPUs are named, the slots share them out.
     """
     own = dict(given)
-    own.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
+    own.setdefault("OMP_NUM_THREADS", str(threads or max(1, (os.cpu_count() or 1) // jobs)))
     named = [part for part in given.get("CUDA_VISIBLE_DEVICES", "").split(",") if part.strip()]
     if len(named) > 1:
         own["CUDA_VISIBLE_DEVICES"] = named[slot % len(named)].strip()

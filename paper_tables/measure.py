@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.comparison import pooled_bleu
-from bench.environment import had_machine_to_itself
+from bench.environment import had_machine_to_itself, hardware, usual_hardware
 from bench.errors import BenchError
 from bench.statistics import detectable_difference, hierarchical_comparison, holm
 from paper_tables.layout import Column, Table
@@ -116,8 +116,9 @@ def _column(
     for name, result, p in zip(others, results, adjusted, strict=True):
         cells[name] = replace(cells[name], difference=result.difference, p=p)
     error = statistics.median(result.standard_error for result in results)
+    df = statistics.median(result.df for result in results)
     # Holm holds the smallest of m p-values against LEVEL / m
-    return cells, detectable_difference(error, level=1 - LEVEL / len(others))
+    return cells, detectable_difference(error, level=1 - LEVEL / len(others), df=df)
 
 
 def _cell(values: list[float], runs: list[Run]) -> Measured:
@@ -173,14 +174,14 @@ def _references(table: Table, selection: Selection) -> dict[tuple[str, str], Mea
     return references
 
 
-def same_hardware(runs: Iterable[Run]) -> bool:
-    """Whether some runs used the same device, processor and number of threads."""
-    return len({_hardware(run) for run in runs}) == 1
+def undisturbed(runs_of: Mapping[str, Iterable[Run]]) -> dict[str, list[Run]]:
+    """Of some runs by name, those whose wall-clock can be compared.
 
-
-def _hardware(run: Run) -> tuple[object, ...]:
-    environment = run.record["environment"]
-    return tuple(environment.get(key) for key in ("device_name", "cpu", "threads"))
+    They had the machine to themselves, and their hardware is the one that most of these share.
+    """
+    alone = {name: [run for run in runs if had_machine_to_itself(run.record)] for name, runs in runs_of.items()}
+    usual = usual_hardware(run.record for runs in alone.values() for run in runs)
+    return {name: [run for run in runs if hardware(run.record) == usual] for name, runs in alone.items()}
 
 
 def _times(table: Table, selection: Selection) -> tuple[dict[str, Measured], dict[str, str]]:
@@ -196,23 +197,22 @@ def relative_times(runs_of: Mapping[str, list[Run]], reference: str) -> tuple[di
     Returns:
         the times by name, and why some with runs have none.
     """
-    alone = {name: [r for r in runs if had_machine_to_itself(r.record)] for name, runs in runs_of.items()}
-    base_runs = alone.get(reference, [])
-    hardware = {_hardware(run) for run in base_runs}
+    timed = undisturbed(runs_of)
+    base_runs = timed.get(reference, [])
     times: dict[str, Measured] = {}
     untimed: dict[str, str] = {}
     for name, runs in runs_of.items():
         if not runs:
             continue
-        if not alone[name]:
+        if not any(had_machine_to_itself(run.record) for run in runs):
             untimed[name] = "no run that is known to have had the machine to itself"
-        elif len(hardware) != 1:
-            untimed[name] = f"no run of {reference} to relate it to, on one hardware and with nothing else running"
-        elif {_hardware(run) for run in alone[name]} != hardware:
-            untimed[name] = f"measured on other hardware than {reference}"
+        elif not timed[name]:
+            untimed[name] = "measured on other hardware than most"
+        elif not base_runs:
+            untimed[name] = f"no run of {reference} to relate it to, on the same hardware and with nothing else running"
         else:
             base = statistics.fmean(training_seconds(run) for run in base_runs)
-            times[name] = _cell([training_seconds(run) / base for run in alone[name]], alone[name])
+            times[name] = _cell([training_seconds(run) / base for run in timed[name]], timed[name])
     return times, untimed
 
 

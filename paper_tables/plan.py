@@ -9,10 +9,11 @@ from typing import Any
 
 from bench import __version__
 from bench.config import digest
-from bench.environment import had_machine_to_itself
+from bench.environment import had_machine_to_itself, hardware, threads_of, usual_hardware
 from bench.errors import BenchError
 from bench.store import Record
 from paper_tables.layout import Arm
+from paper_tables.suites import TimedAt
 
 FIRST_GUESS = {"tiny": 75.0}
 """Seconds of a run before any is recorded, on two CPU cores."""
@@ -27,7 +28,8 @@ class Planned:
         seed: training seed.
         alone: it has to have the machine to itself, since its wall-clock goes into a table.
         recorded: there is a record.
-        again: it is made again for its wall-clock: every recorded one shared the machine.
+        again: it is made again for its wall-clock: what is recorded shared the machine, or is of other hardware.
+        threads: CPU threads it has to take to be comparable in time to what is recorded; None where that is open.
     """
 
     arm: Arm
@@ -35,6 +37,7 @@ class Planned:
     alone: bool = False
     recorded: bool = False
     again: bool = False
+    threads: int | None = None
 
     @property
     def to_do(self) -> bool:
@@ -52,12 +55,16 @@ class Plan:
             is done by an interruption is of use.
         impossible: arms that cannot be run, and why.
         seconds: estimated duration of each run to do; None where nothing is known.
+        guessed: the estimate rests on no recorded run of the preset.
+        elsewhere: so many recorded runs lack a wall-clock beside that of most, which this machine cannot give them.
     """
 
     preset: str
     runs: tuple[Planned, ...]
     impossible: Mapping[Arm, str]
     seconds: Mapping[Planned, float | None]
+    guessed: bool = False
+    elsewhere: int = 0
 
     @property
     def to_do(self) -> tuple[Planned, ...]:
@@ -75,7 +82,7 @@ class Plan:
 
 def make_plan(
     arms: Iterable[Arm],
-    timed: frozenset[Arm],
+    timed: Mapping[Arm, TimedAt],
     records: Iterable[Record],
     *,
     preset: str,
@@ -84,19 +91,21 @@ def make_plan(
     only: Sequence[str] = (),
     settings: Sequence[str] = (),
     times: bool = True,
+    here: tuple[str, str] | None = None,
 ) -> Plan:
     """Plan the runs of some arms.
 
     Args:
         arms: the kinds of run.
-        timed: those whose wall-clock is shown.
+        timed: those whose wall-clock is shown, and at which seeds it is needed.
         records: what is recorded.
         preset: the scale.
         seeds: training seeds.
-        jobs: how many run at a time. With one, every run has the machine to itself.
+        jobs: how many run at a time. With one, no run has to be kept apart to have the machine to itself.
         only: take these methods' runs only; none = all.
         settings: more `--set KEY=VALUE` for all.
-        times: see to it that timed arms have a run with the machine to itself.
+        times: see to it that timed arms have runs with the machine to themselves, all on the same hardware.
+        here: device and processor of this machine; None = those of most recorded runs.
 
     Raises:
         BenchError: a setting that no configuration takes, or a method that no arm has.
@@ -107,6 +116,10 @@ def make_plan(
         there = ", ".join(sorted({arm.method for arm in arms}))
         raise BenchError(f"--only {', '.join(sorted(unknown))}: the suite has no such method; it has {there}")
     recorded = _by_configuration(records)
+    usual = usual_hardware(record for record in recorded.values() if record["config"]["preset"] == preset)
+    # on another machine than most were timed on, no time that is taken again would count
+    of_use = here is None or usual is None or usual[:2] == here
+    elsewhere = 0
     impossible: dict[Arm, str] = {}
     planned: dict[str, Planned] = {}
     for seed in seeds:
@@ -122,14 +135,25 @@ def make_plan(
             key = _key(whole.config(preset, seed).canonical())
             found = recorded.get(key)
             planned.setdefault(key, Planned(whole, seed, recorded=found is not None))
-            if arm in timed and times and seed == seeds[0] and jobs > 1:
-                others = (recorded.get(_key(whole.config(preset, s).canonical())) for s in seeds)
-                measured = any(had_machine_to_itself(record) for record in others if record)
+            if times and arm in timed:
+                # at every seed, each run counts for itself; else any one of the arm's will do
+                mine = (seed,) if timed[arm] == "every seed" else seeds
+                if timed[arm] == "first seed" and seed != seeds[0]:
+                    continue
+                candidates = (recorded.get(_key(whole.config(preset, s).canonical())) for s in mine)
+                measured = any(had_machine_to_itself(r) and hardware(r) == usual for r in candidates if r)
                 again = found is not None and not measured
-                planned[key] = replace(planned[key], alone=not measured, again=again)
+                elsewhere += again and not of_use
+                planned[key] = replace(
+                    planned[key],
+                    alone=not measured and jobs > 1,
+                    again=again and of_use,
+                    threads=threads_of(usual) if usual else None,
+                )
     runs = tuple(sorted(planned.values(), key=lambda run: not run.alone))
     seconds = _durations(runs, preset, recorded.values())
-    return Plan(preset, runs, impossible, seconds)
+    guessed = not any(record["config"]["preset"] == preset for record in recorded.values())
+    return Plan(preset, runs, impossible, seconds, guessed, elsewhere)
 
 
 def _by_configuration(records: Iterable[Record]) -> dict[str, Record]:

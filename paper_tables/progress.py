@@ -127,13 +127,16 @@ def describe(plan: Plan, jobs: int) -> Iterator[str]:
     there = sum(run.recorded for run in plan.runs)
     yield f"{len(plan.runs)} runs, {there} recorded, {len(plan.to_do)} to do, {jobs} at a time"
     if alone:
-        also = f", {again} of them again, for their recorded wall-clock was shared" if again else ""
-        yield f"  {alone} of them one at a time first, since their wall-clock goes into a table{also}"
+        yield f"  {alone} of them one at a time first, since their wall-clock goes into a table or claim"
+    if again:
+        yield f"  {again} of them again: their recorded wall-clock was shared, or is of other hardware than most"
+    if plan.elsewhere:
+        yield f"  {plan.elsewhere} have no wall-clock to compare, and get none here: most were timed on another machine"
     for arm, reason in plan.impossible.items():
         yield f"  {name_of(arm)} cannot be run: {reason}"
     if plan.to_do:
         seconds = plan.estimate(jobs)
-        basis = "by what is recorded" if there else "a guess until runs are recorded"
+        basis = "a guess until runs are recorded" if plan.guessed else "by what is recorded"
         yield f"about {duration(seconds)} ({basis})" if seconds is not None else "duration: not known, none is recorded"
 
 

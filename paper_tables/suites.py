@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Literal
 
 from bench.errors import BenchError, did_you_mean
+from paper_tables.claimed import timed_rows
 from paper_tables.layout import NAMES, Arm, tables
 from paper_tables.sweeps import SWEEPS, sweeps
 
@@ -15,11 +17,13 @@ SUITES = {
     "main": ("main",),
     "figures": FIGURES,
     "appendix": SWEEPS,
-    "paper": tuple(dict.fromkeys((*NAMES, *FIGURES))),
+    "paper": (*NAMES, *SWEEPS),
 }
-"""By name, the tables and sweeps that a suite fills; `paper` is everything but the rest of the appendix."""
+"""By name, the tables and sweeps that a suite fills; `paper` is everything that a table, figure or claim needs."""
 TIMED = ("2", "main")
 """Tables whose runs' wall-clock is shown."""
+TimedAt = Literal["every seed", "first seed"]
+"""At which training seeds a kind of run has to have the machine to itself."""
 
 
 def arms(suite: str, preset: str) -> tuple[Arm, ...]:
@@ -35,9 +39,15 @@ def arms(suite: str, preset: str) -> tuple[Arm, ...]:
     return _arms_of(known[wanted], preset)
 
 
-def timed_arms(preset: str) -> frozenset[Arm]:
-    """The kinds of run whose wall-clock stands in a table or figure."""
-    return frozenset(_arms_of(TIMED, preset))
+def timed_arms(preset: str) -> Mapping[Arm, TimedAt]:
+    """The kinds of run whose wall-clock is shown; where a claim rests on it, at every seed, for its spread."""
+    claimed = timed_rows()
+    timed: dict[Arm, TimedAt] = dict.fromkeys(_arms_of(TIMED, preset), "first seed")
+    for name in dict.fromkeys(table for table, _ in claimed):
+        for row in tables(preset)[name].rows:
+            if (name, row.name) in claimed:
+                timed |= dict.fromkeys(row.arms.values(), "every seed")
+    return timed
 
 
 def _arms_of(names: Iterable[str], preset: str) -> tuple[Arm, ...]:

@@ -9,7 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from paper_tables.claims import VERDICTS, Comparison, Judged, Verdict
+from paper_tables.claims import VERDICTS, Judged, Verdict
+from paper_tables.evidence import Comparison
 
 STYLES: dict[Verdict, str] = {"reproduced": "green", "not reproduced": "red", "not enough evidence": "yellow"}
 
@@ -23,23 +24,24 @@ def summary(judged: Sequence[Judged], preset: str) -> str:
 
 
 def effect(comparison: Comparison) -> str:
-    """The measured effect with its interval, beside what it has to exceed."""
+    """The measured effect with its interval, beside where it is claimed to be."""
     if comparison.effect is None or comparison.low is None or comparison.high is None:
         return comparison.missing
-    sign = "" if comparison.unit == "times" else "+"
+    sign = "+" if comparison.even == 0 else ""
     value, low, high = (f"{v:{sign}.2f}" for v in (comparison.effect, comparison.low, comparison.high))
     interval = f" [{low}, {high}]" if low != high else ""
-    return f"{value}{interval} {comparison.unit}, claimed > {comparison.threshold:.4g}"
+    claimed = ">" if comparison.side == "above" else "<"
+    return f"{value}{interval} {comparison.unit}, claimed {claimed} {comparison.threshold:.4g}"
 
 
 def as_table(judged: Sequence[Judged], preset: str) -> RenderableType:
-    """For a terminal: a row a claim, with the comparison that speaks most against it."""
+    """For a terminal: a row a claim, with the comparison that speaks most against it, or most for an "up to"."""
     table = Table(box=None, pad_edge=False)
-    for heading in ("claim", "verdict", "weakest comparison"):
+    for heading in ("claim", "verdict", "deciding comparison"):
         table.add_column(heading)
     for one in judged:
-        weakest = one.deciding
-        detail = f"{weakest.what}: {effect(weakest)}\n" if weakest else ""
+        deciding = one.deciding
+        detail = f"{deciding.what}: {effect(deciding)}\n" if deciding else ""
         claim = Text.assemble(one.claim.id, "\n", (f"{one.claim.claim} ({one.claim.where})", "dim"))
         runs = len({run for c in one.comparisons for run in c.runs})
         table.add_row(claim, Text(one.verdict, STYLES[one.verdict]), f"{detail}{one.reason}; {runs} runs")
@@ -51,16 +53,15 @@ def as_markdown(judged: Sequence[Judged], preset: str) -> str:
     """For a document: a table of verdicts, then every comparison."""
     lines = ["# Claims", "", summary(judged, preset), "", "| claim | where | verdict | |", "|---|---|---|---|"]
     lines += [f"| {one.claim.claim} | {one.claim.where} | {one.verdict} | {one.reason} |" for one in judged]
-    marks = {True: "holds", False: "other way round", None: "open"}
     for one in judged:
         lines += ["", f"## {one.claim.id}", "", f"{one.claim.claim} ({one.claim.where}). **{one.verdict}**"]
         lines += [
-            f"Source: {one.claim.source} ({one.claim.sureness}).",
+            " ".join([f"Source: {one.claim.source} ({one.claim.sureness}).", one.claim.note]).strip(),
             "",
             "| comparison | effect | |",
             "|---|---|---|",
         ]
-        lines += [f"| {c.what} | {effect(c)} | {marks[c.holds]} |" for c in one.comparisons]
+        lines += [f"| {c.what} | {effect(c)} | {c.outcome} |" for c in one.comparisons]
         runs = sorted({run for c in one.comparisons for run in c.runs})
         lines += ["", f"Runs: {', '.join(runs)}."] if runs else []
     return "\n".join(lines)

@@ -147,13 +147,13 @@ def test_one_training_seed_is_the_plain_bootstrap():
 
 
 def test_seed_noise_widens_what_examples_alone_would_give():
-    # No noise but the seeds': the bootstrap variance of their mean is that of the S values over S.
+    # No noise but the seeds': the variance of their mean is the unbiased one of the S values over S.
     levels = np.array([10.0, 12.0, 17.0, 11.0])
     arm = hierarchical_bootstrap(np.tile(levels[:, None], 20))
     assert arm.score == pytest.approx(12.5)
-    assert arm.standard_error == pytest.approx(levels.std() / 2, rel=0.03)
+    assert arm.standard_error == pytest.approx(levels.std(ddof=1) / 2, rel=0.03)
     flat = hierarchical_comparison(np.tile(levels[:, None], 20), np.full((2, 20), 12.5))
-    assert flat.standard_error == pytest.approx(levels.std() / 2, rel=0.03)
+    assert flat.standard_error == pytest.approx(levels.std(ddof=1) / 2, rel=0.03)
     assert flat.difference == pytest.approx(0.0)
 
 
@@ -167,22 +167,41 @@ def test_examples_are_shared_by_the_seeds_and_by_the_arms():
     assert difference.p_value < 0.01
 
 
-def test_intervals_cover_the_truth_and_tests_keep_their_level():
-    covered = rejected = covered_arm = 0
-    trials = 200
-    for trial in range(trials):
+def test_with_seeds_alone_the_comparison_is_welchs_t_test():
+    levels = np.array([10.0, 12.0, 17.0]), np.array([11.0, 9.0, 8.5, 10.0])
+    ours = hierarchical_comparison(*(np.tile(values[:, None], 20) for values in levels), level=0.9, resamples=40_000)
+    theirs = scipy.stats.ttest_ind(*levels, equal_var=False)
+    assert ours.df == pytest.approx(theirs.df)
+    assert ours.p_value == pytest.approx(theirs.pvalue, rel=0.03)
+    assert (ours.low, ours.high) == pytest.approx(tuple(theirs.confidence_interval(0.9)), rel=0.03)
+    one = hierarchical_bootstrap(np.tile(levels[0][:, None], 20), resamples=40_000)
+    theirs = scipy.stats.ttest_1samp(levels[0], 0).confidence_interval(0.95)
+    assert (one.df, one.low, one.high) == pytest.approx((2, theirs.low, theirs.high), rel=0.03)
+
+
+def test_with_examples_alone_several_seeds_are_the_paired_t_test():
+    a, b = two_arms(40, effect=1.0)
+    ours = hierarchical_comparison(np.tile(a, (3, 1)), np.tile(b, (2, 1)), resamples=40_000)
+    assert ours.df == pytest.approx(39)
+    assert ours.p_value == pytest.approx(scipy.stats.ttest_rel(a, b).pvalue, abs=0.01)
+
+
+@pytest.mark.parametrize("seed_noise", [2.0, 0.4], ids=["of seeds", "mixed"])
+def test_with_three_seeds_intervals_cover_the_truth_and_tests_keep_their_level(seed_noise):
+    covered, rejected, covered_arm = [], [], []
+    for trial in range(400):
         rng = np.random.default_rng(trial)
-        difficulty = rng.normal(30, 10, 60)
-        a, b = (seeded_arm(rng, difficulty, 5, seed_noise=1.0) for _ in range(2))
-        result = hierarchical_comparison(a + 3.0, b, resamples=400, seed=trial)
-        covered += result.low <= 3.0 <= result.high
-        rejected += hierarchical_comparison(a, b, resamples=400, seed=trial).p_value < 0.05
-        arm = hierarchical_bootstrap(a, resamples=400, seed=trial)
-        covered_arm += arm.low <= 30.0 <= arm.high
-    # Binomial standard deviation at 95%: 1.5 points; a bootstrap over five seeds may be a little off besides.
-    assert covered / trials >= 0.90
-    assert covered_arm / trials >= 0.90
-    assert rejected / trials <= 0.10
+        difficulty = rng.normal(30, 10, 300)
+        a, b = (seeded_arm(rng, difficulty + rng.normal(0, 4, 300), 3, seed_noise) for _ in range(2))
+        result = hierarchical_comparison(a, b, resamples=200, seed=trial)
+        covered.append(result.low <= 0.0 <= result.high)
+        rejected.append(result.p_value < 0.05)
+        arm = hierarchical_bootstrap(a, resamples=200, seed=trial)
+        covered_arm.append(arm.low <= 30.0 <= arm.high)
+    # the binomial standard deviation at 95 % is 1.1 points
+    assert 0.93 <= np.mean(covered) <= 0.98
+    assert 0.91 <= np.mean(covered_arm) <= 0.98  # half the seeds, and so half the degrees of freedom
+    assert 0.02 <= np.mean(rejected) <= 0.07
 
 
 def test_coverage_of_the_paired_bootstrap():
@@ -195,6 +214,15 @@ def test_detectable_difference():
     # The textbook's 2.8 standard errors at 5% and 80%.
     assert detectable_difference(1.0) == pytest.approx(1.959964 + 0.841621, abs=1e-5)
     assert detectable_difference(2.0, level=0.9, power=0.5) == pytest.approx(2 * 1.644854, abs=1e-5)
+    assert detectable_difference(1.0, df=1e6) == pytest.approx(detectable_difference(1.0), abs=1e-4)
+
+
+def test_the_detectable_difference_is_found_that_often_also_with_few_degrees_of_freedom():
+    rng = np.random.default_rng(0)
+    shift = detectable_difference(1.0, df=4)
+    assert shift > 3.5
+    found = rng.normal(shift, 1, 20_000) / np.sqrt(rng.chisquare(4, 20_000) / 4)
+    assert np.mean(found > scipy.stats.t.ppf(0.975, 4)) == pytest.approx(0.8, abs=0.01)
 
 
 def test_holm_by_hand():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bench.errors import BenchError
-from bench.statistics import holm
+from bench.statistics import detectable_difference, holm
 from bench.store import Store
 from paper_tables.measure import INIT_STUDENT, TEACHER, measure
 from paper_tables.select import Library
@@ -144,7 +144,36 @@ def test_times_of_different_hardware_are_not_related(tmp_path):
     store.write(record, store.predictions(record))
     found = measured(tmp_path, "main")
     assert list(found.times) == ["kld"]
-    assert found.untimed["srkl"] == "measured on other hardware than kld"
+    assert found.untimed["srkl"] == "measured on other hardware than most"
+
+
+def test_of_several_hardwares_the_times_are_of_the_one_that_most_runs_share(tmp_path):
+    store = Store(tmp_path)
+    for method, seconds in (("kld", 10.0), ("srkl", 30.0)):
+        for seed in (10, 20, 30):
+            record = write_record(tmp_path, method, seed=seed, seconds=seconds)
+            if (method, seed) == ("srkl", 10):
+                record["environment"]["threads"], record["time"]["training_seconds"] = 16, 1.0
+                store.write(record, store.predictions(record))
+    times = measured(tmp_path, "main").times
+    assert times["srkl"].mean == pytest.approx(3.0)
+    assert (times["srkl"].seeds, times["kld"].seeds) == ((20, 30), (10, 20, 30))
+
+
+def test_the_smallest_difference_seen_is_of_the_smallest_p_that_holm_lets_pass(tmp_path, monkeypatch):
+    asked = []
+
+    def spy(error, *, level, df):
+        asked.append((level, df))
+        return detectable_difference(error, level=level, df=df)
+
+    monkeypatch.setattr("paper_tables.measure.detectable_difference", spy)
+    for method in ("skl", "rkld", "kld"):
+        constructed(tmp_path, method, float(len(method)), 1.0)
+    seen = measured(tmp_path).seen
+    assert [level for level, _ in asked] == pytest.approx([1 - 0.05 / 2] * 5)
+    assert all(2 < df < 100 for _, df in asked)
+    assert len(seen) == 5
 
 
 def test_predictions_over_other_examples_are_refused(tmp_path):

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from paper_tables.against_paper import as_published
 from paper_tables.layout import NAMES
 from paper_tables.published import FOLDER, in_conflict, of_cell, published, reruns, sources, tags
 from paper_tables.sweeps import any_table as table
@@ -62,6 +63,17 @@ def test_the_conflict_of_table_4_is_the_only_one_and_shows_both_values():
         ("4", "distillm", "on-policy", "26.37", "N2"),
     ]
     assert all("conflict" in v.note for _, v in found)
+
+
+def test_only_cells_in_conflict_are_flagged():
+    frames = [as_published(table(name, "paper")).frame for name in NAMES]
+    flagged = [row for frame in frames for row in frame.to_dict("records") if row["conflict"]]
+    assert [(row["table"], row["row"], row["column"], row["value"]) for row in flagged] == [
+        ("4", "distillm", "on-policy", "26.12"),
+        ("4", "distillm", "on-policy", "26.37"),
+    ]
+    twice = of_cell(published("4"), GPT2, "distillm", "off-policy") * 2
+    assert not in_conflict(twice)
 
 
 def test_reruns_stand_apart():

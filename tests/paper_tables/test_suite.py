@@ -14,11 +14,14 @@ import psutil
 import pytest
 
 from bench.config import names
+from bench.environment import describe as description
+from bench.environment import pick_device, this_machine
 from bench.errors import BenchError
 from bench.store import Store
 from paper_tables.execute import environment
 from paper_tables.layout import NAMES, tables
 from paper_tables.plan import make_plan
+from paper_tables.progress import describe
 from paper_tables.suites import SUITES, arms, timed_arms
 from paper_tables.sweeps import OWN_ALPHA, OWN_CAPACITY, OWN_RATIO, SWEEPS, sweeps
 from tests.conftest import short
@@ -38,7 +41,8 @@ def test_the_paper_suite_has_every_run_of_every_table_once(preset):
     made = plan("paper", preset=preset, seeds=(10,))
     planned = {run.arm for run in made.runs}
     assert len(planned) == len(made.runs) == len({run.arm.command(preset, 10) for run in made.runs})
-    wanted = {arm for name in NAMES for arm in tables(preset)[name].arms} | set(sweeps(preset)["alpha"].arms)
+    shown = [tables(preset)[name] for name in NAMES] + [sweeps(preset)[name] for name in SWEEPS]
+    wanted = {arm for table in shown for arm in table.arms}
     assert {arm.config(preset, 10).canonical().__repr__() for arm in wanted} == {
         arm.config(preset, 10).canonical().__repr__() for arm in planned
     }
@@ -88,19 +92,81 @@ def test_a_record_made_with_other_settings_is_not_the_run():
 
 
 def test_with_several_jobs_what_is_timed_is_run_alone_first_and_again_where_it_was_not():
-    shared, _ = make_record("kld", init="init", other_load=1.0)
-    alone, _ = make_record("rkld", init="init", other_load=0.0)
+    shared, _ = make_record("rkld", init="init", other_load=1.0)
+    alone, _ = make_record("jsd", init="init", other_load=0.0)
     made = plan(records=[shared, alone], jobs=2)
-    assert [(run.arm.method, run.again) for run in made.runs if run.alone] == [
-        ("kld", True),
-        ("jsd", False),
-        ("skl", False),
-        ("srkl", False),
+    assert [(run.arm.method, run.seed, run.again) for run in made.runs if run.alone] == [
+        ("kld", 10, False),
+        ("rkld", 10, True),
+        ("skl", 10, False),
+        ("srkl", 10, False),
+        ("kld", 20, False),
+        ("kld", 30, False),
     ]
-    assert made.runs[0].alone
-    assert all(run.seed == 10 for run in made.runs if run.alone)
+    assert all(run.alone for run in made.runs[:6])
     assert not any(run.alone for run in plan(records=[shared], jobs=2, times=False).runs)
-    assert not any(run.again for run in plan(records=[shared], jobs=1).runs)
+
+
+def test_what_a_claim_rests_on_is_timed_at_every_seed_and_what_is_only_shown_at_one():
+    timed = timed_arms("tiny")
+    assert {(arm.method, arm.sgo) for arm, when in timed.items() if when == "every seed"} == {
+        *(("srkl", "on-policy"), ("srkl", "mixed"), ("distillm", "adaptive-off-policy"), ("kld", "dataset")),
+        *(("imitkd", "on-policy"), ("gkd", "mixed"), ("minillm", "roll-outs")),
+    }
+    shown = {arm for name in ("2", "main") for arm in tables("tiny")[name].arms}
+    assert timed.keys() == shown
+    made = plan("main", jobs=2)
+    alone = {(run.arm.method, run.seed) for run in made.runs if run.alone}
+    assert {seed for method, seed in alone if method == "kld"} == set(SEEDS)
+    assert {seed for method, seed in alone if method == "sft"} == {10}
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_times_of_other_hardware_than_most_are_taken_again_on_that_of_most(jobs):
+    records = [make_record(method, seed=seed, init="init")[0] for method in TABLE_1 for seed in SEEDS]
+    assert not plan(records=records, jobs=jobs).to_do
+    for record in records:
+        record["environment"]["threads"] = 1
+    assert not plan(records=records, jobs=jobs).to_do
+    for record in records[:3]:
+        record["environment"]["threads"] = 2
+    again = plan(records=records, jobs=jobs).to_do
+    assert [(run.arm.method, run.seed, run.again, run.threads) for run in again] == [
+        ("kld", seed, True, 1) for seed in SEEDS
+    ]
+    assert all(run.alone is (jobs > 1) for run in again)
+    assert environment({}, 0, jobs, again[0].threads)["OMP_NUM_THREADS"] == "1"
+    records[0]["environment"]["threads"] = 1
+    assert [run.seed for run in plan(records=records, jobs=jobs).to_do] == [20, 30]
+    records[0]["environment"]["cpu"] = "another"
+    assert [run.seed for run in plan(records=records, jobs=jobs).to_do] == [10, 20, 30]
+
+
+def test_a_machine_that_cannot_give_a_comparable_time_does_not_try():
+    records = [make_record(method, seed=seed, init="init")[0] for method in TABLE_1 for seed in SEEDS]
+    records[0]["environment"]["cpu"] = "that of this machine"
+    made = plan(records=records, here=("cpu", "that of this machine"))
+    assert not made.to_do
+    assert "  1 have no wall-clock to compare, and get none here: most were timed on another machine" in describe(
+        made, 1
+    )
+    assert [run.again for run in plan(records=records, here=("cpu", "A CPU & Co")).to_do] == [True]
+    name, cpu = this_machine()
+    found = description(pick_device("auto"))
+    assert (name, cpu) == (found["device_name"], found["cpu"])
+
+
+def test_one_job_takes_the_times_again_that_were_shared():
+    shared, _ = make_record("kld", init="init", seed=20, other_load=1.0)
+    assert [(run.seed, run.again, run.alone) for run in plan(records=[shared]).runs if run.recorded] == [
+        (20, True, False)
+    ]
+    # of an arm that is only shown, any seed's time will do
+    records = [
+        make_record("rkld", init="init", seed=10, other_load=1.0)[0],
+        make_record("rkld", init="init", seed=30)[0],
+    ]
+    assert not any(run.again for run in plan(records=records).runs)
 
 
 def test_the_estimate_comes_from_runs_of_the_same_kind():
@@ -109,6 +175,15 @@ def test_the_estimate_comes_from_runs_of_the_same_kind():
     assert made.estimate(1) == pytest.approx(9 * 100)
     assert made.estimate(3) == pytest.approx(3 * 100)
     assert plan(preset="small").estimate(1) is None
+
+
+def test_a_guess_is_called_one_only_while_nothing_of_the_preset_is_recorded():
+    assert "about 19 min (a guess until runs are recorded)" in list(describe(plan(), 1))
+    other, _ = make_record("gkd", "samsum", seconds=10.0)
+    assert list(describe(plan(records=[other]), 1)) == [
+        "15 runs, 0 recorded, 15 to do, 1 at a time",
+        "about 5 min (by what is recorded)",
+    ]
 
 
 def test_unknown_names_are_told():
@@ -159,7 +234,7 @@ def test_bad_input_is_told(command, tmp_path, arguments, said):
 # real runs
 
 SETTINGS = short(training__checkpoint_seconds=0.05)
-QUICK = [*SETTINGS, "--only", "kld", "--only", "srkl", "--seeds", "10"]
+QUICK = [*SETTINGS, "--only", "kld", "--only", "srkl", "--seeds", "10", "--no-times"]
 
 
 def start_suite(out, cache, *arguments):
@@ -175,9 +250,13 @@ def start_suite(out, cache, *arguments):
 
 def test_a_suite_killed_by_ctrl_c_leaves_no_process_and_goes_on(tmp_path, cache):
     long = ["--set", "training.steps=100000"]
-    process = start_suite(tmp_path, cache, *QUICK, *long, "--jobs", "2", "--no-times")
+    process = start_suite(tmp_path, cache, *QUICK, *long, "--jobs", "2")
+
+    def begun():
+        return {step.parent for step in tmp_path.glob("runs/*/work/step-*")}
+
     deadline = time.monotonic() + 120
-    while len(list(tmp_path.glob("runs/*/work/step-*"))) < 2 and time.monotonic() < deadline:
+    while len(begun()) < 2 and time.monotonic() < deadline:
         time.sleep(0.1)
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGINT)
@@ -187,11 +266,11 @@ def test_a_suite_killed_by_ctrl_c_leaves_no_process_and_goes_on(tmp_path, cache)
     assert len(children) >= 2
     assert not any(child.is_running() for child in children)
     # what was begun is to be gone on with, not begun again
-    assert len(list(tmp_path.glob("runs/*/work/step-*"))) >= 2
+    assert len(begun()) == 2
 
 
 def test_a_failed_run_does_not_stop_the_others_and_is_tried_again(tmp_path, cache):
-    first = start_suite(tmp_path, cache, *QUICK[: len(SETTINGS)], "--only", "kld", "--seeds", "10")
+    first = start_suite(tmp_path, cache, *SETTINGS, "--only", "kld", "--seeds", "10")
     stdout, stderr = first.communicate(timeout=120)
     assert first.returncode == 0, stderr
     assert re.search(r"all 1 runs are recorded", stdout)
