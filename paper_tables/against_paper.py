@@ -55,7 +55,7 @@ def _extra_label(value: Value) -> str:
     return f"{judge.replace('gpt', 'GPT-')}, {INSTRUCTION_SETS[name][0]}" if name in INSTRUCTION_SETS else value.column
 
 
-def _sources(values: list[Value]) -> str:
+def _sources(values: Iterable[Value]) -> str:
     known = [f"{tag}: {sources()[tag]}" for tag in tags(values)]
     return f"Sources (the CSV file has that of each value): {'; '.join(known)}." if known else ""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import xml.etree.ElementTree as ElementTree
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +40,7 @@ CURVES = {
 }
 POINTS = 60  # of a drawn curve
 WIDTH, HEIGHT = 200.0, 44.0
+_WIDTH = re.compile(rb'<svg[^>]* width="([\d.]+pt)"')
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ def _figures(out: Path, preset: str) -> list[dict[str, str]]:
                     "name": file_of(name, preset),
                     "caption": text,
                     "source": f"data:image/svg+xml;base64,{data}",
-                    "width": ElementTree.fromstring(drawing).get("width", "100%"),
+                    "width": width.group(1).decode() if (width := _WIDTH.search(drawing)) else "100%",
                 }
             )
     return found

@@ -108,7 +108,9 @@ def relative_time(library: Library) -> Drawn:
             )
             if len(each) > 1:
                 axes.plot([x] * len(each), each, "o", color="black", markerfacecolor="white", markersize=2.5)
-            axes.text(x, max(each), f"{cell.mean:.2f}", ha="center", va="bottom")
+            axes.annotate(
+                f"{cell.mean:.2f}", (x, max(each)), (0, 2.5), textcoords="offset points", ha="center", va="bottom"
+            )
             timed += cell.runs
             rows.append(
                 {"loss": loss, "source": source, "relative_time": cell.mean, "sd": cell.sd, "n": len(cell.runs)}
@@ -270,6 +272,8 @@ def pareto(library: Library) -> Drawn:
     axes.set_ylabel("ROUGE-L, mean of the five sets")
     # a name may cover neither a point, nor what is drawn of its spread, nor the front
     taken = [(p["seconds"], p["score"] + (p["sd"] or 0) * step / 4) for p in points for step in range(-4, 5)]
+    for point in points:
+        taken += [(float(x), point["score"]) for x in np.geomspace(point["fastest"], point["slowest"], 20)]
     for point, after in pairwise(front):
         taken += [(float(x), point["score"]) for x in np.geomspace(point["seconds"], after["seconds"], 40)]
     names = [Label(p["seconds"], p["score"], p["method"], look(number)["color"]) for number, p in enumerate(points)]

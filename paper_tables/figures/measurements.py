@@ -25,6 +25,7 @@ from bench.config import digest, resolve
 from bench.display import Reporter
 from bench.encoding import collate
 from bench.environment import LoadMeter, describe
+from bench.errors import BenchError
 from bench.experiment import Experiment
 from bench.files import read_json, write_json
 from bench.generation import Decoding, sample, sample_all
@@ -85,11 +86,14 @@ def measured(name: str, preset: str, seed: int, out: Path, reporter: Reporter, *
     """A measurement by its name, recorded or made now; one recorded by an older version of it is made anew.
 
     Raises:
-        BenchError: its models or data cannot be had, or the folder cannot be written.
+        BenchError: its models or data cannot be had, what is recorded is damaged, or the folder cannot be written.
     """
     path = out / "measurements" / f"{name}-{preset}.json"
     if path.is_file() and not fresh:
-        recorded = read_json(path)
+        try:
+            recorded = read_json(path)
+        except ValueError as error:
+            raise BenchError(f"{path}: damaged ({error}); measure again with: bench figures --fresh") from error
         if recorded.get("version", 1) == VERSIONS.get(name, 1):
             return recorded
     pair = Pair(preset, seed, reporter)

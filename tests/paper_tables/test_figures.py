@@ -263,6 +263,24 @@ def test_bad_input_is_told(command, out, arguments, said):
     assert said in result.stderr
 
 
+def test_a_damaged_measurement_is_named(command, out):
+    path = out / "measurements" / "coefficients-tiny.json"
+    path.parent.mkdir()
+    path.write_text('{"found": {"err')
+    result = command("figures", "3", "--out", out)
+    assert result.exit_code == 2
+    assert "coefficients-tiny.json: damaged" in result.stderr
+    assert "bench figures --fresh" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["6", "pareto", "budget"])
+def test_one_run_is_enough_for_a_figure(tmp_path, check_legible, name):
+    write_record(tmp_path, "kld", init="init")
+    drawn = FROM_RUNS[name](library(tmp_path))
+    check_legible(drawn.figure)
+    assert "made by: bench suite" in drawn.caption[-1]
+
+
 def test_an_unwritable_folder_is_told(command, out):
     (out / "figures").write_text("in the way")
     result = command("figures", "6", "--out", out)
