@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from paper_tables.caption import SIGNS, setting_notes
-from paper_tables.layout import Table
+from paper_tables.layout import INSTRUCTION_SETS, Table
 from paper_tables.measure import TIME, Measured, Measurement
 from paper_tables.published import Value, in_conflict, of_cell, published, reruns, sources, tags
 from paper_tables.select import Selection
@@ -32,8 +32,7 @@ def as_published(table: Table) -> Sheet:
     notes = ["H: two independent sources, or first-hand; M: one careful source. What is not known is left empty."]
     if any(in_conflict(of_cell(values, v.models, v.row, v.column)) for v in values):
         notes.append("Where sources disagree, each value stands with its source.")
-    known = [f"{tag}: {sources()[tag]}" for tag in tags(values)]
-    notes.append(f"Sources: {'; '.join(known)}." if known else "No value of this table is known.")
+    notes.append(_sources(values) or "No value of this table is known.")
     return Sheet(
         name=f"{table.file}-published",
         title=title_of(table, "as published"),
@@ -49,7 +48,16 @@ _STATED = ["table", "models", "row", "column", "metric", "value", "sd", "source"
 
 
 def _extra_label(value: Value) -> str:
-    return TIME_LABEL if value.column == TIME else value.column
+    """Of what the table itself does not have: training time, and what GPT-4 thought of the responses."""
+    if value.column == TIME:
+        return TIME_LABEL
+    judge, _, name = value.column.partition("-")
+    return f"{judge.replace('gpt', 'GPT-')}, {INSTRUCTION_SETS[name][0]}" if name in INSTRUCTION_SETS else value.column
+
+
+def _sources(values: Iterable[Value]) -> str:
+    known = [f"{tag}: {sources()[tag]}" for tag in tags(values)]
+    return f"Sources (the CSV file has that of each value): {'; '.join(known)}." if known else ""
 
 
 def _stated(values: list[Value]) -> str:
@@ -80,7 +88,7 @@ def side_by_side(table: Table, preset: str, selection: Selection, measurement: M
     stated, again = published(table.name), reruns(table.name)
     cells: list[list[Cell]] = []
     tidy: list[dict[str, Any]] = []
-    used: list[Value] = []
+    used: dict[str, list[Value]] = {}
     columns = {c.name: (c.label, c.task) for c in table.columns}
     if table.timed:
         columns[TIME] = (TIME_LABEL, table.columns[0].task)
@@ -91,7 +99,7 @@ def side_by_side(table: Table, preset: str, selection: Selection, measurement: M
             theirs, others = (of_cell(values, pair, row.name, name) for values in (stated, again))
             if not (measured or theirs or others):
                 continue
-            used += [*theirs, *others]
+            used.setdefault(row.label, []).extend([*theirs, *others])
             differences = [measured.mean - value.number for value in theirs] if measured else []
             about = {"table": table.name, "preset": preset, "row": row.name, "column": name, "published_for": pair}
             tidy += _pairs(about, measured, theirs, others)
@@ -104,14 +112,13 @@ def side_by_side(table: Table, preset: str, selection: Selection, measurement: M
                     Cell(_stated(theirs)),
                     Cell(" or ".join(f"{difference:+.2f}".replace("-", "−") for difference in differences)),
                     Cell(_range(others)),
-                    Cell(", ".join(tags([*theirs, *others]))),
                 ]
             )
     return Sheet(
         name=f"{table.file}-{preset}-side-by-side",
         title=title_of(table, "side by side"),
         notes=_comparison_notes(table, selection, used),
-        headings=["", "", "measured", "n", "published", "difference", "reruns by others", "sources"],
+        headings=["", "", "measured", "n", "published", "difference", "reruns by others"],
         rows=cells,
         frame=pd.DataFrame(tidy, columns=_PAIRED),
         words=2,
@@ -169,7 +176,7 @@ def _range(values: list[Value]) -> str:
     return f"{ordered[0].text}–{ordered[-1].text} ({len(ordered)})"
 
 
-def _comparison_notes(table: Table, selection: Selection, used: list[Value]) -> list[str]:
+def _comparison_notes(table: Table, selection: Selection, used: dict[str, list[Value]]) -> list[str]:
     pairs = ", ".join(dict.fromkeys(table.published_for.values()))
     notes = [
         f"Published: the paper's values for {pairs}, with how sure they are (H or M); not known: empty. "
@@ -182,5 +189,8 @@ def _comparison_notes(table: Table, selection: Selection, used: list[Value]) -> 
             "The measured models or data are not those of the paper: the differences say how far apart the settings "
             "are and nothing on whether the paper's values can be reproduced."
         )
-    known = [f"{tag}: {sources()[tag]}" for tag in tags(used)]
-    return [*notes, *([f"Sources: {'; '.join(known)}."] if known else []), *(setting_notes(records) if records else [])]
+    by_row = [f"{label} from {', '.join(tags(values))}" for label, values in used.items() if values]
+    if by_row:
+        notes.append(f"Published values and reruns of {'; '.join(by_row)}.")
+        notes.append(_sources([value for values in used.values() for value in values]))
+    return [*notes, *(setting_notes(records) if records else [])]

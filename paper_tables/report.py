@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,7 @@ CURVES = {
 }
 POINTS = 60  # of a drawn curve
 WIDTH, HEIGHT = 200.0, 44.0
+_WIDTH = re.compile(rb'<svg[^>]* width="([\d.]+pt)"')
 
 
 @dataclass(frozen=True)
@@ -137,10 +139,16 @@ def _figures(out: Path, preset: str) -> list[dict[str, str]]:
         if path.is_file():
             caption = path.with_suffix(".txt")
             text = caption.read_text(encoding="utf-8").strip() if caption.is_file() else name
+            drawing = path.read_bytes()
             # as data, not inline: ids of one SVG would answer to references of another
-            data = base64.b64encode(path.read_bytes()).decode()
+            data = base64.b64encode(drawing).decode()
             found.append(
-                {"name": file_of(name, preset), "caption": text, "source": f"data:image/svg+xml;base64,{data}"}
+                {
+                    "name": file_of(name, preset),
+                    "caption": text,
+                    "source": f"data:image/svg+xml;base64,{data}",
+                    "width": width.group(1).decode() if (width := _WIDTH.search(drawing)) else "100%",
+                }
             )
     return found
 

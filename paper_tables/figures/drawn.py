@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -27,3 +29,10 @@ class Drawn:
 
 class NothingToDraw(BenchError):
     """The runs that a figure needs are not recorded; says what makes them."""
+
+
+def hardware(records: Iterable[Mapping[str, Any]]) -> str:
+    """The sentence on what some records' times were measured on."""
+    environments = [record["environment"] for record in records]
+    found = {f"{e['device_name']} ({e['cpu']}, threads: {e['threads']})" for e in environments}
+    return f"Times measured on {'; '.join(sorted(found))}."

@@ -25,6 +25,7 @@ from bench.config import digest, resolve
 from bench.display import Reporter
 from bench.encoding import collate
 from bench.environment import LoadMeter, describe
+from bench.errors import BenchError
 from bench.experiment import Experiment
 from bench.files import read_json, write_json
 from bench.generation import Decoding, sample, sample_all
@@ -32,12 +33,12 @@ from bench.models import decoder_start, response_logits
 from distillm import Sequence, srkl
 
 TASK = "dolly"
-ALPHAS = (0.0, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9)
+ALPHAS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.3, 0.5, 0.7, 0.9)
 SAMPLE_SIZES = (1, 4, 16, 64, 256)
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 RESPONSES = 400  # at most, of the test split, that Figure 1 looks at
 POSITIONS = 2000  # response tokens at which Figure 3 takes both distributions
-TRIALS = 400  # estimates by sampling per position and sample size
+PLUG_IN_TRIALS = 2  # pairs of empirical distributions per position and sample size
 TIMINGS = 7  # repetitions of which the median is taken, after one to warm up
 
 
@@ -82,14 +83,19 @@ class Pair:
 
 
 def measured(name: str, preset: str, seed: int, out: Path, reporter: Reporter, *, fresh: bool = False) -> Any:
-    """A measurement by its name, recorded or made now.
+    """A measurement by its name, recorded or made now; one recorded by an older version of it is made anew.
 
     Raises:
-        BenchError: its models or data cannot be had, or the folder cannot be written.
+        BenchError: its models or data cannot be had, what is recorded is damaged, or the folder cannot be written.
     """
     path = out / "measurements" / f"{name}-{preset}.json"
     if path.is_file() and not fresh:
-        return read_json(path)
+        try:
+            recorded = read_json(path)
+        except ValueError as error:
+            raise BenchError(f"{path}: damaged ({error}); measure again with: bench figures --fresh") from error
+        if recorded.get("version", 1) == VERSIONS.get(name, 1):
+            return recorded
     pair = Pair(preset, seed, reporter)
     begun, load = time.perf_counter(), LoadMeter()
     found = MEASUREMENTS[name](pair)
@@ -97,6 +103,7 @@ def measured(name: str, preset: str, seed: int, out: Path, reporter: Reporter, *
     environment = describe(pair.experiment.device) | {"other_load": load.mean()}
     record = {
         "name": name,
+        "version": VERSIONS.get(name, 1),
         "config": config,
         "config_hash": digest(config),
         "data": pair.experiment.fingerprint,
@@ -210,8 +217,9 @@ def coefficients(pair: Pair) -> dict[str, Any]:
 
     With m the mixture, the gradient of SKL(p, q) in q is -(1-a) p/m, and that of SRKL(p, q) is log(q/m) + 1 - a q/m.
     The first is taken at tokens the teacher samples, the second at tokens the student samples, at the positions of
-    real responses. The estimate is the mean of the divergence's log-ratio over tokens sampled from p (SKL) or q
-    (SRKL); its squared error, of expectation Var/n, is normalised by the squared divergence.
+    real responses. One estimate is the mean of the divergence's log-ratio over tokens sampled from p (SKL) or q
+    (SRKL), with both distributions known; its squared error, of expectation Var/n, is normalised by the squared
+    divergence. The other is `plug_in`.
     """
     log_p, log_q = _distributions(pair.teacher, pair.student, pair)
     generator = torch.Generator(device="cpu").manual_seed(pair.seed)
@@ -247,7 +255,45 @@ def coefficients(pair: Pair) -> dict[str, Any]:
                         "bound": bound(alpha, n),
                     }
                 )
-    return {"positions": len(log_p), "coefficients": rows, "errors": errors}
+    plugged = plug_in(log_p, log_q, generator)
+    return {"positions": len(log_p), "coefficients": rows, "errors": errors, "plug_in": plugged}
+
+
+def plug_in(log_p: Tensor, log_q: Tensor, generator: torch.Generator) -> list[dict[str, Any]]:
+    """Squared error of D(p_n, q_n) against D(p, q), with the empirical distributions of n tokens sampled from each.
+
+    Unlike the mean of log-ratios it knows neither distribution, and is biased. There is none at a = 0: it would be
+    infinite wherever one sample lacks a token of the other.
+    """
+    exact = {}
+    for loss, own in (("skl", log_p), ("srkl", log_q)):
+        for alpha in ALPHAS[1:]:
+            log_ratio, _ = ratio_and_coefficient(loss, log_p, log_q, alpha)
+            exact[loss, alpha] = (own.exp() * log_ratio).sum(-1)
+    rows = []
+    for n in SAMPLE_SIZES:
+        squared: dict[tuple[str, float], list[float]] = {key: [] for key in exact}
+        for _ in range(PLUG_IN_TRIALS):
+            from_p, from_q = (torch.multinomial(log.exp(), n, True, generator=generator) for log in (log_p, log_q))
+            log_p_n, log_q_n = _empirical(from_p, log_p), _empirical(from_q, log_q)
+            for (loss, alpha), value in exact.items():
+                # each sampled token stands for 1/n of its empirical distribution
+                at = from_p if loss == "skl" else from_q
+                ratios, _ = ratio_and_coefficient(loss, log_p_n.gather(-1, at), log_q_n.gather(-1, at), alpha)
+                squared[loss, alpha].append(float((ratios.mean(-1) - value).square().mean()))
+        for (loss, alpha), errors in squared.items():
+            mean, divergence = statistics.fmean(errors), float(exact[loss, alpha].mean())
+            rows.append(
+                {"loss": loss, "alpha": alpha, "n": n, "divergence": divergence, "sampled": mean}
+                | {"normalised": mean / divergence**2}
+            )
+    return rows
+
+
+def _empirical(tokens: Tensor, like: Tensor) -> Tensor:
+    """Logs of the shares of the tokens (N, n) at each position, (N, V); -inf where a token was not sampled."""
+    share = like.new_full(tokens.shape, 1 / tokens.shape[-1])
+    return torch.zeros_like(like).scatter_add_(-1, tokens, share).log_()
 
 
 def ratio_and_coefficient(loss: str, log_p: Tensor, log_q: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
@@ -299,3 +345,5 @@ MEASUREMENTS: dict[str, Callable[[Pair], Any]] = {
     "cost": cost,
     "coefficients": coefficients,
 }
+VERSIONS = {"coefficients": 2}
+"""Of measurements that hold more than they used to; the others are at version 1."""

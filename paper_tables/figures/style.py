@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,28 +12,34 @@ import matplotlib
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedFormatter, FixedLocator, LogLocator, NullFormatter, NullLocator
 
 from bench.files import write_bytes
 
 COLUMN = 3.3  # inches: a column of ICML's two
 PAGE = 6.75
+FONT = 7  # points, of every letter: the smallest that is still read in print
+FAINT = "#999999"
 FORMATS = ("svg", "pdf", "png")
-# Okabe and Ito's palette without yellow, which fades on white; lines differ in marker and dash too, for print in grey
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# Okabe and Ito's palette without yellow, which fades on white; in an order in which neighbours differ in grey as well
+COLOURS = ("#0072B2", "#E69F00", "#000000", "#D55E00", "#56B4E9", "#009E73", "#CC79A7")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p", "h", "d")
-DASHES = ("-", "--", "-.", ":")
+DASHES = ("-", "--", "-.", (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5, 1, 1.5)))
 HATCHES = ("", "///", "...", "xxx")
 
 _STYLE: Any = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 7,
-    "axes.labelsize": 7,
-    "axes.titlesize": 7.5,
-    "xtick.labelsize": 6.5,
-    "ytick.labelsize": 6.5,
-    "legend.fontsize": 6.5,
+    "font.size": FONT,
+    "axes.labelsize": FONT,
+    "axes.titlesize": FONT,
+    "xtick.labelsize": FONT,
+    "ytick.labelsize": FONT,
+    "legend.fontsize": FONT,
+    "legend.title_fontsize": FONT,
+    "figure.labelsize": FONT,
     "legend.frameon": False,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -61,12 +67,32 @@ def paper_style() -> Iterator[None]:
 
 
 def look(number: int) -> dict[str, Any]:
-    """Colour, marker and dash of the n-th line."""
+    """Colour, marker and dash of the n-th line, which differ in each, for print in grey."""
     return {
         "color": COLOURS[number % len(COLOURS)],
         "marker": MARKERS[number % len(MARKERS)],
-        "linestyle": DASHES[number // len(COLOURS) % len(DASHES)],
+        "linestyle": DASHES[number % len(DASHES)],
     }
+
+
+def letter(number: int, title: str) -> str:
+    """The title of the n-th panel of a figure."""
+    return f"({chr(ord('a') + number)}) {title}"
+
+
+def plain_log(axis: Axis, subs: Sequence[float] = (1.0,)) -> None:
+    """Plain numbers on an axis that is logarithmic, at `subs` times the powers of ten: exponents would be too small."""
+    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_major_formatter("{x:,g}")
+    axis.set_minor_locator(NullLocator())
+    axis.set_minor_formatter(NullFormatter())
+
+
+def ticks_at(axis: Axis, values: Sequence[float], names: Sequence[str] = ()) -> None:
+    """Plain numbers, or these names, at some values of an axis and nowhere else."""
+    axis.set_major_locator(FixedLocator(values))
+    axis.set_major_formatter(FixedFormatter(names) if names else "{x:g}")
+    axis.set_minor_locator(NullLocator())
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:

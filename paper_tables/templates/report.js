@@ -1,4 +1,4 @@
-// Sorting by a click on a column's heading, and filtering the list of runs.
+// Sorting by a click on a column's heading, filtering the list of runs, and printing what is closed.
 const value = cell => {
   const text = cell.textContent.trim().replaceAll("−", "-");
   const number = parseFloat(text);
@@ -35,3 +35,12 @@ const show = () => {
 };
 addEventListener("hashchange", show);
 show();
+let opened = [];
+addEventListener("beforeprint", () => {
+  opened = [...document.querySelectorAll("details:not([open]):not(.run):not(.run *)")];
+  opened.forEach(details => { details.open = true; });
+});
+addEventListener("afterprint", () => {
+  opened.forEach(details => { details.open = false; });
+  opened = [];
+});

@@ -17,7 +17,8 @@ from paper_tables.measure import measure
 from paper_tables.published import published, reruns
 from paper_tables.render import FORMATS, escape_latex, render
 from paper_tables.select import Library
-from paper_tables.sheets import as_measured
+from paper_tables.sheets import Cell, Sheet, as_measured
+from paper_tables.sweeps import SWEEPS
 from paper_tables.sweeps import any_table as table
 from tests.records import write_record
 
@@ -26,11 +27,10 @@ def faces(out, name="1"):
     one = table(name, "tiny")
     selection = Library(Store(out), "tiny").select(one)
     measurement = measure(one, selection, 300)
-    return [
-        as_measured(one, "tiny", selection, measurement, 300),
-        as_published(table(name, "paper")),
-        side_by_side(one, "tiny", selection, measurement),
-    ]
+    measured = as_measured(one, "tiny", selection, measurement, 300)
+    if name in SWEEPS:
+        return [measured]
+    return [measured, as_published(table(name, "paper")), side_by_side(one, "tiny", selection, measurement)]
 
 
 def texts(sheet) -> dict[str, list[str]]:
@@ -131,6 +131,8 @@ def test_side_by_side(out):
     assert row[2] == "23.52 ± 0.19 (M)"
     assert float(row[3]) == pytest.approx(measured - published_value, abs=0.011)
     assert row[4] == "23.33–23.80 (4)"
+    assert any("Published values and reruns of KLD from ABKD, CARE, " in note for note in sheet.notes)
+    assert any("ABKD: reruns by the authors of ABKD" in note for note in sheet.notes)
     assert texts(sheet)["RKLD Dolly"][2:4] == ["", ""]
     assert len(reruns("1")) > 0
     assert any("not those of the paper" in note for note in sheet.notes)
@@ -151,6 +153,7 @@ def test_side_by_side(out):
         ("−1.50", "$-$1.50"),
         ("a < b | c", r"a \textless{} b \textbar{} c"),
         ("Größe, śmiały", "Größe, śmiały"),
+        ("α = 0.1, φ ≤ λ × 2", r"$\alpha$ = 0.1, $\varphi$ $\leq$ $\lambda$ $\times$ 2"),
         ("東", "?"),
     ],
 )
@@ -169,27 +172,46 @@ def test_latex_is_well_formed(out, name):
         after = text[text.index(r"\toprule") :]
         lines = [line for line in after.splitlines() if line.endswith(r" \\")]
         assert lines
-        assert {len(re.findall(r"(?<!\\)&", line)) for line in lines} == {len(sheet.headings) - 1}
+        # the first of two columns of words is a line above its rows
+        columns = len(sheet.headings) - (sheet.words - 1)
+        assert {len(re.findall(r"(?<!\\)&", line)) for line in lines} == {columns - 1}
+        groups = re.findall(r"\\multicolumn\{(\d+)\}\{@\{\}l\}", after)
+        assert set(groups) <= {str(columns)}
+        assert len(groups) == (len(dict.fromkeys(row[0].text for row in sheet.rows)) if sheet.words == 2 else 0)
 
 
-def test_latex_compiles(out, tmp_path):
+def test_latex_compiles_and_nothing_is_cut_or_unprintable(out, tmp_path):
+    """In a plain article with margins of an inch; a table of more columns than any is scaled down."""
     latex = shutil.which("pdflatex")
     if latex is None:
-        pytest.skip("needs pdflatex with booktabs and longtable")
+        pytest.skip("needs pdflatex with booktabs, longtable, geometry and graphicx")
+    write_record(out, "srkl", assignments=("method.alpha=0.5",))
+    sheets = [sheet for name in (*NAMES, *SWEEPS) for sheet in faces(out, name)]
+    cells = [Cell("12.34 ± 5.67 †")] * 15
+    wide = Sheet(
+        "wide", "Wide.", [], ["", *(f"judge, set {i}" for i in range(15))], [[Cell("β"), *cells]], pd.DataFrame()
+    )
     inputs = []
-    for name in NAMES:
-        for sheet in faces(out, name):
-            (tmp_path / f"{sheet.name}.tex").write_bytes(render(sheet, "latex"))
-            inputs.append(f"\\input{{{sheet.name}}}\\clearpage")
+    for sheet in [*sheets, wide]:
+        text = render(sheet, "latex").decode()
+        assert "?" not in text, "a sign that LaTeX has no glyph for"
+        (tmp_path / f"{sheet.name}.tex").write_text(text, encoding="utf-8")
+        inputs.append(f"\\input{{{sheet.name}}}\\clearpage")
     (tmp_path / "all.tex").write_text(
-        "\\documentclass{article}\\usepackage[T1]{fontenc}\\usepackage{booktabs,longtable}\\begin{document}\n"
-        + "\n".join(inputs)
-        + "\n\\end{document}\n"
+        "\\documentclass{article}\\usepackage[margin=1in]{geometry}\\usepackage[T1]{fontenc}"
+        "\\usepackage{booktabs,longtable,graphicx}\\begin{document}\n" + "\n".join(inputs) + "\n\\end{document}\n"
     )
-    done = subprocess.run(
-        [latex, "-interaction=nonstopmode", "-halt-on-error", "all.tex"], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout[-2000:]
+    for _ in range(2):  # longtable knows the widths of its columns the second time
+        done = subprocess.run(
+            [latex, "-draftmode", "-interaction=nonstopmode", "-halt-on-error", "all.tex"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout[-2000:]
+    log = (tmp_path / "all.log").read_text(encoding="latin-1")
+    assert [float(points) for points in re.findall(r"Overfull \\hbox \(([\d.]+)pt", log) if float(points) > 1] == []
+    assert "Missing character" not in log
 
 
 def test_markdown_has_one_column_for_each_heading(out):

@@ -11,13 +11,16 @@ import pytest
 
 from bench.store import Store
 from paper_tables.claims import claims
+from tests.paper_tables.conftest import declared, write_table_1
 from tests.records import write_record
 
+PDFTOTEXT = shutil.which("pdftotext")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update", "--virtual-time-budget=3000"),
 )
+PRINTED_PAGE = 6.75 * 96
 # what a reader does: sort Table 1 by its first scores, twice; filter the runs; follow a link to one
 VISIT = """
 (() => {
@@ -39,21 +42,40 @@ seen.curves = run.querySelectorAll('polyline').length;
 seen.images = [...document.images].map(i => i.complete && i.naturalWidth > 0);
 seen.wide = document.documentElement.scrollWidth > innerWidth;
 seen.outside = all('[src], link[href]').map(e => e.src || e.href).filter(u => !u.startsWith('data:'));
+const effect = document.querySelector('#claim-skew-beats-kl .deciding');
+seen.effect = effect.offsetParent ? effect.textContent : '';
+seen.wrapping = all('td:not(.word)').filter(c => getComputedStyle(c).whiteSpace !== 'nowrap').length;
+const picture = document.querySelector('#pareto-tiny img');
+seen.picture = picture.getBoundingClientRect().width;
+seen.box = getComputedStyle(picture.parentElement).overflowX;
+const closed = () => all('details:not([open])').filter(d => !d.closest('.run')).length;
+seen.before = closed();
+dispatchEvent(new Event('beforeprint')); seen.printed = closed();
+dispatchEvent(new Event('afterprint')); seen.after = closed();
 seen.errors = window.errors;
 document.body.dataset.seen = JSON.stringify(seen);
 })();
 """
 
 
-@pytest.fixture
-def page(command, out):
-    """A report of the runs for table 1, with one figure."""
-    for record in list(Store(out).all()):
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    """The runs for table 1 but those of srkl, with curves."""
+    folder = write_table_1(tmp_path_factory.mktemp("report"))
+    store = Store(folder)
+    for record in list(store.all()):
         curve = [{"step": step, "loss": 3 / step, "phi": 0.0} for step in range(1, 101)]
-        store = Store(out)
         store.write(record | {"curve": curve}, store.predictions(record))
-    assert command("figures", "6", "--out", out).exit_code == 0
-    result = command("report", "--out", out, "--resamples", 100)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(out):
+    """A report of them, with two figures, of a column's and of a page's width."""
+    with pytest.MonkeyPatch.context() as patch:
+        command = declared(patch)
+        assert command("figures", "6", "pareto", "--out", out).exit_code == 0
+        result = command("report", "--out", out, "--resamples", 100)
     assert result.exit_code == 0, result.output
     path = out / "report-tiny.html"
     assert result.stdout.strip() == str(path)
@@ -96,6 +118,38 @@ def test_without_records_it_says_what_to_run(command, tmp_path):
     assert "no records of preset tiny" in result.stderr
 
 
+def browse(folder, *arguments):
+    """Chromium without a window and with a profile of its own."""
+    return subprocess.run(
+        [CHROMIUM, *FLAGS, f"--user-data-dir={folder / 'profile'}", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+
+
+def test_a_claim_shows_the_effect_that_decides_it_without_being_opened(page):
+    html = page.read_text(encoding="utf-8")
+    card = html[html.index('id="claim-skew-beats-kl"') :]
+    card = card[: card.index("<details>")]
+    assert re.search(r"Deciding: SKL − KLD, \w.*<strong>[+-]\d+\.\d\d \[[+-]\d+\.\d\d, [+-]\d+\.\d\d\] ROUGE-L", card)
+    missing = html[html.index('id="claim-capacity-1000-best"') :]
+    assert "Deciding" not in missing[: missing.index("<details>")]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+@pytest.mark.skipif(PDFTOTEXT is None, reason="needs pdftotext")
+def test_print_holds_what_is_closed_on_the_screen(page, tmp_path):
+    printed = tmp_path / "report.pdf"
+    browse(tmp_path, "--no-pdf-header-footer", f"--print-to-pdf={printed}", page.as_uri())
+    text = subprocess.run([PDFTOTEXT, "-layout", printed, "-"], capture_output=True, text=True, check=True).stdout
+    assert "23.52 ± 0.19 (M)" in text, "a published value"
+    effects = re.findall(r"SKL − KLD, UnNI\s+[+-]\d+\.\d\d \[[+-]\d+\.\d\d, [+-]\d+\.\d\d\] ROUGE-L", text)
+    assert len(effects) == 1, "a comparison that does not decide its claim"
+    assert "student_config" not in text, "configurations of runs are not for print"
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 @pytest.mark.parametrize("width", [1200, 390])
 def test_in_a_browser_it_sorts_filters_and_opens_without_an_error(page, tmp_path, width):
@@ -106,16 +160,7 @@ def test_in_a_browser_it_sorts_filters_and_opens_without_an_error(page, tmp_path
     visited.write_text(
         html.replace("<head>", f"<head>{watched}").replace("</body>", f"{visit}</body>"), encoding="utf-8"
     )
-    done = subprocess.run(
-        [
-            *(CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},900"),
-            *("--enable-logging=stderr", "--dump-dom", visited.as_uri()),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
+    done = browse(tmp_path, f"--window-size={width},900", "--enable-logging=stderr", "--dump-dom", visited.as_uri())
     found = re.search(r'data-seen="([^"]*)"', done.stdout)
     assert found, done.stderr[-2000:]
     seen = json.loads(found.group(1).replace("&quot;", '"'))
@@ -131,6 +176,12 @@ def test_in_a_browser_it_sorts_filters_and_opens_without_an_error(page, tmp_path
     ]
     assert seen["opened"] is True
     assert seen["curves"] == 2, "the loss in training and validation; phi is 0 throughout"
-    assert seen["images"] == [True]
+    assert seen["images"] == [True, True]
+    assert "ROUGE-L" in seen["effect"]
+    assert seen["wrapping"] == 0
+    assert seen["picture"] >= PRINTED_PAGE, "as large as in print, whatever the screen"
+    assert seen["box"] == "auto", "and the box scrolls, not the page"
+    assert seen["before"] == seen["after"] > 0
+    assert seen["printed"] == 0
     assert seen["wide"] is False, "nothing but tables scrolls sideways"
     assert seen["outside"] == []
