@@ -37,7 +37,7 @@ def judgements(table: Table, selection: Selection, store: Store) -> Judgements:
     if {column.name for column in table.columns} != set(INSTRUCTION_SETS):
         return Judgements()
     found = {run.record["run_id"]: _of_run(store, run) for runs in selection.runs.values() for run in runs}
-    counts = Counter(key for by_judge in found.values() for key in by_judge)
+    counts = Counter(key for by_judge in found.values() for key, judged in by_judge.items() for _ in judged["results"])
     if not counts:
         return Judgements()
     chosen = min(counts, key=lambda key: (-counts[key], key))
@@ -56,15 +56,23 @@ def judgements(table: Table, selection: Selection, store: Store) -> Judgements:
 
 
 def _of_run(store: Store, run: Run) -> dict[str, dict[str, Any]]:
-    """A run's ratings beside references, by what judgements in one column share."""
-    found = {}
+    """A run's ratings beside references, by what judgements in one column share; sets judged one by one are merged."""
+    found: dict[str, dict[str, Any]] = {}
     for path in sorted((store.folder(run.record["run_id"]) / JUDGED).glob("rating-*.json")):
         try:
             judged = read_json(path)
-            found[digest({name: judged[name] for name in SAME})] = judged
+            key = digest({name: judged[name] for name in SAME})
+            found[key] = _merged(found[key], judged) if key in found else judged
         except (OSError, ValueError, KeyError, TypeError):
             store.warn(f"skipped {path}: no judgement that can be read")
     return found
+
+
+def _merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Two judgements that share all but their sets; a set that both judged is taken from the later one."""
+    earlier, later = sorted((one, other), key=lambda judged: judged["asked"])
+    both = {name: sorted({*earlier[name], *later[name]}) for name in ("models_served", "asked")}
+    return later | both | {"results": earlier["results"] | later["results"]}
 
 
 def _score(judged: Mapping[str, Any], name: str) -> float | None:

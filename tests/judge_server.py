@@ -25,7 +25,7 @@ def rating(text: str) -> int:
     return hashlib.sha256(text.encode()).digest()[0] % 10 + 1
 
 
-def completion(content: str | None, **choice: Any) -> dict[str, Any]:
+def completion(content: object, **choice: Any) -> dict[str, Any]:
     """The body of an answer."""
     message = {"role": "assistant", "content": content, **choice.pop("message", {})}
     return {
@@ -38,7 +38,11 @@ def completion(content: str | None, **choice: Any) -> dict[str, Any]:
 
 
 class JudgeServer(ThreadingHTTPServer):
-    """Counts what it is asked and what it answers; `asked` and `answered` are by the whole chat."""
+    """Counts what it is asked and what it answers, by the whole chat; keeps bodies and headers of what it is asked.
+
+    `batch_fault` is told of every request about batches ("upload", "created", "list", "look", "content"); `batch_line`
+    says what becomes of a line of a batch: None = an answer, {} = a line cut short.
+    """
 
     daemon_threads = True
     request_queue_size = 256
@@ -48,12 +52,16 @@ class JudgeServer(ThreadingHTTPServer):
         self.asked: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
         self.headers_seen: list[dict[str, str]] = []
+        self.bodies: list[dict[str, Any]] = []
+        self.at_once = self.most_at_once = 0
         self.fault: Fault = lambda handler, number: False
         self.bonus_for_first = 0
         self.delay = 0.0
         self.files: dict[str, str] = {}
         self.batches: dict[str, dict[str, Any]] = {}
         self.looks_until_done = 2
+        self.batch_fault: Callable[[Handler, str], bool] = lambda handler, what: False
+        self.batch_line: Callable[[str, int], dict[str, Any] | None] = lambda batch, number: None
         self.say: Callable[[str, list[str]], str] | None = None
         self.lock = threading.Lock()
 
@@ -61,6 +69,16 @@ class JudgeServer(ThreadingHTTPServer):
     def url(self) -> str:
         """What to give as --base-url."""
         return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+    def keep(self, text: str) -> str:
+        """Make a file; its name."""
+        name = f"file-{len(self.files)}"
+        self.files[name] = text
+        return name
+
+    def sent_in(self, batch: dict[str, Any]) -> list[str]:
+        """The lines of a batch."""
+        return self.files[str(batch["input_file_id"])].split("\n")
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Clients that hang up are part of the tests."""
@@ -70,6 +88,8 @@ class Handler(BaseHTTPRequestHandler):
     """One request."""
 
     server: JudgeServer
+    chat: str
+    """What is asked, as it is counted."""
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
@@ -83,22 +103,26 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         *_, kind, name = self.path.partition("?")[0].split("/")
-        if name == "content":
+        what = {"content": "content", "batches": "list"}.get(name, "look")
+        if self.server.batch_fault(self, what):
+            return None
+        if what == "content":
             return self.send(200, self.server.files[kind])
-        if name == "batches":
+        if what == "list":
             batches = list(self.server.batches.values())
             return self.send(200, json.dumps({"object": "list", "data": batches, "has_more": False}))
-        batch = self.server.batches[name]
-        batch["looks"] += 1
-        if batch["looks"] >= self.server.looks_until_done and batch["status"] != "completed":
-            self.finish_batch(batch)
+        with self.server.lock:
+            batch = self.server.batches[name]
+            batch["looks"] += 1
+            if batch["looks"] >= self.server.looks_until_done and batch["status"] == "in_progress":
+                self.finish_batch(batch)
         return self.send(200, json.dumps(batch))
 
     def upload(self, data: bytes) -> None:
         """Keep the JSON lines of a multipart form."""
-        name = f"file-{len(self.server.files)}"
-        lines = [line for line in data.decode().splitlines() if line.startswith("{")]
-        self.server.files[name] = "\n".join(lines)
+        if self.server.batch_fault(self, "upload"):
+            return
+        name = self.server.keep("\n".join(line for line in data.decode().split("\n") if line.startswith("{")))
         about = {"id": name, "object": "file", "bytes": 1, "created_at": 1, "filename": "x", "purpose": "batch"}
         self.send(200, json.dumps(about | {"status": "processed"}))
 
@@ -106,40 +130,42 @@ class Handler(BaseHTTPRequestHandler):
         name = f"batch-{len(self.server.batches)}"
         about = {"id": name, "object": "batch", "created_at": 1, "status": "in_progress", "looks": 0, **body}
         self.server.batches[name] = about
-        if self.server.fault(self, len(self.server.batches)):
-            return
-        self.send(200, json.dumps(about))
+        if not self.server.batch_fault(self, "created"):
+            self.send(200, json.dumps(about))
 
-    def finish_batch(self, batch: dict[str, object]) -> None:
-        """Answer every line; of the first batch each seventh fails."""
+    def finish_batch(self, batch: dict[str, Any]) -> None:
+        """Answer every line, as `batch_line` has it."""
         lines = []
-        for number, text in enumerate(self.server.files[str(batch["input_file_id"])].splitlines()):
+        for number, text in enumerate(self.server.sent_in(batch)):
             line = json.loads(text)
-            if number % 7 == 3 and batch["id"] == "batch-0":
-                response = {"status_code": 500, "body": {"error": {"message": "oops"}}}
-            else:
-                chat = json.dumps(line["body"]["messages"])
-                self.server.answered[chat] += 1
+            failed = self.server.batch_line(batch["id"], number)
+            if failed is None:
+                self.server.answered[json.dumps(line["body"]["messages"])] += 1
                 user = line["body"]["messages"][-1]["content"]
                 verdict = self.verdict(user, [match[2] for match in _RESPONSE.findall(user)])
-                response = {"status_code": 200, "body": completion(verdict)}
-            lines.append(json.dumps({"custom_id": line["custom_id"], "response": response, "error": None}))
-        name = f"file-{len(self.server.files)}"
-        self.server.files[name] = "\n".join(lines)
-        batch |= {"status": "completed", "output_file_id": name}
+                failed = {"status_code": 200, "body": completion(verdict)}
+            answered = json.dumps({"custom_id": line["custom_id"], "response": failed, "error": None})
+            lines.append(answered if failed else answered[:40])
+        batch |= {"status": "completed", "output_file_id": self.server.keep("\n".join(lines))}
 
     def complete(self, body: dict[str, Any]) -> None:
-        chat = json.dumps(body["messages"])
+        self.chat = json.dumps(body["messages"])
         with self.server.lock:
-            self.server.asked[chat] += 1
+            self.server.asked[self.chat] += 1
+            self.server.bodies.append(body)
             self.server.headers_seen.append({name.lower(): value for name, value in self.headers.items()})
             number = self.server.asked.total()
-        if self.server.fault(self, number):
-            return
-        time.sleep(self.server.delay)
+            self.server.at_once += 1
+            self.server.most_at_once = max(self.server.most_at_once, self.server.at_once)
+        try:
+            if self.server.fault(self, number):
+                return
+            time.sleep(self.server.delay)
+        finally:
+            with self.server.lock:
+                self.server.at_once -= 1
         user = body["messages"][-1]["content"]
-        texts = [match[2] for match in _RESPONSE.findall(user)]
-        self.answer(self.verdict(user, texts), chat)
+        self.answer(self.verdict(user, [match[2] for match in _RESPONSE.findall(user)]))
 
     def verdict(self, user: str, texts: list[str]) -> str:
         if self.server.say:
@@ -150,10 +176,10 @@ class Handler(BaseHTTPRequestHandler):
             return "tie" if first == second else "1" if first > second else "2"
         return f"{first} {second}"
 
-    def answer(self, content: str | None, chat: str = "", **choice: Any) -> None:
+    def answer(self, content: object, **choice: Any) -> None:
         """A completion."""
         with self.server.lock:
-            self.server.answered[chat] += 1
+            self.server.answered[self.chat] += 1
         self.send(200, json.dumps(completion(content, **choice)))
 
     def send(self, status: int, text: str, **headers: str) -> None:

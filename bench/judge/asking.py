@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from bench.judge.cache import AnswerCache
-from bench.judge.client import Client
-from bench.judge.cost import Purse
+from bench.judge.client import Client, Rejected, no_answer
+from bench.judge.cost import Prices, Purse
+from bench.judge.ledger import Ledger
 from bench.judge.protocol import Outcome, Protocol, Verdict
 from bench.judge.requests import Answer, Judge, Request
 
-_GRACE_SECONDS = 10.0  # after Ctrl-C or an error, for requests on their way: their answers are paid for
+_REJECTIONS = 10  # so many, and not one answer: it is not the questions
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,12 @@ class Court:
         judge: who is asked.
         protocol: what is asked.
         cache: where answers are kept.
+        ledger: where requests without an answer are written down.
         reasks: how often a question is put again whose answer cannot be read.
     """
 
-    def __init__(self, judge: Judge, protocol: Protocol, cache: AnswerCache, reasks: int) -> None:
-        self.judge, self.protocol, self.cache, self.reasks = judge, protocol, cache, reasks
+    def __init__(self, judge: Judge, protocol: Protocol, cache: AnswerCache, ledger: Ledger, reasks: int) -> None:
+        self.judge, self.protocol, self.cache, self.ledger, self.reasks = judge, protocol, cache, ledger, reasks
 
     def request(self, question: Question, attempt: int) -> Request:
         """The request that puts a question."""
@@ -81,6 +83,21 @@ class Court:
         looked = (self.look(question) for question in dict.fromkeys(questions))
         return [one for one in looked if isinstance(one, Request)]
 
+    def spent(self, questions: Iterable[Question], prices: Prices | None) -> float:
+        """What the questions have cost so far, with what may have been paid for in vain."""
+        if prices is None:
+            return 0.0
+        found = 0.0
+        for question in dict.fromkeys(questions):
+            for attempt in range(self.reasks + 1):
+                request = self.request(question, attempt)
+                answer = self.cache.get(request.key)
+                found += self.ledger.count(request.key) * prices.most(request)
+                if answer is None:
+                    break
+                found += prices.paid(request, answer)
+        return found
+
 
 async def ask_all(
     court: Court,
@@ -105,15 +122,23 @@ async def ask_all(
         BenchError: the server cannot or will not answer; what it did answer is kept.
     """
     waiting = list(dict.fromkeys(questions))
-    total, done, stopped = len(waiting), 0, False
+    total, done = len(waiting), 0
+    answered = total > len(court.pending(waiting))
+    rejected: list[tuple[Request, Rejected]] = []
     waiting.reverse()
 
     async def work() -> None:
         nonlocal done
-        while waiting and not stopped:
+        while waiting and not client.stopped:
             question = waiting.pop()
-            while not stopped and isinstance(request := court.look(question), Request):
-                await _ask(court, client, request, purse)
+            while not client.stopped and isinstance(request := court.look(question), Request):
+                try:
+                    await _ask(court, client, request, purse)
+                except Rejected as error:  # perhaps this one only: the others will tell
+                    rejected.append((request, error))
+                    if len(rejected) == _REJECTIONS and not (answered or client.answered):
+                        raise
+                    break
             done += 1
             progress(done, total)
 
@@ -126,19 +151,35 @@ async def ask_all(
         for worker in ended:
             worker.result()
     except BaseException:
-        stopped = True
-        _, late = await asyncio.wait(workers, timeout=_GRACE_SECONDS)
-        for worker in late:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
+        await _wind_up(client, workers)
         raise
+    if not rejected:
+        return
+    if not (answered or client.answered):
+        raise rejected[0][1]
+    client.note(f"{len(rejected)} questions count as rejected, the first of them because {rejected[0][1]}")
+    for request, _ in rejected:  # for now only: it has cost nothing, and the server may be told to accept it
+        court.cache.remember(request.key, no_answer(Outcome.REJECTED, court.judge.model))
+
+
+async def _wind_up(client: Client, workers: list[asyncio.Task[None]]) -> None:
+    """Wait for the requests on their way, each of which ends within its timeout: their answers may be paid for."""
+    client.stopped = True
+    late = [worker for worker in workers if worker in client.sending]
+    for worker in workers:
+        if worker not in client.sending:
+            worker.cancel()
+    if late:
+        client.note(f"waiting for {len(late)} answers on their way, {client.timeout:g} s at most; Ctrl-C gives them up")
+    await asyncio.gather(*workers, return_exceptions=True)
 
 
 async def _ask(court: Court, client: Client, request: Request, purse: Purse) -> None:
     async with court.cache.claim(request.key):
-        if court.cache.get(request.key) is not None:  # another process asked in the meantime
+        answer = court.cache.get(request.key)
+        if answer is not None:  # another process asked in the meantime
+            purse.spent += purse.price(request, answer)
             return
-        reserved = purse.reserve(request)
-        answer = await client.ask(request)
+        answer = await client.ask(request, purse)
         court.cache.put(request, answer)
-        purse.settle(reserved, answer)
+        purse.settle(request, answer)

@@ -30,6 +30,7 @@ class AnswerCache:
         self.folder = root / FOLDER
         self.note = note
         self._known: dict[str, Answer] = {}
+        self._damaged: set[str] = set()
 
     def path(self, key: str) -> Path:
         """File of an answer."""
@@ -43,7 +44,9 @@ class AnswerCache:
             except FileNotFoundError:
                 return None
             except (OSError, ValueError, TypeError, KeyError, ValidationError):
-                self.note(f"cache: {self.path(key)} is damaged; the question is asked again")
+                if key not in self._damaged:
+                    self.note(f"cache: {self.path(key)} is damaged; the question is asked again")
+                self._damaged.add(key)
                 return None
         return self._known[key]
 
@@ -62,6 +65,10 @@ class AnswerCache:
             BenchError: the folder cannot be written.
         """
         write_json(self.path(key), {"request": request, "answer": answer.model_dump()})
+        self._known[key] = answer
+
+    def remember(self, key: str, answer: Answer) -> None:
+        """Keep an answer for this process only."""
         self._known[key] = answer
 
     @asynccontextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,17 @@ from bench.files import read_json
 from bench.store import Store
 
 
+class FiniteRange(click.FloatRange):
+    """A number in a range; infinity and NaN, which compare as if they were in any, are in none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number, as the option is given."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no finite number.", param, ctx)
+        return number
+
+
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 @click.option("--against", metavar="RUN", help="Which is better, RUN or this one? Instead of rating beside references.")
@@ -30,13 +42,13 @@ from bench.store import Store
 @click.option("--decoding-seeds", type=click.IntRange(min=1), default=1, show_default=True, help="How many are judged.")
 @click.option("--repeats", type=click.IntRange(min=1), default=1, show_default=True, help="Judgements of each order.")
 @click.option("--prices", metavar="IN,OUT", help="Per million tokens of prompt and answer, in your currency.")
-@click.option("--max-cost", type=click.FloatRange(min=0), help="Stop before more is spent; needs --prices.")
+@click.option("--max-cost", type=FiniteRange(min=0), help="Stop before it costs more; needs --prices.")
 @click.option("--concurrency", type=click.IntRange(min=1), default=8, show_default=True, help="Requests at a time.")
-@click.option("--timeout", type=click.FloatRange(min=0.01), default=60.0, show_default=True, help="Seconds per answer.")
+@click.option("--timeout", type=FiniteRange(min=0.01), default=60.0, show_default=True, help="Seconds per answer.")
 @click.option("--retries", type=click.IntRange(min=0), default=8, show_default=True, help="Of a request that failed.")
 @click.option("--batch", is_flag=True, help="Through the batch API: cheaper at OpenAI's, within a day.")
-@click.option("--poll", type=click.FloatRange(min=0.01), default=30.0, show_default=True, help="Seconds, with --batch.")
-@click.option("--temperature", type=click.FloatRange(min=0, max=2), default=0.0, show_default=True, help="Judge's.")
+@click.option("--poll", type=FiniteRange(min=0.01), default=30.0, show_default=True, help="Seconds, with --batch.")
+@click.option("--temperature", type=FiniteRange(min=0, max=2), default=0.0, show_default=True, help="Judge's.")
 @click.option("--max-tokens", type=click.IntRange(min=4), default=64, show_default=True, help="Longest answer.")
 @click.option("--dry-run", is_flag=True, help="Print the estimate and stop.")
 @JSON
@@ -68,6 +80,7 @@ def judge(
     Each response is rated from 1 to 10 beside the reference (the paper's GPT-4 feedback; score = 100 x sum of the
     run's ratings / sum of the references'), or, with --against, compared with another run's. Both orders are asked.
     Every answer is kept in the artifact cache: the same command again, or after any interruption, asks nothing twice.
+    --max-cost is kept over all commands that ask the same, and counts requests that may have been paid for in vain.
     The key is read from the environment variable OPENAI_API_KEY and from nowhere else. Results go beside the records,
     OUT/runs/RUN/judged, and into the columns of `bench tables main`.
 
@@ -104,8 +117,8 @@ def judge(
     click.echo(_told(expected.plain()), err=not dry_run)
     if dry_run:
         return
-    if max_cost is not None and expected.cost is not None and expected.cost > max_cost:
-        click.echo(f"this may be more than --max-cost {max_cost:g}: it stops before that is passed", err=True)
+    if max_cost is not None and (expected.cost or 0) + (expected.spent or 0) > max_cost:
+        click.echo(f"this may pass --max-cost {max_cost:g}: it stops before that", err=True)
     console = Console(stderr=True)
     columns = (TextColumn("judging"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
@@ -130,17 +143,17 @@ def _prices(text: str | None) -> Any:
         prompt, completion = (float(part) for part in text.split(","))
     except ValueError as error:
         raise BenchError(f"--prices {text}: expected two numbers such as 2.5,10") from error
-    if not 0 <= min(prompt, completion) <= max(prompt, completion) < float("inf"):
-        raise BenchError(f"--prices {text}: expected two numbers of 0 or more")
     return Prices(prompt, completion)
 
 
 def _told(expected: dict[str, Any]) -> str:
     left = expected["answers"] - expected["kept"]
-    cost = "" if expected["cost"] is None else f", at most {expected['cost']:.4f}"
+    cost = "cost unknown without --prices"
+    if expected["cost"] is not None:
+        cost = f"about {expected['cost']:.4f}, after {expected['spent']:.4f} spent so far"
     return (
         f"{expected['answers']} answers needed, {expected['kept']} on disk, {left} to ask: about "
-        f"{expected['prompt_tokens']} prompt and {expected['completion_tokens']} answer tokens{cost} "
+        f"{expected['prompt_tokens']} prompt and {expected['completion_tokens']} answer tokens, {cost} "
         f"({expected['rule']})"
     )
 
@@ -149,7 +162,7 @@ def _tables(found: list[dict[str, Any]]) -> Iterator[Table]:
     for one in found:
         title = one["run_id"] + (f" against {one['against']}" if one["against"] else "")
         table = Table(box=None, pad_edge=False, title=title, title_justify="left")
-        for heading in ("set", "score", "scored", "not scored", "flagged", "orders agree", "position bias"):
+        for heading in ("set", "score", "scored", "not scored", "readings", "flagged", "orders agree", "position bias"):
             table.add_column(heading)
         for name, result in one["results"].items():
             outcomes = dict(result["outcomes"])
@@ -160,6 +173,7 @@ def _tables(found: list[dict[str, Any]]) -> Iterator[Table]:
                 _score(result),
                 f"{scored}/{result['items']}",
                 ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items()) or "-",
+                _readings(result["readings"]),
                 str(result["flagged"]["items"]),
                 _agreement(result["agreement_of_orders"]),
                 ", ".join(f"{what.replace('_', ' ')} {value:.2f}" for what, value in bias if what != "verdicts"),
@@ -174,6 +188,11 @@ def _score(result: dict[str, Any]) -> str:
     interval = "" if score["low"] is None else f" [{score['low']:.1f}, {score['high']:.1f}]"
     counts = f" ({result['wins']}/{result['ties']}/{result['losses']})" if "wins" in result else ""
     return f"{score['value']:.1f}{interval}{counts}"
+
+
+def _readings(found: dict[str, Any]) -> str:
+    counts = [f"{count} {outcome}" for outcome, count in found["outcomes"].items()]
+    return ", ".join([*counts, f"{found['asked_again']} asked again"])
 
 
 def _agreement(found: dict[str, Any] | None) -> str:

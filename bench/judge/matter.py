@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 from bench.config import DataConfig
 from bench.errors import BenchError, did_you_mean
 from bench.examples import examples_of
 from bench.judge.asking import Question
 from bench.judge.injection import suspicions
+from bench.judge.texts import well_formed
 from bench.store import Record, Store
-from bench.tasks import TASKS
+from bench.tasks import TASKS, TaskData
 
 PAPERS_SETS = ("test", "SelfInst", "selfinst", "Vicuna", "vicuna")
 """The evaluation sets that the paper has GPT-4 judge, by their names in records."""
@@ -21,7 +23,7 @@ PLAIN = "plain"
 
 @dataclass(frozen=True)
 class Item:
-    """Two responses to one example: `response` is the run's, `other` the reference or the other run's."""
+    """Two responses to one example: `response` is the run's, `other` the reference, or another run's if a `rival`."""
 
     set: str
     id: str
@@ -29,16 +31,27 @@ class Item:
     prompt: str
     response: str
     other: str
+    rival: bool = False
 
     def question(self, swapped: bool, repeat: int) -> Question:
         """The item in one of its two orders."""
         first, second = (self.other, self.response) if swapped else (self.response, self.other)
         return Question(self.prompt, first, second, repeat)
 
-    @property
+    @cached_property
     def suspicions(self) -> tuple[str, ...]:
         """What in the run's response speaks to the judge."""
         return suspicions(self.response)
+
+    @cached_property
+    def suspicions_against(self) -> tuple[str, ...]:
+        """What in the other run's response does; references are trusted."""
+        return suspicions(self.other) if self.rival else ()
+
+    @property
+    def flagged(self) -> bool:
+        """Whether either response speaks to the judge."""
+        return bool(self.suspicions or self.suspicions_against)
 
 
 def chosen_sets(record: Record, wanted: Sequence[str]) -> list[str]:
@@ -82,7 +95,7 @@ def items(
             assert against is not None
             raise BenchError(f"{against['run_id']} has no response to {example} of {name} with decoding seed {seed}")
         other = reference if others is None else others[name, seed, example]
-        taken.append(Item(name, example, seed, prompt, text, other))
+        taken.append(Item(name, example, seed, prompt, text, other, rival=others is not None))
     return list(_limited(taken, limit))
 
 
@@ -105,21 +118,27 @@ def _texts(store: Store, record: Record) -> dict[tuple[str, int, str], str]:
         raise BenchError(
             f"{record['run_id']}: its predictions hold no texts (packed runs do not); judge the run itself"
         )
-    return {(row["set"], row["seed"], row["id"]): row["prediction"] for row in rows}
+    return {(row["set"], row["seed"], row["id"]): well_formed(row["prediction"]) for row in rows}
 
 
 def _examples(record: Record) -> dict[tuple[str, str], tuple[str, str]]:
     """Prompt and first reference by set, as records name it, and example."""
     task, given = record["config"]["task"], DataConfig.model_validate(record["config"]["data"])
-    data = examples_of(task, given)
+    data = _loaded(task, given.model_dump_json())
     if data.fingerprint() != record["data"]["fingerprint"]:
         raise BenchError(
             f"{record['run_id']}: the data of its configuration is not what it was made from (the fingerprint differs)"
         )
     if PLAIN in TASKS[task].templates:
-        data = examples_of(task, given.model_copy(update={"template": PLAIN}))
+        data = _loaded(task, given.model_copy(update={"template": PLAIN}).model_dump_json())
     return {
-        (data.labels.get(split, split), one.id): (one.prompt.strip(), one.references[0])
+        (data.labels.get(split, split), one.id): (well_formed(one.prompt.strip()), well_formed(one.references[0]))
         for split, examples in data.splits.items()
         for one in examples
     }
+
+
+@lru_cache(maxsize=8)
+def _loaded(task: str, data: str) -> TaskData:
+    """The examples of a configuration given as JSON; runs that are judged together mostly share one."""
+    return examples_of(task, DataConfig.model_validate_json(data))

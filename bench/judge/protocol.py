@@ -22,6 +22,15 @@ Verdict = tuple[float, float]
 # two numbers and nothing else: prose around them is an answer that was not asked for, and is not guessed at
 _NUMBER = r"(\d{1,2}(?:\.\d{1,2})?)"
 _RATINGS = re.compile(rf"{_NUMBER}(?:[ \t]+|[ \t]*,[ \t]*){_NUMBER}", re.ASCII)
+# how models decline in plain text: an apology before a "but" or a person, or an inability named at once
+_REFUSAL = re.compile(
+    r"(?:(?:i'm|i am)(?: very| so| really)? sorry|sorry|i apologi[sz]e|my apologies|unfortunately)\b,?(?: but)? "
+    r"(?:i\b|as an ai\b|both\b|the\b|this\b|that\b|these\b)"
+    r"|as an ai\b"
+    r"|(?:i|we) (?:can't|cannot|can not|won't|will not|couldn't|could not|(?:must |have to )?(?:decline|refuse))\b"
+    r"|(?:i'm|i am|we're|we are) (?:unable|not able|not allowed|not permitted)\b",
+    re.IGNORECASE,
+)
 _PREFERENCES: dict[str, Verdict] = {"1": (1.0, 0.0), "2": (0.0, 1.0), "tie": (0.5, 0.5)}
 
 
@@ -34,6 +43,7 @@ class Outcome(StrEnum):
     TRUNCATED = "truncated"  # cut at the token limit before the verdict was whole
     FILTERED = "filtered"  # withheld by the server's content filter
     TOO_LONG = "too long"  # does not fit into the judge's context
+    REJECTED = "rejected"  # turned down by the server for another reason, though it answers other questions
 
 
 @dataclass(frozen=True)
@@ -76,7 +86,7 @@ class Protocol:
 
     def read(self, answer: Answer) -> tuple[Outcome, Verdict | None]:
         """What an answer says; a verdict comes with `Outcome.SCORED` only."""
-        if answer.finish_reason in (Outcome.TOO_LONG, Outcome.FILTERED):
+        if answer.finish_reason in (Outcome.TOO_LONG, Outcome.FILTERED, Outcome.REJECTED):
             return Outcome(answer.finish_reason), None
         if answer.finish_reason == "content_filter":
             return Outcome.FILTERED, None
@@ -84,6 +94,8 @@ class Protocol:
             return Outcome.REFUSED, None
         text = answer.content.strip("\r\n\t ") if answer.finish_reason != "length" else answer.content.lstrip()
         first, whole, _ = text.partition("\n")
+        if _REFUSAL.match(first.replace("’", "'")):
+            return Outcome.REFUSED, None
         if answer.finish_reason == "length" and not whole:
             return Outcome.TRUNCATED, None  # "1" may be the beginning of "10"
         verdict = self._verdict(first.strip())

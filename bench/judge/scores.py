@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from statistics import fmean
@@ -59,22 +59,29 @@ def summarise(judged: Sequence[Judged], protocol: ProtocolName, resamples: int) 
     arXiv:2306.08543); that of `pairwise` is the run's win rate in percent, a tie counting half.
     """
     scored = [one for one in judged if one.pair is not None]
-    clean = [one for one in scored if not one.item.suspicions]
+    clean = [one for one in scored if not one.item.flagged]
     flags = Counter(name for one in judged for name in one.item.suspicions)
+    readings = [reading for one in judged for reading in one.readings.values()]
     summary: dict[str, Any] = {
         "items": len(judged),
         "outcomes": dict(sorted(Counter(one.outcome.value for one in judged).items())),
+        "readings": {
+            "outcomes": dict(sorted(Counter(reading.outcome.value for reading in readings).items())),
+            "asked_again": sum(len(reading.answers) - 1 for reading in readings),
+        },
         "score": _score(scored, protocol, resamples),
         "flagged": {
-            "items": sum(bool(one.item.suspicions) for one in judged),
+            "items": sum(one.item.flagged for one in judged),
             "by_pattern": dict(sorted(flags.items())),
         },
         "score_without_flagged": _score(clean, protocol, resamples) if len(clean) < len(scored) else None,
-        "position_bias": _position_bias(judged, protocol),
+        "position_bias": _position_bias(scored, protocol),
         "agreement_of_orders": _agreement([_two_orders(one) for one in scored], protocol),
         "agreement_of_repeats": _agreement([pairs for one in judged for pairs in _repeats(one)], protocol),
     }
     if protocol == "pairwise":
+        theirs = Counter(name for one in judged for name in one.item.suspicions_against)
+        summary["flagged"]["by_pattern_against"] = dict(sorted(theirs.items()))
         pairs = [one.pair for one in scored if one.pair is not None]
         summary["wins"] = sum(own > other for own, other in pairs)
         summary["ties"] = sum(own == other for own, other in pairs)
@@ -107,9 +114,12 @@ def _win_rate(summed: np.ndarray[Any, np.dtype[np.float64]]) -> float:
     return float(100 * summed[0] / (summed[0] + summed[1]))
 
 
-def _position_bias(judged: Iterable[Judged], protocol: ProtocolName) -> dict[str, Any] | None:
-    """How much better a response does for standing first: rating points, or share of decided verdicts."""
-    verdicts = [r.verdict for one in judged for r in one.readings.values() if r.verdict is not None]
+def _position_bias(scored: Iterable[Judged], protocol: ProtocolName) -> dict[str, Any] | None:
+    """How much better a response does for standing first: rating points, or share of decided verdicts.
+
+    Each order counts as often as the other; else the better response would pass for the better place.
+    """
+    verdicts = [verdict for one in scored for verdict in _as_shown_in_both(one)]
     if protocol == "pairwise":
         decided = [verdict for verdict in verdicts if verdict[0] != verdict[1]]
         if not decided:
@@ -118,6 +128,13 @@ def _position_bias(judged: Iterable[Judged], protocol: ProtocolName) -> dict[str
     if not verdicts:
         return None
     return {"first_minus_second": fmean(a - b for a, b in verdicts), "verdicts": len(verdicts)}
+
+
+def _as_shown_in_both(one: Judged) -> Iterator[Pair]:
+    """Verdicts in equal numbers of both orders, the response shown first before the other."""
+    for straight, swapped in zip(*(one.pairs(swapped) for swapped in ORDERS), strict=False):
+        yield straight
+        yield swapped[1], swapped[0]
 
 
 def _two_orders(one: Judged) -> tuple[Pair, Pair]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,6 @@ from typing import Any
 
 from bench import __version__
 from bench.artifacts import default_root
-from bench.comparison import differences
 from bench.config import digest
 from bench.errors import BenchError
 from bench.files import write_json, write_jsonl_gz
@@ -21,6 +21,7 @@ from bench.judge.cache import AnswerCache
 from bench.judge.client import Client, key_for
 from bench.judge.cost import Estimate, Prices, Purse, estimate
 from bench.judge.injection import PATTERNS
+from bench.judge.ledger import Ledger
 from bench.judge.matter import Item, chosen_sets, items
 from bench.judge.protocol import Protocol
 from bench.judge.requests import Judge
@@ -43,7 +44,7 @@ class Options:
         repeats: independent judgements of each order.
         reasks: how often an answer that cannot be read is asked for again.
         prices: per million tokens; None if unknown.
-        max_cost: what may be spent, in the currency of the prices.
+        max_cost: what the questions may cost in all, earlier commands included, in the currency of the prices.
         concurrency: requests at once.
         timeout: seconds for an answer.
         retries: of a request that failed.
@@ -52,7 +53,7 @@ class Options:
         poll: seconds between two looks at a batch.
 
     Raises:
-        BenchError: a limit of cost without prices.
+        BenchError: a limit of cost that is none, or without prices.
     """
 
     judge: Judge
@@ -74,6 +75,8 @@ class Options:
     def __post_init__(self) -> None:
         if self.max_cost is not None and self.prices is None:
             raise BenchError("--max-cost needs --prices IN,OUT (per million tokens), such as --prices 2.5,10")
+        if self.max_cost is not None and not 0 <= self.max_cost < math.inf:
+            raise BenchError(f"--max-cost {self.max_cost:g}: expected a number of 0 or more")
 
 
 class Session:
@@ -99,8 +102,9 @@ class Session:
         note: Callable[[str], None],
     ) -> None:
         self.store, self.against, self.options, self.note = store, against, options, note
-        cache = AnswerCache(default_root(), note)
-        self.court = Court(options.judge, options.protocol, cache, options.reasks)
+        root = default_root()
+        cache, ledger = AnswerCache(root, note), Ledger(root)
+        self.court = Court(options.judge, options.protocol, cache, ledger, options.reasks)
         self.items: dict[str, list[Item]] = {}
         self.records = {record["run_id"]: record for record in records}
         for run_id, record in self.records.items():
@@ -121,9 +125,10 @@ class Session:
         ]
 
     def estimate(self) -> Estimate:
-        """What is still to be asked, and the most it may cost."""
-        questions = self.questions
-        return estimate(len(dict.fromkeys(questions)), self.court.pending(questions), self.options.prices)
+        """What is still to be asked, about what it will cost, and what is spent already."""
+        questions, prices = self.questions, self.options.prices
+        spent = self.court.spent(questions, prices)
+        return estimate(len(dict.fromkeys(questions)), self.court.pending(questions), prices, spent)
 
     def ask(self, progress: Callable[[int, int], None]) -> None:
         """Have everything answered that is not yet.
@@ -138,7 +143,8 @@ class Session:
 
         async def run() -> None:
             client = Client(options.judge, key, timeout=options.timeout, retries=options.retries, note=self.note)
-            purse = Purse(options.prices, options.max_cost)
+            spent = self.court.spent(self.questions, options.prices)
+            purse = Purse(self.court.ledger, options.prices, options.max_cost, spent)
             async with client.api:
                 if options.batch:
                     root = default_root()
@@ -206,6 +212,7 @@ def _row(one: Judged) -> dict[str, Any]:
         "outcome": one.outcome.value,
         "pair": one.pair,
         "suspicions": one.item.suspicions,
+        **({"suspicions_against": one.item.suspicions_against} if one.item.rival else {}),
         "readings": [
             {
                 "response_shown": "second" if swapped else "first",
@@ -228,5 +235,7 @@ def _check_comparable(record: Record, against: Record) -> None:
     if record["run_id"] == against["run_id"]:
         raise BenchError(f"{record['run_id']} cannot be compared with itself")
     if record["comparison_key"] != against["comparison_key"]:
+        from bench.comparison import differences  # imports all that evaluates, which takes seconds
+
         found = "\n  ".join(differences(record["comparison_fields"], against["comparison_fields"]))
         raise BenchError(f"{record['run_id']} and {against['run_id']} cannot be compared; they differ in\n  {found}")

@@ -167,6 +167,22 @@ def test_what_one_judge_said_stands_in_columns_of_its_own(command, out):
     assert set(judged["metric"].dropna()) == {"judge"}
 
 
+def test_sets_judged_one_by_one_stand_together(command, out):
+    folder = next((out / "runs").glob("dolly-kld*")) / "judged"
+    for number, name in enumerate(("test", "selfinst", "vicuna")):
+        write_json(folder / f"rating-{number}.json", judged_result(50 + number, sets=(name,)))
+    again = judged_result(80, sets=("selfinst",)) | {"asked": ["2026-02-03"], "models_served": ["gpt-4o-2027"]}
+    write_json(folder / "rating-0a.json", again)
+    write_json(folder / "rating-4.json", judged_result(90, sets=("test",)) | {"limit": 3})
+    assert command("tables", "1", "--out", out, "--resamples", 100).exit_code == 0
+    text = (out / "tables" / "table1-tiny-measured.md").read_text()
+    kld = next(line for line in text.splitlines() if line.startswith("| KLD"))
+    assert [cell.strip() for cell in kld.split("|")][-5:-2] == ["50.00", "80.00", "52.00"]
+    assert "served as gpt-4o-2026, gpt-4o-2027" in text
+    assert "asked 2026-01-02 to 2026-02-03" in text
+    assert "Another 1 judged" in text
+
+
 def test_without_a_judge_there_are_no_such_columns(command, out):
     assert command("tables", "1", "--out", out, "--resamples", 100).exit_code == 0
     assert "judge" not in (out / "tables" / "table1-tiny-measured.md").read_text()
