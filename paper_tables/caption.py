@@ -22,8 +22,8 @@ def measured_notes(table: Table, selection: Selection, measurement: Measurement,
     notes = [
         f"{metrics}: mean ± standard deviation over n of the training seeds {_list(seeds)}, each the mean over "
         f"decoding seeds. Bold: the best of a column. {SIGNS}: its difference to the best is not significant at "
-        f"{100 * LEVEL:g} % (paired bootstrap over training seeds and examples, {resamples} resamples, Holm's "
-        "correction over the column)."
+        f"{100 * LEVEL:g} % (paired bootstrap over training seeds and examples, {resamples} resamples; with several "
+        "seeds Student's t, degrees of freedom of Satterthwaite; Holm's correction over the column)."
     ]
     if any(cell.sd is None for cell in measurement.cells.values()):
         notes.append("Where n is 1, the test takes the training run as given and says nothing of other seeds.")
