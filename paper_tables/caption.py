@@ -86,7 +86,8 @@ def _decoding(record: Record) -> str:
 
 def _hardware(record: Record) -> str:
     environment = record["environment"]
-    return f"{environment['device_name']}; {environment['cpu']}, {environment['threads']} threads"
+    threads = f"{environment['threads']} thread{'' if environment['threads'] == 1 else 's'}"
+    return f"{environment['device_name']}; {environment['cpu']}, {threads}"
 
 
 def _software(record: Record) -> str:

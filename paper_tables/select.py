@@ -67,7 +67,7 @@ class Library:
         warn: told of each run that is left out because its predictions cannot be read.
 
     Raises:
-        BenchError: nothing is recorded under the preset.
+        BenchError: nothing is recorded under the preset, or no run has a chosen key.
     """
 
     def __init__(
@@ -89,6 +89,11 @@ class Library:
                 f"no records of preset {preset} in {store.runs}{instead}; make one with: "
                 f"bench run --method srkl --task dolly --preset {preset}"
             )
+        there = sorted({record["comparison_key"] for record in self.records})
+        for key in self.keys:
+            if not any(one.startswith(key) for one in there):
+                known = ", ".join(one[:10] for one in there)
+                raise BenchError(f"--key {key}: no run of preset {preset} has such a comparison key; known: {known}")
 
     def select(self, table: Table) -> Selection:
         """The runs a table takes.

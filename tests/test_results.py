@@ -35,7 +35,7 @@ def refuse(message: str) -> None:
 
 def test_every_record_can_be_read_and_was_made_from_a_commit():
     records = list(Store(PUBLISHED, refuse).all())
-    assert len(records) == 150
+    assert len(records) == 168
     for record in records:
         assert record["environment"]["git"]["commit"]
         assert record["environment"]["git"]["changed"] is False

@@ -79,6 +79,12 @@ def test_runs_that_differ_in_more_are_refused_with_what_differs_and_how_to_choos
         chosen(out, keys=["nothing"])
 
 
+def test_a_key_that_no_run_has_is_refused(tmp_path):
+    write_record(tmp_path, "kld")
+    with pytest.raises(BenchError, match=r"--key abc: no run of preset tiny has .*; known: [0-9a-f]{10}$"):
+        chosen(tmp_path, keys=["abc"])
+
+
 def test_runs_of_different_tasks_need_not_be_comparable(tmp_path):
     write_record(tmp_path, "kld", "samsum")
     write_record(tmp_path, "kld", "iwslt")
