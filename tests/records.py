@@ -114,6 +114,7 @@ def make_record(
             "fingerprint": "d" * 64,
             "examples": {"train": 2000, "validation": 100} | {n: s["examples"] for n, s in scores.items()},
             "overlap": {},
+            "teacher_responses": None,
             "notes": [],
         },
         "models": {"student_parameters": 123_456, "teacher_parameters": 1_234_567, "teacher": "a" * 64},
