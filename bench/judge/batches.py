@@ -15,13 +15,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import filelock
 import openai
 
 from bench.config import digest
 from bench.errors import BenchError
-from bench.files import cannot_write, read_json, write_json
+from bench.files import read_json, write_json
 from bench.judge.asking import Court, Question
+from bench.judge.cache import held
 from bench.judge.client import Client, no_answer, now, said_by, turned_down_for
 from bench.judge.cost import Purse
 from bench.judge.protocol import Outcome
@@ -128,25 +128,12 @@ class Batches:
     async def _alone(self) -> AsyncIterator[None]:
         """Keep other processes from sending to this server what this one has sent or is about to send."""
         path = self.folder / f"{digest(self.client.judge.base_url)[:16]}.lock"
-        lock = filelock.FileLock(path)
-        told = False
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            while True:
-                try:
-                    lock.acquire(blocking=False)
-                    break
-                except filelock.Timeout:
-                    if not told:
-                        self.note("another process has batches under way at this server; waiting for it")
-                    told = True
-                    await asyncio.sleep(min(self.poll, 1.0))
-        except OSError as error:
-            raise cannot_write(path, error) from error
-        try:
+
+        def waiting() -> None:
+            self.note("another process has batches under way at this server; waiting for it")
+
+        async with held(path, min(self.poll, 1.0), waiting):
             yield
-        finally:
-            lock.release()
 
     async def _send(self, requests: list[Request]) -> None:
         token = uuid.uuid4().hex

@@ -80,19 +80,38 @@ class AnswerCache:
         Raises:
             BenchError: the lock file cannot be made.
         """
-        path = self.folder / "locks" / f"{key[:3]}.lock"
-        lock = filelock.FileLock(path)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            while True:
-                try:
-                    lock.acquire(blocking=False)
-                    break
-                except filelock.Timeout:
-                    await asyncio.sleep(_POLL_SECONDS)
-        except OSError as error:
-            raise cannot_write(path, error) from error
-        try:
+        async with held(self.folder / "locks" / f"{key[:3]}.lock", _POLL_SECONDS):
             yield
-        finally:
-            lock.release()
+
+
+@asynccontextmanager
+async def held(path: Path, poll: float, waiting: Callable[[], None] = lambda: None) -> AsyncIterator[None]:
+    """Hold a lock between processes, other tasks going on while it is waited for.
+
+    Args:
+        path: the lock file.
+        poll: seconds between two tries.
+        waiting: called once if it is not to be had at once.
+
+    Raises:
+        BenchError: the lock file cannot be made.
+    """
+    lock = filelock.FileLock(path)
+    told = False
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            try:
+                lock.acquire(blocking=False)
+                break
+            except filelock.Timeout:
+                if not told:
+                    waiting()
+                told = True
+                await asyncio.sleep(poll)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
