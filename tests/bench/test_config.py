@@ -284,12 +284,12 @@ def test_canonical_values_are_the_configuration(task, method, preset, sgo, seed,
 @pytest.mark.parametrize(
     ("sgo", "settings", "capacity"),
     [
-        ("adaptive-off-policy", (), 160),
-        ("off-policy", (), 160),
+        ("adaptive-off-policy", (), 64),
+        ("off-policy", (), 64),
         ("off-policy", ("sgo.capacity=99",), 99),
         ("dataset", (), 1000),
         ("on-policy", (), 1000),
-        ("on-policy", ("fidelity=faithful",), 160),
+        ("on-policy", ("fidelity=faithful",), 64),
     ],
 )
 def test_a_presets_buffer_is_for_sources_that_have_one(sgo, settings, capacity):
