@@ -243,8 +243,8 @@ class Evidence:
             means = [[statistics.fmean(_validations(run)[step] for step in steps) for run in side] for side in sides]
             yield asked.found(*welch_interval(*means, level=1 - LEVEL / len(pairs)), runs)
 
-    def _estimate(self, alpha: float) -> Iterator[Comparison]:
-        errors = {loss: self._errors(loss) for loss in LABELS}
+    def _estimate(self, alpha: float, tokens: int) -> Iterator[Comparison]:
+        errors = {loss: self._errors(loss, tokens) for loss in LABELS}
         others = {loss: [a for a in found if a != alpha and alpha in found] for loss, found in errors.items()}
         level = 1 - LEVEL / max(1, sum(map(len, others.values())))
         for loss, label in LABELS.items():
@@ -255,7 +255,7 @@ class Evidence:
                 what = f"{label}: error at α = {other:g} / error at α = {alpha:g}"
                 ratios = [a / b for a, b in zip(errors[loss][other], errors[loss][alpha], strict=True)]
                 asked = Comparison(what, "above", 1.0, "times", 1.0)
-                # computed over the whole vocabulary, not sampled: what is not known is what another student does
+                # thousands of positions leave little noise of sampling; what is not known is what another student does
                 if len(ratios) < MIN_SEEDS:
                     effect = statistics.fmean(ratios)
                     few = f"{len(ratios)} of {MIN_SEEDS} students measured, and what another would give is not known"
@@ -263,11 +263,11 @@ class Evidence:
                 else:
                     yield asked.found(*mean_interval(ratios, level=level))
 
-    def _errors(self, loss: str) -> dict[float, list[float]]:
-        """By skew, the normalised error of one sample, of each student measured."""
+    def _errors(self, loss: str, tokens: int) -> dict[float, list[float]]:
+        """By skew, the normalised error of the plug-in estimate from so many tokens, of each student measured."""
         errors: dict[float, list[float]] = {}
-        for row in self._coefficients.get("errors", []):
-            if (row["loss"], row["n"]) == (loss, 1):
+        for row in self._coefficients.get("plug_in", []):
+            if (row["loss"], row["n"]) == (loss, tokens):
                 errors.setdefault(row["alpha"], []).append(row["normalised"])
         return errors
 

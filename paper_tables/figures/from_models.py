@@ -147,12 +147,12 @@ def gradients(record: dict[str, Any]) -> Drawn:
     for axes, number, (title, rows) in zip(panels[1], (2, 3), errors.items(), strict=True):
         ends = []
         for series, (loss, label) in enumerate(LOSSES.items()):
-            own = [row for row in rows if row["loss"] == loss]
+            own = _over_students([row for row in rows if row["loss"] == loss], "alpha", "normalised")
             style = look(2 * series)
-            axes.plot([r["alpha"] for r in own], [r["normalised"] for r in own], **style)
-            ends.append(Label(own[-1]["alpha"], own[-1]["normalised"], label, style["color"]))
-            lowest = min(own, key=lambda row: row["normalised"])
-            best.append(f"({chr(ord('a') + number)}) {label} at α = {lowest['alpha']:g}")
+            axes.plot(own.index, own["mean"], **style)
+            axes.vlines(own.index, own["min"], own["max"], colors=style["color"])
+            ends.append(Label(own.index[-1], own["mean"].iloc[-1], label, style["color"]))
+            best.append(f"({chr(ord('a') + number)}) {label} at α = {own['mean'].idxmin():g}")
         axes.set_xscale("symlog", linthresh=NEAR_ZERO, linscale=0.4)
         ticks_at(axes.xaxis, SHOWN_ALPHAS)
         axes.set_yscale("log")
@@ -172,15 +172,26 @@ def gradients(record: dict[str, Any]) -> Drawn:
         frame,
         [
             f"Figure 3: (a, b) coefficients of the gradient at sampled tokens of {found['positions']} response "
-            "positions, teacher against init student. Boxes: quartiles; whiskers: 5 % and 95 %; circle: the largest; "
-            "bar: the bound, (1-α)/α for SKL and -log α for SRKL, none at α = 0.",
+            f"positions, teacher against {_students(found)}. Boxes: quartiles; whiskers: 5 % and 95 %; circle: the "
+            "largest; bar: the bound, (1-α)/α for SKL and -log α for SRKL, none at α = 0.",
             "(c) Expected squared error of the divergence estimated from one sampled token with both distributions "
             f"known, over the squared divergence. (d) The same of D(p_n, q_n) with the empirical distributions of "
             f"n = {PLUG_IN_SIZE} tokens from the teacher and as many from the student; none at α = 0, where it is "
             "infinite. Which of the two the paper plots we do not know; we presume (d) (sureness: low).",
-            f"Lowest error of those shown: {'; '.join(best)}.",
+            "Lines of (c, d): the mean over the students; bars: their range. "
+            f"Lowest mean of those shown: {'; '.join(best)}.",
         ],
     )
+
+
+def _over_students(rows: list[dict[str, Any]], by: str, value: str) -> pd.DataFrame:
+    """Mean, min and max of a value over the students, by `by`."""
+    return pd.DataFrame(rows).groupby(by)[value].agg(["mean", "min", "max"])
+
+
+def _students(found: dict[str, Any]) -> str:
+    *others, last = map(str, found["students"])
+    return f"the init students of training seeds {', '.join(others)} and {last}"
 
 
 def _coefficients(axes: Axes, rows: list[dict[str, Any]]) -> None:
@@ -210,11 +221,10 @@ def theory(record: dict[str, Any]) -> Drawn:
             for series, (loss, label) in enumerate(LOSSES.items()):
                 rows = [row for row in found[kind] if (row["loss"], row["alpha"]) == (loss, alpha)]
                 style = look(2 * series + (kind == "plug_in")) | {"linestyle": dash}
-                axes.plot([r["n"] for r in rows], [r["sampled"] for r in rows], label=f"{label}, {name}", **style)
-        bounded = [row for row in found["errors"] if (row["loss"], row["alpha"]) == ("skl", alpha) and row["bound"]]
-        axes.plot(
-            [r["n"] for r in bounded], [r["bound"] for r in bounded], ":", color="black", label="bound of the mean"
-        )
+                means = _over_students(rows, "n", "sampled")["mean"] if rows else pd.Series(dtype=float)
+                axes.plot(means.index, means, label=f"{label}, {name}", **style)
+        bounds = {row["n"]: row["bound"] for row in found["errors"] if row["alpha"] == alpha and row["bound"]}
+        axes.plot(list(bounds), list(bounds.values()), ":", color="black", label="bound of the mean")
         axes.set_title(letter(number, f"α = {alpha:g}" + ("" if alpha else " (no bound, no plug-in)")))
     first = panels.flat[0]
     first.set_xscale("log")
@@ -233,7 +243,8 @@ def theory(record: dict[str, Any]) -> Drawn:
         frame.replace({"estimate": {"errors": "mean"}}),
         [
             "Estimation error of SKL and SRKL by sample size n and skew α, at "
-            f"{found['positions']} positions of real responses: mean squared error of two estimates.",
+            f"{found['positions']} positions of real responses: mean squared error of two estimates, mean over "
+            f"{_students(found)}.",
             "Solid: the mean of log-ratios over n sampled tokens with p and q known (Monte Carlo). Its bound (dotted), "
             "(log² α + 4/e²)/n for α > 0, is an elementary one of our own; like the error itself it decays as 1/n by "
             "construction. It is not the bound of the paper's appendix B, whose text we do not have.",

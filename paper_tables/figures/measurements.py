@@ -38,6 +38,7 @@ SAMPLE_SIZES = (1, 4, 16, 64, 256)
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 RESPONSES = 400  # at most, of the test split, that Figure 1 looks at
 POSITIONS = 2000  # response tokens at which Figure 3 takes both distributions
+STUDENTS = (10, 20, 30)  # training seeds of the init students it takes: those of a suite
 PLUG_IN_TRIALS = 2  # pairs of empirical distributions per position and sample size
 TIMINGS = 7  # repetitions of which the median is taken, after one to warm up
 
@@ -64,8 +65,12 @@ class Pair:
     @cached_property
     def student(self) -> PreTrainedModel:
         """The init student of the training seed."""
+        return self.student_of(self.seed)
+
+    def student_of(self, seed: int) -> PreTrainedModel:
+        """The init student of a training seed."""
         config = self.experiment.config
-        return self._load(str(self.experiment.fine_tuned("student", config.init_training, self.seed, "init student")))
+        return self._load(str(self.experiment.fine_tuned("student", config.init_training, seed, "init student")))
 
     @cached_property
     def tuned_student(self) -> PreTrainedModel:
@@ -217,25 +222,47 @@ def coefficients(pair: Pair) -> dict[str, Any]:
 
     With m the mixture, the gradient of SKL(p, q) in q is -(1-a) p/m, and that of SRKL(p, q) is log(q/m) + 1 - a q/m.
     The first is taken at tokens the teacher samples, the second at tokens the student samples, at the positions of
-    real responses. One estimate is the mean of the divergence's log-ratio over tokens sampled from p (SKL) or q
-    (SRKL), with both distributions known; its squared error, of expectation Var/n, is normalised by the squared
-    divergence. The other is `plug_in`.
+    real responses; their quantiles are over those of all STUDENTS, their bounds are the same for all. How well a
+    divergence is estimated is a matter of its student: see `monte_carlo` and `plug_in`, whose rows name its seed.
     """
-    log_p, log_q = _distributions(pair.teacher, pair.student, pair)
-    generator = torch.Generator(device="cpu").manual_seed(pair.seed)
-    rows: list[dict[str, Any]] = []
+    log_p = _log_probabilities(pair.teacher, pair)
+    taken: dict[tuple[str, float], list[Tensor]] = {}
     errors: list[dict[str, Any]] = []
-    for loss in ("skl", "srkl"):
-        own = log_p if loss == "skl" else log_q
-        at = torch.multinomial(own.exp(), 1, generator=generator)
+    plugged: list[dict[str, Any]] = []
+    for seed in STUDENTS:
+        log_q = _log_probabilities(pair.student_of(seed), pair)
+        generator = torch.Generator(device="cpu").manual_seed(seed)
+        for loss, own in (("skl", log_p), ("srkl", log_q)):
+            at = torch.multinomial(own.exp(), 1, generator=generator)
+            for alpha in ALPHAS:
+                _, coefficient = ratio_and_coefficient(loss, log_p, log_q, alpha)
+                taken.setdefault((loss, alpha), []).append(coefficient.gather(-1, at).squeeze(-1))
+        errors += [{"seed": seed} | row for row in monte_carlo(log_p, log_q, generator)]
+        plugged += [{"seed": seed} | row for row in plug_in(log_p, log_q, generator)]
+    rows = [
+        {"loss": loss, "alpha": alpha, "bound": largest_coefficient(loss, alpha)}
+        | {f"q{q:g}": float(torch.cat(parts).quantile(q)) for q in QUANTILES}
+        for (loss, alpha), parts in taken.items()
+    ]
+    return {
+        "students": list(STUDENTS),
+        "positions": len(log_p),
+        "coefficients": rows,
+        "errors": errors,
+        "plug_in": plugged,
+    }
+
+
+def monte_carlo(log_p: Tensor, log_q: Tensor, generator: torch.Generator) -> list[dict[str, Any]]:
+    """Squared error of the mean of the divergence's log-ratio over n tokens sampled from p (SKL) or q (SRKL).
+
+    Both distributions are known to it. Its squared error is of expectation Var/n, normalised by the squared divergence.
+    """
+    rows = []
+    for loss, own in (("skl", log_p), ("srkl", log_q)):
         draws = torch.multinomial(own.exp(), max(SAMPLE_SIZES) * 4, replacement=True, generator=generator)
         for alpha in ALPHAS:
-            log_ratio, coefficient = ratio_and_coefficient(loss, log_p, log_q, alpha)
-            taken = coefficient.gather(-1, at).squeeze(-1)
-            rows.append(
-                {"loss": loss, "alpha": alpha, "bound": largest_coefficient(loss, alpha)}
-                | {f"q{q:g}": float(taken.quantile(q)) for q in QUANTILES}
-            )
+            log_ratio, _ = ratio_and_coefficient(loss, log_p, log_q, alpha)
             value = (own.exp() * log_ratio).sum(-1)
             second = (own.exp() * log_ratio.square()).sum(-1)
             variance = (second - value.square()).clamp(min=0)
@@ -243,7 +270,7 @@ def coefficients(pair: Pair) -> dict[str, Any]:
             for n in SAMPLE_SIZES:
                 means = estimates.unfold(-1, n, n).mean(-1)
                 squared = (means - value[:, None]).square().mean()
-                errors.append(
+                rows.append(
                     {
                         "loss": loss,
                         "alpha": alpha,
@@ -255,8 +282,7 @@ def coefficients(pair: Pair) -> dict[str, Any]:
                         "bound": bound(alpha, n),
                     }
                 )
-    plugged = plug_in(log_p, log_q, generator)
-    return {"positions": len(log_p), "coefficients": rows, "errors": errors, "plug_in": plugged}
+    return rows
 
 
 def plug_in(log_p: Tensor, log_q: Tensor, generator: torch.Generator) -> list[dict[str, Any]]:
@@ -327,17 +353,15 @@ def bound(alpha: float, n: int) -> float | None:
 
 
 @torch.no_grad()
-def _distributions(teacher_model: PreTrainedModel, student_model: PreTrainedModel, pair: Pair) -> tuple[Tensor, Tensor]:
-    """log p and log q, (POSITIONS, V) each, in float64, at the response tokens of the validation split."""
+def _log_probabilities(model: PreTrainedModel, pair: Pair) -> Tensor:
+    """Of every token, (POSITIONS, V) in float64, at the response tokens of the validation split."""
     batch = pair.experiment.sequences["validation"]
-    teacher, student, taken = [], [], 0
+    parts: list[Tensor] = []
     for start in range(0, len(batch), 16):
-        teacher.append(pair.logits(teacher_model, batch[start : start + 16]).double().log_softmax(-1).cpu())
-        student.append(pair.logits(student_model, batch[start : start + 16]).double().log_softmax(-1).cpu())
-        taken += len(teacher[-1])
-        if taken >= POSITIONS:
+        parts.append(pair.logits(model, batch[start : start + 16]).double().log_softmax(-1).cpu())
+        if sum(map(len, parts)) >= POSITIONS:
             break
-    return torch.cat(teacher)[:POSITIONS], torch.cat(student)[:POSITIONS]
+    return torch.cat(parts)[:POSITIONS]
 
 
 MEASUREMENTS: dict[str, Callable[[Pair], Any]] = {
@@ -345,5 +369,5 @@ MEASUREMENTS: dict[str, Callable[[Pair], Any]] = {
     "cost": cost,
     "coefficients": coefficients,
 }
-VERSIONS = {"coefficients": 2}
+VERSIONS = {"coefficients": 3}
 """Of measurements that hold more than they used to; the others are at version 1."""

@@ -252,17 +252,19 @@ def test_convergence_is_of_the_whole_course_of_training(tmp_path, skewed, expect
 
 def coefficients(out, *, best=0.1, students=1, beyond=1.0):
     errors = [
-        {"loss": loss, "alpha": alpha, "n": 1, "normalised": (1.0 if alpha == best else 2.0) + student / 50}
+        # the claim is about samples of 64; with fewer another skew is best
+        {"loss": loss, "alpha": alpha, "n": n, "normalised": (1.0 if alpha == best or n < 64 else 2.0) + student / 50}
         for student in range(students)
         for loss in ("skl", "srkl")
-        for alpha in (0.0, 0.01, 0.1, 0.5)
+        for alpha in (0.01, 0.1, 0.5)
+        for n in (16, 64)
     ]
     largest = [
         {"loss": loss, "alpha": alpha, "bound": bound, "q1": 100.0 if bound is None else beyond * bound}
         for loss in ("skl", "srkl")
         for alpha, bound in ((0.0, None), (0.1, 9.0), (0.5, 1.0))
     ]
-    write_json(out / "measurements" / "coefficients-tiny.json", {"found": {"errors": errors, "coefficients": largest}})
+    write_json(out / "measurements" / "coefficients-tiny.json", {"found": {"plug_in": errors, "coefficients": largest}})
 
 
 @pytest.mark.parametrize(
@@ -335,7 +337,7 @@ EXPECTED = {
     "skew-converges-faster": "1 skl srkl > kld rkld",
     "alpha-0.1-best-skl": "alpha 0.1 > 0.01 0.3 0.5 0.7 0.9 in skl",
     "alpha-0.1-best-srkl": "alpha 0.1 > 0.01 0.3 0.5 0.7 0.9 in srkl",
-    "alpha-0.1-best-estimate": "error least at 0.1",
+    "alpha-0.1-best-estimate": "plug-in error of 64 tokens least at 0.1",
     "skew-bounds-gradients": "bounds of skl srkl",
     "adaptive-beats-on-policy": "2 skl-adaptive > skl-on-policy",
     "off-policy-free": "4 distillm: off-policy - on-policy > -1",
@@ -376,7 +378,7 @@ def in_short(claim):
         case "share":
             text = f"{names.pop('rows')}: {test.pop('phase')} > {test.pop('at_least'):g}"
         case "estimate":
-            text = f"error least at {test.pop('alpha'):g}"
+            text = f"plug-in error of {test.pop('tokens')} tokens least at {test.pop('alpha'):g}"
         case "bounded":
             text = f"bounds of {names.pop('losses')}"
     assert not test, f"{claim.id}: {test}"
