@@ -182,7 +182,7 @@ def figures(
     sgo-ratio, init, buffer-capacity   the appendix
 
     Figures 6 and up are drawn from recorded runs (`bench suite figures`, `bench suite appendix`). Figures 1, 2, 3 and
-    theory are measured on the teacher and a student, within a minute at the tiny preset, and recorded in
+    theory are measured on the teacher and init students, within a minute at the tiny preset, and recorded in
     OUT/measurements. Files go to OUT/figures.
     """
     from functools import cache

@@ -15,7 +15,7 @@ from bench.store import Record
 from paper_tables.layout import Arm
 from paper_tables.suites import TimedAt
 
-FIRST_GUESS = {"tiny": 75.0}
+FIRST_GUESS = {"tiny": 45.0}
 """Seconds of a run before any is recorded, on two CPU cores."""
 
 

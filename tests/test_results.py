@@ -8,13 +8,17 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pytest
 
+from bench.environment import had_machine_to_itself
+from bench.files import read_json
 from bench.store import Store
 from paper_tables.claims import judge
-from paper_tables.figures.catalogue import FROM_RUNS, file_of
-from paper_tables.figures.drawn import NothingToDraw
+from paper_tables.figures.catalogue import FROM_MODELS, FROM_RUNS, file_of
+from paper_tables.figures.drawn import Drawn, NothingToDraw
 from paper_tables.make import make_tables
+from paper_tables.plan import make_plan
 from paper_tables.render import FORMATS
 from paper_tables.select import Library
+from paper_tables.suites import arms, timed_arms
 from paper_tables.verdicts import as_markdown
 
 PUBLISHED = Path(__file__).resolve().parents[1] / "results" / "paper-tiny"
@@ -33,13 +37,19 @@ def refuse(message: str) -> None:
     raise AssertionError(message)
 
 
-def test_every_record_can_be_read_and_was_made_from_a_commit():
+def test_the_records_are_the_whole_suite_with_its_times_made_from_one_commit():
     records = list(Store(PUBLISHED, refuse).all())
-    assert len(records) == 168
-    for record in records:
-        assert record["environment"]["git"]["commit"]
-        assert record["environment"]["git"]["changed"] is False
-    assert {record["config"]["seed"] for record in records} == {10, 20, 30}
+    plan = make_plan(arms("paper", "tiny"), timed_arms("tiny"), records, preset="tiny", seeds=(10, 20, 30), jobs=2)
+    assert (len(plan.runs), plan.to_do) == (len(records), ())
+    assert len({record["environment"]["git"]["commit"] for record in records}) == 1
+    assert not any(record["environment"]["git"]["changed"] for record in records)
+
+
+def test_training_takes_half_a_minute_at_most():
+    """What the tiny preset promises, of the runs that had the machine to themselves; give or take the machine."""
+    seconds = [r["time"]["training_seconds"] for r in Store(PUBLISHED, refuse).all() if had_machine_to_itself(r)]
+    assert len(seconds) >= 33
+    assert max(seconds) < 35
 
 
 def test_tables_follow_from_the_records(out):
@@ -64,6 +74,13 @@ def test_what_figures_show_follows_from_the_records(out):
         except NothingToDraw:
             assert not path.exists()
         else:
-            plt.close(drawn.figure)
-            made = drawn.frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-            assert made == path.read_text(encoding="utf-8"), name
+            assert shown(drawn) == path.read_text(encoding="utf-8"), name
+    for name, (measurement, draw) in FROM_MODELS.items():
+        drawn = draw(read_json(out / "measurements" / f"{measurement}-tiny.json"))
+        path = PUBLISHED / "figures" / f"{file_of(name, 'tiny')}.csv"
+        assert shown(drawn) == path.read_text(encoding="utf-8"), name
+
+
+def shown(drawn: Drawn) -> str:
+    plt.close(drawn.figure)
+    return drawn.frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")

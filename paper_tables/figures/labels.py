@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from paper_tables.figures.style import FONT
 
+EDGE = 3  # points that a name keeps from the frame
+
 
 @dataclass(frozen=True)
 class Label:
@@ -57,7 +59,7 @@ def _start(block: Sequence[float], gap: float) -> float:
 
 
 def label_points(axes: Axes, labels: Sequence[Label], taken: Sequence[tuple[float, float]]) -> None:
-    """Name points beside them, each name in the nearest place where it covers no other name and nothing `taken`.
+    """Name points beside them: in the nearest place that covers no other name and nothing `taken`, nearest its point.
 
     Args:
         axes: where the points are, drawn already and with its final limits.
@@ -68,7 +70,8 @@ def label_points(axes: Axes, labels: Sequence[Label], taken: Sequence[tuple[floa
     point = axes.figure.dpi / 72
     dots = axes.transData.transform(np.array(taken)) / point
     frame = axes.get_window_extent()
-    room = (frame.x0 / point, frame.y0 / point, frame.x1 / point, frame.y1 / point)
+    room = (frame.x0 / point + EDGE, frame.y0 / point + EDGE, frame.x1 / point - EDGE, frame.y1 / point - EDGE)
+    named = [tuple(axes.transData.transform((label.x, label.y)) / point) for label in labels]
     boxes: list[_Box] = []
     for label in sorted(labels, key=lambda one: (one.y, one.x), reverse=True):
         x, y = axes.transData.transform((label.x, label.y)) / point
@@ -83,7 +86,13 @@ def label_points(axes: Axes, labels: Sequence[Label], taken: Sequence[tuple[floa
         )
         extent = Text.get_window_extent(text)  # without the line to the point
         size = (extent.width / point, extent.height / point)
-        best = min(_places(x, y, *size), key=lambda box: (_covered(box, boxes, dots, room), _distance(box, x, y)))
+
+        def cost(box: _Box, x: float = x, y: float = y) -> tuple[int, float]:
+            own = _distance(box, x, y)
+            nearer = sum(_distance(box, *other) < own for other in named)
+            return _covered(box, boxes, dots, room) + 10 * nearer, own
+
+        best = min(_places(x, y, *size), key=cost)
         boxes.append(best)
         text.set_position((best[0] - x, (best[1] + best[3]) / 2 - y))
 

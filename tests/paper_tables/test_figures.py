@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import xml.etree.ElementTree as ElementTree
 from itertools import pairwise
 
@@ -81,6 +82,25 @@ def test_names_of_lines_that_end_together_and_of_points_in_a_heap_lie_apart(chec
     dots = axes.transData.transform(points)
     for text in axes.texts:
         assert not any(Text.get_window_extent(text).contains(*dot) for dot in dots), text
+
+
+def test_the_name_of_a_point_is_nearest_to_it_and_keeps_off_the_frame():
+    figure, axes = plt.subplots(figsize=(COLUMN, 2))
+    points = {"left": (0.03, 0.6), "upper": (0.50, 0.64), "lower": (0.51, 0.60)}
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    spread = [(x, y + step / 50) for x, y in points.values() for step in range(-4, 5)]
+    front = [(0.03 + step / 20, 0.6) for step in range(10)]  # no room to the right of "left"
+    label_points(axes, [Label(*at, name, "black") for name, at in points.items()], [*spread, *front])
+    figure.canvas.draw()
+    for text in axes.texts:
+        box = Text.get_window_extent(text)
+        gaps = {}
+        for name, at in points.items():
+            x, y = axes.transData.transform(at)
+            gaps[name] = math.hypot(max(box.x0 - x, x - box.x1, 0), (box.y0 + box.y1) / 2 - y)
+        assert min(gaps, key=gaps.get) == text.get_text()
+        assert axes.get_window_extent().padded(-2 * figure.dpi / 72).containsx(box.x0)
 
 
 def test_lines_differ_in_marker_and_dash_as_in_colour():

@@ -58,7 +58,7 @@ def test_the_methods_own_value_of_a_sweep_is_the_run_of_the_main_table(sweep):
 def test_what_a_sweep_takes_for_the_default_is_the_default():
     settings = [arm.config("tiny") for arm in (tables("tiny")["main"].rows[-1].arms["dolly"],)]
     assert settings[0].method["alpha"] == OWN_ALPHA
-    assert settings[0].sgo["capacity"] == 160
+    assert settings[0].sgo["capacity"] == 64
     assert tables("paper")["main"].rows[-1].arms["dolly"].config("paper").sgo["capacity"] == OWN_CAPACITY
     assert settings[0].sgo["probability"] == OWN_RATIO
 
@@ -67,7 +67,7 @@ def test_every_value_of_a_sweep_is_a_run_of_its_own_with_that_value():
     alphas = {(arm.method, arm.config("tiny").method["alpha"]) for arm in sweeps("tiny")["alpha"].arms}
     assert alphas == {(loss, a) for loss in ("skl", "srkl") for a in (0.01, 0.1, 0.3, 0.5, 0.7, 0.9)}
     capacities = [arm.config("tiny").sgo["capacity"] for arm in sweeps("tiny")["buffer-capacity"].arms]
-    assert capacities == [40, 80, 160, 320, 640]
+    assert capacities == [16, 32, 64, 128, 256]
     papers = [arm.config("paper").sgo["capacity"] for arm in sweeps("paper")["buffer-capacity"].arms]
     assert papers == [250, 500, 1000, 2000, 4000]
     ratios = [(arm.sgo, arm.config("tiny").sgo["probability"]) for arm in sweeps("tiny")["sgo-ratio"].arms]
@@ -178,7 +178,7 @@ def test_the_estimate_comes_from_runs_of_the_same_kind():
 
 
 def test_a_guess_is_called_one_only_while_nothing_of_the_preset_is_recorded():
-    assert "about 19 min (a guess until runs are recorded)" in list(describe(plan(), 1))
+    assert "about 11 min (a guess until runs are recorded)" in list(describe(plan(), 1))
     other, _ = make_record("gkd", "samsum", seconds=10.0)
     assert list(describe(plan(records=[other]), 1)) == [
         "15 runs, 0 recorded, 15 to do, 1 at a time",
