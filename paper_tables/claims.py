@@ -34,8 +34,12 @@ class Judged:
 
     @property
     def deciding(self) -> Comparison | None:
-        """The measured comparison that speaks most against the claim; where one has to hold, most for it."""
-        measured = [c for c in self.comparisons if c.effect is not None]
+        """Of the measured comparisons that came out as the claim did, the one that speaks most against it.
+
+        Where one has to hold, it is the one that speaks most for it.
+        """
+        came_out = {"reproduced": True, "not reproduced": False, "not enough evidence": None}[self.verdict]
+        measured = [c for c in self.comparisons if c.effect is not None and c.holds is came_out]
         strongest = max if self.claim.test.get("any") else min
         return strongest(measured, key=lambda c: c.lead, default=None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from bench.files import write_json
 from bench.statistics import hierarchical_comparison
 from bench.store import Store
 from paper_tables.claimed import KINDS, claims, timed_rows
-from paper_tables.claims import VERDICTS, judge
+from paper_tables.claims import VERDICTS, Judged, judge
+from paper_tables.evidence import Comparison
 from paper_tables.published import published, sources
 from paper_tables.select import Library
 from paper_tables.suites import arms
@@ -62,6 +64,22 @@ def test_one_comparison_the_other_way_refutes_whatever_the_others(tmp_path):
     assert judged.verdict == "not reproduced"
     assert judged.reason == "10 of 15 comparisons hold, 5 the other way round"
     assert "JSD" in judged.deciding.what
+
+
+@pytest.mark.parametrize(
+    ("verdict", "decided_by"), [("not reproduced", "refuted"), ("not enough evidence", "open"), ("reproduced", "held")]
+)
+def test_what_decides_came_out_as_the_claim_did_however_large_the_other_effects(verdict, decided_by):
+    asked = Comparison("", "above", 0.0, "ROUGE-L", 0.0)
+    found = (
+        replace(asked, what="open").found(-6.0, -13.0, 1.0),
+        replace(asked, what="refuted").found(-4.0, -6.0, -1.0),
+        replace(asked, what="held").found(1.0, 0.5, 2.0),
+        replace(asked, what="held for sure").found(9.0, 8.0, 10.0),
+        replace(asked, what="not measured", missing="no runs"),
+    )
+    judged = Judged(claims()[0], verdict, found, "")
+    assert judged.deciding.what == decided_by
 
 
 @pytest.mark.parametrize("seeds", [(10,), (10, 20)])
