@@ -108,7 +108,7 @@ def test_runs_that_cannot_be_compared_are_refused(command, out):
     write_record(out, "srkl", assignments=("training.steps=50",))
     result = command("tables", "1", "--out", out, *QUICK)
     assert result.exit_code == 2
-    assert "config.training.steps: 400 against 50" in result.stderr
+    assert "config.training.steps: 180 against 50" in result.stderr
     assert "--key" in result.stderr
 
 
