@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from distillm import Method, Sequence
+from distillm import Method, TokenSequence
 
 SMALLEST = 0.01
 """Of alpha and beta: closer to 0 the terms, divided by their product, cancel to less than float32 holds."""
@@ -36,7 +36,7 @@ class ABKD:
                 raise ValueError(f"{name} must be at least {SMALLEST}, got {given}; kld and rkld are its limits at 0")
 
     def __call__(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[Sequence]
+        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[TokenSequence]
     ) -> Tensor:
         """Per-token loss (N,); see `distillm.method.Objective`."""
         assert teacher_logits is not None
@@ -52,7 +52,7 @@ METHOD = Method(
     "abkd",
     ABKD,
     "dataset",
-    "init",
+    "sft",
     "Wang et al. 2025, arXiv:2505.04560",
     "alpha-beta divergence on the reference responses",
     beyond_paper=True,

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from distillm import Method, Sequence, kld, rkld
+from distillm import Method, TokenSequence, kld, rkld
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class AKL:
             raise ValueError(f"mu must lie in [0, 1], got {self.mu}")
 
     def __call__(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[Sequence]
+        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[TokenSequence]
     ) -> Tensor:
         """Per-token loss (N,); see `distillm.method.Objective`."""
         assert teacher_logits is not None
@@ -50,7 +50,7 @@ METHOD = Method(
     "akl",
     AKL,
     "dataset",
-    "init",
+    "sft",
     "Wu et al. 2024, arXiv:2404.02657",
     "forward KL on the head, reverse KL on the tail, as the gap asks",
     beyond_paper=True,

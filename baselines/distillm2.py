@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from distillm import Method, Sequence, skl, srkl
+from distillm import Method, TokenSequence, skl, srkl
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Contrastive:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
 
     def __call__(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[Sequence]
+        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[TokenSequence]
     ) -> Tensor:
         """Per-token loss (N,); see `distillm.method.Objective`."""
         assert teacher_logits is not None
@@ -47,7 +47,7 @@ METHOD = Method(
     "distillm2",
     Contrastive,
     "contrastive",
-    "init",
+    "sft",
     "Ko et al. 2025, arXiv:2503.07067",
     "skew KL on the teacher's responses beside skew reverse KL on the student's",
     deviations=(

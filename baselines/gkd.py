@@ -9,7 +9,7 @@ METHOD = Method(
     "gkd",
     JSD,
     "mixed",
-    "init",
+    "sft",
     "Agarwal et al. 2024, arXiv:2306.13649",
     "generalised Jensen-Shannon divergence; half the batches are the student's own responses",
     deviations=(

@@ -9,7 +9,7 @@ METHOD = Method(
     "imitkd",
     KLD,
     "on-policy",
-    "init",
+    "sft",
     "Lin et al. 2020, arXiv:2009.07253",
     "forward KL divergence on the student's own responses",
     deviations=(

@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from distillm import Method, Sequence, jsd
+from distillm import Method, TokenSequence, jsd
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class JSD:
             raise ValueError(f"beta must lie in [0, 1], got {self.beta}")
 
     def __call__(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[Sequence]
+        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[TokenSequence]
     ) -> Tensor:
         """Per-token loss (N,); see `distillm.method.Objective`."""
         assert teacher_logits is not None
@@ -46,7 +46,7 @@ METHOD = Method(
     "jsd",
     JSD,
     "dataset",
-    "init",
+    "sft",
     "Agarwal et al. 2024, arXiv:2306.13649",
     "generalised Jensen-Shannon divergence on the reference responses",
 )

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from distillm import Method, Sequence, kld
+from distillm import Method, TokenSequence, kld
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class KLD:
     needs_teacher: ClassVar[bool] = True
 
     def __call__(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[Sequence]
+        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[TokenSequence]
     ) -> Tensor:
         """Per-token loss (N,); see `distillm.method.Objective`."""
         assert teacher_logits is not None

@@ -22,7 +22,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from distillm import BatchObjective, Method, PlainText, Sampling, Sequence, rkld
+from distillm import BatchObjective, Method, PlainText, Sampling, TokenSequence, rkld
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class MiniLLM(BatchObjective):
         """From the mixture, with the log-probabilities rewards and weights are made of."""
         return Sampling(self.teacher_mix, log_probs=True)
 
-    def begin(self, batch: list[Sequence], step: int, total_steps: int) -> list[Sequence]:
+    def begin(self, batch: list[TokenSequence], step: int, total_steps: int) -> list[TokenSequence]:
         """Annotate roll-outs with `advantage` and `weight` per token."""
         rolled_out = [s for s in batch if "teacher" in s.annotations]
         returns = {id(s): self._returns(s) for s in rolled_out}
@@ -97,7 +97,7 @@ class MiniLLM(BatchObjective):
             for s in batch
         ]
 
-    def _returns(self, rollout: Sequence) -> list[float]:
+    def _returns(self, rollout: TokenSequence) -> list[float]:
         later, returns = 0.0, []
         pairs = zip(reversed(rollout.annotations["teacher"]), reversed(rollout.annotations["student"]), strict=True)
         for left, (p, q) in enumerate(pairs, start=1):
@@ -106,7 +106,7 @@ class MiniLLM(BatchObjective):
             returns.append(later / left if self.length_normalisation else later)
         return returns[::-1]
 
-    def _weights(self, rollout: Sequence) -> tuple[float, ...]:
+    def _weights(self, rollout: TokenSequence) -> tuple[float, ...]:
         if not self.importance_weights:
             return (1.0,) * len(rollout.response)
         mix = self.teacher_mix
@@ -117,7 +117,7 @@ class MiniLLM(BatchObjective):
         )
 
     def __call__(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[Sequence]
+        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[TokenSequence]
     ) -> Tensor:
         """Per-token loss (N,); see `distillm.method.Objective`."""
         assert teacher_logits is not None
@@ -128,7 +128,7 @@ class MiniLLM(BatchObjective):
             loss = loss + self._policy_loss(student_logits, tokens, batch)
         return loss
 
-    def _policy_loss(self, student_logits: Tensor, tokens: Tensor, batch: list[Sequence]) -> Tensor:
+    def _policy_loss(self, student_logits: Tensor, tokens: Tensor, batch: list[TokenSequence]) -> Tensor:
         # a response without annotations has advantage 0: no policy loss, no gradient
         columns = [
             [value for s in batch for value in s.annotations.get(name, (0.0,) * len(s.response))]
@@ -146,7 +146,7 @@ METHOD = Method(
     "minillm",
     MiniLLM,
     "roll-outs",
-    "init",
+    "sft",
     "Gu et al. 2024, arXiv:2306.08543",
     "policy gradient for reverse KL on roll-outs, with single-step and plain-text terms",
     deviations=(

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from distillm import Method, Sequence, rkld
+from distillm import Method, TokenSequence, rkld
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class RKLD:
     needs_teacher: ClassVar[bool] = True
 
     def __call__(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[Sequence]
+        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[TokenSequence]
     ) -> Tensor:
         """Per-token loss (N,); see `distillm.method.Objective`."""
         assert teacher_logits is not None
@@ -28,7 +28,7 @@ METHOD = Method(
     "rkld",
     RKLD,
     "dataset",
-    "init",
+    "sft",
     "Gu et al. 2024, arXiv:2306.08543",
     "reverse KL divergence on the reference responses",
 )

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from baselines.kld import KLD
 from baselines.sft import CrossEntropy
-from distillm import Method, Sequence
+from distillm import Method, TokenSequence
 
 
 @dataclass(frozen=True)
 class SeqKD:
-    """Sequence-level distillation (Kim and Rush 2016, arXiv:1606.07947).
+    """TokenSequence-level distillation (Kim and Rush 2016, arXiv:1606.07947).
 
     Attributes:
         loss: `ce`, cross-entropy as in the paper, or `kld`, as the DistiLLM authors' scripts run it.
@@ -28,7 +28,7 @@ class SeqKD:
         return self.loss == "kld"
 
     def __call__(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[Sequence]
+        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[TokenSequence]
     ) -> Tensor:
         """Per-token loss (N,); see `distillm.method.Objective`."""
         objective = KLD() if self.loss == "kld" else CrossEntropy()

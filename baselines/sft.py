@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from distillm import Method, Sequence
+from distillm import Method, TokenSequence
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class CrossEntropy:
     needs_teacher: ClassVar[bool] = False
 
     def __call__(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[Sequence]
+        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[TokenSequence]
     ) -> Tensor:
         """Per-token loss (N,); see `distillm.method.Objective`."""
         return torch.nn.functional.cross_entropy(student_logits.float(), tokens, reduction="none")

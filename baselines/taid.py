@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from distillm import BatchObjective, Method, Sequence, kld
+from distillm import BatchObjective, Method, TokenSequence, kld
 
 
 @dataclass
@@ -44,7 +44,7 @@ class TAID(BatchObjective):
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
         self.t = self.start
 
-    def begin(self, batch: list[Sequence], step: int, total_steps: int) -> list[Sequence]:
+    def begin(self, batch: list[TokenSequence], step: int, total_steps: int) -> list[TokenSequence]:
         """Remember where the linear schedule stands."""
         self.linear = self.start + (self.end - self.start) * step / total_steps
         return batch
@@ -70,7 +70,7 @@ class TAID(BatchObjective):
         self.t, self.fall, self.previous = t, fall, state["previous"]
 
     def __call__(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[Sequence]
+        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[TokenSequence]
     ) -> Tensor:
         """Per-token loss (N,); see `distillm.method.Objective`."""
         assert teacher_logits is not None
@@ -88,7 +88,7 @@ METHOD = Method(
     "taid",
     TAID,
     "dataset",
-    "init",
+    "sft",
     "Shing et al. 2025, arXiv:2501.16937",
     "forward KL from a target that moves from the student to the teacher",
     beyond_paper=True,

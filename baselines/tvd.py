@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from distillm import Method, Sequence, tvd
+from distillm import Method, TokenSequence, tvd
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class TVD:
     needs_teacher: ClassVar[bool] = True
 
     def __call__(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[Sequence]
+        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[TokenSequence]
     ) -> Tensor:
         """Per-token loss (N,); see `distillm.method.Objective`."""
         assert teacher_logits is not None
@@ -28,7 +28,7 @@ METHOD = Method(
     "tvd",
     TVD,
     "dataset",
-    "init",
+    "sft",
     "Wen et al. 2023, arXiv:2307.15190",
     "total variation distance on the reference responses",
 )

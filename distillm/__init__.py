@@ -1,7 +1,7 @@
 """DistiLLM (arXiv:2402.03898) as a library: skew divergences, adaptive schedule, replay buffer, output sources."""
 
 from distillm.divergences import DIVERGENCES, jsd, kld, rkld, skl, srkl, tvd
-from distillm.method import BatchObjective, Context, Method, Objective, PlainText, Sampling, Sequence
+from distillm.method import BatchObjective, Context, Method, Objective, PlainText, Sampling, TokenSequence
 from distillm.methods import METHODS
 from distillm.replay import ReplayBuffer
 from distillm.schedule import AdaptiveSchedule, ConstantSchedule
@@ -21,8 +21,8 @@ __all__ = [
     "PlainText",
     "ReplayBuffer",
     "Sampling",
-    "Sequence",
     "SourceOptions",
+    "TokenSequence",
     "jsd",
     "kld",
     "rkld",

@@ -13,11 +13,11 @@ from typing import Literal, Protocol
 
 from torch import Tensor
 
-Init = Literal["pretrained", "init"]
+Init = Literal["pretrained", "sft"]
 
 
 @dataclass(frozen=True)
-class Sequence:
+class TokenSequence:
     """One prompt with one response, as token ids.
 
     Attributes:
@@ -35,7 +35,7 @@ class Sequence:
     made_at: int | None = None
     annotations: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
-    def with_response(self, response: tuple[int, ...], made_at: int | None) -> Sequence:
+    def with_response(self, response: tuple[int, ...], made_at: int | None) -> TokenSequence:
         """The same prompt answered by another response; annotations of the old one are dropped."""
         return replace(self, response=response, made_at=made_at, annotations={})
 
@@ -53,7 +53,7 @@ class Objective(Protocol):
         student_logits: Tensor,
         teacher_logits: Tensor | None,
         tokens: Tensor,
-        batch: list[Sequence],
+        batch: list[TokenSequence],
     ) -> Tensor:
         """Return the loss of each response token.
 
@@ -101,7 +101,7 @@ class BatchObjective:
         """How the student's responses are sampled for this objective."""
         return Sampling()
 
-    def begin(self, batch: list[Sequence], step: int, total_steps: int) -> list[Sequence]:
+    def begin(self, batch: list[TokenSequence], step: int, total_steps: int) -> list[TokenSequence]:
         """See the whole batch of a step (from 1) before it is cut into micro-batches; return it, maybe annotated."""
         return batch
 
@@ -125,7 +125,7 @@ class Context(Protocol):
         ...
 
     @property
-    def batch(self) -> list[Sequence]:
+    def batch(self) -> list[TokenSequence]:
         """The step's batch of the data set: prompts with their reference (or the teacher's) responses."""
         ...
 
@@ -134,11 +134,11 @@ class Context(Protocol):
         """Random numbers that depend on the run's seed and the step only, so that a resumed run repeats them."""
         ...
 
-    def generate(self, batch: list[Sequence]) -> list[Sequence]:
+    def generate(self, batch: list[TokenSequence]) -> list[TokenSequence]:
         """Sample a response of the current student to each prompt (eval mode, no gradient)."""
         ...
 
-    def upcoming(self, count: int) -> list[list[Sequence]]:
+    def upcoming(self, count: int) -> list[list[TokenSequence]]:
         """The data set's next batches, this step's the first: prompts for a round of roll-outs."""
         ...
 
@@ -164,7 +164,7 @@ class Method:
         name: what `--method` takes.
         objective: a dataclass fulfilling `Objective`; its fields are the options `--set method.OPTION=VALUE`.
         source: the output source it uses unless `--sgo` names another (`distillm.sources.SOURCES`).
-        init: the student it starts from in its paper: `pretrained`, or `init` after a short fine-tuning.
+        init: its init student in its paper: `pretrained` as loaded, or `sft` after a short supervised fine-tuning.
         paper: where it is defined.
         summary: one line for `bench list methods`.
         deviations: what differs from its authors' code, and why.

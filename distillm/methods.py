@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from distillm.divergences import skl, srkl
-from distillm.method import Method, PlainText, Sequence
+from distillm.method import Method, PlainText, TokenSequence
 
 PAPER = "Ko et al. 2024, arXiv:2402.03898"
 
@@ -33,7 +33,7 @@ class SKL(_Skewed):
     """Skew KL divergence, KL(p || alpha p + (1 - alpha) q); equation 4 of the paper."""
 
     def __call__(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[Sequence]
+        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[TokenSequence]
     ) -> Tensor:
         """Per-token loss (N,); see `distillm.method.Objective`."""
         assert teacher_logits is not None
@@ -44,7 +44,7 @@ class SRKL(_Skewed):
     """Skew reverse KL divergence, KL(q || (1 - alpha) p + alpha q); section 3.1 of the paper."""
 
     def __call__(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[Sequence]
+        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[TokenSequence]
     ) -> Tensor:
         """Per-token loss (N,); see `distillm.method.Objective`."""
         assert teacher_logits is not None
@@ -54,13 +54,13 @@ class SRKL(_Skewed):
 _UNSHIFTED = "first response token and EOS of student-generated outputs are trained on; the authors' code loses both"
 
 METHODS: tuple[Method, ...] = (
-    Method("skl", SKL, "dataset", "init", PAPER, "skew KL on the reference responses"),
-    Method("srkl", SRKL, "dataset", "init", PAPER, "skew reverse KL on the reference responses"),
+    Method("skl", SKL, "dataset", "sft", PAPER, "skew KL on the reference responses"),
+    Method("srkl", SRKL, "dataset", "sft", PAPER, "skew reverse KL on the reference responses"),
     Method(
         "distillm",
         SRKL,
         "adaptive-off-policy",
-        "init",
+        "sft",
         PAPER,
         "DistiLLM: skew reverse KL, adaptive off-policy student-generated outputs",
         deviations=_UNSHIFTED,
@@ -70,7 +70,7 @@ METHODS: tuple[Method, ...] = (
         "distillm-skl",
         SKL,
         "adaptive-off-policy",
-        "init",
+        "sft",
         PAPER,
         "DistiLLM with skew KL",
         deviations=_UNSHIFTED,

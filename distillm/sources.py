@@ -21,7 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from distillm.method import Context, Sequence
+from distillm.method import Context, TokenSequence
 from distillm.replay import Entry, ReplayBuffer
 from distillm.schedule import AdaptiveSchedule, ConstantSchedule, Decision, ReplayRatio, imitation_share
 
@@ -130,7 +130,7 @@ class SourcedBatch:
     """A batch to train on, and where its responses came from."""
 
     decision: Decision
-    batch: list[Sequence]
+    batch: list[TokenSequence]
     ages: list[int]  # steps since each response was sampled; empty for a data set batch
 
 
@@ -182,8 +182,8 @@ class OutputSource:
             if rule.phi == "adaptive"
             else ConstantSchedule(total_steps=total_steps, phi=constant[rule.phi], replay_ratio=options.replay_ratio)
         )
-        self.buffer: ReplayBuffer[Sequence] | None = ReplayBuffer(options.capacity) if buffered else None
-        self.round: list[Sequence] = []
+        self.buffer: ReplayBuffer[TokenSequence] | None = ReplayBuffer(options.capacity) if buffered else None
+        self.round: list[TokenSequence] = []
         self.minibatches: list[list[int]] = []  # of the round, still to be trained on
 
     @property
@@ -263,7 +263,7 @@ class OutputSource:
             self.buffer.load([Entry(_sequence(row), row["step"]) for row in state["buffer"]])
 
 
-def _plain(made: Sequence) -> dict[str, Any]:
+def _plain(made: TokenSequence) -> dict[str, Any]:
     return {
         "id": made.id,
         "prompt": made.prompt,
@@ -273,8 +273,8 @@ def _plain(made: Sequence) -> dict[str, Any]:
     }
 
 
-def _sequence(row: dict[str, Any]) -> Sequence:
-    return Sequence(
+def _sequence(row: dict[str, Any]) -> TokenSequence:
+    return TokenSequence(
         id=row["id"],
         prompt=tuple(row["prompt"]),
         response=tuple(row["response"]),

@@ -10,9 +10,9 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from bench.cli import JSON, OUT, warn
-from bench.errors import BenchError
-from bench.store import Store
+from bench.cli.main import JSON, OUT, warn
+from bench.record.store import Store
+from bench.system.errors import BenchError
 
 
 @click.command()
@@ -52,9 +52,9 @@ def tables(
     bench tables 1 main
     bench tables 3 --preset small --format latex --seeds 10,20,30
     """
-    from bench.export import parse_formats
-    from paper_tables.make import make_tables, parse_seeds
-    from paper_tables.render import FORMATS
+    from bench.record.export import parse_formats
+    from paper_tables.tables.make import make_tables, parse_seeds
+    from paper_tables.tables.render import FORMATS
 
     made = make_tables(
         Store(out, warn),
@@ -111,12 +111,12 @@ def suite(
     bench suite paper --jobs 2
     bench suite main --preset small --only distillm --only gkd --dry-run
     """
-    from bench.environment import this_machine
-    from paper_tables.execute import execute
-    from paper_tables.make import parse_seeds
-    from paper_tables.plan import make_plan
-    from paper_tables.progress import Grid, describe
-    from paper_tables.suites import arms, timed_arms
+    from bench.system.environment import this_machine
+    from paper_tables.paper.suites import arms, timed_arms
+    from paper_tables.suite.execute import execute
+    from paper_tables.suite.plan import make_plan
+    from paper_tables.suite.progress import Grid, describe
+    from paper_tables.tables.make import parse_seeds
 
     wanted = parse_seeds(seeds)
     if not wanted:
@@ -187,11 +187,11 @@ def figures(
     """
     from functools import cache
 
-    from bench.display import Reporter
-    from bench.models import quiet_libraries
+    from bench.models.loading import quiet_libraries
+    from bench.system.progress import Reporter
     from paper_tables.figures.catalogue import make_figures
-    from paper_tables.make import parse_seeds
-    from paper_tables.select import Library
+    from paper_tables.numbers.runs import Library
+    from paper_tables.tables.make import parse_seeds
 
     quiet_libraries()
 
@@ -246,10 +246,10 @@ def claims(
     bench claims
     bench claims skew-beats-kl --markdown
     """
-    from paper_tables.claims import judge
-    from paper_tables.make import parse_seeds
-    from paper_tables.select import Library
-    from paper_tables.verdicts import as_markdown, as_table
+    from paper_tables.claims.format import as_markdown, as_table
+    from paper_tables.claims.verdicts import judge
+    from paper_tables.numbers.runs import Library
+    from paper_tables.tables.make import parse_seeds
 
     library = Library(Store(out, warn), preset, parse_seeds(seeds), keys, warn)
     with Console(stderr=True).status("comparing runs"):
@@ -279,9 +279,9 @@ def report(preset: str, seeds: str | None, keys: tuple[str, ...], resamples: int
     \b
     bench figures && bench report
     """
-    from paper_tables.make import parse_seeds
-    from paper_tables.report import write_report
-    from paper_tables.select import Library
+    from paper_tables.numbers.runs import Library
+    from paper_tables.report.write import write_report
+    from paper_tables.tables.make import parse_seeds
 
     library = Library(Store(out, warn), preset, parse_seeds(seeds), keys, warn)
     console = Console(stderr=True)

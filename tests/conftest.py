@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from bench.cli import main
+from bench.cli.main import main
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -63,7 +63,7 @@ def start(*arguments: str, cache: Path, preexec: Callable[[], object] = lambda: 
         preexec()
 
     return subprocess.Popen(
-        [sys.executable, "-m", "bench.cli", *arguments],
+        [sys.executable, "-m", "bench.cli.main", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

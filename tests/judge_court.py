@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bench.judge.asking import Court, Question
-from bench.judge.cache import AnswerCache
-from bench.judge.cost import Prices
-from bench.judge.ledger import Ledger
+from bench.judge.answers import AnswerCache
+from bench.judge.budget import Prices
+from bench.judge.messages import Judge, Request
 from bench.judge.protocol import Protocol
-from bench.judge.requests import Judge, Request
+from bench.judge.runner import Court, Question
+from bench.judge.unpaid import Ledger
 
 PRICES = Prices(1e4, 1e4)  # the server's answer costs 1.03, and a request about 12 at most
 

@@ -9,10 +9,10 @@ from types import MappingProxyType
 
 import numpy as np
 
-from bench.config import DataConfig
-from bench.examples import examples_of
-from bench.store import Record, Store
-from bench.tasks import TaskData
+from bench.config.sections import DataConfig
+from bench.data import TaskData
+from bench.experiment.examples import examples_of
+from bench.record.store import Record, Store
 from tests.records import DECODING_SEEDS, SETS, make_record
 
 FEW = ("data.max_train=64", "data.max_validation=8", "data.max_test=8")

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from bench import __version__
-from bench.config import comparison_fields, digest, resolve
-from bench.evaluation import Metric, summarise
-from bench.metrics import bleu_statistics
-from bench.store import SCHEMA, Record, Store
-from bench.tasks import TASKS
+from bench.config.comparable import comparison_fields
+from bench.config.resolve import resolve
+from bench.data import TASKS
+from bench.evaluation.evaluate import Metric, summarise
+from bench.metrics.scores import bleu_statistics
+from bench.record.store import SCHEMA, Record, Store
+from bench.system.hashing import digest
 
 DECODING_SEEDS = (10, 20)
 SETS = {"dolly": ("test", "selfinst", "vicuna", "sinst", "uinst"), "samsum": ("test",), "iwslt": ("test",)}

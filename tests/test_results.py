@@ -8,18 +8,18 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pytest
 
-from bench.environment import had_machine_to_itself
-from bench.files import read_json
-from bench.store import Store
-from paper_tables.claims import judge
+from bench.analysis.timing import had_machine_to_itself
+from bench.record.store import Store
+from bench.system.files import read_json
+from paper_tables.claims.format import as_markdown
+from paper_tables.claims.verdicts import judge
 from paper_tables.figures.catalogue import FROM_MODELS, FROM_RUNS, file_of
-from paper_tables.figures.drawn import Drawn, NothingToDraw
-from paper_tables.make import make_tables
-from paper_tables.plan import make_plan
-from paper_tables.render import FORMATS
-from paper_tables.select import Library
-from paper_tables.suites import arms, timed_arms
-from paper_tables.verdicts import as_markdown
+from paper_tables.figures.figure import Drawn, NothingToDraw
+from paper_tables.numbers.runs import Library
+from paper_tables.paper.suites import arms, timed_arms
+from paper_tables.suite.plan import make_plan
+from paper_tables.tables.make import make_tables
+from paper_tables.tables.render import FORMATS
 
 PUBLISHED = Path(__file__).resolve().parents[1] / "results" / "paper-tiny"
 

@@ -17,16 +17,16 @@ from typing import Any
 
 import openai
 
-from bench.config import digest
-from bench.errors import BenchError
-from bench.files import read_json, write_json
-from bench.judge.asking import Court, Question
-from bench.judge.cache import held
+from bench.judge.answers import held
+from bench.judge.budget import Purse
 from bench.judge.client import Client, no_answer, now, said_by, turned_down_for
-from bench.judge.cost import Purse
+from bench.judge.messages import MalformedAnswer, Request, answer_from
 from bench.judge.protocol import Outcome
-from bench.judge.requests import MalformedAnswer, Request, answer_from
-from bench.judge.texts import without_key
+from bench.judge.redaction import without_key
+from bench.judge.runner import Court, Question
+from bench.system.errors import BenchError
+from bench.system.files import read_json, write_json
+from bench.system.hashing import digest
 
 FOLDER = "judge-batches"
 TAG = "distillm_bench"

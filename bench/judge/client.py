@@ -14,11 +14,11 @@ from typing import Any, NoReturn, TypeVar
 
 import openai
 
-from bench.errors import BenchError
-from bench.judge.cost import Purse
+from bench.judge.budget import Purse
+from bench.judge.messages import Answer, Judge, MalformedAnswer, Request, answer_from
 from bench.judge.protocol import Outcome
-from bench.judge.requests import Answer, Judge, MalformedAnswer, Request, answer_from
-from bench.judge.texts import KEY, key_in_environment, well_formed, without_key
+from bench.judge.redaction import KEY, key_in_environment, well_formed, without_key
+from bench.system.errors import BenchError
 
 FIRST_WAIT = 0.5  # seconds before a second try; twice as many before each further one
 LONGEST_WAIT = 600.0  # seconds; a server that asks for more is left alone

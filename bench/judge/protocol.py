@@ -11,8 +11,8 @@ from typing import Literal
 
 import yaml
 
-from bench.config import digest
-from bench.judge.requests import Answer
+from bench.judge.messages import Answer
+from bench.system.hashing import digest
 
 PROMPTS = resources.files("bench") / "judge" / "prompts"
 ProtocolName = Literal["rating", "pairwise"]

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from bench.judge.asking import Reading
-from bench.judge.matter import Item
+from bench.analysis.significance import hierarchical_bootstrap
+from bench.judge.items import Item
 from bench.judge.protocol import Outcome, ProtocolName
-from bench.statistics import hierarchical_bootstrap
+from bench.judge.runner import Reading
 
 Pair = tuple[float, float]
 """What the run's response and the other one got, whichever was shown first."""

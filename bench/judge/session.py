@@ -11,22 +11,22 @@ from pathlib import Path
 from typing import Any
 
 from bench import __version__
-from bench.artifacts import default_root
-from bench.config import digest
-from bench.errors import BenchError
-from bench.files import write_json, write_jsonl_gz
-from bench.judge.asking import Court, Question, Reading, ask_all
+from bench.judge.answers import AnswerCache
 from bench.judge.batches import Batches
-from bench.judge.cache import AnswerCache
+from bench.judge.budget import Estimate, Prices, Purse, estimate
 from bench.judge.client import Client, key_for
-from bench.judge.cost import Estimate, Prices, Purse, estimate
-from bench.judge.injection import PATTERNS
-from bench.judge.ledger import Ledger
-from bench.judge.matter import Item, chosen_sets, items
+from bench.judge.items import Item, chosen_sets, items
+from bench.judge.messages import Judge
+from bench.judge.prompt_injection import PATTERNS
 from bench.judge.protocol import Protocol
-from bench.judge.requests import Judge
+from bench.judge.runner import Court, Question, Reading, ask_all
 from bench.judge.scores import ORDERS, Judged, by_set
-from bench.store import JUDGED, Record, Store
+from bench.judge.unpaid import Ledger
+from bench.record.store import JUDGED, Record, Store
+from bench.system.artifacts import default_root
+from bench.system.errors import BenchError
+from bench.system.files import write_json, write_jsonl_gz
+from bench.system.hashing import digest
 
 SCHEMA = 1
 
@@ -235,7 +235,7 @@ def _check_comparable(record: Record, against: Record) -> None:
     if record["run_id"] == against["run_id"]:
         raise BenchError(f"{record['run_id']} cannot be compared with itself")
     if record["comparison_key"] != against["comparison_key"]:
-        from bench.comparison import differences  # imports all that evaluates, which takes seconds
+        from bench.analysis.compare import differences  # imports all that evaluates, which takes seconds
 
         found = "\n  ".join(differences(record["comparison_fields"], against["comparison_fields"]))
         raise BenchError(f"{record['run_id']} and {against['run_id']} cannot be compared; they differ in\n  {found}")

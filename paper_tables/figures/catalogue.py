@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from bench.display import Reporter
-from bench.errors import BenchError, did_you_mean
-from bench.files import write_bytes
+from bench.system.errors import BenchError, did_you_mean
+from bench.system.files import write_bytes
+from bench.system.progress import Reporter
 from paper_tables.figures import from_models, from_runs
-from paper_tables.figures.drawn import Drawn, NothingToDraw
-from paper_tables.figures.measurements import measured
+from paper_tables.figures.figure import Drawn, NothingToDraw
+from paper_tables.figures.model_probes import measured
 from paper_tables.figures.style import paper_style, save
-from paper_tables.select import Library
-from paper_tables.sweeps import SWEEPS
+from paper_tables.numbers.runs import Library
+from paper_tables.paper.ablations import SWEEPS
 
 FROM_MODELS: dict[str, tuple[str, Callable[..., Drawn]]] = {
     "1": ("noisy-outputs", from_models.noisy_outputs),

@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 
-from paper_tables.figures.drawn import Drawn, hardware
+from paper_tables.figures.figure import Drawn, hardware
 from paper_tables.figures.labels import Label, label_ends
 from paper_tables.figures.style import COLOURS, COLUMN, FAINT, FONT, PAGE, letter, look, plain_log, ticks_at
 

@@ -11,15 +11,15 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from bench.environment import had_machine_to_itself
-from bench.evaluation import mean_of_sets
-from paper_tables.figures.drawn import Drawn, NothingToDraw, hardware
+from bench.analysis.timing import had_machine_to_itself
+from bench.evaluation.evaluate import mean_of_sets
+from paper_tables.figures.figure import Drawn, NothingToDraw, hardware
 from paper_tables.figures.labels import Label, label_ends, label_points
 from paper_tables.figures.style import COLOURS, COLUMN, FAINT, HATCHES, PAGE, look, plain_log, ticks_at
-from paper_tables.layout import Row, Table, arm_of, tables
-from paper_tables.measure import relative_times, training_seconds
-from paper_tables.select import Library, Run, Selection
-from paper_tables.sweeps import NUMERIC, OWN_ALPHA, sweeps
+from paper_tables.numbers.cells import relative_times, training_seconds
+from paper_tables.numbers.runs import Library, Run, Selection
+from paper_tables.paper.ablations import NUMERIC, OWN_ALPHA, sweeps
+from paper_tables.paper.tables import Row, Table, arm_of, tables
 
 FIXED = {"skl": "SKL", "srkl": "SRKL"}
 LOGARITHMIC = ("alpha", "buffer-capacity")

@@ -16,7 +16,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, LogLocator, NullFormatter, NullLocator
 
-from bench.files import write_bytes
+from bench.system.files import write_bytes
 
 COLUMN = 3.3  # inches: a column of ICML's two
 PAGE = 6.75

@@ -9,7 +9,7 @@ from baselines.abkd import ABKD
 from baselines.akl import AKL
 from baselines.distillm2 import Contrastive
 from baselines.taid import TAID
-from distillm import Sequence, kld, rkld, skl, srkl
+from distillm import TokenSequence, kld, rkld, skl, srkl
 
 EXTREME = torch.tensor([[0.0, 1e4, -1e4], [3.0, -math.inf, 0.0], [0.0, 200.0, -200.0]])
 
@@ -26,7 +26,7 @@ def loss(objective, student, teacher, batch=()):
 
 @pytest.mark.parametrize("objective", [AKL(), ABKD(), TAID(), Contrastive()], ids=lambda o: type(o).__name__)
 def test_zero_at_the_teacher_and_finite_anywhere(objective, logits):
-    sampled = [Sequence("x", (1,), (0,) * 3, 1), Sequence("y", (1,), (0,) * 3)]
+    sampled = [TokenSequence("x", (1,), (0,) * 3, 1), TokenSequence("y", (1,), (0,) * 3)]
     student, teacher = logits
     assert (loss(objective, student, teacher, sampled) >= 0).all()
     assert loss(objective, teacher, teacher, sampled).abs().max() < 1e-6
@@ -103,7 +103,7 @@ def test_taid_moves_by_the_linear_schedule_and_faster_when_the_loss_falls():
 
 def test_distillm2_tells_the_students_responses_from_the_teachers(logits):
     student, teacher = logits
-    batch = [Sequence("x", (1,), (0,) * 4), Sequence("x", (1,), (0,) * 2, made_at=3)]
+    batch = [TokenSequence("x", (1,), (0,) * 4), TokenSequence("x", (1,), (0,) * 2, made_at=3)]
     found = loss(Contrastive(beta=0.25), student, teacher, batch)
     torch.testing.assert_close(found[:4], 1.5 * skl(student, teacher)[:4])
     torch.testing.assert_close(found[4:], 0.5 * srkl(student, teacher)[4:])

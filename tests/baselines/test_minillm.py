@@ -9,17 +9,16 @@ import pytest
 import torch
 
 from baselines.minillm import MiniLLM
-from distillm import Sampling, Sequence, rkld
+from distillm import Sampling, TokenSequence, rkld
 
-GOLDEN = Path(__file__).parents[2].parent / "shared" / "golden" / "minillm.json"
+GOLDEN = Path(__file__).parents[1] / "golden" / "minillm.json"
 
 
-def rolled_out(student, teacher, response=None) -> Sequence:
+def rolled_out(student, teacher, response=None) -> TokenSequence:
     tokens = tuple(response) if response is not None else (0,) * len(student)
-    return Sequence("x", (1,), tokens, 1, {"student": tuple(student), "teacher": tuple(teacher)})
+    return TokenSequence("x", (1,), tokens, 1, {"student": tuple(student), "teacher": tuple(teacher)})
 
 
-@pytest.mark.skipif(not GOLDEN.is_file(), reason="the golden values (../shared/golden beside the checkout) are absent")
 @pytest.mark.parametrize("index", range(2))
 def test_golden_values(index):
     case = json.loads(GOLDEN.read_text())[index]
@@ -34,7 +33,7 @@ def test_golden_values(index):
         assert made.annotations["advantage"] == pytest.approx(returns[:n], rel=1e-4, abs=1e-5)
     # their whitening covers padding too; the loss and its gradient are compared at their advantages
     given = [
-        Sequence(s.id, s.prompt, s.response, 1, {**s.annotations, "advantage": tuple(a[:n])})
+        TokenSequence(s.id, s.prompt, s.response, 1, {**s.annotations, "advantage": tuple(a[:n])})
         for s, n, a in zip(batch, lengths, case["advantages_whitened"], strict=True)
     ]
     now = torch.tensor([v for row, n in zip(case["logprobs"], lengths, strict=True) for v in row[:n]])
@@ -123,7 +122,7 @@ def test_switches():
 
 def test_without_roll_outs_the_single_step_term_is_left():
     student, teacher = torch.randn(3, 5), torch.randn(3, 5)
-    batch = [Sequence("x", (1,), (1, 2, 2))]
+    batch = [TokenSequence("x", (1,), (1, 2, 2))]
     objective = MiniLLM()
     losses = objective(student, teacher, torch.tensor([1, 2, 2]), objective.begin(batch, 1, 1))
     torch.testing.assert_close(losses, rkld(student, teacher))

@@ -9,7 +9,7 @@ import baselines
 import distillm
 from baselines.jsd import JSD
 from baselines.seqkd import SeqKD
-from distillm import Sequence, jsd, kld, rkld, skl, srkl, tvd
+from distillm import TokenSequence, jsd, kld, rkld, skl, srkl, tvd
 from distillm.methods import SKL, SRKL
 
 OWN = {method.name: method.objective for method in (*baselines.METHODS, *distillm.METHODS)}
@@ -18,7 +18,7 @@ OWN = {method.name: method.objective for method in (*baselines.METHODS, *distill
 P = [[0.7, 0.2, 0.1], [0.05, 0.15, 0.8]]
 Q = [[0.3, 0.3, 0.4], [0.25, 0.7, 0.05]]
 TOKENS = [2, 0]
-BATCH = [Sequence("x", (1,), tuple(TOKENS))]
+BATCH = [TokenSequence("x", (1,), tuple(TOKENS))]
 
 
 def kl(a, b):

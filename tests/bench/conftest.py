@@ -6,12 +6,12 @@ import pytest
 from accelerate import Accelerator
 from transformers import PreTrainedTokenizerFast
 
-from bench.config import TrainingConfig
-from bench.encoding import Codec, train_tokenizer
-from bench.generation import Decoding
-from bench.models import load_tokenizer, new_model
-from bench.training import Job
-from distillm import OutputSource, Sequence, SourceOptions
+from bench.config.sections import TrainingConfig
+from bench.models.generation import Decoding
+from bench.models.loading import load_tokenizer, new_model
+from bench.models.tokenizer import Codec, train_tokenizer
+from bench.training.trainer import Job
+from distillm import OutputSource, SourceOptions, TokenSequence
 from distillm.methods import SRKL
 
 ARCHITECTURES = {
@@ -91,14 +91,14 @@ def make_model(codecs):
     return make
 
 
-def sequences(count: int, seed: int) -> list[Sequence]:
+def sequences(count: int, seed: int) -> list[TokenSequence]:
     """Prompts and responses of 1 to 9 tokens: very unequal."""
     rng = random.Random(seed)
 
     def tokens() -> list[int]:
         return [rng.randrange(3, 300) for _ in range(rng.randint(1, 8))]
 
-    return [Sequence(f"example-{i}", (*tokens(), 7), (*tokens(), 2)) for i in range(count)]
+    return [TokenSequence(f"example-{i}", (*tokens(), 7), (*tokens(), 2)) for i in range(count)]
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from distillm.divergences import DIVERGENCES, LOG_PROBABILITY_FLOOR, jsd, kld, rkld, skl, srkl, tvd
 
-GOLDEN = Path(__file__).parents[2].parent / "shared" / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 INF = math.inf
 # Every divergence at its default and at options away from it.
 VARIANTS = {
@@ -23,9 +23,6 @@ VARIANTS = {
     **{f"{f.__name__}-{alpha}": partial(f, alpha=alpha) for f in (skl, srkl) for alpha in (0.5, 0.9)},
 }
 every_divergence = pytest.mark.parametrize("divergence", VARIANTS.values(), ids=VARIANTS.keys())
-needs_golden = pytest.mark.skipif(
-    not GOLDEN.is_dir(), reason="the golden values (../shared/golden beside the checkout) are absent"
-)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -92,7 +89,6 @@ def golden_divergence(name: str):
     }[prefix]
 
 
-@needs_golden
 @pytest.mark.parametrize("case", ["plain", "sharp", "near", "disjoint"])
 def test_golden_values_and_gradients(case):
     tensors = load_file(GOLDEN / "divergences.safetensors")

@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 
 from distillm.schedule import AdaptiveSchedule, ConstantSchedule, imitation_share
 
-GOLDEN = Path(__file__).parents[2].parent / "shared" / "golden" / "adaptive_schedule.json"
+GOLDEN = Path(__file__).parents[1] / "golden" / "adaptive_schedule.json"
 
 
-@pytest.mark.skipif(not GOLDEN.is_file(), reason="the golden traces (../shared/golden beside the checkout) are absent")
 @pytest.mark.parametrize("index", range(4))
 @pytest.mark.parametrize("resume_at", [None, 23])
 def test_golden_traces(index, resume_at):

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from distillm import SOURCES, OutputSource, Sequence, SourceOptions
+from distillm import SOURCES, OutputSource, SourceOptions, TokenSequence
 
-GOLDEN = Path(__file__).parents[2].parent / "shared" / "golden" / "adaptive_schedule.json"
+GOLDEN = Path(__file__).parents[1] / "golden" / "adaptive_schedule.json"
 
 
 class Draws(random.Random):
@@ -31,21 +31,22 @@ class Step:
     """A training step with responses that say when they were made."""
 
     step: int
-    batch: list[Sequence]
+    batch: list[TokenSequence]
     rng: random.Random
 
-    def generate(self, batch: list[Sequence]) -> list[Sequence]:
+    def generate(self, batch: list[TokenSequence]) -> list[TokenSequence]:
         return [s.with_response((self.step, 2), made_at=self.step) for s in batch]
 
-    def upcoming(self, count: int) -> list[list[Sequence]]:
-        return [[Sequence(f"{self.step + k}-{i}", (5,), (6, 2)) for i in range(len(self.batch))] for k in range(count)]
+    def upcoming(self, count: int) -> list[list[TokenSequence]]:
+        return [
+            [TokenSequence(f"{self.step + k}-{i}", (5,), (6, 2)) for i in range(len(self.batch))] for k in range(count)
+        ]
 
 
 def step(number: int, draw: float, batch_size: int = 2) -> Step:
-    return Step(number, [Sequence(f"{number}-{i}", (5,), (6, 2)) for i in range(batch_size)], Draws(draw))
+    return Step(number, [TokenSequence(f"{number}-{i}", (5,), (6, 2)) for i in range(batch_size)], Draws(draw))
 
 
-@pytest.mark.skipif(not GOLDEN.is_file(), reason="the golden traces (../shared/golden beside the checkout) are absent")
 @pytest.mark.parametrize("index", range(4))
 def test_golden_traces(index):
     trace = json.loads(GOLDEN.read_text())[index]
@@ -116,9 +117,9 @@ def test_a_full_buffer_is_replayed_from():
 class Annotating(Step):
     """Every response is made with log-probabilities of its own, as a roll-out is."""
 
-    def generate(self, batch: list[Sequence]) -> list[Sequence]:
+    def generate(self, batch: list[TokenSequence]) -> list[TokenSequence]:
         return [
-            Sequence(s.id, s.prompt, (self.step, 2), self.step, {"student": (-float(self.step), -float(i))})
+            TokenSequence(s.id, s.prompt, (self.step, 2), self.step, {"student": (-float(self.step), -float(i))})
             for i, s in enumerate(batch)
         ]
 
@@ -210,7 +211,7 @@ def test_a_state_goes_through_json():
 
 def test_annotations_are_part_of_the_state():
     source = OutputSource("off-policy", SourceOptions(), total_steps=4, batch_size=1)
-    annotated = Sequence("a", (5,), (6, 2), 3, {"log_probability": (-0.5, -1.25)})
+    annotated = TokenSequence("a", (5,), (6, 2), 3, {"log_probability": (-0.5, -1.25)})
     source.buffer.push([annotated], 3)
     resumed = OutputSource("off-policy", SourceOptions(), total_steps=4, batch_size=1)
     resumed.load_state_dict(json.loads(json.dumps(source.state_dict())))

@@ -14,13 +14,13 @@ from click.testing import Result
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-import bench.plugins
+import bench.cli.plugins
 from paper_tables.figures.style import paper_style
 from tests.conftest import invoke
 from tests.records import write_record
 
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
-DECLARED = PROJECT["entry-points"][bench.plugins.ENTRY_POINTS]
+DECLARED = PROJECT["entry-points"][bench.cli.plugins.ENTRY_POINTS]
 MEANS = {"kld": 30.0, "rkld": 31.0, "jsd": 24.0, "skl": 33.0}
 
 
@@ -32,8 +32,8 @@ def command(monkeypatch) -> Callable[..., Result]:
 
 def declared(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """The same for as long as a patch lasts."""
-    points = [EntryPoint(name, value, bench.plugins.ENTRY_POINTS) for name, value in DECLARED.items()]
-    monkeypatch.setattr(bench.plugins, "entry_points", lambda group: points)
+    points = [EntryPoint(name, value, bench.cli.plugins.ENTRY_POINTS) for name, value in DECLARED.items()]
+    monkeypatch.setattr(bench.cli.plugins, "entry_points", lambda group: points)
 
     def run(*arguments: object) -> Result:
         return invoke(*(str(argument) for argument in arguments))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from click.testing import CliRunner
 
-from bench.store import Store
-from paper_tables.signal import main, signal
+from bench.record.store import Store
+from paper_tables.signal_check import main, signal
 from tests.records import make_record
 
 

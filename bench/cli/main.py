@@ -1,0 +1,287 @@
+"""The command `bench`. Each sub-command is a thin call; results go to standard output, progress to standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+from rich.console import Console
+
+from bench.cli.plugins import CommandGroup
+from bench.system.errors import BenchError
+
+OUT = click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder of the records."
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+
+
+def warn(message: str) -> None:
+    """Tell on standard error what was left out."""
+    click.echo(f"warning: {message}", err=True)
+
+
+class Group(CommandGroup):
+    """Turns errors a user can mend into a message and exit code 2, and Ctrl-C into a word about resuming."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the sub-command."""
+        try:
+            return super().invoke(ctx)
+        except BenchError as error:
+            Console(stderr=True).print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+            sys.exit(2)
+        except KeyboardInterrupt:
+            click.echo("interrupted; the same command goes on from the last checkpoint", err=True)
+            sys.exit(130)
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="distillm-bench")
+def main() -> None:
+    """Distil language models with DistiLLM and every method it is compared with, under identical conditions.
+
+    \b
+    bench run --method srkl --task samsum     one distillation, recorded
+    bench list methods                        what can be run
+    bench compare RUN RUN                     is the difference real?
+    """
+
+
+@main.command()
+@click.option(
+    "--method", default="srkl", show_default=True, help="A name (`bench list methods`) or path/to/file.py:NAME."
+)
+@click.option("--task", default="samsum", show_default=True, help="dolly, samsum or iwslt.")
+@click.option("--preset", default="tiny", show_default=True, help="The scale: tiny, small or paper.")
+@click.option("--sgo", metavar="SOURCE", help="Output source instead of the method's own (`bench list sources`).")
+@click.option("--init", metavar="START", help="Student's start: init (after a short SFT) or pretrained (as loaded).")
+@click.option("--models", metavar="NAME", help="Model pair instead of the preset's (`bench list models`).")
+@click.option("--seed", type=int, help="Training seed.  [default: 10]")
+@click.option("--device", help="auto, cpu, cuda or mps.  [default: auto]")
+@click.option(
+    "--data-dir", metavar="FOLDER", help="Local data: files train, validation, test as .jsonl[.gz], .json, .csv."
+)
+@click.option(
+    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any key that --dry-run prints; repeatable."
+)
+@OUT
+@click.option("--resume/--fresh", default=True, help="Go on where a run was left (default), or begin it again.")
+@click.option("--dry-run", is_flag=True, help="Print the configuration, looking at no data or model, and stop.")
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+@click.option("--json", "as_json", is_flag=True, help="Print the record as JSON on standard output.")
+def run(
+    method: str,
+    task: str,
+    preset: str,
+    sgo: str | None,
+    init: str | None,
+    models: str | None,
+    seed: int | None,
+    device: str | None,
+    data_dir: str | None,
+    assignments: tuple[str, ...],
+    out: Path,
+    resume: bool,
+    dry_run: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Distil one student and record what happened.
+
+    The same command again gives the recorded result at once; after an interruption it goes on where it was.
+
+    \b
+    bench run --method distillm --task dolly --seed 20
+    bench run --method srkl --task samsum --data-dir my/samsum --set method.alpha=0.3
+    bench run --method my_method.py:METHOD --sgo on-policy --set training.steps=100
+    """
+    from bench.config.resolve import resolve
+    from bench.system.hashing import digest
+
+    config, found = resolve(
+        preset=preset,
+        task=task,
+        method=method,
+        models=models,
+        sgo=sgo,
+        init=init,
+        seed=seed,
+        device=device,
+        data_dir=data_dir,
+        assignments=assignments,
+    )
+    if dry_run:
+        plain = config.canonical()
+        if as_json:
+            click.echo(json.dumps({"config": plain, "config_hash": digest(plain)}, indent=1))
+        else:
+            click.echo(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True).rstrip())
+            click.echo(
+                f"# configuration hash {digest(plain)}; a run's id also stands for the contents of data and models"
+            )
+        return
+
+    from bench.cli.console_tables import run_tables
+    from bench.experiment.run import Experiment
+    from bench.models.loading import quiet_libraries
+    from bench.record.store import Store
+    from bench.system.artifacts import ArtifactCache, default_root
+    from bench.system.progress import Reporter
+
+    quiet_libraries()
+    title = f"{config.method.name} x {config.sgo.source} on {task}, preset {preset}, seed {config.seed}"
+    reporter = Reporter(Console(stderr=True), quiet=quiet or as_json, title=title)
+    experiment = Experiment(config, found, ArtifactCache(default_root(), reporter.note), reporter)
+    outcome = experiment.run(Store(out), fresh=not resume)
+    if as_json:
+        click.echo(json.dumps(outcome.record, indent=1, ensure_ascii=False))
+        return
+    console = Console(highlight=False)
+    if outcome.cached:
+        console.print("recorded before; --fresh makes it again", style="dim")
+    for part in run_tables(outcome.record):
+        console.print(part)
+    console.print(f"record: {outcome.path / 'record.json'}", soft_wrap=True)
+
+
+@main.command("list")
+@click.argument("what", type=click.Choice(["methods", "sources", "fidelity", "tasks", "presets", "models", "runs"]))
+@OUT
+@JSON
+def list_command(what: str, out: Path, as_json: bool) -> None:
+    """List what can be run, or what was recorded."""
+    from bench.cli.console_tables import listing
+    from bench.record.store import Store
+
+    rows, table = listing(what, Store(out, warn))
+    if as_json:
+        click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+    else:
+        Console(highlight=False).print(table, soft_wrap=isinstance(table, str))
+
+
+@main.command()
+@click.argument("run_name", metavar="RUN")
+@OUT
+@JSON
+def show(run_name: str, out: Path, as_json: bool) -> None:
+    """Show a recorded run: scores, time, curve, configuration. RUN is an id, the beginning of one, or a path."""
+    from bench.cli.console_tables import run_tables, show_tables
+    from bench.record.store import Store
+
+    record = Store(out, warn).find(run_name)
+    if as_json:
+        click.echo(json.dumps(record, indent=1, ensure_ascii=False))
+        return
+    console = Console(highlight=False)
+    for part in (*run_tables(record), *show_tables(record)):
+        console.print(part)
+
+
+@main.command()
+@click.argument("first", metavar="RUN")
+@click.argument("second", metavar="RUN")
+@click.option(
+    "--resamples", type=click.IntRange(min=100), default=10_000, show_default=True, help="Bootstrap resamples."
+)
+@OUT
+@JSON
+def compare(first: str, second: str, resamples: int, out: Path, as_json: bool) -> None:
+    """Compare two runs: paired bootstrap over test examples, with 95 % confidence intervals.
+
+    The runs may differ in method, output source, start and training seed, and in nothing else.
+    """
+    from bench.analysis.compare import compare_runs
+    from bench.cli.console_tables import comparison_table
+    from bench.record.store import Store
+
+    store = Store(out, warn)
+    rows = compare_runs(store, store.find(first), store.find(second), resamples)
+    click.echo(json.dumps(rows, indent=1)) if as_json else Console(highlight=False).print(comparison_table(rows))
+
+
+@main.command()
+@click.option("--format", "formats", default="csv", show_default=True, metavar="LIST", help="csv, parquet, or both.")
+@click.option("--to", type=click.Path(path_type=Path), help="Folder to write to.  [default: that of --out]")
+@OUT
+def export(formats: str, to: Path | None, out: Path) -> None:
+    """Write all records as one tidy file: a row for each run, evaluation set, decoding seed and metric.
+
+    \b
+    run, started               the run's id and when it began (UTC)
+    preset, task, models       its scale, task and model pair
+    method, method_options     the method, and its options as JSON
+    source, source_options     where its responses came from, and the options of that as JSON
+    init, training_seed        where the student started, and the seed of its training
+    set, decoding_seed         the evaluation set, and the seed of its decoding
+    metric, value, examples    what was measured on how many examples
+    mean_tokens, share_ended   length of the set's responses, share that ended (over all decoding seeds)
+    steps, best_step           steps trained, and the step of the checkpoint that was evaluated
+    training_seconds           wall-clock of training, validation and checkpoints left out
+    other_load                 cores that other processes kept busy during training; empty: not known
+    peak_bytes                 peak memory of the device; of the process on a CPU
+    tokens_trained, tokens_generated
+    student_parameters, teacher_parameters
+    device, cpu, version, commit
+    comparison_key             rows that share it differ in method, source, init and training seed only
+    """
+    from bench.record.export import export_records
+    from bench.record.store import Store
+
+    for path in export_records(Store(out, warn), formats, to or out):
+        click.echo(str(path))
+
+
+@main.command()
+@click.option("--to", type=click.Path(path_type=Path), required=True, metavar="FOLDER", help="Where the copies go.")
+@OUT
+def pack(to: Path, out: Path) -> None:
+    """Copy all runs in a form small enough to publish: every score, thinner curves, no texts and no students.
+
+    Tables, claims and figures made from the copy are the same.
+    """
+    from bench.record.pack import pack as pack_runs
+    from bench.record.store import Store
+
+    click.echo(f"{len(pack_runs(Store(out, warn), to, warn))} runs in {to / 'runs'}")
+
+
+@main.command()
+@click.option("--data-dir", type=click.Path(path_type=Path), help="A data folder to look into.")
+@OUT
+@JSON
+def doctor(data_dir: Path | None, out: Path, as_json: bool) -> None:
+    """Check what is installed, which device, data and models can be reached, and say what to do about the rest."""
+    from bench.cli.console_tables import doctor_table
+    from bench.cli.doctor import examine
+
+    findings = examine(out, data_dir)
+    if as_json:
+        click.echo(json.dumps(findings, indent=1, ensure_ascii=False))
+    else:
+        Console(highlight=False).print(doctor_table(findings))
+
+
+@main.command("make-teachers")
+@click.argument("tasks", nargs=-1, metavar="[TASK]...")
+@click.option("--to", type=click.Path(path_type=Path), help="Folder to write to.  [default: the package's own]")
+def make_teachers(tasks: tuple[str, ...], to: Path | None) -> None:
+    """Train the tiny models that ship with the package again (about fifteen minutes a task on one core)."""
+    from bench.data import TASKS
+    from bench.experiment.shipped_models import make_teacher
+    from bench.models.loading import quiet_libraries
+    from bench.system.progress import Reporter
+
+    quiet_libraries()
+    for task in tasks or TASKS:
+        reporter = Reporter(Console(stderr=True), title=f"tiny teacher for {task}")
+        click.echo(f"{task}: {make_teacher(task, to, reporter)}")
+
+
+if __name__ == "__main__":
+    main()

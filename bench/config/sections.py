@@ -1,0 +1,152 @@
+"""The configuration of a run as typed sections. The field descriptions are the documentation of the keys."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, JsonValue, field_validator, model_validator
+
+from bench.config.fidelity import Fidelity
+from bench.config.strict import Section
+
+
+class MethodConfig(Section):
+    """The method and the options of its objective, which stand beside the name: `method.alpha`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str = Field(description="what --method was given, or the name that the method's file gives")
+    file_sha256: str | None = Field(None, description="of the user's own file, where the method comes from one")
+
+    @property
+    def options(self) -> dict[str, JsonValue]:
+        """The objective's options by name."""
+        return dict(self.model_extra or {})
+
+
+class SgoConfig(Section):
+    """Where responses come from: the output source and its options (`distillm.SourceOptions`)."""
+
+    source: str = Field(description="the output source (`bench list sources`)")
+    probability: float = Field(description="constant phi of `mixed` and `off-policy` (lambda of GKD)")
+    initial_phi: float = Field(description="phi before the first rise of the validation loss")
+    phi_step: float = Field(description="how much a rise of the validation loss adds to phi")
+    epsilon: float = Field(description="a validation loss has risen from this much on, nats per token")
+    capacity: int = Field(description="the replay buffer's size in sequences")
+    replay_ratio: str = Field(description="share of fresh outputs over training: decreasing, constant, increasing")
+    final_data_share: float | None = Field(description="r of ImitKD's decay of the data set's share; none = constant")
+    rollouts: int = Field(description="responses per round of `roll-outs`")
+    inner_epochs: int = Field(description="how often each round is trained on")
+    beams: int = Field(description="beam search for the teacher's responses; 1 = sampling at temperature 1")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options without the source's name, as `distillm.SourceOptions` takes them."""
+        return {name: value for name, value in self if name != "source"}
+
+
+class DataConfig(Section):
+    """Where examples come from and how they are cut."""
+
+    dir: str | None = Field(None, description="local folder; none = embedded data, or the hub with data.hub=true")
+    hub: bool = Field(False, description="load from the Hugging Face hub")
+    train_file: str | None = Field(None, description="a file to train on where the folder has no training split")
+    test_file: str | None = Field(None, description="a file to test on where the folder has several test sets or none")
+    template: str | None = Field(None, description="prompt template; none = the task's for this kind of data")
+    drop_overlap: bool = Field(False, description="drop training prompts that also stand in validation or test")
+    max_prompt_length: int = Field(gt=0, description="tokens; longer: dropped in train, middle cut elsewhere")
+    max_response_length: int = Field(gt=0, description="tokens, EOS counted; also the limit of generation")
+    max_train: int | None = Field(None, gt=0, description="use at most so many training examples")
+    max_validation: int | None = Field(None, gt=0, description="use at most so many validation examples")
+    max_test: int | None = Field(None, gt=0, description="use at most so many examples per test set")
+    seed: int = Field(0, ge=0, description="seed of the embedded data and of the sample max_train takes")
+
+
+class ModelsConfig(Section):
+    """The model pair."""
+
+    name: str = Field(description="what --models was given")
+    kind: Literal["causal", "seq2seq"] = Field(description="decoder-only or encoder-decoder")
+    teacher: str = Field(description="'shipped', 'scratch', a local folder or a hub id")
+    student: str = Field(description="'shipped', 'scratch', a local folder or a hub id")
+    tokenizer: str = Field("teacher", description="'teacher', 'shipped', 'trained', a local folder or a hub id")
+    teacher_config: dict[str, Any] | None = Field(None, description="architecture of a teacher from scratch")
+    student_config: dict[str, Any] | None = Field(None, description="architecture of a student from scratch")
+    vocab_size: int = Field(2000, ge=300, description="of a tokenizer trained here")
+    finetune_teacher: bool = Field(True, description="fine-tune a loaded teacher on the task first")
+
+
+class TrainingConfig(Section):
+    """One training: the teacher's, the init student's or the student's."""
+
+    steps: int | None = Field(None, gt=0, description="optimiser steps; give this or epochs")
+    epochs: float | None = Field(None, gt=0, description="passes over the training set; give this or steps")
+    batch_size: int = Field(gt=0, description="sequences per optimiser step")
+    micro_batch_size: int | None = Field(None, gt=0, description="sequences per forward pass; same loss, less memory")
+    learning_rate: float = Field(gt=0, description="peak learning rate of AdamW")
+    schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="after the warm-up")
+    warmup_steps: int = Field(0, ge=0, description="linear warm-up")
+    weight_decay: float = Field(0.01, ge=0, description="of AdamW; not on biases and norms")
+    adam_beta2: float = Field(0.999, gt=0, lt=1, description="of AdamW")
+    max_grad_norm: float = Field(1.0, gt=0, description="gradient clipping by global norm")
+    validations: int = Field(4, gt=0, description="how often to validate, evenly spread, the last after the last step")
+    select_by: Literal["metric", "loss"] = Field("metric", description="what picks the best checkpoint")
+    checkpoint_seconds: float = Field(15.0, gt=0, description="save a resumable state at least this often")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> TrainingConfig:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give exactly one of steps and epochs (set the other to null)")
+        return self
+
+
+class PlainTextConfig(Section):
+    """The auxiliary language-model loss on plain text; each method's own weight unless set."""
+
+    weight: float = Field(ge=0, description="beside the method's loss; 0 = off")
+    kl_share: float = Field(ge=0, le=1, description="share of KL(p||q) in it, the rest is cross-entropy")
+    file: str | None = Field(None, description="a paragraph a line (.txt) or records with a column 'text'")
+    batch_size: int = Field(8, gt=0, description="paragraphs per optimiser step")
+    max_length: int = Field(64, ge=4, description="tokens of a paragraph")
+
+
+class EvaluationConfig(Section):
+    """How responses are generated for scores. Part of the run's identity: decoding changes scores."""
+
+    seeds: list[int] = Field(min_length=1, description="decoding seeds; not training seeds")
+    temperature: float = Field(1.0, ge=0, description="0 = greedy")
+    top_p: float = Field(1.0, gt=0, le=1, description="nucleus sampling")
+    top_k: int = Field(0, ge=0, description="0 = off")
+    batch_size: int = Field(64, gt=0, description="prompts generated at once")
+
+    @field_validator("seeds")
+    @classmethod
+    def _each_once(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("each decoding seed once: the same one again draws the same responses")
+        return seeds
+
+
+class Config(Section):
+    """Everything that determines a run."""
+
+    preset: str
+    task: str
+    method: MethodConfig
+    sgo: SgoConfig
+    init: Literal["pretrained", "sft"] = Field(description="the init student: as loaded, or after a short SFT")
+    seed: int = Field(10, ge=0, description="training seed: data order, initial weights, dropout, sampling of SGOs")
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="of forward passes; losses are always float32")
+    data: DataConfig
+    models: ModelsConfig
+    teacher_training: TrainingConfig
+    init_training: TrainingConfig
+    training: TrainingConfig
+    evaluation: EvaluationConfig
+    plain_text: PlainTextConfig
+    fidelity: Fidelity
+
+    def canonical(self) -> dict[str, Any]:
+        """The configuration as plain values."""
+        return self.model_dump(mode="json")

@@ -1,0 +1,116 @@
+"""Scores: responses to every example of every evaluation set, for each decoding seed, kept one by one."""
+
+from __future__ import annotations
+
+import functools
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import PreTrainedModel
+
+from bench.config.sections import EvaluationConfig
+from bench.data import Example
+from bench.metrics.metric import Metric, set_score
+from bench.models.generation import Decoding, sample_all
+from bench.models.tokenizer import Codec
+from bench.record.example_scores import Prediction, upgraded
+from bench.record.record import Score, Scores, SetScores
+from bench.system.files import read_jsonl_gz, write_jsonl_gz
+from distillm import TokenSequence
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """A set's examples and their sequences, in the same order."""
+
+    name: str
+    examples: tuple[Example, ...]
+    sequences: list[TokenSequence]
+
+
+def evaluate(
+    model: PreTrainedModel,
+    sets: list[EvaluationSet],
+    codec: Codec,
+    metrics: Sequence[Metric],
+    config: EvaluationConfig,
+    decoding: Decoding,
+    parts: Path,
+    progress: Callable[[int, int, str], None],
+) -> list[Prediction]:
+    """Predictions with per-example scores: a row for each set, decoding seed and example.
+
+    Args:
+        config: the decoding seeds and the batch size.
+        decoding: how responses are sampled.
+        parts: folder where each set and seed is kept as it is done, so that a killed evaluation goes on.
+        progress: told responses done, responses in all, and the set.
+    """
+    seeds = config.seeds if config.temperature > 0 else config.seeds[:1]  # greedy: every seed is the same
+    total, before = len(seeds) * sum(len(s.examples) for s in sets), 0
+    rows: list[Prediction] = []
+    for one in sets:
+        for seed in seeds:
+            part = parts / f"{one.name}-{seed}.jsonl.gz"
+            if not part.exists():
+                watch = functools.partial(_offset, progress, before, total, one.name)
+                responses = sample_all(
+                    model,
+                    one.sequences,
+                    codec,
+                    decoding,
+                    config.batch_size,
+                    *("evaluation", one.name, seed),
+                    progress=watch,
+                )
+                write_jsonl_gz(
+                    part,
+                    (
+                        {
+                            "set": one.name,
+                            "seed": seed,
+                            "id": example.id,
+                            "prediction": (text := codec.text(response)),
+                            "tokens": len(response),
+                            "ended": response[-1] == codec.eos_id,
+                            "scores": {m.name: m.example(text, example.references) for m in metrics},
+                        }
+                        for example, response in zip(one.examples, responses, strict=True)
+                    ),
+                )
+            rows += [upgraded(row) for row in read_jsonl_gz(part)]
+            before += len(one.examples)
+    return rows
+
+
+def _offset(progress: Callable[[int, int, str], None], before: int, total: int, name: str, done: int) -> None:
+    progress(before + done, total, name)
+
+
+def summarise(rows: list[Prediction], metrics: Sequence[Metric]) -> Scores:
+    """Per set: each metric's mean over decoding seeds, their sample standard deviation, each seed's score; lengths."""
+    grouped: dict[str, dict[int, list[Prediction]]] = {}
+    for row in rows:
+        grouped.setdefault(row["set"], {}).setdefault(row["seed"], []).append(row)
+    return {name: _summary(seeds, metrics) for name, seeds in grouped.items()}
+
+
+def _summary(seeds: dict[int, list[Prediction]], metrics: Sequence[Metric]) -> SetScores:
+    everything = [row for part in seeds.values() for row in part]
+    return SetScores(
+        examples=len(next(iter(seeds.values()))),
+        mean_tokens=statistics.fmean(row["tokens"] for row in everything),
+        share_ended=statistics.fmean(row["ended"] for row in everything),
+        metrics={metric.name: _score(seeds, metric) for metric in metrics},
+    )
+
+
+def _score(seeds: dict[int, list[Prediction]], metric: Metric) -> Score:
+    scores = {seed: set_score(metric, [row["scores"][metric.name] for row in part]) for seed, part in seeds.items()}
+    return Score(
+        mean=statistics.fmean(scores.values()),
+        sd_over_decoding_seeds=statistics.stdev(scores.values()) if len(scores) > 1 else None,
+        by_decoding_seed=scores,
+    )

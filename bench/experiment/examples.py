@@ -1,0 +1,29 @@
+"""The examples that a configuration stands for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench.config.sections import DataConfig
+from bench.data import TASKS, TaskData, load_task
+
+
+def examples_of(task: str, data: DataConfig) -> TaskData:
+    """Load a task as a configuration's section `data` says.
+
+    Raises:
+        DataError: the data is missing or malformed.
+    """
+    sizes = {"train": data.max_train, "validation": data.max_validation}
+    tests = ("test", *TASKS[task].evaluation_sets)
+    return load_task(
+        task,
+        data_dir=Path(data.dir) if data.dir else None,
+        hub=data.hub,
+        train_file=Path(data.train_file) if data.train_file else None,
+        test_file=Path(data.test_file) if data.test_file else None,
+        template=data.template,
+        drop_overlap=data.drop_overlap,
+        limits=sizes | dict.fromkeys(tests, data.max_test),
+        seed=data.seed,
+    )

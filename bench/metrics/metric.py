@@ -1,0 +1,79 @@
+"""What a metric is: statistics of each example, and a score from those of all examples."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+ExampleScore = float | list[int]
+"""What one example adds: a number, where a set's score is the mean over examples, or counts that are summed."""
+
+ScoreOfSum = Callable[[NDArray[np.float64]], float]
+
+
+class Metric(Protocol):
+    """How responses are scored against references; higher is better.
+
+    `bench.metrics.registry` finds metrics by name, by entry point (`distillm_bench.metrics`), or in a file
+    (`path/to/file.py:NAME`).
+    """
+
+    @property
+    def name(self) -> str:
+        """Its name in task files and records."""
+        ...
+
+    @property
+    def label(self) -> str:
+        """Its name in tables."""
+        ...
+
+    def signature(self, references: int | None) -> str:
+        """What exactly is computed, for `references` to each example, or None where their number varies."""
+        ...
+
+    def example(self, prediction: str, references: Sequence[str]) -> ExampleScore:
+        """What one example adds.
+
+        Raises ValueError without a reference.
+        """
+        ...
+
+    @property
+    def score_of_sum(self) -> ScoreOfSum | None:
+        """The score of a set from the sum of its examples' counts; None where the score is the mean of numbers."""
+        ...
+
+
+def set_score(metric: Metric, examples: Sequence[ExampleScore]) -> float:
+    """A set's score from what its examples add."""
+    if metric.score_of_sum is None:
+        return statistics.fmean(examples)  # type: ignore[arg-type]  # numbers where there is no score of a sum
+    return metric.score_of_sum(np.sum(np.asarray(examples), axis=0))
+
+
+def score_texts(metric: Metric, predictions: Sequence[str], references: Sequence[Sequence[str]]) -> float:
+    """A set's score from texts."""
+    pairs = zip(predictions, references, strict=True)
+    return set_score(metric, [metric.example(text, accepted) for text, accepted in pairs])
+
+
+def references_of(counts: Sequence[int]) -> int | None:
+    """The number of references that all examples share; None where it varies."""
+    return counts[0] if len(set(counts)) == 1 else None
+
+
+def check_references(references: Sequence[str]) -> None:
+    """Refuse an example without references.
+
+    Raises ValueError.
+    """
+    if isinstance(references, str) or not references:
+        raise ValueError(f"expected a list of one or more references, got {references!r}")
+
+
+Array = np.ndarray[Any, np.dtype[np.float64]]

@@ -1,0 +1,50 @@
+"""What each example of an evaluation set scored, pooled over decoding seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.metrics.metric import ExampleScore
+
+Pooled = float | NDArray[np.float64]
+"""Of one example: the mean of its numbers over decoding seeds, or the sum of its counts."""
+
+
+class Prediction(TypedDict, total=False):
+    """A row of `predictions.jsonl.gz`. Packed runs have one a set and example, without decoding seed and text."""
+
+    set: str
+    id: str
+    scores: dict[str, ExampleScore]  # by metric
+    seed: int
+    prediction: str
+    tokens: int
+    ended: bool
+
+
+def example_scores(rows: Iterable[Prediction], metric: str) -> dict[str, dict[str, Pooled]]:
+    """Set -> example id -> its score by a metric, over decoding seeds."""
+    collected: dict[str, dict[str, list[ExampleScore]]] = {}
+    for row in rows:
+        collected.setdefault(row["set"], {}).setdefault(row["id"], []).append(row["scores"][metric])
+    return {name: {i: _pool(values) for i, values in examples.items()} for name, examples in collected.items()}
+
+
+def _pool(values: list[ExampleScore]) -> Pooled:
+    if isinstance(values[0], list):
+        return np.sum(values, axis=0, dtype=np.float64)
+    return float(np.mean(values))
+
+
+def upgraded(row: Mapping[str, object]) -> Prediction:
+    """A row as it is written now; earlier ones had one metric and its scores under a name of their own."""
+    if "scores" in row:
+        return row  # type: ignore[return-value]  # read from JSON
+    names = {"rouge_l": "rouge_l", "bleu_statistics": "bleu"}
+    scores = {new: row[old] for old, new in names.items() if old in row}
+    kept = {key: value for key, value in row.items() if key not in names}
+    return kept | {"scores": scores}  # type: ignore[return-value]  # read from JSON

@@ -1,0 +1,123 @@
+"""All records as one tidy table, for analysis elsewhere; `bench export --help` documents the columns."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.record.store import Record, Store
+from bench.system.errors import BenchError, did_you_mean
+from bench.system.files import write_bytes
+
+FORMATS = ("csv", "parquet")
+
+
+def parse_formats(text: str, known: tuple[str, ...]) -> list[str]:
+    """The formats in a comma-separated list, each once.
+
+    Raises:
+        BenchError: an unknown one, or none at all.
+    """
+    names = list(dict.fromkeys(part.strip().lower() for part in text.split(",") if part.strip()))
+    if not names:
+        raise BenchError(f"--format: none given; known: {', '.join(known)}")
+    for name in names:
+        if name not in known:
+            raise BenchError(f"--format: unknown format {name!r}: {did_you_mean(name, known)}")
+    return names
+
+
+def export_records(store: Store, formats: str, to: Path) -> list[Path]:
+    """Write `records.csv` and `records.parquet` in a folder; gives back what was written.
+
+    Raises:
+        BenchError: an unknown format, no records, nothing that writes Parquet, or a folder that cannot be written.
+    """
+    wanted = parse_formats(formats, FORMATS)
+    frame = tidy(store)
+    written = []
+    for name in wanted:
+        written.append(to / f"records.{name}")
+        write_bytes(written[-1], _csv(frame) if name == "csv" else _parquet(frame))
+    return written
+
+
+def tidy(store: Store) -> pd.DataFrame:
+    """One row for each run, evaluation set, decoding seed and metric.
+
+    Raises:
+        BenchError: nothing is recorded.
+    """
+    rows = [row for record in store.all() for row in _rows(record)]
+    if not rows:
+        raise BenchError(f"no records in {store.runs}; make one with: bench run --method srkl --task samsum")
+    return pd.DataFrame(rows)
+
+
+def _rows(record: Record) -> Iterator[dict[str, Any]]:
+    config, environment, training = record["config"], record["environment"], record["training"]
+    memory = record["memory"]
+    run = {
+        "run": record["run_id"],
+        "started": record["started"],
+        "preset": config["preset"],
+        "task": config["task"],
+        "models": config["models"]["name"],
+        "method": config["method"]["name"],
+        "method_options": _options(config["method"], "name"),
+        "source": config["sgo"]["source"],
+        "source_options": _options(config["sgo"], "source"),
+        "init": config["init"],
+        "training_seed": config["seed"],
+    }
+    about = {
+        "steps": training.get("steps"),
+        "best_step": training.get("best_step"),
+        "training_seconds": record["time"]["training_seconds"],
+        "other_load": environment.get("other_load"),
+        "peak_bytes": memory.get("device_bytes") or memory.get("process_bytes"),
+        "tokens_trained": training.get("tokens_trained"),
+        "tokens_generated": training.get("tokens_generated"),
+        "student_parameters": record["models"].get("student_parameters"),
+        "teacher_parameters": record["models"].get("teacher_parameters"),
+        "device": environment.get("device_name"),
+        "cpu": environment.get("cpu"),
+        "version": environment.get("distillm_bench"),
+        "commit": (environment.get("git") or {}).get("commit"),
+        "comparison_key": record["comparison_key"],
+    }
+    for name, scores in record["scores"].items():
+        for seed, value in scores["by_decoding_seed"].items():
+            yield {
+                **run,
+                "set": name,
+                "decoding_seed": int(seed),
+                "metric": record["metric"]["name"],
+                "value": value,
+                "examples": scores["examples"],
+                "mean_tokens": scores.get("mean_tokens"),
+                "share_ended": scores.get("share_ended"),
+                **about,
+            }
+
+
+def _options(section: dict[str, Any], name: str) -> str:
+    return json.dumps({key: value for key, value in section.items() if key != name}, sort_keys=True)
+
+
+def _csv(frame: pd.DataFrame) -> bytes:
+    return frame.to_csv(index=False, lineterminator="\n").encode()
+
+
+def _parquet(frame: pd.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    try:
+        frame.to_parquet(buffer, index=False, engine="pyarrow")
+    except ImportError as error:
+        raise BenchError("--format parquet needs the package pyarrow: pip install pyarrow (or use csv)") from error
+    return buffer.getvalue()

@@ -1,0 +1,68 @@
+"""Recorded runs made small enough to publish: all scores, thinner curves, no texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bench.record.example_scores import example_scores
+from bench.record.store import JUDGED, Record, Store
+from bench.system.errors import BenchError
+from bench.system.files import write_bytes
+
+POINTS = 40  # kept of a curve
+
+
+def pack(store: Store, to: Path, warn: Callable[[str], None] = lambda _: None) -> list[str]:
+    """Copy every run of a store, with what judges said in sum, without the student and any texts, to another folder.
+
+    Each example keeps its score as comparisons take it (the mean over decoding seeds, or summed BLEU statistics), in
+    full precision, so that tables made from the copy are the same bytes. A record says that it was packed.
+
+    Args:
+        store: the runs.
+        to: the folder of the copy.
+        warn: told of each run that is left out because its predictions cannot be read.
+
+    Returns:
+        ids of the runs copied.
+
+    Raises:
+        BenchError: nothing is recorded, the folder is the store's own, or it cannot be written.
+    """
+    if to.resolve() == store.root.resolve():
+        raise BenchError(f"--to {to}: the runs lie there; choose another folder")
+    target, copied = Store(to), []
+    for record in store.all():
+        try:
+            rows = _rows(store, record)
+        except BenchError as error:
+            warn(f"skipped {record['run_id']}: {error}")
+            continue
+        target.write(record | {"curve": _thinned(record["curve"]), "packed": True}, rows)
+        for judged in sorted((store.folder(record["run_id"]) / JUDGED).glob("*.json")):
+            write_bytes(target.folder(record["run_id"]) / JUDGED / judged.name, judged.read_bytes())
+        copied.append(record["run_id"])
+    if not copied:
+        raise BenchError(f"nothing to pack in {store.runs}: make runs with bench run or bench suite")
+    return copied
+
+
+def _rows(store: Store, record: Record) -> list[dict[str, Any]]:
+    return [
+        {"set": name, "id": example} | _value(score)
+        for name, examples in example_scores(store.predictions(record)).items()
+        for example, score in examples.items()
+    ]
+
+
+def _value(score: Any) -> dict[str, Any]:
+    return {"rouge_l": score} if isinstance(score, float) else {"bleu_statistics": [int(count) for count in score]}
+
+
+def _thinned(curve: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Evenly spaced points of a curve, the first and the last among them."""
+    if len(curve) <= POINTS:
+        return curve
+    return [curve[round(i * (len(curve) - 1) / (POINTS - 1))] for i in range(POINTS)]

@@ -1,0 +1,48 @@
+"""Reading a record file of any schema up to this one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from bench.record.migrations import MIGRATIONS
+from bench.record.record import SCHEMA, RunRecord
+
+
+class Unreadable(Exception):
+    """Why a file is no record this version reads."""
+
+
+def read_record(path: Path) -> RunRecord:
+    """The record in a file; one of an earlier schema is migrated.
+
+    Raises:
+        Unreadable: the file is damaged, of a newer schema, or no record; the first missing or wrong field is named.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Unreadable("damaged or cut off") from error
+    except OSError as error:
+        raise Unreadable(error.strerror or str(error)) from error
+    if not isinstance(found, dict) or not isinstance(found.get("schema"), int) or "run_id" not in found:
+        raise Unreadable("not a record of bench run")
+    schema = found["schema"]
+    if schema > SCHEMA:
+        raise Unreadable(f"schema {schema}, written by a newer version (this one reads up to {SCHEMA})")
+    if schema < SCHEMA:
+        try:
+            while found["schema"] < SCHEMA:
+                found = MIGRATIONS[found["schema"]](found)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise Unreadable(f"schema {schema}, which cannot be brought to schema {SCHEMA}") from error
+        text = json.dumps(found)
+    try:
+        return RunRecord.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise Unreadable(f"not a record of bench run: {field}: {first['msg'].lower()}") from error

@@ -1,0 +1,217 @@
+"""A finished run as one typed value: written once by the run, read by everything else.
+
+`RunRecord.model_json_schema()` is the schema of `record.json`; `bench.record.read` reads files, those of earlier
+schemas included.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field
+
+from bench.config.sections import Config
+from bench.system.manifest import Environment, PeakMemory, Plain
+
+SCHEMA = 2
+"""Of the files written now; `bench.record.migrations` brings older ones up to it."""
+
+
+class MetricInfo(Plain):
+    """A metric of a run: its name in the registry, its label in tables, and what exactly it computes."""
+
+    name: str
+    label: str
+    signature: str
+
+
+class Score(Plain):
+    """One metric on one evaluation set.
+
+    Attributes:
+        mean: over decoding seeds.
+        sd_over_decoding_seeds: sample standard deviation; None with one seed.
+        by_decoding_seed: the score of each.
+    """
+
+    mean: float
+    sd_over_decoding_seeds: float | None
+    by_decoding_seed: dict[int, float]
+
+
+class SetScores(Plain):
+    """Scores on one evaluation set by metric, and what the responses were like over all decoding seeds.
+
+    Attributes:
+        examples: how many the set has.
+        mean_tokens: mean length of a response in tokens.
+        share_ended: share of responses that ended with EOS.
+        metrics: by the metric's name, the one that selects checkpoints first.
+    """
+
+    examples: int
+    mean_tokens: float
+    share_ended: float
+    metrics: dict[str, Score]
+
+    @property
+    def primary(self) -> Score:
+        """The score by the metric that selects checkpoints."""
+        return next(iter(self.metrics.values()))
+
+
+Scores = dict[str, SetScores]
+"""By evaluation set, as tables name it."""
+
+
+def mean_of_sets(scores: Mapping[str, SetScores]) -> float:
+    """The plain mean of the primary metric over evaluation sets."""
+    return statistics.fmean(one.primary.mean for one in scores.values())
+
+
+class TeacherResponses(Plain):
+    """The teacher's answers to the training prompts: mean length in tokens, and the share it ended with EOS."""
+
+    mean_length: float
+    ended: float
+
+
+class DataInfo(Plain):
+    """The data of a run.
+
+    Attributes:
+        source: where it came from, in words.
+        fingerprint: SHA-256 over all examples.
+        examples: how many, by split.
+        overlap: distinct prompts shared by two splits ("train+test").
+        teacher_responses: None where none were trained on.
+        notes: what a reader of the results should know.
+    """
+
+    source: str
+    fingerprint: str
+    examples: dict[str, int]
+    overlap: dict[str, int]
+    teacher_responses: TeacherResponses | None
+    notes: list[str]
+
+
+class ModelsInfo(Plain):
+    """Sizes in parameters, and what the teacher was: a checksum of its files, or its hub id and commit."""
+
+    student_parameters: int
+    teacher_parameters: int
+    teacher: str
+
+
+class TrainingInfo(Plain):
+    """What the training did.
+
+    Attributes:
+        steps: optimiser steps.
+        best_step: the step of the checkpoint that was evaluated.
+        resumes: how often it went on from a checkpoint.
+        tokens_trained, tokens_generated: response tokens.
+    """
+
+    steps: int
+    best_step: int
+    resumes: int
+    tokens_trained: int
+    tokens_generated: int
+
+
+class TimeInfo(Plain):
+    """Wall-clock in seconds.
+
+    Attributes:
+        phases: by phase of the training (`bench.training.phase_timer`).
+        training_seconds: all phases but validation and checkpoint.
+        steps_per_second, tokens_per_second: over `training_seconds`.
+    """
+
+    phases: dict[str, float]
+    training_seconds: float
+    steps_per_second: float
+    tokens_per_second: float
+
+    def share(self, phase: str) -> float:
+        """A phase's share of the training time."""
+        return self.phases.get(phase, 0.0) / self.training_seconds
+
+
+class Validation(Plain):
+    """One validation: the step, cross-entropy on the references (nats per token), the metric where measured."""
+
+    step: int
+    loss: float
+    metric: float | None = None
+
+
+CurvePoint = dict[str, float]
+"""Means over a window of steps: `step`, `loss`, `gradient_norm`, `phi`, ... A figure that did not occur is absent."""
+
+
+class RunRecord(Plain):
+    """Everything that is recorded of a run.
+
+    Attributes:
+        schema_version: `schema` in the file.
+        run_id: readable, and unique to all that determines the run's numbers.
+        started: UTC, ISO 8601.
+        seconds: wall-clock of the whole command.
+        config: the resolved configuration; `bench run --config` takes it back.
+        run_hash: of all that determines the run's numbers.
+        comparison_key: hash of `comparison_fields`; runs that share it may stand in one table.
+        comparison_fields: all that must be equal for that.
+        metrics: the task's, the one that selects checkpoints first.
+        scores: the student's.
+        teacher_scores, init_scores: of the teacher and of the init student.
+        energy_joules: of an NVIDIA device during training; None where nothing reports it.
+        validations: of the training, the first before it.
+        packed: a copy made by `bench pack`, with thinner curves and no texts.
+    """
+
+    schema_version: int = Field(SCHEMA, alias="schema")
+    run_id: str
+    started: str
+    seconds: float
+    config: Config
+    run_hash: str
+    comparison_key: str
+    comparison_fields: dict[str, Any]
+    metrics: list[MetricInfo] = Field(min_length=1)
+    scores: Scores
+    teacher_scores: Scores
+    init_scores: Scores
+    data: DataInfo
+    models: ModelsInfo
+    training: TrainingInfo
+    time: TimeInfo
+    memory: PeakMemory
+    energy_joules: float | None
+    environment: Environment
+    validations: list[Validation]
+    curve: list[CurvePoint]
+    packed: bool = False
+
+    @property
+    def metric(self) -> MetricInfo:
+        """The metric that selects checkpoints and stands in tables."""
+        return self.metrics[0]
+
+    @property
+    def task(self) -> str:
+        """Name of the task."""
+        return self.config.task
+
+    @property
+    def seed(self) -> int:
+        """Training seed."""
+        return self.config.seed
+
+    def plain(self) -> dict[str, Any]:
+        """As plain values, as they stand in `record.json`."""
+        return self.model_dump(mode="json", by_alias=True)

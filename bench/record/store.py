@@ -1,0 +1,135 @@
+"""Recorded runs on disk: one folder a run, found by its id, written whole or not at all."""
+
+from __future__ import annotations
+
+import glob
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from bench.record.example_scores import Prediction, upgraded
+from bench.record.read import Unreadable, read_record
+from bench.record.record import RunRecord
+from bench.system.errors import BenchError, did_you_mean
+from bench.system.files import read_json, read_jsonl_gz, write_json, write_jsonl_gz
+
+RECORD = "record.json"
+PREDICTIONS = "predictions.jsonl.gz"
+WORK = "work"
+FAILURE = "failure.json"
+JUDGED = "judged"  # folder of what judges made of a run
+
+
+class Store:
+    """The runs below `ROOT/runs`.
+
+    Args:
+        root: the folder; it need not be there.
+        warn: told of each record that `all` skips, and why.
+    """
+
+    def __init__(self, root: Path, warn: Callable[[str], None] = lambda _: None) -> None:
+        self.root = root
+        self.runs = root / "runs"
+        self.warn = warn
+        self._elsewhere: dict[str, Path] = {}  # runs found by a path outside this store
+
+    def folder(self, run_id: str) -> Path:
+        """Folder of a run, there or not."""
+        return self._elsewhere.get(run_id, self.runs / run_id)
+
+    def finished(self, run_id: str) -> RunRecord | None:
+        """The record of a finished run; None if there is none that can be read."""
+        return _read_or_none(self.folder(run_id))
+
+    def write(self, record: RunRecord, predictions: list[Prediction]) -> Path:
+        """Write a finished run; the record comes last, so that a run with a record is complete."""
+        folder = self.folder(record.run_id)
+        write_jsonl_gz(folder / PREDICTIONS, predictions)
+        write_json(folder / RECORD, record.plain())
+        (folder / FAILURE).unlink(missing_ok=True)
+        return folder / RECORD
+
+    def all(self) -> Iterator[RunRecord]:
+        """All finished runs, by their folders' names; what is no record, or a second copy of one, is skipped."""
+        seen: dict[str, Path] = {}
+        for folder in sorted(self.runs.glob("*/")):
+            if not (folder / RECORD).exists():
+                continue
+            try:
+                record = read_record(folder / RECORD)
+            except Unreadable as error:
+                self.warn(f"skipped {folder / RECORD}: {error}")
+                continue
+            run_id = record.run_id
+            own = self.runs / run_id
+            first = own if folder != own and (own / RECORD).exists() else seen.get(run_id)
+            if first is not None:
+                self.warn(f"skipped {folder / RECORD}: the same run as {first}")
+                continue
+            seen[run_id] = folder
+            if folder != own:
+                self._elsewhere[run_id] = folder
+            yield record
+
+    def unfinished(self) -> list[str]:
+        """Ids of runs that were begun and have no record."""
+        folders = (f for f in sorted(self.runs.glob("*/")) if (f / WORK).is_dir() or (f / FAILURE).is_file())
+        return [f.name for f in folders if self.finished(f.name) is None]
+
+    def find(self, name: str) -> RunRecord:
+        """A finished run by its id, the beginning of its id, its folder or its record's path.
+
+        Raises:
+            BenchError: none or several match.
+        """
+        path = Path(name)
+        if path.name == RECORD:
+            path = path.parent
+        if (path / RECORD).is_file():
+            try:
+                record = read_record(path / RECORD)
+            except Unreadable as error:
+                raise BenchError(f"{path / RECORD} is no record this version reads: {error}") from error
+            self._elsewhere[record.run_id] = path
+            return record
+        records = {record.run_id: record for record in self.all()}
+        ids = list(records)
+        matches = [run_id for run_id in ids if run_id.startswith(name)]
+        if name in matches:
+            matches = [name]
+        if len(matches) > 1:
+            raise BenchError(f"{name!r} is the beginning of {len(matches)} runs: {', '.join(matches)}")
+        if not matches:
+            failed = [i for i in self.unfinished() if i.startswith(name) and (self.folder(i) / FAILURE).is_file()]
+            if failed:
+                told = "\n".join(f"{i} failed: {read_json(self.folder(i) / FAILURE)['error']}" for i in failed)
+                raise BenchError(f"{told}\nMore is in {self.folder(failed[0]) / FAILURE}")
+            for folder in sorted(self.runs.glob(f"{glob.escape(name)}*/")) if name else ():
+                if (folder / RECORD).exists():
+                    path = folder / RECORD
+                    raise BenchError(f"{path} is no record this version reads; make the run again with --fresh")
+            known = "none is recorded yet; `bench run` makes one"
+            if ids:
+                known = f"{did_you_mean(name, ids)} `bench list runs` shows all {len(ids)}"
+            raise BenchError(f"no run {name!r} in {self.runs}: {known}")
+        return records[matches[0]]
+
+    def predictions(self, record: RunRecord) -> list[Prediction]:
+        """The predictions of a run.
+
+        Raises:
+            BenchError: the file is missing or damaged.
+        """
+        path = self.folder(record.run_id) / PREDICTIONS
+        try:
+            return [upgraded(row) for row in read_jsonl_gz(path)]
+        except (OSError, EOFError, ValueError, zlib.error) as error:
+            raise BenchError(f"{path}: cannot be read ({error}); make the run again with --fresh") from error
+
+
+def _read_or_none(folder: Path) -> RunRecord | None:
+    try:
+        return read_record(folder / RECORD)
+    except Unreadable:
+        return None

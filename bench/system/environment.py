@@ -1,0 +1,186 @@
+"""What a run ran on and with: hardware, software, memory, energy. No host or user names."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from bench.system.errors import BenchError
+from bench.system.manifest import Environment, Git, PeakMemory
+
+PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "accelerate",
+    "datasets",
+    "numpy",
+    "sacrebleu",
+    "rouge-score",
+)
+
+CODE = ("distillm", "baselines", "bench", "paper_tables")
+"""The packages of this project."""
+
+
+def pick_device(wanted: str) -> torch.device:
+    """The device for `auto`, `cpu`, `cuda` or `mps`.
+
+    Raises:
+        BenchError: the wanted device is not there.
+    """
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if wanted == "auto":
+        return torch.device("cuda" if there["cuda"] else "mps" if there["mps"] else "cpu")
+    if not there[wanted]:
+        found = ", ".join(name for name, present in there.items() if present)
+        build = " (this PyTorch is built without CUDA)" if wanted == "cuda" and torch.version.cuda is None else ""
+        raise BenchError(f"--device {wanted}: no such device here{build}; found: {found}")
+    return torch.device(wanted)
+
+
+def describe(device: torch.device) -> Environment:
+    """Hardware and software as they stand now."""
+    return Environment(
+        python=platform.python_version(),
+        platform=f"{platform.system()} {platform.machine()}",
+        cpu=_cpu_name(),
+        cpu_cores=psutil.cpu_count(logical=True),
+        threads=torch.get_num_threads(),
+        memory_gib=round(psutil.virtual_memory().total / 2**30, 1),
+        device=device.type,
+        device_name=_device_name(device),
+        cuda=torch.version.cuda if device.type == "cuda" else None,
+        packages={name: importlib.metadata.version(name) for name in PACKAGES},
+        distillm_bench=importlib.metadata.version("distillm-bench"),
+        git=git_state(),
+        # the machine's load average; `other_load`, measured during training, is what tables of times go by
+        load_before=round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+    )
+
+
+def this_machine() -> tuple[str, str]:
+    """Device and processor that a run gets here, as its record will have them."""
+    return _device_name(pick_device("auto")), _cpu_name()
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "unknown"
+
+
+def git_state() -> Git | None:
+    """Commit of the checkout the code runs from, and whether its files were changed; None outside a checkout.
+
+    A file that git does not know counts as a change where it may be code of this project: Python or YAML in one of
+    its packages.
+    """
+    folder = Path(__file__).resolve().parents[2]
+    if not (folder / ".git").exists():
+        return None
+
+    def git(*arguments: str) -> str:
+        # without optional locks: a run that is killed meanwhile would leave the index locked
+        command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        code = [f":(glob){package}/**/*.{ending}" for package in CODE for ending in ("py", "yaml")]
+        unknown = git("ls-files", "--others", "--exclude-standard", "--", *code)
+        return Git(commit=git("rev-parse", "HEAD"), changed=bool(changed or unknown))
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Start a new measurement of the device's peak memory."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory(device: torch.device) -> PeakMemory:
+    """Peak memory in bytes: of the device since the last reset, and resident of this process since its start."""
+    resident: int | None = None
+    status = Path("/proc/self/status")
+    if status.is_file():
+        for line in status.read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                resident = int(line.split()[1]) * 1024
+    on_device = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+    return PeakMemory(device_bytes=on_device, process_bytes=resident)
+
+
+class LoadMeter:
+    """How many cores other processes keep busy, on average since the meter was made.
+
+    The machine's busy time, interrupts and what a hypervisor withholds included, less that of this process and its
+    children. It sees what the kernel shows: in a container usually the whole host. It sees no other user of a GPU.
+    """
+
+    def __init__(self) -> None:
+        self._started, self._others = time.perf_counter(), _seconds_of_others()
+
+    def mean(self) -> float:
+        """Cores kept busy by others; 0 for a machine that had nothing else to do."""
+        seconds = time.perf_counter() - self._started
+        return max(0.0, round((_seconds_of_others() - self._others) / seconds, 3)) if seconds else 0.0
+
+
+def _seconds_of_others() -> float:
+    machine = psutil.cpu_times()
+    kinds = ("user", "nice", "system", "irq", "softirq", "steal")  # not every platform has all
+    this = psutil.Process()
+    own = [this.cpu_times()]
+    for child in this.children(recursive=True):
+        try:
+            own.append(child.cpu_times())
+        except psutil.Error:  # it ended meanwhile; its parent's times hold its own
+            continue
+    ours = sum(t.user + t.system + getattr(t, "children_user", 0) + getattr(t, "children_system", 0) for t in own)
+    return float(sum(getattr(machine, kind, 0.0) for kind in kinds) - ours)
+
+
+class EnergyMeter:
+    """Energy of an NVIDIA device in joules, where nvidia-ml-py is installed and the device reports it."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._read = _energy_reader(device)
+        self._start = self._read() if self._read else None
+
+    def joules(self) -> float | None:
+        """Joules since the meter was made; None where nothing reports them."""
+        if self._read is None or self._start is None:
+            return None
+        return float(self._read() - self._start) / 1000
+
+
+def _energy_reader(device: torch.device) -> Any:
+    if device.type != "cuda":
+        return None
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        uuid = str(torch.cuda.get_device_properties(device).uuid)
+        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid.removeprefix('GPU-')}")
+        pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+    except Exception:  # no package, no permission or an old device: energy is simply not reported
+        return None
+    return lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)

@@ -1,0 +1,58 @@
+"""What a record says of the machine: plain typed values, readable without PyTorch."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Plain(BaseModel):
+    """Base of what stands in records: typed, immutable, no unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Git(Plain):
+    """The checkout the code ran from."""
+
+    commit: str
+    changed: bool
+
+
+class Environment(Plain):
+    """Hardware and software of a run. No host or user names.
+
+    Attributes:
+        threads: CPU threads of PyTorch.
+        memory_gib: of the machine.
+        packages: versions by name.
+        git: None outside a checkout.
+        load_before: the machine's load average at the start.
+        other_load: cores that other processes kept busy during training; None where that was not measured.
+    """
+
+    python: str
+    platform: str
+    cpu: str
+    cpu_cores: int | None
+    threads: int
+    memory_gib: float
+    device: str
+    device_name: str
+    cuda: str | None
+    packages: dict[str, str]
+    distillm_bench: str
+    git: Git | None
+    load_before: float | None = None
+    other_load: float | None = None
+
+
+class PeakMemory(Plain):
+    """Peak memory in bytes: of the device during training, and resident of the process since its start."""
+
+    device_bytes: int | None
+    process_bytes: int | None
+
+    @property
+    def peak(self) -> int | None:
+        """The device's, or on a CPU the process's."""
+        return self.device_bytes or self.process_bytes

@@ -1,0 +1,79 @@
+"""The auxiliary language-model loss on plain text, one option for all methods."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from baselines.kld import KLD
+from baselines.sft import CrossEntropy
+from bench.data.readers import read_records
+from bench.models.tokenizer import Codec
+from bench.synthetic import plain_text
+from bench.system.errors import BenchError
+from distillm import TokenSequence
+
+_PARAGRAPHS = 2000
+_SHORTEST = 4  # tokens; below, nothing is left to predict on either side of the cut
+
+
+@dataclass(frozen=True)
+class LanguageModelling:
+    """(1 - k) cross-entropy + k KL(p || q), with k = `kl_share`; MiniLLM's plain-text term for k = 0.5."""
+
+    kl_share: float = 0.0
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Only for the KL part."""
+        return self.kl_share > 0
+
+    def __call__(
+        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[TokenSequence]
+    ) -> Tensor:
+        """Per-token loss (N,); see `distillm.method.Objective`."""
+        loss = (1.0 - self.kl_share) * CrossEntropy()(student_logits, None, tokens, batch)
+        if self.kl_share:
+            loss = loss + self.kl_share * KLD()(student_logits, teacher_logits, tokens, batch)
+        return loss
+
+
+def load_plain_text(file: str | None) -> list[str]:
+    """Paragraphs of a file (.txt: one a line; record files: the column `text`), or generated ones.
+
+    Raises:
+        BenchError: the file cannot be read or holds no text.
+    """
+    if file is None:
+        return plain_text.generate(_PARAGRAPHS)
+    path = Path(file)
+    if path.suffix == ".txt":
+        try:
+            texts = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise BenchError(f"plain_text.file: {path} cannot be read: {error}") from error
+    else:
+        texts = [str(record.values.get("text") or "") for record in read_records(path)]
+    texts = [text for text in texts if text]
+    if not texts:
+        raise BenchError(f"plain_text.file: {path} holds no text; expected one paragraph a line, or a column 'text'")
+    return texts
+
+
+def encode_plain_text(texts: list[str], codec: Codec, max_length: int) -> list[TokenSequence]:
+    """Paragraphs as sequences, cut at `max_length` tokens.
+
+    A causal model predicts every token after the first. An encoder-decoder reads the first half and predicts the
+    second (prefix language modelling).
+    """
+    sequences = []
+    for index, text in enumerate(texts):
+        ids = codec.response_ids(text)[:max_length]
+        if len(ids) >= _SHORTEST:
+            cut = 1 if codec.kind == "causal" else len(ids) // 2
+            sequences.append(TokenSequence(f"plain-text-{index}", ids[:cut], ids[cut:]))
+    if not sequences:
+        raise BenchError(f"plain text: no paragraph has {_SHORTEST} tokens or more within plain_text.max_length")
+    return sequences

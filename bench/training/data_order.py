@@ -1,0 +1,31 @@
+"""The order in which a training sees its examples: a function of the training seed only."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+from bench.system.seeding import derive_seed
+from distillm import TokenSequence
+
+
+def batch_order(sequences: list[TokenSequence], batch_size: int, seed: int) -> Iterator[list[TokenSequence]]:
+    """Batches of the training set for ever: each epoch a new order, sequences of like length together.
+
+    An epoch is shuffled, cut into pools of eight batches, each pool sorted by length and its batches shuffled again:
+    little padding, and still random. The order depends on the seed only. A last incomplete batch of an epoch is left
+    out unless it is the only one.
+    """
+    epoch = 0
+    while True:
+        rng = random.Random(derive_seed(seed, "data order", epoch))
+        order = rng.sample(sequences, len(sequences))
+        pool = 8 * batch_size
+        batches = []
+        for start in range(0, len(order), pool):
+            chunk = sorted(order[start : start + pool], key=lambda s: len(s.prompt) + len(s.response))
+            batches += [chunk[i : i + batch_size] for i in range(0, len(chunk), batch_size)]
+        full = [b for b in batches if len(b) == batch_size] or batches
+        rng.shuffle(full)
+        yield from full
+        epoch += 1

@@ -1,0 +1,67 @@
+"""Verdicts on claims for readers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from paper_tables.claims.comparisons import Comparison
+from paper_tables.claims.verdicts import VERDICTS, Judged, Verdict
+
+STYLES: dict[Verdict, str] = {"reproduced": "green", "not reproduced": "red", "not enough evidence": "yellow"}
+
+
+def summary(judged: Sequence[Judged], preset: str) -> str:
+    """How many of each verdict, and what they speak of."""
+    counts = Counter(one.verdict for one in judged)
+    found = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
+    scope = "" if preset == "paper" else f" They hold for the models and data of preset {preset}, not for the paper's."
+    return f"{len(judged)} claims: {found}.{scope}"
+
+
+def effect(comparison: Comparison) -> str:
+    """The measured effect with its interval, beside where it is claimed to be."""
+    if comparison.effect is None or comparison.low is None or comparison.high is None:
+        return comparison.missing
+    sign = "+" if comparison.even == 0 else ""
+    value, low, high = (f"{v:{sign}.2f}" for v in (comparison.effect, comparison.low, comparison.high))
+    interval = f" [{low}, {high}]" if low != high else ""
+    claimed = ">" if comparison.side == "above" else "<"
+    return f"{value}{interval} {comparison.unit}, claimed {claimed} {comparison.threshold:.4g}"
+
+
+def as_table(judged: Sequence[Judged], preset: str) -> RenderableType:
+    """For a terminal: a row a claim, with the comparison that speaks most against it, or most for an "up to"."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("claim", "verdict", "deciding comparison"):
+        table.add_column(heading)
+    for one in judged:
+        deciding = one.deciding
+        detail = f"{deciding.what}: {effect(deciding)}\n" if deciding else ""
+        claim = Text.assemble(one.claim.id, "\n", (f"{one.claim.claim} ({one.claim.where})", "dim"))
+        runs = len({run for c in one.comparisons for run in c.runs})
+        table.add_row(claim, Text(one.verdict, STYLES[one.verdict]), f"{detail}{one.reason}; {runs} runs")
+        table.add_row("", "", "")
+    return Group(table, summary(judged, preset))
+
+
+def as_markdown(judged: Sequence[Judged], preset: str) -> str:
+    """For a document: a table of verdicts, then every comparison."""
+    lines = ["# Claims", "", summary(judged, preset), "", "| claim | where | verdict | |", "|---|---|---|---|"]
+    lines += [f"| {one.claim.claim} | {one.claim.where} | {one.verdict} | {one.reason} |" for one in judged]
+    for one in judged:
+        lines += ["", f"## {one.claim.id}", "", f"{one.claim.claim} ({one.claim.where}). **{one.verdict}**"]
+        lines += [
+            " ".join([f"Source: {one.claim.source} ({one.claim.sureness}).", one.claim.note]).strip(),
+            "",
+            "| comparison | effect | |",
+            "|---|---|---|",
+        ]
+        lines += [f"| {c.what} | {effect(c)} | {c.outcome} |" for c in one.comparisons]
+        runs = sorted({run for c in one.comparisons for run in c.runs})
+        lines += ["", f"Runs: {', '.join(runs)}."] if runs else []
+    return "\n".join(lines)

@@ -1,0 +1,374 @@
+"""What figures 1, 2, 3 and the check of the theory show is measured on the teacher and the init student themselves.
+
+A measurement takes the pair of a task as every run of the preset has it, and is recorded with all that made it, as a
+run is: OUT/measurements/NAME-PRESET.json. A recorded one is not made again.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessor, MinLengthLogitsProcessor, PreTrainedModel
+
+from bench.config.resolve import resolve
+from bench.experiment.run import Experiment
+from bench.models import loading as models
+from bench.models.batches import collate
+from bench.models.generation import Decoding, sample, sample_all
+from bench.models.loading import decoder_start, response_logits
+from bench.system.artifacts import ArtifactCache, default_root
+from bench.system.environment import LoadMeter, describe
+from bench.system.errors import BenchError
+from bench.system.files import read_json, write_json
+from bench.system.hashing import digest
+from bench.system.progress import Reporter
+from distillm import TokenSequence, srkl
+
+TASK = "dolly"
+ALPHAS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.3, 0.5, 0.7, 0.9)
+SAMPLE_SIZES = (1, 4, 16, 64, 256)
+QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
+RESPONSES = 400  # at most, of the test split, that Figure 1 looks at
+POSITIONS = 2000  # response tokens at which Figure 3 takes both distributions
+STUDENTS = (10, 20, 30)  # training seeds of the init students it takes: those of a suite
+PLUG_IN_TRIALS = 2  # pairs of empirical distributions per position and sample size
+TIMINGS = 7  # repetitions of which the median is taken, after one to warm up
+
+
+@dataclass
+class Pair:
+    """A teacher and the init student of a preset, loaded."""
+
+    preset: str
+    seed: int
+    reporter: Reporter
+
+    @cached_property
+    def experiment(self) -> Experiment:
+        """The setting of a run with them."""
+        config, method = resolve(preset=self.preset, task=TASK, method="srkl", seed=self.seed)
+        return Experiment(config, method, ArtifactCache(default_root(), self.reporter.note), self.reporter)
+
+    @cached_property
+    def teacher(self) -> PreTrainedModel:
+        """As distilled from."""
+        return self._load(self.experiment.teacher_folder())
+
+    @cached_property
+    def student(self) -> PreTrainedModel:
+        """The init student of the training seed."""
+        return self.student_of(self.seed)
+
+    def student_of(self, seed: int) -> PreTrainedModel:
+        """The init student of a training seed."""
+        config = self.experiment.config
+        return self._load(str(self.experiment.fine_tuned("student", config.init_training, seed, "init student")))
+
+    @cached_property
+    def tuned_student(self) -> PreTrainedModel:
+        """The student after supervised fine-tuning for as long as a run trains: its outputs are worth a look."""
+        return self._load(str(self.experiment.fine_tuned("student", self.experiment.config.training, self.seed, "sft")))
+
+    def _load(self, folder: str) -> PreTrainedModel:
+        model = models.load_model(folder, self.experiment.config.models.kind)
+        return model.to(self.experiment.device).eval()
+
+    def logits(self, model: PreTrainedModel, batch: list[TokenSequence]) -> Tensor:
+        """Logits (N, V) that predict the response tokens of a batch, one sequence after the other."""
+        made = collate(batch, self.experiment.codec, decoder_start(model), self.experiment.device)
+        return response_logits(model, made).float()
+
+
+def measured(name: str, preset: str, seed: int, out: Path, reporter: Reporter, *, fresh: bool = False) -> Any:
+    """A measurement by its name, recorded or made now; one recorded by an older version of it is made anew.
+
+    Raises:
+        BenchError: its models or data cannot be had, what is recorded is damaged, or the folder cannot be written.
+    """
+    path = out / "measurements" / f"{name}-{preset}.json"
+    if path.is_file() and not fresh:
+        try:
+            recorded = read_json(path)
+        except ValueError as error:
+            raise BenchError(f"{path}: damaged ({error}); measure again with: bench figures --fresh") from error
+        if recorded.get("version", 1) == VERSIONS.get(name, 1):
+            return recorded
+    pair = Pair(preset, seed, reporter)
+    begun, load = time.perf_counter(), LoadMeter()
+    found = MEASUREMENTS[name](pair)
+    config = pair.experiment.config.canonical()
+    environment = describe(pair.experiment.device) | {"other_load": load.mean()}
+    record = {
+        "name": name,
+        "version": VERSIONS.get(name, 1),
+        "config": config,
+        "config_hash": digest(config),
+        "data": pair.experiment.fingerprint,
+        "environment": environment,
+        "seconds": round(time.perf_counter() - begun, 2),
+        "found": found,
+    }
+    write_json(path, record)
+    return record
+
+
+def noisy_outputs(pair: Pair) -> list[dict[str, Any]]:
+    """For each response of the fine-tuned student to a test prompt: the teacher's loss on it, its ROUGE-L, its length.
+
+    Losses are in nats per token.
+    """
+    experiment = pair.experiment
+    sequences, examples = experiment.sequences["test"][:RESPONSES], experiment.data.splits["test"]
+    decoding, batch_size = Decoding(experiment.limits.response), experiment.config.evaluation.batch_size
+    sampled = sample_all(
+        pair.tuned_student, sequences, experiment.codec, decoding, batch_size, "noisy outputs", pair.seed
+    )
+    rows = []
+    for index, (reference, response) in enumerate(zip(sequences, sampled, strict=True)):
+        output, example = reference.with_response(response, 0), examples[index]
+        text = experiment.codec.text(response)
+        rows.append(
+            {
+                "example": example.id,
+                "prompt": example.prompt,
+                "reference": example.references[0],
+                "output": text,
+                "teacher_loss": _teacher_loss(pair, output),
+                "teacher_loss_on_reference": _teacher_loss(pair, reference),
+                "rouge_l": experiment.metric.of([text], (example,)),
+                "tokens": len(response),
+                "ended": response[-1] == experiment.codec.eos_id,
+            }
+        )
+    return rows
+
+
+@torch.no_grad()
+def _teacher_loss(pair: Pair, sequence: TokenSequence) -> float:
+    log_p = pair.logits(pair.teacher, [sequence]).log_softmax(-1)
+    tokens = torch.tensor(sequence.response, device=log_p.device)
+    return round(-float(log_p.gather(-1, tokens[:, None]).mean()), 4)
+
+
+def cost(pair: Pair) -> list[dict[str, float]]:
+    """Median seconds of a training step and of generating its batch, by length of the response."""
+    experiment = pair.experiment
+    size = experiment.config.training.batch_size
+    prompts = experiment.sequences["train"][:size]
+    limit = experiment.limits.response
+    student = pair.student.train()
+    optimiser = torch.optim.AdamW(student.parameters(), lr=1e-8)
+    rows = []
+    for length in (limit // 8, limit // 4, limit // 2, limit):
+        filler = experiment.codec.response_ids("")[:1] * length  # which tokens they are does not change the cost
+        batch = [s.with_response(filler, 0) for s in prompts]
+
+        def step(batch: list[TokenSequence] = batch) -> None:
+            with torch.no_grad():
+                teacher = pair.logits(pair.teacher, batch)
+            srkl(pair.logits(student, batch), teacher).mean().backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            optimiser.zero_grad()
+
+        def generate(length: int = length) -> None:
+            _generate(pair, prompts, length)
+
+        rows.append(
+            {
+                "length": length,
+                "step_seconds": _median_seconds(step, experiment.device),
+                "generation_seconds": _median_seconds(generate, experiment.device),
+            }
+        )
+    return rows
+
+
+def _generate(pair: Pair, prompts: list[TokenSequence], length: int) -> None:
+    codec = pair.experiment.codec
+    never_ends: list[LogitsProcessor] = [
+        MinLengthLogitsProcessor(10**6, codec.eos_id, device=str(pair.experiment.device))
+    ]
+    sample(
+        pair.student,
+        [s.prompt for s in prompts],
+        codec,
+        Decoding(length),
+        "cost",
+        processors=lambda _: never_ends,
+    )
+
+
+def _median_seconds(action: Callable[[], None], device: torch.device) -> float:
+    taken = []
+    for _ in range(TIMINGS + 1):
+        begun = time.perf_counter()
+        action()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        taken.append(time.perf_counter() - begun)
+    return round(statistics.median(taken[1:]), 6)
+
+
+def coefficients(pair: Pair) -> dict[str, Any]:
+    """How strongly each divergence pulls at a token's probability, and how well a sample estimates it, by skew.
+
+    With m the mixture, the gradient of SKL(p, q) in q is -(1-a) p/m, and that of SRKL(p, q) is log(q/m) + 1 - a q/m.
+    The first is taken at tokens the teacher samples, the second at tokens the student samples, at the positions of
+    real responses; their quantiles are over those of all STUDENTS, their bounds are the same for all. How well a
+    divergence is estimated is a matter of its student: see `monte_carlo` and `plug_in`, whose rows name its seed.
+    """
+    log_p = _log_probabilities(pair.teacher, pair)
+    taken: dict[tuple[str, float], list[Tensor]] = {}
+    errors: list[dict[str, Any]] = []
+    plugged: list[dict[str, Any]] = []
+    for seed in STUDENTS:
+        log_q = _log_probabilities(pair.student_of(seed), pair)
+        generator = torch.Generator(device="cpu").manual_seed(seed)
+        for loss, own in (("skl", log_p), ("srkl", log_q)):
+            at = torch.multinomial(own.exp(), 1, generator=generator)
+            for alpha in ALPHAS:
+                _, coefficient = ratio_and_coefficient(loss, log_p, log_q, alpha)
+                taken.setdefault((loss, alpha), []).append(coefficient.gather(-1, at).squeeze(-1))
+        errors += [{"seed": seed} | row for row in monte_carlo(log_p, log_q, generator)]
+        plugged += [{"seed": seed} | row for row in plug_in(log_p, log_q, generator)]
+    rows = [
+        {"loss": loss, "alpha": alpha, "bound": largest_coefficient(loss, alpha)}
+        | {f"q{q:g}": float(torch.cat(parts).quantile(q)) for q in QUANTILES}
+        for (loss, alpha), parts in taken.items()
+    ]
+    return {
+        "students": list(STUDENTS),
+        "positions": len(log_p),
+        "coefficients": rows,
+        "errors": errors,
+        "plug_in": plugged,
+    }
+
+
+def monte_carlo(log_p: Tensor, log_q: Tensor, generator: torch.Generator) -> list[dict[str, Any]]:
+    """Squared error of the mean of the divergence's log-ratio over n tokens sampled from p (SKL) or q (SRKL).
+
+    Both distributions are known to it. Its squared error is of expectation Var/n, normalised by the squared divergence.
+    """
+    rows = []
+    for loss, own in (("skl", log_p), ("srkl", log_q)):
+        draws = torch.multinomial(own.exp(), max(SAMPLE_SIZES) * 4, replacement=True, generator=generator)
+        for alpha in ALPHAS:
+            log_ratio, _ = ratio_and_coefficient(loss, log_p, log_q, alpha)
+            value = (own.exp() * log_ratio).sum(-1)
+            second = (own.exp() * log_ratio.square()).sum(-1)
+            variance = (second - value.square()).clamp(min=0)
+            estimates = log_ratio.gather(-1, draws)
+            for n in SAMPLE_SIZES:
+                means = estimates.unfold(-1, n, n).mean(-1)
+                squared = (means - value[:, None]).square().mean()
+                rows.append(
+                    {
+                        "loss": loss,
+                        "alpha": alpha,
+                        "n": n,
+                        "divergence": float(value.mean()),
+                        "exact": float(variance.mean()) / n,
+                        "sampled": float(squared),
+                        "normalised": float(variance.mean()) / n / float(value.mean()) ** 2,
+                        "bound": bound(alpha, n),
+                    }
+                )
+    return rows
+
+
+def plug_in(log_p: Tensor, log_q: Tensor, generator: torch.Generator) -> list[dict[str, Any]]:
+    """Squared error of D(p_n, q_n) against D(p, q), with the empirical distributions of n tokens sampled from each.
+
+    Unlike the mean of log-ratios it knows neither distribution, and is biased. There is none at a = 0: it would be
+    infinite wherever one sample lacks a token of the other.
+    """
+    exact = {}
+    for loss, own in (("skl", log_p), ("srkl", log_q)):
+        for alpha in ALPHAS[1:]:
+            log_ratio, _ = ratio_and_coefficient(loss, log_p, log_q, alpha)
+            exact[loss, alpha] = (own.exp() * log_ratio).sum(-1)
+    rows = []
+    for n in SAMPLE_SIZES:
+        squared: dict[tuple[str, float], list[float]] = {key: [] for key in exact}
+        for _ in range(PLUG_IN_TRIALS):
+            from_p, from_q = (torch.multinomial(log.exp(), n, True, generator=generator) for log in (log_p, log_q))
+            log_p_n, log_q_n = _empirical(from_p, log_p), _empirical(from_q, log_q)
+            for (loss, alpha), value in exact.items():
+                # each sampled token stands for 1/n of its empirical distribution
+                at = from_p if loss == "skl" else from_q
+                ratios, _ = ratio_and_coefficient(loss, log_p_n.gather(-1, at), log_q_n.gather(-1, at), alpha)
+                squared[loss, alpha].append(float((ratios.mean(-1) - value).square().mean()))
+        for (loss, alpha), errors in squared.items():
+            mean, divergence = statistics.fmean(errors), float(exact[loss, alpha].mean())
+            rows.append(
+                {"loss": loss, "alpha": alpha, "n": n, "divergence": divergence, "sampled": mean}
+                | {"normalised": mean / divergence**2}
+            )
+    return rows
+
+
+def _empirical(tokens: Tensor, like: Tensor) -> Tensor:
+    """Logs of the shares of the tokens (N, n) at each position, (N, V); -inf where a token was not sampled."""
+    share = like.new_full(tokens.shape, 1 / tokens.shape[-1])
+    return torch.zeros_like(like).scatter_add_(-1, tokens, share).log_()
+
+
+def ratio_and_coefficient(loss: str, log_p: Tensor, log_q: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+    """log(p/m) and (1-a) p/m of SKL, or log(q/m) and log(q/m) + 1 - a q/m of SRKL; (..., V) each.
+
+    For a > 0 the first coefficient is at most (1-a)/a and the second at most -log a: m holds a share of a of the
+    distribution itself. At a = 0 neither has a bound (arXiv:2402.03898, appendix B, checked numerically here).
+    """
+    own, other = (log_p, log_q) if loss == "skl" else (log_q, log_p)
+    weights = log_p.new_tensor([alpha, 1 - alpha]).log()
+    log_ratio = own - torch.logaddexp(own + weights[0], other + weights[1])
+    if loss == "skl":
+        return log_ratio, (1 - alpha) * log_ratio.exp()
+    return log_ratio, log_ratio + 1 - alpha * log_ratio.exp()
+
+
+def largest_coefficient(loss: str, alpha: float) -> float | None:
+    """What the coefficient of `ratio_and_coefficient` cannot exceed; None where it has no bound."""
+    if alpha == 0:
+        return None
+    return (1 - alpha) / alpha if loss == "skl" else -math.log(alpha)
+
+
+def bound(alpha: float, n: int) -> float | None:
+    """What the expected squared error of the estimate cannot exceed, whatever p and q: (log² a + 4/e²) / n.
+
+    Where p > m the log-ratio is at most -log a; elsewhere p log²(p/m) = m t log² t with t = p/m < 1, at most 4 m / e².
+    An elementary bound of ours, for the mean of independent samples; there is none at a = 0.
+    """
+    return (math.log(alpha) ** 2 + 4 * math.exp(-2)) / n if alpha > 0 else None
+
+
+@torch.no_grad()
+def _log_probabilities(model: PreTrainedModel, pair: Pair) -> Tensor:
+    """Of every token, (POSITIONS, V) in float64, at the response tokens of the validation split."""
+    batch = pair.experiment.sequences["validation"]
+    parts: list[Tensor] = []
+    for start in range(0, len(batch), 16):
+        parts.append(pair.logits(model, batch[start : start + 16]).double().log_softmax(-1).cpu())
+        if sum(map(len, parts)) >= POSITIONS:
+            break
+    return torch.cat(parts)[:POSITIONS]
+
+
+MEASUREMENTS: dict[str, Callable[[Pair], Any]] = {
+    "noisy-outputs": noisy_outputs,
+    "cost": cost,
+    "coefficients": coefficients,
+}
+VERSIONS = {"coefficients": 3}
+"""Of measurements that hold more than they used to; the others are at version 1."""

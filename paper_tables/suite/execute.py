@@ -1,0 +1,137 @@
+"""The runs of a plan as processes: so many at a time, going on past a failure, leaving nothing half-done."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from paper_tables.suite.plan import Plan, Planned
+
+POLL_SECONDS = 0.2
+STOP_SECONDS = 30.0  # an interrupted run writes what it has; one that hangs is ended
+SHOWN_LINES = 6
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that ended with an error: its exit code, and the last lines it wrote."""
+
+    run: Planned
+    code: int
+    lines: tuple[str, ...]
+
+
+@dataclass(eq=False)
+class _Process:
+    run: Planned
+    slot: int
+    popen: subprocess.Popen[bytes]
+    log: IO[bytes]
+
+    def last_lines(self) -> tuple[str, ...]:
+        self.log.seek(0)
+        lines = self.log.read().decode(errors="replace").splitlines()
+        return tuple(line for line in lines if line.strip())[-SHOWN_LINES:]
+
+
+@dataclass(frozen=True)
+class Event:
+    """A run has started, or ended after so many seconds, perhaps in failure."""
+
+    run: Planned
+    seconds: float | None = None
+    failure: Failure | None = None
+
+
+def execute(plan: Plan, out: Path, jobs: int, tick: Callable[[], None] = lambda: None) -> Iterator[Event]:
+    """Make the runs left, telling of each start and end.
+
+    Runs that need the machine to themselves come first, one at a time. Every run is a `bench run` of its own, which
+    resumes if it was begun before.
+
+    Args:
+        plan: what to run.
+        out: folder of the records.
+        jobs: processes at a time.
+        tick: called a few times a second.
+
+    Raises:
+        KeyboardInterrupt: after every process has been told to stop, and has.
+    """
+    waiting = list(plan.to_do)
+    running: dict[_Process, float] = {}
+    try:
+        while waiting or running:
+            while waiting and _may_start(waiting[0], running, jobs):
+                slot = min(set(range(jobs)) - {process.slot for process in running})
+                process = _start(waiting.pop(0), plan.preset, out, slot, jobs)
+                running[process] = time.monotonic()
+                yield Event(process.run)
+            time.sleep(POLL_SECONDS)
+            tick()
+            for process in [p for p in running if p.popen.poll() is not None]:
+                seconds = time.monotonic() - running.pop(process)
+                code = process.popen.returncode
+                failure = Failure(process.run, code, process.last_lines()) if code else None
+                process.log.close()
+                yield Event(process.run, seconds, failure)
+    finally:
+        _stop(list(running))
+
+
+def _may_start(run: Planned, running: Mapping[_Process, float], jobs: int) -> bool:
+    alone = run.alone or any(process.run.alone for process in running)
+    return not running if alone else len(running) < jobs
+
+
+def _start(run: Planned, preset: str, out: Path, slot: int, jobs: int) -> _Process:
+    words = shlex.split(run.arm.command(preset, run.seed))[1:]
+    command = [sys.executable, "-m", "bench.cli.main", *words, "--out", str(out), "--quiet"]
+    if run.again:
+        command.append("--fresh")
+    log = tempfile.TemporaryFile()  # noqa: SIM115  closed when the process has ended
+    # in a session of its own, so that Ctrl-C reaches it once, from here
+    popen = subprocess.Popen(
+        command,
+        env=environment(os.environ, slot, jobs, run.threads),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=log,
+        start_new_session=True,
+    )
+    return _Process(run, slot, popen, log)
+
+
+def environment(given: Mapping[str, str], slot: int, jobs: int, threads: int | None = None) -> dict[str, str]:
+    """Environment of the process in one of `jobs` slots: its threads, by default its share of the cores, and its GPU.
+
+    A thread count that the user has set stays; where several GPUs are named, the slots share them out.
+    """
+    own = dict(given)
+    own.setdefault("OMP_NUM_THREADS", str(threads or max(1, (os.cpu_count() or 1) // jobs)))
+    named = [part for part in given.get("CUDA_VISIBLE_DEVICES", "").split(",") if part.strip()]
+    if len(named) > 1:
+        own["CUDA_VISIBLE_DEVICES"] = named[slot % len(named)].strip()
+    return own
+
+
+def _stop(processes: Sequence[_Process]) -> None:
+    for process in processes:
+        process.popen.send_signal(signal.SIGINT)
+    deadline = time.monotonic() + STOP_SECONDS
+    for process in processes:
+        try:
+            process.popen.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.popen.kill()
+            process.popen.wait()
+        process.log.close()

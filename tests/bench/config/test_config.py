@@ -1,0 +1,306 @@
+"""Layers, `--set`, and the errors that a mistake in either gives."""
+
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.config.comparable import comparison_fields
+from bench.config.registry import methods
+from bench.config.resolve import load_yaml, merge, names, parse_assignment, resolve
+from bench.config.sections import Config
+from bench.data import TASKS
+from bench.system.errors import BenchError
+from bench.system.hashing import digest
+from distillm import SOURCES
+
+
+def resolved(*assignments: str, preset="tiny", task="dolly", method="srkl", **options) -> Config:
+    return resolve(preset=preset, task=task, method=method, assignments=assignments, **options)[0]
+
+
+# --- what is shipped ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("preset", "task"), list(itertools.product(names("presets"), TASKS)))
+def test_every_preset_resolves_for_every_task_and_method(preset, task):
+    for name, method in methods().items():
+        config = resolved(preset=preset, task=task, method=name)
+        assert (config.preset, config.task, config.method["name"]) == (preset, task, name)
+        assert config.sgo["source"] == method.source
+        assert config.models.name in names("pairs")
+    assert load_yaml("presets", preset)["summary"]
+
+
+@pytest.mark.parametrize("models", names("pairs"))
+def test_every_model_pair_resolves(models):
+    config = resolved(models=models)
+    assert config.models.name == models
+    loaded = load_yaml("pairs", models)["models"]
+    assert (config.models.kind, config.models.student) == (loaded["kind"], loaded["student"])
+    if config.models.student == "scratch":
+        assert config.models.student_config
+
+
+# --- layers ---------------------------------------------------------------------------------------------------------
+
+
+def test_layers_override_in_order():
+    preset, per_task = load_yaml("presets", "paper"), load_yaml("presets", "paper")["tasks"]["samsum"]
+    pair = load_yaml("pairs", "opt-2.7b-to-opt-125m")
+    rates = [layer["training"]["learning_rate"] for layer in (preset, per_task, pair)]
+    assert len(set(rates)) == 3
+    paper = {"preset": "paper"}
+    assert resolved(**paper, task="dolly").training.learning_rate == rates[0]
+    assert resolved(**paper, task="samsum").training.learning_rate == rates[1]
+    both = {**paper, "task": "samsum", "models": "opt-2.7b-to-opt-125m"}
+    assert resolved(**both).training.learning_rate == rates[2]
+    assert resolved("training.learning_rate=7e-4", **both).training.learning_rate == 7e-4
+    last = resolved("training.learning_rate=7e-4", "training.learning_rate=8e-4", **both)
+    assert last.training.learning_rate == 8e-4
+    assert last.training.batch_size == preset["training"]["batch_size"]
+
+
+def test_options_of_the_command_override_presets_and_yield_to_set():
+    config = resolved(seed=3, init="pretrained", sgo="mixed", device="cpu")
+    assert (config.seed, config.init, config.sgo["source"], config.device) == (3, "pretrained", "mixed", "cpu")
+    assert resolved("seed=4", seed=3).seed == 4
+    assert resolved("sgo.source=adaptive", sgo="mixed").sgo["source"] == "adaptive"
+
+
+def test_the_start_of_the_paper_is_the_methods_own():
+    for name, method in methods().items():
+        assert resolved(preset="paper", method=name).init == method.init
+        assert resolved(preset="tiny", method=name).init == "init"
+
+
+def test_a_length_in_steps_replaces_one_in_epochs_and_the_other_way_round():
+    given = resolved("training.epochs=2.5").training
+    assert (given.steps, given.epochs) == (None, 2.5)
+    given = resolved("training.steps=7", preset="paper").training
+    assert (given.steps, given.epochs) == (7, None)
+    given = resolved("training.epochs=2", "training.steps=null").training
+    assert (given.steps, given.epochs) == (None, 2.0)
+
+
+def test_architectures_are_replaced_whole():
+    config = resolved("models.student_config={model_type: gpt2, n_embd: 8}")
+    assert config.models.student_config == {"model_type": "gpt2", "n_embd": 8}
+    layer = {"a": {"x": 1, "y": 2}, "b_config": {"x": 1}, "c": 1}
+    merged = merge(layer, {"a": {"y": 3}, "b_config": {"z": 1}, "c": {"w": 1}})
+    assert merged == {"a": {"x": 1, "y": 3}, "b_config": {"z": 1}, "c": {"w": 1}}
+    assert layer == {"a": {"x": 1, "y": 2}, "b_config": {"x": 1}, "c": 1}
+
+
+def test_the_shipped_teacher_serves_the_embedded_data_only():
+    assert (resolved().models.teacher, resolved().models.tokenizer) == ("shipped", "shipped")
+    for other in (resolved(data_dir="folder"), resolved("data.seed=1"), resolved("data.hub=true")):
+        assert (other.models.teacher, other.models.tokenizer) == ("scratch", "trained")
+    assert resolved("models.teacher=org/name").models.tokenizer == "teacher"
+    assert resolved(data_dir="folder").models.teacher_config == resolved().models.teacher_config
+
+
+@pytest.mark.parametrize("preset", names("presets"))
+def test_a_data_folder_replaces_the_hub(preset):
+    data = resolved(preset=preset, data_dir="folder").data
+    assert (data.dir, data.hub) == ("folder", False)
+
+
+# --- --set ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "value"),
+    [
+        ("training.learning_rate=1e-3", ["training", "learning_rate"], 1e-3),
+        ("training.steps=100", ["training", "steps"], 100),
+        ("training.steps=null", ["training", "steps"], None),
+        ("data.hub=true", ["data", "hub"], True),
+        ("evaluation.seeds=[1, 2]", ["evaluation", "seeds"], [1, 2]),
+        ("evaluation.seeds=[]", ["evaluation", "seeds"], []),
+        ("models.teacher_config={model_type: gpt2}", ["models", "teacher_config"], {"model_type": "gpt2"}),
+        ("models.teacher=org/name", ["models", "teacher"], "org/name"),
+        ("data.dir=a=b", ["data", "dir"], "a=b"),
+        (' data.dir="12"', ["data", "dir"], "12"),
+    ],
+)
+def test_assignments_are_read(text, path, value):
+    got = parse_assignment(text)
+    assert got == (path, value)
+    assert type(got[1]) is type(value)
+
+
+@pytest.mark.parametrize("text", ["training.steps", "=3", "training..steps=3", ".steps=3", "", "training.steps=["])
+def test_what_is_no_assignment_is_refused(text):
+    with pytest.raises(BenchError) as caught:
+        parse_assignment(text)
+    assert repr(text) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "near"),
+    [
+        ("training.stepz=3", "'training.steps'"),
+        ("init_training.batchsize=3", "'init_training.batch_size'"),
+        ("data.maxtrain=3", "'data.max_train'"),
+        ("models.studnet=x", "'models.student'"),
+        ("evaluation.topp=1", "'evaluation.top_p'"),
+        ("method.alhpa=0.2", "'method.alpha'"),
+        ("sgo.capacitee=3", "'sgo.capacity'"),
+    ],
+)
+def test_unknown_keys_offer_the_nearest(assignment, near):
+    with pytest.raises(BenchError) as caught:
+        resolved(assignment)
+    assert str(caught.value) == f"unknown key {assignment.partition('=')[0]!r}: did you mean {near}?"
+
+
+def test_an_unknown_section_offers_the_nearest():
+    with pytest.raises(BenchError, match=r"^unknown key 'trainign': did you mean 'training'\?$"):
+        resolved("trainign.steps=3")
+
+
+@pytest.mark.parametrize(
+    ("assignment", "words"),
+    [
+        ("training.steps=abc", "'abc'"),
+        ("training.steps=1.5", "1.5"),
+        ("training.steps=true", "True"),
+        ("training.steps=0", "greater than 0"),
+        ("training.batch_size=0", "greater than 0"),
+        ("training.learning_rate=.inf", "finite"),
+        ("training.learning_rate=.nan", "nan"),
+        ("training.schedule=cosin", "'cosine', 'linear' or 'constant'"),
+        ("training=5", "object"),
+        ("training={steps: 5, epochs: 2}", "exactly one of steps and epochs"),
+        ("evaluation.seeds=[]", "at least one value"),
+        ("evaluation.seeds=[1, x]", "evaluation.seeds.1"),
+        ("evaluation.top_p=1.2", "less than or equal to 1"),
+        ("data.max_prompt_length=null", "None"),
+        ("data.dir=12", "string"),
+        ("seed=-1", "greater than or equal to 0"),
+        ("device=gpu", "'cuda'"),
+        ("precision=fp16", "'bf16'"),
+        ("method.alpha=1.5", "[0, 1]"),
+        ("method.alpha=x", "number"),
+        ("method=5", "--method"),
+        ("method.name=skl", "--method"),
+        ("sgo.capacity=0", "at least 1"),
+        ("sgo.capacity=1.5", "integer"),
+        ("sgo.epsilon=.inf", "finite"),
+        ("sgo.replay_ratio=rising", "'increasing'"),
+        ("sgo.source=mixd", "did you mean 'mixed'"),
+        ("sgo.source=[mixed]", "unknown output source"),
+        ("sgo=5", "--sgo"),
+        ("preset=paper", "--preset"),
+        ("task=samsum", "--task"),
+        ("models.name=other", "--models"),
+    ],
+)
+def test_wrong_values_are_told_with_their_key(assignment, words):
+    with pytest.raises(BenchError) as caught:
+        resolved(assignment)
+    key = assignment.partition("=")[0].split(".")
+    assert all(part in str(caught.value) for part in (*key, words)), str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"preset": "tinny"}, "unknown preset 'tinny': did you mean 'tiny'"),
+        ({"task": "samsun"}, "unknown task 'samsun': did you mean 'samsum'"),
+        ({"models": "tiny-lama"}, "unknown model 'tiny-lama': did you mean 'tiny-llama'"),
+        ({"sgo": "onpolicy"}, "unknown output source 'onpolicy': did you mean 'on-policy'"),
+        ({"init": "warm"}, "'pretrained' or 'init'"),
+    ],
+)
+def test_unknown_names_offer_the_nearest(options, words):
+    with pytest.raises(BenchError) as caught:
+        resolved(**options)
+    assert words in str(caught.value)
+
+
+def test_every_mistake_is_told_at_once():
+    with pytest.raises(BenchError) as caught:
+        resolved("training.stepz=3", "data.max_train=0", "seed=x")
+    assert len(str(caught.value).splitlines()) == 3
+
+
+# --- hashes ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_digest_depends_on_values_and_not_on_the_order_of_keys():
+    config = resolved().canonical()
+    assert digest(config) == digest(dict(reversed(config.items())))
+    assert digest(config) == digest(resolved().canonical())
+    assert digest(config) != digest(resolved("seed=11").canonical())
+    assert digest({"a": 1}) != digest({"a": "1"})
+    assert digest(resolved("training.steps=5", "seed=1").canonical()) == digest(
+        resolved("seed=1", "training.steps=5").canonical()
+    )
+
+
+def test_runs_in_one_table_may_differ_in_method_source_start_and_seed_alone():
+    key = {"config": resolved().canonical(), "data": "fingerprint", "models": {"teacher": "x"}, "version": "1"}
+    fields = comparison_fields(key)
+    assert key["config"].keys() - fields["config"].keys() == {"method", "sgo", "init", "seed"}
+    own = {"weight", "kl_share"}  # the auxiliary loss is the method's; the text it is taken on is everyone's
+    assert key["config"]["plain_text"].keys() - fields["config"]["plain_text"].keys() == own
+    for name, value in fields["config"].items():
+        whole = key["config"][name]
+        assert value == (whole if name != "plain_text" else {k: v for k, v in whole.items() if k not in own})
+    assert {name: value for name, value in fields.items() if name != "config"} == {
+        name: value for name, value in key.items() if name != "config"
+    }
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    task=st.sampled_from(sorted(TASKS)),
+    method=st.sampled_from(sorted(methods())),
+    preset=st.sampled_from(names("presets")),
+    sgo=st.sampled_from([None, *SOURCES]),
+    seed=st.integers(0, 2**63),
+    rate=st.floats(1e-300, 1e300),
+    directory=st.none() | st.text(),
+    seeds=st.lists(st.integers(), min_size=1, unique=True),
+)
+def test_canonical_values_are_the_configuration(task, method, preset, sgo, seed, rate, directory, seeds):
+    sets = [f"training.learning_rate={rate!r}", f"evaluation.seeds={seeds}"]
+    config = resolved(*sets, preset=preset, task=task, method=method, sgo=sgo, seed=seed, data_dir=directory)
+    assert (config.training.learning_rate, config.evaluation.seeds) == (rate, seeds)
+    again = Config.model_validate_json(config.model_dump_json())
+    assert again == config
+    assert digest(again.canonical()) == digest(config.canonical())
+
+
+@pytest.mark.parametrize(
+    ("sgo", "settings", "capacity"),
+    [
+        ("adaptive-off-policy", (), 64),
+        ("off-policy", (), 64),
+        ("off-policy", ("sgo.capacity=99",), 99),
+        ("dataset", (), 1000),
+        ("on-policy", (), 1000),
+        ("on-policy", ("fidelity=faithful",), 64),
+    ],
+)
+def test_a_presets_buffer_is_for_sources_that_have_one(sgo, settings, capacity):
+    config, _ = resolve(preset="tiny", task="dolly", method="srkl", sgo=sgo, assignments=settings)
+    assert config.sgo["capacity"] == capacity
+    paper, _ = resolve(preset="paper", task="dolly", method="srkl", sgo=sgo)
+    assert paper.sgo["capacity"] == 1000
+
+
+@pytest.mark.parametrize("method", ["imitkd", "minillm"])
+def test_mixed_is_not_on_policy_under_another_name(method):
+    def probability(sgo, *assignments):
+        return resolve(preset="tiny", task="samsum", method=method, sgo=sgo, assignments=assignments)[0].sgo[
+            "probability"
+        ]
+
+    assert probability("mixed") == 0.5
+    assert probability("mixed", "sgo.probability=1.0") == 1.0
+    assert probability("off-policy") == 1.0  # the buffer takes the place of fresh outputs, at the same probability
+    assert probability(None) == 1.0

@@ -1,0 +1,62 @@
+"""Packed runs: small, and worth as much to tables and comparisons."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.analysis.compare import compare_runs
+from bench.record.pack import POINTS, pack
+from bench.record.store import PREDICTIONS, RECORD, Store
+from tests.conftest import invoke
+from tests.records import write_record
+
+
+@pytest.fixture
+def out(tmp_path):
+    for task in ("dolly", "iwslt"):
+        for method in ("kld", "srkl"):
+            record = write_record(tmp_path / "out", method, task)
+            store = Store(tmp_path / "out")
+            curve = [{"step": step, "loss": 1 / step} for step in range(1, 201)]
+            store.write(record | {"curve": curve}, store.predictions(record))
+    return tmp_path / "out"
+
+
+def test_comparisons_of_the_copy_are_the_same_to_the_last_digit(out, tmp_path):
+    whole, packed = Store(out), Store(tmp_path / "packed")
+    ids = pack(whole, packed.root)
+    assert len(ids) == 4
+    for task in ("dolly", "iwslt"):
+        rows = [
+            compare_runs(store, store.find(f"{task}-srkl"), store.find(f"{task}-kld"), 200) for store in (whole, packed)
+        ]
+        assert rows[0] == rows[1]
+
+
+def test_curves_are_thin_and_texts_are_gone(out, tmp_path):
+    packed = Store(tmp_path / "packed")
+    for run_id in pack(Store(out), packed.root):
+        record = packed.finished(run_id)
+        assert record["packed"] is True
+        assert len(record["curve"]) == POINTS
+        assert [record["curve"][i]["step"] for i in (0, -1)] == [1, 200]
+        assert "prediction" not in packed.predictions(record)[0]
+        assert {path.name for path in packed.folder(run_id).iterdir()} == {RECORD, PREDICTIONS}
+        assert (packed.folder(run_id) / PREDICTIONS).stat().st_size < (
+            out / "runs" / run_id / PREDICTIONS
+        ).stat().st_size
+
+
+def test_a_run_without_its_predictions_is_left_out_and_named(out, tmp_path):
+    next(out.glob(f"runs/dolly-kld*/{PREDICTIONS}")).write_bytes(b"broken")
+    result = invoke("pack", "--out", str(out), "--to", str(tmp_path / "packed"))
+    assert result.exit_code == 0
+    assert result.stdout.startswith("3 runs in ")
+    assert "skipped dolly-kld" in result.stderr
+
+
+@pytest.mark.parametrize(("source", "target", "said"), [("out", "out", "choose another"), ("none", "x", "nothing to")])
+def test_bad_input_is_told(out, tmp_path, source, target, said):
+    result = invoke("pack", "--out", str(tmp_path / source), "--to", str(tmp_path / target))
+    assert result.exit_code == 2
+    assert said in result.stderr

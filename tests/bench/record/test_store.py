@@ -1,0 +1,183 @@
+"""Recorded runs are found by what a user has at hand, and only finished ones count."""
+
+import gzip
+
+import pytest
+
+import bench.record.schema
+from bench.record.store import FAILURE, PREDICTIONS, RECORD, SCHEMA, WORK, Store
+from bench.system.errors import BenchError
+from bench.system.files import write_json
+from tests.records import make_record
+
+RUNS = ["samsum-skl-dataset-s10-aaaa111111", "samsum-skl-dataset-s10-aaaa222222", "dolly-sft-dataset-s10-bbbb333333"]
+PREDICTED = [{"set": "test", "seed": 10, "id": f"e{i}", "prediction": "für", "rouge_l": 1.5 * i} for i in range(300)]
+
+
+TEMPLATE = make_record("skl", "samsum")[0]
+
+
+def record(run_id: str) -> dict[str, object]:
+    return TEMPLATE | {"run_id": run_id}
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    made = Store(tmp_path / "out")
+    for run_id in RUNS:
+        made.write(record(run_id), PREDICTED)
+    return made
+
+
+def test_written_and_read_back(store):
+    assert store.finished(RUNS[0]) == record(RUNS[0])
+    assert store.predictions(record(RUNS[0])) == PREDICTED
+    assert [one["run_id"] for one in store.all()] == sorted(RUNS)
+    assert store.unfinished() == []
+
+
+def test_found_by_id_beginning_folder_and_record(store, monkeypatch):
+    folder = store.folder(RUNS[2])
+    for name in (RUNS[2], "dolly", str(folder), f"{folder}/", str(folder / RECORD)):
+        assert store.find(name)["run_id"] == RUNS[2], name
+    monkeypatch.chdir(folder)
+    for name in (".", RECORD, f"./{RECORD}"):
+        assert store.find(name)["run_id"] == RUNS[2], name
+
+
+def test_found_by_a_path_outside_the_store(store, tmp_path):
+    moved = tmp_path / "kept" / "best run"
+    moved.parent.mkdir()
+    store.folder(RUNS[2]).rename(moved)
+    assert store.find(str(moved))["run_id"] == RUNS[2]
+
+
+def test_an_id_that_begins_another_is_found(store):
+    store.write(record(RUNS[0] + "-more"), [])
+    assert store.find(RUNS[0])["run_id"] == RUNS[0]
+
+
+def test_an_ambiguous_beginning_names_the_candidates(store):
+    with pytest.raises(BenchError, match="beginning of 2 runs") as caught:
+        store.find("samsum-skl")
+    assert all(run_id in str(caught.value) for run_id in RUNS[:2])
+    assert RUNS[2] not in str(caught.value)
+
+
+def test_an_unknown_id_offers_the_nearest(store, tmp_path):
+    with pytest.raises(BenchError, match=f"no run .* did you mean '{RUNS[2]}'"):
+        store.find("doly-sft-dataset-s10-bbbb333333")
+    with pytest.raises(BenchError, match=r"none is recorded yet.*bench run"):
+        Store(tmp_path / "empty").find("dolly")
+
+
+@pytest.mark.parametrize("text", ["", '{"schema": 1, "run_id": "x', "[]", '{"schema": 999}', "null"])
+def test_what_is_no_record_is_ignored(store, text):
+    path = store.folder(RUNS[0]) / RECORD
+    path.write_text(text)
+    assert store.finished(RUNS[0]) is None
+    assert [one["run_id"] for one in store.all()] == sorted(RUNS[1:])
+    assert store.find("samsum")["run_id"] == RUNS[1]
+    with pytest.raises(BenchError, match="is no record this version reads"):
+        store.find(str(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('{"schema": 1, "run_id": "x', "damaged or cut off"),
+        ("[]", "not a record"),
+        ('{"name": "a model card"}', "not a record"),
+        ('{"schema": "1", "run_id": "x"}', "not a record"),
+        ('{"schema": 999, "run_id": "x"}', "schema 999, written by a newer version"),
+        ('{"schema": 0, "run_id": "x"}', "schema 0, which cannot be brought to schema 1"),
+        ('{"schema": 1, "run_id": "x"}', "not a record of bench run: started: field required"),
+        (b"\xff\xfe\x00", "damaged or cut off"),
+    ],
+)
+def test_what_is_skipped_is_named_with_the_reason(store, text, told):
+    path = store.folder(RUNS[0]) / RECORD
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    warnings: list[str] = []
+    assert len(list(Store(store.root, warnings.append).all())) == len(RUNS) - 1
+    assert len(warnings) == 1
+    assert str(path) in warnings[0]
+    assert told in warnings[0]
+
+
+def test_the_first_missing_field_is_named(store):
+    write_json(store.folder(RUNS[0]) / RECORD, record(RUNS[0]) | {"config": {"preset": "tiny"}})
+    warnings: list[str] = []
+    list(Store(store.root, warnings.append).all())
+    assert "config.task: field required" in warnings[0]
+
+
+def test_a_copied_run_counts_once_and_a_renamed_one_is_read(store):
+    copy = store.runs / "a copy"
+    copy.mkdir()
+    (copy / RECORD).write_bytes((store.folder(RUNS[0]) / RECORD).read_bytes())
+    store.folder(RUNS[2]).rename(store.runs / "renamed")
+    warnings: list[str] = []
+    again = Store(store.root, warnings.append)
+    assert sorted(one["run_id"] for one in again.all()) == sorted(RUNS)
+    assert len(warnings) == 1
+    assert "a copy" in warnings[0]
+    assert f"the same run as {store.folder(RUNS[0])}" in warnings[0]
+    assert again.predictions(record(RUNS[2])) == PREDICTED
+
+
+def test_an_older_schema_is_migrated(store, monkeypatch):
+    monkeypatch.setattr(bench.record.schema, "SCHEMA", SCHEMA + 2)
+    monkeypatch.setitem(
+        bench.record.schema.MIGRATIONS, SCHEMA, lambda r: r | {"schema": SCHEMA + 1, "added": ["first"]}
+    )
+    monkeypatch.setitem(
+        bench.record.schema.MIGRATIONS,
+        SCHEMA + 1,
+        lambda r: r | {"schema": SCHEMA + 2, "added": [*r["added"], "second"]},
+    )
+    for found in (*store.all(), store.find("dolly"), store.finished(RUNS[0])):
+        assert found["schema"] == SCHEMA + 2
+        assert found["added"] == ["first", "second"]
+
+
+def test_unfinished_runs_are_those_begun_without_a_record(store):
+    (store.folder("begun") / WORK).mkdir(parents=True)
+    write_json(store.folder("failed") / FAILURE, {"error": "loss is nan"})
+    store.folder("empty").mkdir()
+    (store.folder(RUNS[0]) / WORK).mkdir()
+    assert store.unfinished() == ["begun", "failed"]
+    store.write(record("failed"), [])
+    assert store.unfinished() == ["begun"]
+    assert not (store.folder("failed") / FAILURE).exists()
+
+
+def truncated(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def flipped(data: bytes) -> bytes:
+    middle = len(data) // 2
+    return data[:middle] + bytes(byte ^ 0xFF for byte in data[middle : middle + 8]) + data[middle + 8 :]
+
+
+def wrong_block(data: bytes) -> bytes:
+    return data[:10] + b"\xff" * 20 + data[30:]  # after the header: the compressed stream itself
+
+
+def no_json(_: bytes) -> bytes:
+    return gzip.compress(b'{"id": "a"')
+
+
+@pytest.mark.parametrize("damage", [truncated, flipped, wrong_block, no_json, lambda data: b"text"])
+def test_damaged_predictions_are_told(store, damage):
+    path = store.folder(RUNS[0]) / PREDICTIONS
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(BenchError, match=r"cannot be read .*--fresh"):
+        store.predictions(record(RUNS[0]))
+
+
+def test_missing_predictions_are_told(store):
+    (store.folder(RUNS[0]) / PREDICTIONS).unlink()
+    with pytest.raises(BenchError, match=PREDICTIONS):
+        store.predictions(record(RUNS[0]))

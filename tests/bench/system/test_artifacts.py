@@ -1,0 +1,147 @@
+"""The artifact cache: made once, checked whenever it is used, made again where damaged, locked between processes."""
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from bench.system.artifacts import MANIFEST, WORK, ArtifactCache, default_root
+from bench.system.errors import BenchError
+
+KEY = {"steps": 3, "data": "abc"}
+
+
+class Builder:
+    """Fills an artifact and counts how often it was asked to."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, folder: Path) -> None:
+        self.calls += 1
+        (folder / "weights.bin").write_bytes(b"weights")
+        (folder / "deep").mkdir(exist_ok=True)
+        (folder / "deep" / "config.json").write_text("{}")
+
+
+@pytest.fixture
+def notes() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def cache(tmp_path, notes) -> ArtifactCache:
+    return ArtifactCache(tmp_path / "cache", notes.append)
+
+
+def test_made_once_per_key_and_kind(cache, notes):
+    build = Builder()
+    first = cache.get("teacher", KEY, build)
+    assert (first / "weights.bin").read_bytes() == b"weights"
+    assert cache.get("teacher", dict(reversed(KEY.items())), build) == first
+    assert build.calls == 1
+    others = [cache.get("teacher", KEY | {"steps": 4}, build), cache.get("student", KEY, build)]
+    assert len({first, *others}) == build.calls == 3
+    assert notes == []
+
+
+@pytest.mark.parametrize("name", ["weights.bin", "deep/config.json"])
+@pytest.mark.parametrize("how", ["changed", "missing"])
+def test_damaged_files_are_noticed_and_made_again(cache, notes, name, how):
+    build = Builder()
+    folder = cache.get("teacher", KEY, build)
+    (folder / "left over from before").write_text("x")
+    if how == "changed":
+        (folder / name).write_bytes(b"weighty")
+    else:
+        (folder / name).unlink()
+    assert cache.get("teacher", KEY, build) == folder
+    assert build.calls == 2
+    assert [("teacher" in note, "damaged" in note) for note in notes] == [(True, True)]
+    assert (folder / "weights.bin").read_bytes() == b"weights"
+    assert not (folder / "left over from before").exists()
+    cache.get("teacher", KEY, build)
+    assert build.calls == 2
+
+
+@pytest.mark.parametrize(
+    "manifest", [None, b"", b'{"files": {"weights.bin"', b"[]", b'{"kind": "teacher"}', b"\xff\xfe"]
+)
+def test_damaged_manifest_is_noticed(cache, notes, manifest):
+    build = Builder()
+    path = cache.get("teacher", KEY, build) / MANIFEST
+    if manifest is None:
+        path.unlink()
+    else:
+        path.write_bytes(manifest)
+    cache.get("teacher", KEY, build)
+    assert build.calls == 2
+    assert len(notes) == 1
+
+
+def test_a_failed_build_leaves_its_work_for_the_next_and_nothing_finished(cache, notes):
+    def killed(folder: Path) -> None:
+        (folder / WORK).mkdir()
+        (folder / WORK / "step-7").write_text("state")
+        raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        cache.get("teacher", KEY, killed)
+    assert not [p for p in (cache.root / "teacher").iterdir() if p.is_dir() and p.suffix != ".partial"]
+
+    def resumed(folder: Path) -> None:
+        assert (folder / WORK / "step-7").read_text() == "state"
+        (folder / "weights.bin").write_bytes(b"weights")
+
+    folder = cache.get("teacher", KEY, resumed)
+    assert sorted(p.name for p in folder.iterdir()) == [MANIFEST, "weights.bin"]  # `work` is not kept
+    assert [p.name for p in (cache.root / "teacher").iterdir() if p.is_dir()] == [folder.name]
+    assert notes == []
+
+
+def test_two_processes_make_it_once(tmp_path):
+    script = textwrap.dedent("""
+        import sys, time
+        from pathlib import Path
+        from bench.system.artifacts import ArtifactCache
+
+        root = Path(sys.argv[1])
+
+        def build(folder):
+            with (root / "log").open("a") as log:
+                log.write("built\\n")
+            for _ in range(600):  # until the other process says that it waits
+                if (root / "waiting").exists():
+                    break
+                time.sleep(0.05)
+            (folder / "weights.bin").write_bytes(b"weights")
+
+        def note(text):
+            assert "another process" in text, text
+            (root / "waiting").touch()
+
+        print(ArtifactCache(root / "cache", note).get("teacher", {"a": 1}, build))
+    """)
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    answers = [process.communicate(timeout=60)[0].strip() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert (tmp_path / "waiting").exists()
+    assert (tmp_path / "log").read_text() == "built\n"
+    assert answers[0] == answers[1]
+    assert (Path(answers[0]) / "weights.bin").read_bytes() == b"weights"
+
+
+def test_a_root_that_cannot_be_written_is_told(tmp_path, notes):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(BenchError, match=r"cannot write .*file.*BENCH_CACHE"):
+        ArtifactCache(tmp_path / "file" / "cache", notes.append).get("teacher", KEY, Builder())
+
+
+def test_the_variable_chooses_the_root(tmp_path, monkeypatch):
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
+    assert default_root() == tmp_path
+    monkeypatch.delenv("BENCH_CACHE")
+    assert default_root().name == "distillm-bench"

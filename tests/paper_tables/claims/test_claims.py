@@ -1,0 +1,460 @@
+"""Verdicts on claims, from records for which each verdict is known."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.stats import ttest_ind
+
+from bench.analysis.significance import hierarchical_comparison
+from bench.record.store import Store
+from bench.system.files import write_json
+from paper_tables.claims.comparisons import Comparison
+from paper_tables.claims.format import effect
+from paper_tables.claims.verdicts import VERDICTS, Judged, judge
+from paper_tables.numbers.runs import Library
+from paper_tables.paper.ablations import any_table
+from paper_tables.paper.claim_specs import KINDS, claims, timed_rows
+from paper_tables.paper.published_values import published, sources
+from paper_tables.paper.suites import arms
+from tests.records import write_record
+
+SEEDS = (10, 20, 30)
+
+
+def verdict(out, claim):
+    (judged,) = judge(Library(Store(out), "tiny"), out, [claim], resamples=400)
+    return judged
+
+
+def losses(out, means, seeds=SEEDS):
+    for method, mean in means.items():
+        for seed in seeds:
+            write_record(out, method, seed=seed, mean=mean, init="init")
+
+
+def test_a_difference_for_sure_reproduces_the_claim_and_its_opposite_refutes_it(tmp_path):
+    losses(tmp_path, {"kld": 20.0, "skl": 35.0, "rkld": 35.0, "srkl": 20.0})
+    good, bad = verdict(tmp_path, "skew-beats-kl"), verdict(tmp_path, "skew-beats-reverse-kl")
+    assert good.verdict == "reproduced"
+    assert bad.verdict == "not reproduced"
+    assert len(good.comparisons) == 5
+    for one in good.comparisons:
+        assert one.holds is True
+        assert 0 < one.low < one.effect < one.high
+        assert one.effect == pytest.approx(15, abs=2)
+        assert len(one.runs) == 6
+    assert all(one.holds is False and one.high < 0 for one in bad.comparisons)
+    assert bad.reason == "0 of 5 comparisons hold, 5 the other way round"
+
+
+def test_what_cannot_be_told_is_not_enough_evidence(tmp_path):
+    losses(tmp_path, {"kld": 30.0, "skl": 30.0})
+    judged = verdict(tmp_path, "skew-beats-kl")
+    assert judged.verdict == "not enough evidence"
+    assert "cannot be told" in judged.reason
+
+
+def test_one_comparison_the_other_way_refutes_whatever_the_others(tmp_path):
+    losses(tmp_path, {"kld": 20.0, "rkld": 20.0, "jsd": 50.0, "skl": 20.0, "srkl": 35.0})
+    judged = verdict(tmp_path, "srkl-beats-unskewed")
+    assert judged.verdict == "not reproduced"
+    assert judged.reason == "10 of 15 comparisons hold, 5 the other way round"
+    assert "JSD" in judged.deciding.what
+
+
+@pytest.mark.parametrize(
+    ("verdict", "decided_by"), [("not reproduced", "refuted"), ("not enough evidence", "open"), ("reproduced", "held")]
+)
+def test_what_decides_came_out_as_the_claim_did_however_large_the_other_effects(verdict, decided_by):
+    asked = Comparison("", "above", 0.0, "ROUGE-L", 0.0)
+    found = (
+        replace(asked, what="open").found(-6.0, -13.0, 1.0),
+        replace(asked, what="refuted").found(-4.0, -6.0, -1.0),
+        replace(asked, what="held").found(1.0, 0.5, 2.0),
+        replace(asked, what="held for sure").found(9.0, 8.0, 10.0),
+        replace(asked, what="not measured", missing="no runs"),
+    )
+    judged = Judged(claims()[0], verdict, found, "")
+    assert judged.deciding.what == decided_by
+
+
+@pytest.mark.parametrize("seeds", [(10,), (10, 20)])
+def test_fewer_than_three_training_seeds_are_not_enough(tmp_path, seeds):
+    losses(tmp_path, {"kld": 20.0, "skl": 35.0}, seeds)
+    judged = verdict(tmp_path, "skew-beats-kl")
+    assert judged.verdict == "not enough evidence"
+    assert f"{len(seeds)} of 3 training seeds: bench suite table1" in judged.reason
+    assert judged.deciding.effect == pytest.approx(15, abs=2)
+
+
+def test_missing_runs_are_named_with_the_suite_that_makes_them(tmp_path):
+    losses(tmp_path, {"kld": 20.0})
+    judged = verdict(tmp_path, "skew-beats-kl")
+    assert (judged.verdict, judged.reason) == ("not enough evidence", "no runs: bench suite table1")
+    assert judged.deciding is None
+
+
+@pytest.mark.parametrize(
+    ("off", "expected"), [(32.0, "reproduced"), (20.0, "not reproduced"), (29.0, "not enough evidence")]
+)
+def test_no_loss_within_a_margin(tmp_path, off, expected):
+    row = next(row for row in any_table("4", "tiny").rows if row.name == "distillm")
+    for group, mean in (("on-policy", 30.0), ("off-policy", off)):
+        arm = row.arms[group]
+        for seed in SEEDS:
+            write_record(tmp_path, arm.method, seed=seed, mean=mean, sgo=arm.sgo)
+    assert verdict(tmp_path, "off-policy-free").verdict == expected
+
+
+@pytest.mark.parametrize(
+    ("off", "expected", "outcome"),
+    [(20.0, "reproduced", "holds"), (40.0, "not reproduced", "the other way round")],
+)
+def test_a_claimed_loss_is_a_difference_below_zero(tmp_path, off, expected, outcome):
+    for row in any_table("4", "tiny").rows[:2]:
+        for group, mean in (("on-policy", 30.0), ("off-policy", off)):
+            arm = row.arms[group]
+            for seed in SEEDS:
+                write_record(tmp_path, arm.method, seed=seed, mean=mean, sgo=arm.sgo, assignments=arm.options)
+    judged = verdict(tmp_path, "off-policy-costs-others")
+    assert judged.verdict == expected
+    assert [c.what for c in judged.comparisons] == ["MiniLLM: off-policy − on-policy", "GKD: off-policy − on-policy"]
+    for one in judged.comparisons:
+        assert one.effect == pytest.approx(off - 30, abs=2)
+        assert (one.side, one.threshold, one.outcome) == ("below", 0.0, outcome)
+        assert effect(one).endswith("ROUGE-L, claimed < 0")
+        assert effect(one).startswith("-" if off < 30 else "+")
+
+
+def timed(out, seconds, *, load=0.0, threads=2, jitter=0.02, seeds=SEEDS):
+    """Runs of some methods that took so long, a little more or less from seed to seed."""
+    store = Store(out)
+    for method, mean in seconds.items():
+        for number, seed in enumerate(seeds):
+            factor = 1 + jitter * (number - 1)
+            record = write_record(out, method, seed=seed, seconds=mean * factor, other_load=load)
+            record["environment"]["threads"] = threads
+            store.write(record, store.predictions(record))
+
+
+OTHERS = ("minillm", "gkd", "imitkd")
+
+
+@pytest.mark.parametrize(
+    ("slow", "jitter", "expected", "reason"),
+    [
+        (60.0, 0.02, "reproduced", "3 of 3 comparisons hold"),
+        (45.0, 0.02, "not reproduced", "0 of 3 comparisons hold, 3 falling short"),
+        (10.0, 0.02, "not reproduced", "0 of 3 comparisons hold, 3 the other way round"),
+        (51.0, 0.02, "not enough evidence", "0 of 3 comparisons hold, the others cannot be told"),
+        (60.0, 0.2, "not enough evidence", "0 of 3 comparisons hold, the others cannot be told"),
+    ],
+)
+def test_times_are_told_apart_by_their_spread(tmp_path, slow, jitter, expected, reason):
+    timed(tmp_path, {"distillm": 20.0} | dict.fromkeys(OTHERS, slow), jitter=jitter)
+    judged = verdict(tmp_path, "faster-than-recent")
+    assert (judged.verdict, judged.reason) == (expected, reason)
+    assert judged.deciding.effect == pytest.approx(slow / 20, rel=0.01)
+
+
+def test_the_interval_of_a_ratio_of_times_is_welchs_and_of_all_comparisons_together(tmp_path):
+    timed(tmp_path, {"distillm": 20.0} | dict.fromkeys(OTHERS, 60.0))
+    one = verdict(tmp_path, "faster-than-recent").comparisons[0]
+    logs = [np.log([mean * f for f in (0.98, 1.0, 1.02)]) for mean in (60.0, 20.0)]
+    theirs = ttest_ind(*logs, equal_var=False).confidence_interval(1 - 0.05 / 3)
+    assert (one.low, one.high) == pytest.approx(tuple(np.exp([theirs.low, theirs.high])))
+    assert len(one.runs) == 6
+
+
+def test_the_intervals_of_scores_are_those_of_all_comparisons_together(tmp_path, monkeypatch):
+    levels = []
+
+    def spy(*arguments, **options):
+        levels.append(options["level"])
+        return hierarchical_comparison(*arguments, **options)
+
+    monkeypatch.setattr("paper_tables.claims.comparisons.hierarchical_comparison", spy)
+    losses(tmp_path, {"kld": 20.0, "skl": 35.0})
+    verdict(tmp_path, "skew-beats-kl")
+    assert levels == pytest.approx([0.99] * 5)
+
+
+@pytest.mark.parametrize(("options", "counted"), [({"load": 1.0}, "0"), ({"load": None}, "0"), ({"seeds": (10,)}, "1")])
+def test_fewer_than_two_undisturbed_runs_say_nothing_of_time(tmp_path, options, counted):
+    timed(tmp_path, {"distillm": 20.0} | dict.fromkeys(OTHERS, 60.0), **options)
+    judged = verdict(tmp_path, "faster-than-recent")
+    assert (judged.verdict, judged.reason) == ("not enough evidence", f"{counted} of 2 timed runs: bench suite main")
+    assert (judged.deciding.effect if counted == "1" else judged.deciding) == (
+        pytest.approx(3.0) if counted == "1" else None
+    )
+
+
+def test_times_of_other_hardware_than_most_do_not_count(tmp_path):
+    timed(tmp_path, dict.fromkeys(OTHERS, 60.0))
+    timed(tmp_path, {"distillm": 20.0}, threads=1)
+    judged = verdict(tmp_path, "faster-than-recent")
+    assert (judged.verdict, judged.reason) == ("not enough evidence", "0 of 2 timed runs: bench suite main")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected", "outcome"),
+    [
+        (25.0, "reproduced", "holds"),
+        (40.0, "not reproduced", "beyond the limit"),
+        (32.0, "not enough evidence", "open"),
+    ],
+)
+def test_at_most_so_much_slower(tmp_path, seconds, expected, outcome):
+    timed(tmp_path, {"kld": 20.0, "distillm": seconds})
+    judged = verdict(tmp_path, "near-kd-time")
+    assert judged.verdict == expected
+    (one,) = judged.comparisons
+    assert (one.outcome, one.effect) == (outcome, pytest.approx(seconds / 20, rel=0.01))
+    assert effect(one).endswith("times, claimed < 1.6")
+
+
+@pytest.mark.parametrize(
+    ("slowest", "expected"), [(100.0, "reproduced"), (70.0, "not reproduced"), (86.0, "not enough evidence")]
+)
+def test_up_to_so_much_has_to_be_reached_once(tmp_path, slowest, expected):
+    timed(tmp_path, {"distillm": 20.0, "gkd": 40.0, "imitkd": 60.0, "minillm": slowest})
+    judged = verdict(tmp_path, "up-to-4.3-times-faster")
+    assert judged.verdict == expected
+    assert judged.deciding.what == "time of MiniLLM / DistiLLM"
+
+
+@pytest.mark.parametrize(
+    ("slow", "expected"), [(100.0, "reproduced"), (50.0, "not reproduced"), (180.0, "not reproduced")]
+)
+def test_a_range_of_times_has_two_ends(tmp_path, slow, expected):
+    timed(tmp_path, {"kld": 20.0} | dict.fromkeys(OTHERS, slow))
+    judged = verdict(tmp_path, "others-slow")
+    assert judged.verdict == expected
+    assert [(c.side, c.threshold) for c in judged.comparisons] == [("above", 3.0), ("below", 7.0)] * 3
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.9, "reproduced"), (0.6, "not reproduced")])
+def test_the_share_of_generation_is_that_of_the_longest(tmp_path, share, expected):
+    store = Store(tmp_path)
+    for method, its in (("imitkd", share), ("gkd", 0.3), ("minillm", 0.5)):
+        for seed in SEEDS:
+            record = write_record(tmp_path, method, seed=seed, seconds=50.0)
+            record["time"]["phases"]["generation"] = 50.0 * (its + seed / 10_000)
+            store.write(record, store.predictions(record))
+    judged = verdict(tmp_path, "generation-takes-most")
+    assert judged.verdict == expected
+    assert judged.deciding.effect == pytest.approx(share, abs=0.01)
+    assert judged.comparisons[1].outcome == "falling short"
+
+
+@pytest.mark.parametrize(("skewed", "expected"), [(20.0, "reproduced"), (5.0, "not reproduced")])
+def test_convergence_is_of_the_whole_course_of_training(tmp_path, skewed, expected):
+    store = Store(tmp_path)
+    for method, level in (("kld", 12.0), ("rkld", 12.0), ("skl", skewed), ("srkl", skewed)):
+        for seed in SEEDS:
+            record = write_record(tmp_path, method, seed=seed, init="init")
+            # equal in the end
+            record["validations"] = [
+                {"step": step, "loss": 2.0, "metric": metric}
+                for step, metric in ((100, level + seed / 100), (200, level), (300, 30.0))
+            ]
+            store.write(record, store.predictions(record))
+    judged = verdict(tmp_path, "skew-converges-faster")
+    assert judged.verdict == expected
+    assert judged.deciding.effect == pytest.approx((skewed - 12) * 2 / 3)
+
+
+def coefficients(out, *, best=0.1, students=1, beyond=1.0):
+    errors = [
+        # the claim is about samples of 64; with fewer another skew is best
+        {"loss": loss, "alpha": alpha, "n": n, "normalised": (1.0 if alpha == best or n < 64 else 2.0) + student / 50}
+        for student in range(students)
+        for loss in ("skl", "srkl")
+        for alpha in (0.01, 0.1, 0.5)
+        for n in (16, 64)
+    ]
+    largest = [
+        {"loss": loss, "alpha": alpha, "bound": bound, "q1": 100.0 if bound is None else beyond * bound}
+        for loss in ("skl", "srkl")
+        for alpha, bound in ((0.0, None), (0.1, 9.0), (0.5, 1.0))
+    ]
+    write_json(out / "measurements" / "coefficients-tiny.json", {"found": {"plug_in": errors, "coefficients": largest}})
+
+
+@pytest.mark.parametrize(
+    ("best", "students", "expected"),
+    [(0.1, 3, "reproduced"), (0.01, 3, "not reproduced"), (0.1, 1, "not enough evidence")],
+)
+def test_the_estimates_error_is_judged_over_several_students(tmp_path, best, students, expected):
+    write_record(tmp_path)
+    assert verdict(tmp_path, "alpha-0.1-best-estimate").reason == "no measurement of it: bench figures 3"
+    coefficients(tmp_path, best=best, students=students)
+    judged = verdict(tmp_path, "alpha-0.1-best-estimate")
+    assert judged.verdict == expected
+    if students == 1:
+        assert judged.reason.startswith("1 of 3 students measured")
+        assert judged.deciding.effect == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(("beyond", "expected"), [(1.0, "reproduced"), (1.01, "not reproduced")])
+def test_gradient_coefficients_are_held_to_their_bounds(tmp_path, beyond, expected):
+    write_record(tmp_path)
+    coefficients(tmp_path, beyond=beyond)
+    assert verdict(tmp_path, "skew-bounds-gradients").verdict == expected
+
+
+def test_a_damaged_measurement_is_told(tmp_path, command):
+    write_record(tmp_path)
+    coefficients(tmp_path)
+    (tmp_path / "measurements" / "coefficients-tiny.json").write_text('{"found": {"err')
+    result = command("claims", "skew-bounds-gradients", "--out", tmp_path)
+    assert result.exit_code == 2
+    assert "coefficients-tiny.json: damaged; make it again with bench figures 3 --fresh" in result.stderr
+
+
+def test_bleu_is_compared_as_corpus_bleu(tmp_path):
+    for method, mean in dict.fromkeys(("sft", "kld", "seqkd", "imitkd", "gkd", "minillm"), 30.0).items():
+        for seed in SEEDS:
+            write_record(tmp_path, method, "iwslt", seed, mean=mean)
+            write_record(tmp_path, method, "samsum", seed, mean=mean)
+    for task in ("iwslt", "samsum"):
+        for seed in SEEDS:
+            write_record(tmp_path, "distillm", task, seed, mean=70.0)
+    judged = verdict(tmp_path, "best-task-specific")
+    assert judged.verdict == "reproduced"
+    assert {c.unit for c in judged.comparisons} == {"BLEU", "ROUGE-L"}
+
+
+def test_every_claim_names_what_exists():
+    assert len({claim.id for claim in claims()}) == len(claims())
+    assert {claim.kind for claim in claims()} == set(KINDS)
+    for claim in claims():
+        assert claim.sureness in {"H", "M", "L"}
+        assert set(claim.source.replace(" ", "").split(",")) - {"P"} <= sources().keys()
+        if claim.suite != "figures":
+            assert arms(claim.suite, "tiny")
+        if "table" in claim.test:
+            test = claim.test
+            table = any_table(test["table"], "tiny")
+            named = [value for key in ("than", "rows", "of") for value in test.get(key, ())]
+            named += [test[key] for key in ("row", "over") if key in test]
+            assert set(named) <= {row.name for row in table.rows}
+            columns = {column.name for column in table.columns}
+            chosen = {*test.get("columns", ()), *(test[k] for k in ("column", "than_column") if k in test)}
+            assert chosen <= columns
+
+
+EXPECTED = {
+    "skew-beats-kl": "1 skl > kld",
+    "skew-beats-reverse-kl": "1 srkl > rkld",
+    "srkl-beats-unskewed": "1 srkl > kld rkld jsd",
+    "skew-converges-faster": "1 skl srkl > kld rkld",
+    "alpha-0.1-best-skl": "alpha 0.1 > 0.01 0.3 0.5 0.7 0.9 in skl",
+    "alpha-0.1-best-srkl": "alpha 0.1 > 0.01 0.3 0.5 0.7 0.9 in srkl",
+    "alpha-0.1-best-estimate": "plug-in error of 64 tokens least at 0.1",
+    "skew-bounds-gradients": "bounds of skl srkl",
+    "adaptive-beats-on-policy": "2 skl-adaptive > skl-on-policy",
+    "off-policy-free": "4 distillm: off-policy - on-policy > -1",
+    "off-policy-costs-others": "4 minillm gkd: off-policy - on-policy < 0",
+    "best-without-start": "5 distillm > minillm gkd imitkd in pretrained",
+    "best-instruction": "main distillm > sft kld seqkd imitkd gkd minillm",
+    "best-task-specific": "3 distillm > sft kld seqkd imitkd gkd minillm",
+    "generation-takes-most": "any of main imitkd gkd minillm: generation > 0.8",
+    "on-policy-slow": "any of main time imitkd / kld > 5.5",
+    "others-slow": "main time minillm gkd imitkd / kld > 3 < 7",
+    "adaptive-off-policy-fast": "2 time srkl-on-policy srkl-mixed / srkl-adaptive-off-policy > 2.2",
+    "faster-than-recent": "main time minillm gkd imitkd / distillm > 2.5",
+    "up-to-4.3-times-faster": "any of main time minillm gkd imitkd / distillm > 4.3",
+    "near-kd-time": "main time distillm / kld < 1.6",
+    "capacity-1000-best": "buffer-capacity 1000 > 250 500 2000 4000",
+}
+
+
+def in_short(claim):
+    """What a claim tests, every number and name of it, in one line."""
+    test = dict(claim.test)
+    names = {key: " ".join(test.pop(key)) for key in ("rows", "than", "of", "columns", "losses") if key in test}
+    prefix = "any of " * test.pop("any", False) + f"{test.pop('table', '')} "
+    match claim.kind:
+        case "quality" if "column" in test:
+            less = "<" if test.pop("lower", False) else ">"
+            ends = f"{test.pop('column')} - {test.pop('than_column')} {less} {test.pop('margin', 0):g}"
+            text = f"{names.pop('rows')}: {ends}"
+        case "quality":
+            text = f"{test.pop('row')} > {names.pop('than')}"
+            text += f" in {names.pop('columns')}" if "columns" in names else ""
+        case "convergence":
+            text = f"{names.pop('rows')} > {names.pop('than')}"
+        case "time":
+            text = f"time {names.pop('of')} / {test.pop('over')}"
+            for key, sign in (("at_least", ">"), ("at_most", "<")):
+                text += f" {sign} {test.pop(key):g}" if key in test else ""
+        case "share":
+            text = f"{names.pop('rows')}: {test.pop('phase')} > {test.pop('at_least'):g}"
+        case "estimate":
+            text = f"plug-in error of {test.pop('tokens')} tokens least at {test.pop('alpha'):g}"
+        case "bounded":
+            text = f"bounds of {names.pop('losses')}"
+    assert not test, f"{claim.id}: {test}"
+    assert not names, f"{claim.id}: {names}"
+    return (prefix + text).strip()
+
+
+def test_each_claim_tests_what_it_says():
+    assert {claim.id: in_short(claim) for claim in claims()} == EXPECTED
+
+
+def test_no_claim_says_more_than_its_source():
+    by_id = {claim.id: claim for claim in claims()}
+    values = {(v.row, v.column): v.number for v in published("1")}
+    assert values["skl", "sinst"] > values["srkl", "sinst"]
+    assert not any(c.test.get("row") == "srkl" and "skl" in c.test.get("than", ()) for c in claims())
+    assert not any(row == "rkld" for row, _ in values)
+    assert {by_id[name].sureness for name in ("skew-beats-reverse-kl", "srkl-beats-unskewed")} == {"L"}
+
+
+def test_claims_of_time_rest_on_these_rows():
+    assert timed_rows() == {
+        *(("2", f"srkl-{source}") for source in ("on-policy", "mixed", "adaptive-off-policy")),
+        *(("main", method) for method in ("kld", "imitkd", "gkd", "minillm", "distillm")),
+    }
+
+
+@pytest.mark.parametrize("mean", [20.0, 35.0])
+def test_the_exit_code_is_zero_whatever_the_verdict(command, tmp_path, mean):
+    losses(tmp_path, {"kld": 27.0, "skl": mean})
+    for options in ((), ("--json",), ("--markdown",)):
+        result = command("claims", "skew-beats-kl", "--out", tmp_path, "--resamples", 100, *options)
+        assert result.exit_code == 0
+        if options == ("--json",):
+            (found,) = json.loads(result.stdout)
+            assert found["verdict"] == ("not reproduced" if mean < 27 else "reproduced")
+            assert {c["outcome"] for c in found["comparisons"]} == {"the other way round" if mean < 27 else "holds"}
+
+
+def test_the_command_prints_verdicts_as_text_json_and_markdown_and_ends_well(command, out):
+    plain = command("claims", "--out", out, "--resamples", 100)
+    assert plain.exit_code == 0, plain.output
+    assert "22 claims: " in plain.stdout
+    assert "preset tiny" in plain.stdout
+    found = json.loads(command("claims", "--out", out, "--resamples", 100, "--json").stdout)
+    assert len(found) == len(claims())
+    assert {one["verdict"] for one in found} <= set(VERDICTS)
+    by_id = {one["id"]: one for one in found}
+    assert by_id["skew-beats-kl"]["comparisons"][0]["runs"]
+    markdown = command("claims", "skew-beats-kl", "--out", out, "--resamples", 100, "--markdown").stdout
+    assert "## skew-beats-kl" in markdown
+    assert "| SKL − KLD, Dolly |" in markdown
+
+
+def test_bad_input_is_told(command, out, tmp_path):
+    wrong = command("claims", "skew-beat-kl", "--out", out)
+    assert wrong.exit_code == 2
+    assert "did you mean 'skew-beats-kl'" in wrong.stderr
+    empty = command("claims", "--out", tmp_path / "nothing")
+    assert empty.exit_code == 2
+    assert "no records" in empty.stderr

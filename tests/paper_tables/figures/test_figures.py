@@ -1,0 +1,280 @@
+"""Figures of runs: the numbers they show, the files they leave, and what is said where there is nothing to draw."""
+
+from __future__ import annotations
+
+import math
+import xml.etree.ElementTree as ElementTree
+from itertools import pairwise
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+from matplotlib.text import Text
+
+from bench.record.store import Store
+from paper_tables.figures import from_runs
+from paper_tables.figures.catalogue import FROM_RUNS
+from paper_tables.figures.figure import NothingToDraw
+from paper_tables.figures.labels import Label, label_ends, label_points
+from paper_tables.figures.style import COLUMN, look
+from paper_tables.numbers.runs import Library
+from paper_tables.paper.ablations import sweeps
+from paper_tables.paper.tables import tables
+from tests.records import make_record, write_record
+
+SEEDS = (10, 20)
+pytestmark = pytest.mark.usefixtures("style")
+
+
+def write_arm(out, arm, seed=10, **fields):
+    return write_record(out, arm.method, arm.task, seed, sgo=arm.sgo, init=arm.init, assignments=arm.options, **fields)
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory):
+    """Two seeds of each arm of the main table, table 2 and all sweeps, to be read only."""
+    out = tmp_path_factory.mktemp("everything")
+    arms = {a for name in ("main", "1", "2") for a in tables("tiny")[name].arms}
+    arms |= {a for sweep in sweeps("tiny").values() for a in sweep.arms}
+    for number, arm in enumerate(sorted(arms, key=repr)):
+        for seed in SEEDS:
+            write_arm(out, arm, seed, mean=20.0 + number, seconds=10.0 + number)
+    return out
+
+
+def library(out):
+    return Library(Store(out), "tiny")
+
+
+def test_convergence_is_the_mean_validation_score_by_step(everything):
+    frame = from_runs.convergence(library(everything)).frame
+    assert set(frame["loss"]) == {"kld", "rkld", "jsd", "skl", "srkl"}
+    kld = frame[frame["loss"] == "kld"]
+    records = [r for r in Store(everything).all() if r["run_id"].startswith("dolly-kld-dataset")]
+    expected = sum(r["validations"][1]["metric"] for r in records if r["config"]["init"] == "init") / 2
+    assert list(kld["step"]) == [300]
+    assert kld["mean"].iloc[0] == pytest.approx(expected)
+
+
+def test_the_start_is_drawn_where_its_score_was_measured(everything, tmp_path):
+    assert "first score is measured at step 300" in " ".join(from_runs.convergence(library(everything)).caption)
+    record, rows = make_record("kld", init="init")
+    first, *others = record["validations"]
+    Store(tmp_path).write(record | {"validations": [first | {"metric": 7.0}, *others]}, rows)
+    drawn = from_runs.convergence(library(tmp_path))
+    assert list(drawn.frame["step"]) == [0, 300]
+    assert drawn.frame["mean"].iloc[0] == 7.0
+    assert "first score" not in " ".join(drawn.caption)
+
+
+def test_names_of_lines_that_end_together_and_of_points_in_a_heap_lie_apart(check_legible):
+    figure, axes = plt.subplots(figsize=(COLUMN, 2))
+    axes.set_ylim(0, 10)
+    label_ends(axes, [Label(1, y, f"line {y}", "black") for y in (0.1, 3.0, 3.1, 3.2, 3.3, 9.0, 9.1)])
+    check_legible(figure)
+    figure, axes = plt.subplots(figsize=(COLUMN, 2))
+    points = [(0.5 + 0.01 * number, 0.5 + 0.02 * (number % 3)) for number in range(9)]
+    axes.plot(*zip(*points, strict=True), "o")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    label_points(axes, [Label(x, y, f"point {x:.2f}", "black") for x, y in points], points)
+    check_legible(figure)
+    dots = axes.transData.transform(points)
+    for text in axes.texts:
+        assert not any(Text.get_window_extent(text).contains(*dot) for dot in dots), text
+
+
+def test_the_name_of_a_point_is_nearest_to_it_and_keeps_off_the_frame():
+    figure, axes = plt.subplots(figsize=(COLUMN, 2))
+    points = {"left": (0.03, 0.6), "upper": (0.50, 0.64), "lower": (0.51, 0.60)}
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    spread = [(x, y + step / 50) for x, y in points.values() for step in range(-4, 5)]
+    front = [(0.03 + step / 20, 0.6) for step in range(10)]  # no room to the right of "left"
+    label_points(axes, [Label(*at, name, "black") for name, at in points.items()], [*spread, *front])
+    figure.canvas.draw()
+    for text in axes.texts:
+        box = Text.get_window_extent(text)
+        gaps = {}
+        for name, at in points.items():
+            x, y = axes.transData.transform(at)
+            gaps[name] = math.hypot(max(box.x0 - x, x - box.x1, 0), (box.y0 + box.y1) / 2 - y)
+        assert min(gaps, key=gaps.get) == text.get_text()
+        assert axes.get_window_extent().padded(-2 * figure.dpi / 72).containsx(box.x0)
+
+
+def test_lines_differ_in_marker_and_dash_as_in_colour():
+    looks = [look(number) for number in range(13)]
+    assert len({one["marker"] for one in looks}) == 13
+    for one, other in pairwise(looks):
+        assert one["color"] != other["color"]
+        assert str(one["linestyle"]) != str(other["linestyle"])
+
+
+@pytest.mark.parametrize("name", list(FROM_RUNS))
+def test_figures_of_runs_can_be_read_and_say_what_is_missing(everything, check_legible, name):
+    drawn = FROM_RUNS[name](library(everything))
+    check_legible(drawn.figure)
+    caption = " ".join(drawn.caption)
+    assert "Missing" not in caption
+    if name in ("7", "pareto", "budget"):
+        assert "Times measured on cpu (A CPU & Co, threads: 2)." in caption
+
+
+def test_relative_time_is_against_the_same_loss_on_fixed_data(everything):
+    frame = from_runs.relative_time(library(everything)).frame
+    fixed = frame[frame["source"] == "dataset"]
+    assert list(fixed["relative_time"]) == [1.0, 1.0]
+    assert len(frame) == 10
+    for loss, group in frame.groupby("loss"):
+        base = group[group["source"] == "dataset"]["seconds"].iloc[0]
+        assert list(group["relative_time"]) == pytest.approx(list(group["seconds"] / base)), loss
+
+
+def test_each_of_several_timed_runs_is_shown(tmp_path):
+    for loss in ("skl", "srkl"):
+        write_record(tmp_path, loss, seconds=10.0)
+    for seed, seconds in ((10, 15.0), (20, 25.0)):
+        write_record(tmp_path, "srkl", seed=seed, sgo="on-policy", seconds=seconds)
+    drawn = from_runs.relative_time(library(tmp_path))
+    bar = drawn.frame[drawn.frame["source"] == "on-policy"].iloc[0]
+    assert (bar["relative_time"], bar["n"], bar["each"]) == (2.0, 2, "1.5 2.5")
+    dots = [list(map(float, line.get_ydata())) for line in drawn.figure.axes[0].lines]
+    assert dots == [[1.5, 2.5]]
+    assert "2.00" in [text.get_text() for text in drawn.figure.axes[0].texts]
+    assert "n = 1–2 a bar; dots: each run" in drawn.caption[0]
+    assert "bench suite table2" in drawn.caption[-1]
+
+
+def test_times_of_a_shared_machine_are_not_drawn(tmp_path):
+    for arm in tables("tiny")["main"].arms:
+        write_arm(tmp_path, arm, other_load=1.0)
+    for draw in (from_runs.pareto, from_runs.equal_budget, from_runs.relative_time):
+        with pytest.raises(NothingToDraw, match="had the machine to themselves: bench suite"):
+            draw(library(tmp_path))
+
+
+def test_fast_methods_have_ticks_and_several_times_their_spread(tmp_path):
+    for number, arm in enumerate(tables("tiny")["main"].arms):
+        for seed in SEEDS:
+            write_arm(tmp_path, arm, seed, mean=20.0 + number % 4, seconds=12.0 + 2 * number + seed / 10)
+    drawn = from_runs.pareto(library(tmp_path))
+    axes = drawn.figure.axes[0]
+    ticks = [tick for tick in axes.get_xticks() if axes.viewLim.containsx(tick)]
+    assert min(ticks) < 1.2 * drawn.frame["seconds"].min()
+    assert list(drawn.frame["slowest"] - drawn.frame["fastest"]) == pytest.approx([1.0] * 13)
+    assert "fastest to slowest timed run" in drawn.caption[0]
+    assert {text.get_text() for text in axes.texts} == set(drawn.frame["method"])
+
+
+def test_the_front_holds_what_nothing_beats_in_both(tmp_path):
+    for number, arm in enumerate(tables("tiny")["main"].arms):
+        write_arm(tmp_path, arm, mean=20.0 + 7 * number % 13, seconds=10.0 + number)
+    frame = from_runs.pareto(library(tmp_path)).frame
+    assert len(frame) == 13
+    for _, point in frame.iterrows():
+        beaten = ((frame["seconds"] <= point["seconds"]) & (frame["score"] > point["score"])).any()
+        assert point["on_front"] == (not beaten)
+    assert 1 < frame["on_front"].sum() < 13
+
+
+def test_quality_at_a_budget_never_falls(everything):
+    frame = from_runs.equal_budget(library(everything)).frame
+    for _, group in frame.groupby("method"):
+        assert group["best"].is_monotonic_increasing
+        assert group["seconds"].is_monotonic_increasing
+
+
+def test_a_budget_is_not_claimed_to_be_a_run_of_that_length(everything):
+    drawn = from_runs.equal_budget(library(everything))
+    assert "not the score of runs trained to a smaller budget" in drawn.caption[0]
+    assert "learning rate" in drawn.caption[0]
+    assert sum(axes.get_visible() for axes in drawn.figure.axes) == 13
+
+
+@pytest.mark.parametrize("name", list(sweeps("tiny")))
+def test_a_sweep_shows_each_value_of_each_series(everything, name):
+    table = sweeps("tiny")[name]
+    frame = from_runs.sweep(library(everything), name).frame
+    assert len(frame) == len(table.rows) * len(table.columns)
+    assert set(frame["n"]) == {2}
+    assert frame["sd"].notna().all()
+
+
+def test_skews_lie_on_a_logarithmic_axis_with_the_papers_marked_and_no_two_in_one_place(everything):
+    drawn = from_runs.sweep(library(everything), "alpha")
+    axes = drawn.figure.axes[0]
+    assert axes.get_xscale() == "log"
+    assert "the paper's 0.1" in [text.get_text() for text in axes.texts]
+    skl, srkl = (list(bars.lines[0].get_xdata()) for bars in axes.containers)
+    assert all(a < float(alpha) < b for a, alpha, b in zip(skl, drawn.frame["value"], srkl, strict=False))
+
+
+def test_a_sweep_in_part_says_how_many_runs_are_missing_and_what_makes_them(tmp_path):
+    table = sweeps("tiny")["buffer-capacity"]
+    for row in table.rows[:3]:
+        for arm in row.arms.values():
+            for seed in SEEDS:
+                write_arm(tmp_path, arm, seed)
+    caption = from_runs.sweep(library(tmp_path), "buffer-capacity").caption[-1]
+    labels = ", ".join(row.label for row in table.rows[3:])
+    assert caption == f"Missing: 4 of 10 runs, of {labels}; made by: bench suite buffer-capacity"
+    for arm in sweeps("tiny")["init"].rows[0].arms.values():
+        write_arm(tmp_path, arm)
+    caption = from_runs.sweep(library(tmp_path), "init").caption[-1]
+    assert "Missing: 20 of 24 runs" in caption
+    assert "SRKL (pretrained start)" in caption
+    assert caption.endswith("bench suite init")
+
+
+def test_files_and_their_data_are_the_same_each_time_and_what_is_missing_is_told(command, out):
+    first = command("figures", "6", "8", "--out", out)
+    assert first.exit_code == 0, first.output
+    assert "8: not made: no runs: bench suite figures" in first.stderr
+    names = {path.name for path in (out / "figures").iterdir()}
+    assert names == {f"figure6-tiny.{form}" for form in ("svg", "pdf", "png", "csv", "txt")}
+    before = {path.name: path.read_bytes() for path in (out / "figures").iterdir()}
+    assert command("figures", "6", "--out", out).exit_code == 0
+    assert before == {path.name: path.read_bytes() for path in (out / "figures").iterdir()}
+    ElementTree.fromstring(before["figure6-tiny.svg"])
+    assert list(pd.read_csv(out / "figures" / "figure6-tiny.csv")["loss"].unique()) == ["kld", "rkld", "jsd", "skl"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("figures", "9"), "unknown figure '9'"),
+        (("figures", "parteo"), "did you mean 'pareto'"),
+        (("figures", "7"), "no figure could be made"),
+        (("figures", "6", "--preset", "small"), "no records of preset small"),
+    ],
+)
+def test_bad_input_is_told(command, out, arguments, said):
+    result = command(*arguments, "--out", out)
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+def test_a_damaged_measurement_is_named(command, out):
+    path = out / "measurements" / "coefficients-tiny.json"
+    path.parent.mkdir()
+    path.write_text('{"found": {"err')
+    result = command("figures", "3", "--out", out)
+    assert result.exit_code == 2
+    assert "coefficients-tiny.json: damaged" in result.stderr
+    assert "bench figures --fresh" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["6", "pareto", "budget"])
+def test_one_run_is_enough_for_a_figure(tmp_path, check_legible, name):
+    write_record(tmp_path, "kld", init="init")
+    drawn = FROM_RUNS[name](library(tmp_path))
+    check_legible(drawn.figure)
+    assert "made by: bench suite" in drawn.caption[-1]
+
+
+def test_an_unwritable_folder_is_told(command, out):
+    (out / "figures").write_text("in the way")
+    result = command("figures", "6", "--out", out)
+    assert result.exit_code == 2
+    assert "cannot write" in result.stderr

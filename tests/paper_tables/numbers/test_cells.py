@@ -1,0 +1,186 @@
+"""The numbers of a table, on constructed records for which each verdict is known."""
+
+from __future__ import annotations
+
+import statistics
+
+import numpy as np
+import pytest
+
+from bench.analysis.significance import detectable_difference, holm
+from bench.record.store import Store
+from bench.system.errors import BenchError
+from paper_tables.numbers.cells import INIT_STUDENT, TEACHER, measure
+from paper_tables.numbers.runs import Library
+from paper_tables.paper.ablations import any_table as table
+from tests.records import SETS, noisy, rouge_rows, write_record
+
+RESAMPLES = 400
+
+
+def measured(out, name="1", **options):
+    one = table(name, "tiny")
+    return measure(one, Library(Store(out), "tiny", **options).select(one), RESAMPLES)
+
+
+def constructed(out, method: str, shift: float, noise: float, seeds=(10, 20, 30), **fields) -> None:
+    """Runs whose examples score the same base plus `shift`, up to noise of their own."""
+    base = noisy(30, 0, SETS["dolly"], sd=0)
+    for seed in seeds:
+        rng = np.random.default_rng([seed, len(method), ord(method[0])])
+        scores = {name: values + shift + rng.normal(0, noise, values.shape) for name, values in base.items()}
+        write_record(out, method, seed=seed, rows=rouge_rows(scores), **fields)
+
+
+def test_mean_and_deviation_are_over_training_seeds(out):
+    cell = measured(out).cells["kld", "vicuna"]
+    scores = [r["scores"]["vicuna"]["mean"] for r in Store(out).all() if r["config"]["method"]["name"] == "kld"]
+    assert cell.mean == pytest.approx(statistics.fmean(scores))
+    assert cell.sd == pytest.approx(statistics.stdev(scores))
+    assert cell.seeds == (10, 20, 30)
+
+
+def test_the_best_what_is_as_good_and_what_is_worse(tmp_path):
+    constructed(tmp_path, "skl", 5.0, 1.0)
+    constructed(tmp_path, "rkld", 4.99, 1.0)
+    constructed(tmp_path, "kld", 0.0, 1.0)
+    cells = measured(tmp_path).cells
+    for column in ("dolly", "selfinst", "vicuna", "sinst", "uinst"):
+        two = [cells["skl", column], cells["rkld", column]]
+        (best,) = [cell for cell in two if cell.best]
+        (other,) = [cell for cell in two if not cell.best]
+        assert (best.p, best.difference, best.as_good_as_best) == (None, None, False)
+        assert other.as_good_as_best
+        assert other.difference == pytest.approx(best.mean - other.mean, abs=0.01)
+        worse = cells["kld", column]
+        assert worse.p < 0.05
+        assert not worse.as_good_as_best
+        assert not worse.best
+
+
+def test_holm_corrects_over_the_comparisons_of_a_column(out, monkeypatch):
+    families: list[list[float]] = []
+
+    def spy(p_values):
+        families.append(list(p_values))
+        return holm(p_values)
+
+    monkeypatch.setattr("paper_tables.numbers.cells.holm", spy)
+    cells = measured(out).cells
+    assert [len(family) for family in families] == [3] * 5  # four rows with runs, five columns
+    first = [cells[row, "dolly"].p for row in ("kld", "rkld", "jsd")]
+    assert first == holm(families[0])
+
+
+def test_seed_noise_widens_what_cannot_be_told_apart(tmp_path):
+    """With the same gap, seeds that agree show a difference, seeds that scatter do not."""
+    steady, scattered = tmp_path / "steady", tmp_path / "scattered"
+    base = noisy(30, 0, SETS["dolly"], sd=0)
+    for out, shifts in ((steady, (0, 0, 0)), (scattered, (-4, 0, 4))):
+        for method, gap in (("kld", 0.0), ("skl", 1.5)):
+            for seed, shift in zip((10, 20, 30), shifts, strict=True):
+                write_record(out, method, seed=seed, rows=rouge_rows({n: v + gap + shift for n, v in base.items()}))
+    assert not measured(steady).cells["kld", "dolly"].as_good_as_best
+    assert measured(scattered).cells["kld", "dolly"].as_good_as_best
+    assert measured(scattered).seen["dolly"] > 5 * measured(steady).seen["dolly"]
+
+
+def test_a_lone_cell_is_not_called_the_best(tmp_path):
+    write_record(tmp_path, "kld")
+    found = measured(tmp_path)
+    assert not any(cell.best for cell in found.cells.values())
+    assert not found.seen
+    assert found.cells["kld", "dolly"].sd is None
+
+
+def test_bleu_is_compared_over_pooled_predictions(tmp_path):
+    for seed in (10, 20):
+        write_record(tmp_path, "kld", "iwslt", seed, mean=40.0)
+        write_record(tmp_path, "sft", "iwslt", seed, mean=85.0)
+    cells = measured(tmp_path, "3").cells
+    assert cells["sft", "iwslt"].best
+    assert cells["kld", "iwslt"].p < 0.05
+    assert cells["kld", "iwslt"].difference == pytest.approx(
+        cells["sft", "iwslt"].mean - cells["kld", "iwslt"].mean, abs=1.5
+    )
+
+
+def test_the_teacher_and_the_init_student_stand_beside_the_methods(out):
+    references = measured(out).references
+    assert references[TEACHER, "dolly"].sd is None
+    assert references[INIT_STUDENT, "dolly"].seeds == (10, 20, 30)
+
+
+def test_time_is_relative_to_kld_and_of_undisturbed_runs_only(tmp_path):
+    for seed, seconds in ((10, 10.0), (20, 12.0)):
+        write_record(tmp_path, "kld", seed=seed, seconds=seconds)
+        write_record(tmp_path, "srkl", seed=seed, seconds=2 * seconds)
+    write_record(tmp_path, "srkl", seed=30, seconds=500.0, other_load=1.5)
+    write_record(tmp_path, "skl", other_load=1.5)
+    write_record(tmp_path, "jsd", other_load=None)
+    write_record(tmp_path, "rkld", resumes=1)
+    found = measured(tmp_path, "main")
+    assert found.times["kld"].mean == pytest.approx(1.0)
+    assert found.times["srkl"].mean == pytest.approx(2.0)
+    assert found.times["srkl"].seeds == (10, 20)
+    assert found.cells["srkl", "dolly"].seeds == (10, 20, 30)
+    assert set(found.untimed) == {"skl", "jsd", "rkld"}
+    assert not measured(tmp_path, "1").times
+
+
+def test_no_time_without_kld_to_relate_it_to(tmp_path):
+    write_record(tmp_path, "srkl")
+    write_record(tmp_path, "kld", other_load=2.0)
+    found = measured(tmp_path, "main")
+    assert not found.times
+    assert "no run of kld" in found.untimed["srkl"]
+
+
+def test_times_of_different_hardware_are_not_related(tmp_path):
+    write_record(tmp_path, "kld")
+    record = write_record(tmp_path, "srkl")
+    record["environment"]["cpu"] = "another one"
+    store = Store(tmp_path)
+    store.write(record, store.predictions(record))
+    found = measured(tmp_path, "main")
+    assert list(found.times) == ["kld"]
+    assert found.untimed["srkl"] == "measured on other hardware than most"
+
+
+def test_of_several_hardwares_the_times_are_of_the_one_that_most_runs_share(tmp_path):
+    store = Store(tmp_path)
+    for method, seconds in (("kld", 10.0), ("srkl", 30.0)):
+        for seed in (10, 20, 30):
+            record = write_record(tmp_path, method, seed=seed, seconds=seconds)
+            if (method, seed) == ("srkl", 10):
+                record["environment"]["threads"], record["time"]["training_seconds"] = 16, 1.0
+                store.write(record, store.predictions(record))
+    times = measured(tmp_path, "main").times
+    assert times["srkl"].mean == pytest.approx(3.0)
+    assert (times["srkl"].seeds, times["kld"].seeds) == ((20, 30), (10, 20, 30))
+
+
+def test_the_smallest_difference_seen_is_of_the_smallest_p_that_holm_lets_pass(tmp_path, monkeypatch):
+    asked = []
+
+    def spy(error, *, level, df):
+        asked.append((level, df))
+        return detectable_difference(error, level=level, df=df)
+
+    monkeypatch.setattr("paper_tables.numbers.cells.detectable_difference", spy)
+    for method in ("skl", "rkld", "kld"):
+        constructed(tmp_path, method, float(len(method)), 1.0)
+    seen = measured(tmp_path).seen
+    assert [level for level, _ in asked] == pytest.approx([1 - 0.05 / 2] * 5)
+    assert all(2 < df < 100 for _, df in asked)
+    assert len(seen) == 5
+
+
+def test_predictions_over_other_examples_are_refused(tmp_path):
+    write_record(tmp_path, "kld")
+    record = write_record(tmp_path, "skl")
+    rows = Store(tmp_path).predictions(record)
+    other = {"vicuna-3": "vicuna-99"}
+    Store(tmp_path).write(record, [row | {"id": other.get(row["id"], row["id"])} for row in rows])
+    with pytest.raises(BenchError, match=r"predictions for Vicuna are not over the same examples"):
+        measured(tmp_path)
