@@ -139,7 +139,7 @@ def run(
     experiment = Experiment(config, found, ArtifactCache(default_root(), reporter.note), reporter)
     outcome = experiment.run(Store(out), fresh=not resume)
     if as_json:
-        click.echo(json.dumps(outcome.record, indent=1, ensure_ascii=False))
+        click.echo(json.dumps(outcome.record.plain(), indent=1, ensure_ascii=False))
         return
     console = Console(highlight=False)
     if outcome.cached:
@@ -176,7 +176,7 @@ def show(run_name: str, out: Path, as_json: bool) -> None:
 
     record = Store(out, warn).find(run_name)
     if as_json:
-        click.echo(json.dumps(record, indent=1, ensure_ascii=False))
+        click.echo(json.dumps(record.plain(), indent=1, ensure_ascii=False))
         return
     console = Console(highlight=False)
     for part in (*run_tables(record), *show_tables(record)):

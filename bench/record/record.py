@@ -174,7 +174,7 @@ class RunRecord(Plain):
         packed: a copy made by `bench pack`, with thinner curves and no texts.
     """
 
-    schema_version: int = Field(SCHEMA, alias="schema")
+    schema_version: int = Field(default=SCHEMA, alias="schema")
     run_id: str
     started: str
     seconds: float
