@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,12 @@ from bench import __version__
 from bench.config.comparable import comparison_fields
 from bench.config.resolve import resolve
 from bench.data import TASKS
-from bench.evaluation.evaluate import Metric, summarise
-from bench.metrics.scores import bleu_statistics
-from bench.record.store import SCHEMA, Record, Store
+from bench.evaluation.evaluate import summarise
+from bench.metrics.bleu import bleu_statistics
+from bench.metrics.registry import find_metric
+from bench.record.example_scores import Prediction
+from bench.record.record import RunRecord
+from bench.record.store import Store
 from bench.system.hashing import digest
 
 DECODING_SEEDS = (10, 20)
@@ -21,18 +25,18 @@ SETS = {"dolly": ("test", "selfinst", "vicuna", "sinst", "uinst"), "samsum": ("t
 WORDS = ["der", "die", "das", "Hund", "Katze", "Haus", "Baum", "geht", "steht", "groß", "klein", "alt", "und"]
 
 
-def rouge_rows(scores: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+def rouge_rows(scores: dict[str, np.ndarray]) -> list[Prediction]:
     """Prediction rows for scores (decoding seeds, examples) by set."""
     return [
         {"set": name, "seed": seed, "id": f"{name}-{i}", "prediction": "text", "tokens": 5, "ended": True}
-        | {"rouge_l": round(float(value), 4)}
+        | {"scores": {"rouge_l": round(float(value), 4)}}
         for name, table in scores.items()
         for seed, line in zip(DECODING_SEEDS, table, strict=True)
         for i, value in enumerate(line)
     ]
 
 
-def bleu_rows(noise: float, seed: int, examples: int = 30) -> list[dict[str, Any]]:
+def bleu_rows(noise: float, seed: int, examples: int = 30) -> list[Prediction]:
     """Prediction rows of a translation whose words are wrong with probability `noise`."""
     references = [" ".join(np.random.default_rng(i).choice(WORDS, 8)) for i in range(examples)]
     rows, rng = [], np.random.default_rng(seed)
@@ -41,7 +45,7 @@ def bleu_rows(noise: float, seed: int, examples: int = 30) -> list[dict[str, Any
             text = " ".join(str(rng.choice(WORDS)) if rng.random() < noise else word for word in reference.split())
             rows.append(
                 {"set": "test", "seed": decoding_seed, "id": f"test-{i}", "prediction": text, "tokens": 8}
-                | {"ended": True, "bleu_statistics": bleu_statistics(text, (reference,))}
+                | {"ended": True, "scores": {"bleu": bleu_statistics(text, (reference,))}}
             )
     return rows
 
@@ -62,7 +66,7 @@ def make_record(
     seed: int = 10,
     *,
     mean: float = 30.0,
-    rows: list[dict[str, Any]] | None = None,
+    rows: list[Prediction] | None = None,
     preset: str = "tiny",
     sgo: str | None = None,
     init: str | None = None,
@@ -71,7 +75,7 @@ def make_record(
     other_load: float | None = 0.0,
     seconds: float = 20.0,
     resumes: int = 0,
-) -> tuple[Record, list[dict[str, Any]]]:
+) -> tuple[RunRecord, list[Prediction]]:
     """A record and its predictions; without `rows` their scores lie around `mean`, reproducibly."""
     config, _ = resolve(
         preset=preset,
@@ -91,15 +95,14 @@ def make_record(
         "plain_text": "generated",
         "version": __version__,
     }
-    name, source = config.method["name"], config.sgo["source"]
+    name, source = config.method.name, config.sgo.source
     run_id = f"{task}-{name}-{source}-s{seed}-{digest(key)[:10]}"
-    metric = Metric(TASKS[task].metric)
+    metrics = [find_metric(name) for name in TASKS[task].metrics]
     if rows is None:
         number = int(digest(key)[:8], 16)
         rows = bleu_rows(1 - mean / 100, number) if task == "iwslt" else rouge_rows(noisy(mean, number, SETS[task]))
-    scores = summarise(rows, metric)
-    record: Record = {
-        "schema": SCHEMA,
+    scores = {name: one.model_dump(mode="json") for name, one in summarise(rows, metrics).items()}
+    plain = {
         "run_id": run_id,
         "started": "2026-01-02T03:04:05+00:00",
         "seconds": 2 * seconds,
@@ -107,12 +110,12 @@ def make_record(
         "run_hash": digest(key),
         "comparison_key": digest(comparison_fields(key)),
         "comparison_fields": comparison_fields(key),
-        "metric": {"name": metric.label, "signature": "a signature"},
+        "metrics": [{"name": m.name, "label": m.label, "signature": "a signature"} for m in metrics],
         "scores": scores,
         "teacher_scores": scores,
         "init_scores": scores,
         "data": {
-            "source": "embedded (seed 0)",
+            "source": "synthetic (seed 0)",
             "fingerprint": "d" * 64,
             "examples": {"train": 2000, "validation": 100} | {n: s["examples"] for n, s in scores.items()},
             "overlap": {},
@@ -154,10 +157,10 @@ def make_record(
         "validations": [{"step": 0, "loss": 3.0}, {"step": 300, "loss": 2.0, "metric": mean}],
         "curve": [],
     }
-    return record, rows
+    return RunRecord.model_validate_json(json.dumps(plain)), rows
 
 
-def write_record(out: Path, method: str = "kld", task: str = "dolly", seed: int = 10, **fields: Any) -> Record:
+def write_record(out: Path, method: str = "kld", task: str = "dolly", seed: int = 10, **fields: Any) -> RunRecord:
     """Write a record below OUT/runs as `bench run` does."""
     record, rows = make_record(method, task, seed, **fields)
     Store(out).write(record, rows)
