@@ -1,14 +1,38 @@
-"""What two runs must share to stand in one table."""
+"""What two runs must share to stand in one table, and in what two configurations differ."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+ABSENT = None
+"""Stands for the value of a key that only one side has."""
+
+
+class Difference(NamedTuple):
+    """A dotted key at which two nested mappings differ, with both values."""
+
+    key: str
+    first: object
+    second: object
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.first!r} against {self.second!r}"
+
+
+def differences(first: object, second: object, path: str = "") -> Iterator[Difference]:
+    """Where two nested mappings differ, in the order of their keys; an architecture (`*_config`) is compared whole."""
+    whole = path.endswith("_config")
+    if isinstance(first, Mapping) and isinstance(second, Mapping) and not whole:
+        for key in sorted(first.keys() | second.keys()):
+            yield from differences(first.get(key, ABSENT), second.get(key, ABSENT), f"{path}.{key}" if path else key)
+    elif first != second:
+        yield Difference(path, first, second)
 
 
 def comparison_fields(run_key: Mapping[str, Any]) -> dict[str, Any]:
     """What two runs must share to stand in one table: all but method (its plain-text loss included),
-    output source, start and training seed."""
+    output source, init student and training seed."""
     arm = ("method", "sgo", "init", "seed")
     config = {name: value for name, value in run_key["config"].items() if name not in arm}
     # the auxiliary loss belongs to a method; the text it is taken on does not
