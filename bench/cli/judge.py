@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from bench.cli.main import JSON, OUT, warn
+from bench.cli.options import JSON, OUT, warn
 from bench.record.store import Store
 from bench.system.errors import BenchError
 from bench.system.files import read_json

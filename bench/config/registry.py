@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib.util
 import sys
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import ModuleType
+from typing import get_args
 
 import baselines
 import distillm
+from bench.config.sections import MethodConfig
 from bench.system.errors import BenchError, did_you_mean
 from distillm import SOURCES, Method
+from distillm.method import Init
 
 ENTRY_POINTS = "distillm_bench.methods"
 
@@ -40,15 +43,19 @@ def methods() -> dict[str, Method]:
     return known
 
 
-def find_method(name: str) -> tuple[Method, str | None]:
+def find_method(name: str, sha256: str | None = None) -> tuple[Method, str | None]:
     """A method by its name, or by `path/to/file.py:NAME`; with the file's SHA-256 in the second case.
 
+    Args:
+        name: name or file.
+        sha256: what the file's SHA-256 has to be; None = anything. Another file is refused before it is run.
+
     Raises:
-        BenchError: unknown name, no such file, or the file does not define such a method.
+        BenchError: unknown name, no such file, another file than expected, or one that does not define such a method.
     """
     path, colon, attribute = name.rpartition(":")
     if colon and path.endswith(".py"):
-        return _from_file(Path(path), attribute)
+        return _from_file(Path(path), attribute, sha256)
     if name not in methods():
         raise BenchError(
             f"unknown method {name!r}: {did_you_mean(name, methods())}\n"
@@ -57,25 +64,31 @@ def find_method(name: str) -> tuple[Method, str | None]:
     return methods()[name], None
 
 
-def _from_file(path: Path, attribute: str) -> tuple[Method, str]:
+def _from_file(path: Path, attribute: str, sha256: str | None) -> tuple[Method, str]:
+    where = f"method {path}:{attribute}"
     if not path.is_file():
-        raise BenchError(f"--method {path}:{attribute}: there is no file {path}")
-    spec = importlib.util.spec_from_file_location(f"user_method_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses and type hints look their module up there
+        raise BenchError(f"{where}: there is no file {path}")
+    code = path.read_bytes()
+    found = hashlib.sha256(code).hexdigest()
+    if sha256 not in (None, found):
+        raise BenchError(
+            f"{where}: the file has changed: its SHA-256 is {found}, method.file_sha256 of the configuration is "
+            f"{sha256}.\nTo run it as it is now: --set method.file_sha256=null"
+        )
+    module = ModuleType(f"user_method_{path.stem}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # dataclasses and type hints look their module up there
     try:
-        spec.loader.exec_module(module)
+        exec(compile(code, path, "exec"), module.__dict__)  # the very bytes that were hashed
     except Exception as error:  # whatever the user's file raises is theirs to read
-        raise BenchError(f"--method {path}: the file fails to import: {type(error).__name__}: {error}") from error
+        raise BenchError(f"method {path}: the file fails to import: {type(error).__name__}: {error}") from error
     if not hasattr(module, attribute):
-        found = [key for key, value in vars(module).items() if isinstance(value, Method)]
-        raise BenchError(f"--method {path}: it defines no {attribute!r}; methods in it: {', '.join(found) or 'none'}")
-    method = _checked(getattr(module, attribute), f"--method {path}:{attribute}")
+        known = [key for key, value in vars(module).items() if isinstance(value, Method)]
+        raise BenchError(f"method {path}: it defines no {attribute!r}; methods in it: {', '.join(known) or 'none'}")
+    method = _checked(getattr(module, attribute), where)
     if method.name in methods():
-        raise BenchError(f"--method {path}:{attribute}: a method named {method.name!r} exists already; rename yours")
-    return method, hashlib.sha256(path.read_bytes()).hexdigest()
+        raise BenchError(f"{where}: a method named {method.name!r} exists already; rename yours")
+    return method, found
 
 
 def _checked(method: object, where: str) -> Method:
@@ -85,6 +98,10 @@ def _checked(method: object, where: str) -> Method:
         raise BenchError(f"{where}: the objective must be a dataclass; its fields are the method's options")
     if not isinstance(getattr(method.objective, "needs_teacher", None), bool | property):
         raise BenchError(f"{where}: the objective must say `needs_teacher: ClassVar[bool] = True` (or False)")
+    if taken := {f.name for f in dataclasses.fields(method.objective)} & MethodConfig.model_fields.keys():
+        raise BenchError(f"{where}: the objective cannot have an option named {' or '.join(sorted(taken))}")
+    if method.init not in get_args(Init):
+        raise BenchError(f"{where}: unknown init student {method.init!r}: expected {' or '.join(get_args(Init))}")
     if method.source not in SOURCES:
         raise BenchError(f"{where}: unknown output source {method.source!r}: {did_you_mean(method.source, SOURCES)}")
     return method

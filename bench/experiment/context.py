@@ -128,7 +128,7 @@ class Setting:
     def run_key(self) -> dict[str, Any]:
         """All that determines the run's numbers."""
         return {
-            "config": self.config.canonical() | {"device": self.device.type},
+            "config": self.config.identity() | {"device": self.device.type},
             "data": self.fingerprint,
             "models": {side: self.identity(self.place(side)) for side in ("teacher", "student")},
             "plain_text": sha256_of(Path(text)) if (text := self.config.plain_text.file) else "generated",
