@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, JsonValue, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, JsonValue, ValidationInfo, field_validator, model_validator
 
 from bench.config.fidelity import Fidelity
 from bench.config.strict import Section
@@ -172,20 +172,25 @@ class Config(Section):
         default_factory=dict, description="settings that the preset gives this method alone, by dotted key"
     )
     shared_settings: dict[str, JsonValue] = Field(
-        default_factory=dict, description="what the other methods have at the keys of method_settings"
+        default_factory=dict,
+        validate_default=True,
+        description="what the other methods have at the keys of method_settings",
     )
 
-    @model_validator(mode="after")
-    def _declared_as_it_is(self) -> Config:
-        if self.method_settings.keys() != self.shared_settings.keys():
-            raise ValueError("method_settings and shared_settings: expected the same keys in both")
-        for key, own in self.method_settings.items():
+    @field_validator("shared_settings")
+    @classmethod
+    def _declared_as_it_is(cls, shared: dict[str, JsonValue], info: ValidationInfo) -> dict[str, JsonValue]:
+        if not info.data.keys() >= {"training", "plain_text", "method_settings"}:
+            return shared  # one of them is wrong, which is told
+        if shared.keys() != info.data["method_settings"].keys():
+            raise ValueError("expected the same keys as in method_settings")
+        for key, own in info.data["method_settings"].items():
             section, _, name = key.partition(".")
-            if not may_differ(key) or name not in type(getattr(self, section)).model_fields:
-                raise ValueError(f"method_settings: {key} is no setting of {MAY_DIFFER}")
-            if getattr(getattr(self, section), name) != own:
-                raise ValueError(f"method_settings: {key} is {own!r} there, elsewhere in the configuration it is not")
-        return self
+            if not may_differ(key) or name not in type(info.data[section]).model_fields:
+                raise ValueError(f"{key} is no setting of {MAY_DIFFER}")
+            if (there := getattr(info.data[section], name)) != own:
+                raise ValueError(f"{key} is {there!r}, but method_settings has {own!r}")
+        return shared
 
     def canonical(self) -> dict[str, Any]:
         """The configuration as plain values."""

@@ -30,6 +30,14 @@ for _each in (_Loader, _Dumper):  # the dumper as well, so that it quotes a text
     _each.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
 
 
+def _quoted_if_need_be(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    # PyYAML writes some line breaks of Unicode bare, and reads them as others; in double quotes it escapes them
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"')
+
+
+_Dumper.add_representer(str, _quoted_if_need_be)
+
+
 def parse(text: str) -> Any:
     """The value that a text stands for, as JSON where it is JSON.
 
