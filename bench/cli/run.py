@@ -114,14 +114,17 @@ def run(
         for name, instead in _SETTLED.items():
             if click.get_current_context().params[name] is not None:
                 raise BenchError(f"--{name} does not go with --config, which has made that choice: {instead}")
-        config, found = resolve_again(
-            _configuration(file), init=init, seed=seed, device=device, data_dir=data_dir, assignments=assignments
-        )
+        values = _configuration(file)
+        try:
+            config, found = resolve_again(
+                values, init=init, seed=seed, device=device, data_dir=data_dir, assignments=assignments
+            )
+        except BenchError as error:
+            raise BenchError(f"--config {file}: {error}") from error
     if dry_run:
         _print_configuration(config, as_json)
         return
 
-    from bench.cli.console_tables import run_tables
     from bench.experiment.run import Experiment
     from bench.models.loading import quiet_libraries
     from bench.record.store import Store
@@ -136,6 +139,8 @@ def run(
     if as_json:
         click.echo(json.dumps(outcome.record.plain(), indent=1, ensure_ascii=False))
         return
+    from bench.cli.console_tables import run_tables
+
     console = Console(highlight=False)
     if outcome.cached:
         console.print("recorded before; --fresh makes it again", style="dim")

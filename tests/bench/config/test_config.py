@@ -326,3 +326,51 @@ def test_mixed_is_not_on_policy_under_another_name(method):
     assert probability("mixed", "sgo.probability=1.0") == 1.0
     assert probability("off-policy") == 1.0  # the buffer takes the place of fresh outputs, at the same probability
     assert probability(None) == 1.0
+
+
+# --- what can be told without data and models -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "assignments", "words"),
+    [
+        ({"method": "distillm"}, ["sgo.capacity=4"], "sgo.capacity 4 is smaller than the batch of 16"),
+        ({"sgo": "off-policy"}, ["training.batch_size=99"], "sgo.capacity 64 is smaller than the batch of 99"),
+        ({"method": "minillm"}, ["sgo.rollouts=8"], "sgo.rollouts 8 are fewer than the batch of 16"),
+        (
+            {"sgo": "on-policy"},
+            ["fidelity.replayed_on_policy=true", "sgo.capacity=4"],
+            "sgo.capacity 4 is smaller than the batch of 16",
+        ),
+        ({"data_dir": "no/folder"}, [], "data.dir=no/folder: there is no such folder"),
+        ({}, ["data.dir=no/folder"], "data.dir=no/folder: there is no such folder"),
+        ({"data_dir": "."}, ["data.hub=true"], "data.dir=. and data.hub=true"),
+        ({"data_dir": "."}, ["data.train_file=no.jsonl"], "data.train_file=no.jsonl: there is no such file"),
+        ({"data_dir": "."}, ["data.test_file=no.jsonl"], "data.test_file=no.jsonl: there is no such file"),
+        ({}, ["data.train_file=no.jsonl"], "data.train_file=no.jsonl: no folder for the other splits is given"),
+        ({}, ["plain_text.file=no.txt"], "plain_text.file=no.txt: there is no such file"),
+        ({}, ["models.teacher=./no"], "models.teacher=./no: there is no such folder, so no model can be loaded"),
+        ({}, ["models.student=/no/model"], "models.student=/no/model: there is no such folder, so no model"),
+        ({}, ["models.tokenizer=./no"], "models.tokenizer=./no: there is no such folder, so no tokenizer"),
+        ({"preset": "paper"}, ["models.student=scratch"], "models.student=scratch needs an architecture"),
+        ({}, ["fidelity=[1]"], "fidelity: expected faithful, corrected or one defect"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_any_work(options, assignments, words):
+    with pytest.raises(BenchError) as caught:
+        resolved(*assignments, **options)
+    assert words in str(caught.value)
+
+
+def test_options_that_fit_are_taken():
+    assert resolved("sgo.capacity=16", method="distillm").sgo.capacity == 16
+    assert resolved("sgo.rollouts=16", method="minillm").sgo.rollouts == 16
+    assert resolved("sgo.capacity=4").sgo.capacity == 4  # the data set needs no buffer
+
+
+def test_a_teacher_from_scratch_has_no_tokenizer_to_give():
+    architecture = "{model_type: gpt2, n_embd: 8}"
+    config = resolved(
+        *("models.teacher=scratch", f"models.teacher_config={architecture}"), preset="small", models="gpt2-xl-to-gpt2"
+    )
+    assert config.models.tokenizer == "trained"
