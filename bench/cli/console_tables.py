@@ -61,9 +61,9 @@ def _scores(record: RunRecord, metric: MetricInfo) -> tuple[str, Table]:
     config = record.config
     title = f"{metric.label} on {config.task} ({config.preset}, {record.data.source})"
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("model", no_wrap=True)
+    table.add_column("model", overflow="fold")
     for name, values in record.scores.items():
-        table.add_column(f"{name}\n({values.examples})", justify="right")
+        table.add_column(f"{name}\n({values.examples})", justify="right", no_wrap=True)
     if len(record.scores) > 1:
         table.add_column("mean\nof sets", justify="right")
     student = config.method.name + (f" x {config.sgo.source}" if config.sgo.source != "dataset" else "")

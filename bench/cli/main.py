@@ -166,8 +166,24 @@ def list_command(what: str, out: Path, as_json: bool) -> None:
         Console(highlight=False).print(table, soft_wrap=isinstance(table, str))
 
 
+def _print_schema(context: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked:
+        from bench.record.record import RunRecord
+
+        click.echo(json.dumps(RunRecord.model_json_schema(), indent=1, ensure_ascii=False))
+        context.exit()
+
+
 @main.command()
 @click.argument("run_name", metavar="RUN")
+@click.option(
+    "--schema",
+    is_flag=True,
+    is_eager=True,  # instead of a run, as --help is
+    expose_value=False,
+    callback=_print_schema,
+    help="Print the JSON schema of records and exit.",
+)
 @OUT
 @JSON
 def show(run_name: str, out: Path, as_json: bool) -> None:
