@@ -38,10 +38,8 @@ class Workshop(NamedTuple):
 
     def on_step(self, step: int, total: int, figures: dict[str, float]) -> None:
         """Show a training step."""
-        shown = (
-            f"{key} {value:.3f}" if isinstance(value, float) else f"{key} {value}" for key, value in figures.items()
-        )
-        self.reporter.progress(step, total, ", ".join(shown))
+        shown = {key: f"{value:.3f}" if isinstance(value, float) else value for key, value in figures.items()}
+        self.reporter.progress(step, total, ", ".join(f"{key} {value}" for key, value in shown.items()))
 
 
 def load(context: RunContext, path: str, dtype: torch.dtype = torch.float32) -> LanguageModel:
