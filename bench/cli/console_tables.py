@@ -152,7 +152,7 @@ def comparison_table(rows: list[SetComparison]) -> Table:
         table.add_column(heading, justify="left" if heading == "set" else "right")
     for row in rows:
         table.add_row(
-            f"{row.set} {find_metric(row.metric).label}",
+            f"{row.set} {row.label}",
             f"{row.first.score:.2f}",
             f"{row.second.score:.2f}",
             f"{row.difference:+.2f}",
