@@ -19,8 +19,12 @@ _GENERATORS = {"dolly": dolly.generate, "samsum": samsum.generate, "iwslt": iwsl
 
 
 def generate(task: str, splits: tuple[str, ...], seed: int = 0) -> dict[str, list[dict[str, Any]]]:
-    """Raw records of the splits of a task, with the column names of the data set it stands in for."""
-    return _GENERATORS[task](seed=seed, splits=splits)
+    """Raw records of the splits of a task, with the column names of the data set it stands in for.
+
+    Raises:
+        KeyError: unknown task or split.
+    """
+    return {split: _GENERATORS[task](split, seed) for split in splits}
 
 
 def shipped_student(task: str) -> Path:
@@ -29,5 +33,5 @@ def shipped_student(task: str) -> Path:
 
 
 def shipped_teacher(task: str) -> Path:
-    """Folder of the tiny teacher, with its tokenizer, that ships for the embedded data of a task."""
+    """Folder of the tiny teacher, with its tokenizer, that ships for the synthetic data of a task."""
     return Path(str(resources.files("bench") / "synthetic" / "models" / task))

@@ -6,21 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from bench.synthetic.lexicon import (
-    column,
-    listing,
-    participle,
-    past,
-    people,
-    plural,
-    realise,
-    sentence,
-    table,
-    with_article,
-)
-from bench.synthetic.world import TOPIC_NAMES, Entity, adjective_thing, entities, groups, indefinite
-
-DOMAINS = ("animal", "food", "job", "thing", "city")
+from bench.synthetic.english_morphology import participle, past, plural, with_article
+from bench.synthetic.wording import capitalise, listing, realise
+from bench.synthetic.world.entities import DOMAINS, TOPIC_NAMES, Entity, adjective_thing, entities, groups, people
+from bench.synthetic.world.tables import column, table
 
 
 @dataclass(frozen=True)
@@ -65,7 +54,7 @@ def compare(rng: Random) -> Item:
             left = f"{one.subject} {one.predicate(draw, topic)}"
             right = f"{two.subject} {two.predicate(draw, topic)}"
             form = "[While {l}, {r}.|Whereas {l}, {r}.|{L}, but {r}.|{L}, while {r}.]"
-            sentences.append(realise(draw, form, {"l": left, "r": right, "L": sentence(left)}))
+            sentences.append(realise(draw, form, {"l": left, "r": right, "L": capitalise(left)}))
         return " ".join(sentences)
 
     return Item("compare", "general_qa", slots, answer)
@@ -108,9 +97,9 @@ def _biography(rng: Random) -> dict[str, str]:
         "name": f"{person.name} {rng.choice(column('surnames'))}",
         "first": person.name,
         "he": person.subject,
-        "He": sentence(person.subject),
+        "He": capitalise(person.subject),
         "his": person.possessive,
-        "His": sentence(person.possessive),
+        "His": capitalise(person.possessive),
         "partner": partner.name,
         "relation": rng.choice(("friend", "cousin", "neighbour", "colleague", "teacher", "partner")),
         "born": str(born),
@@ -148,8 +137,8 @@ def biography(rng: Random) -> Item:
     def answer(draw: Random) -> str:
         clauses = [realise(draw, BIOGRAPHY_ANSWERS[topic], record) for topic in chosen]
         if draw.random() < 0.5:
-            return " ".join(f"{sentence(clause)}." for clause in clauses)
-        return f"{sentence(', and '.join(clauses))}."
+            return " ".join(f"{capitalise(clause)}." for clause in clauses)
+        return f"{capitalise(', and '.join(clauses))}."
 
     return Item("biography", "closed_qa", slots, answer, realise(rng, BIOGRAPHY, record))
 
@@ -167,7 +156,7 @@ def extract(rng: Random) -> Item:
     def answer(draw: Random) -> str:
         named = [realise(draw, "the {k} [are|named are] {v}", {"k": k, "v": parts[k]}) for k in chosen]
         lead = realise(draw, "[In the text, |Here ||]")
-        return f"{sentence(lead + listing(named))}."
+        return f"{capitalise(lead + listing(named))}."
 
     return Item(
         "extract",
@@ -210,7 +199,7 @@ def story(rng: Random) -> Item:
     other = rng.choice(entities("thing"))
     slots = {
         "a": person.name,
-        "A": sentence(person.subject),
+        "A": capitalise(person.subject),
         "his": person.possessive,
         "b": helper.name,
         "role": rng.choice((*relatives, "boss", "friend", "neighbour", "cousin", "colleague")),
@@ -219,7 +208,7 @@ def story(rng: Random) -> Item:
         "did": past(verb),
         "thing": with_article(noun),
         "when": when,
-        "When": sentence(when),
+        "When": capitalise(when),
         "weather": rng.choice(("rainy", "sunny", "windy", "foggy", "stormy", "chilly", "mild")),
         "help": rng.choice(HELP[verb]).format(place=other.facts["place"]),
         "dish": city.facts["dish"],
@@ -271,7 +260,7 @@ def riddle(rng: Random) -> Item:
     asked = f"{plural(entity.domain)} are these" if entity.is_plural else f"{entity.domain} is this"
     known = " and ".join(entity.predicate(rng, topic) for topic in clues)
     slots = {"clues": f"{entity.pronoun} {known}", "asked": asked}
-    slots["Clues"] = sentence(slots["clues"])
+    slots["Clues"] = capitalise(slots["clues"])
     answer_form = "[The answer is {s}.|These clues point to {s}.|This fits {s}.] {more}"
 
     def answer(draw: Random) -> str:
@@ -291,7 +280,7 @@ def fable(rng: Random) -> Item:
     trait = rng.choice(column("traits"))
     city = rng.choice(column("cities"))
     hero = with_article(f"{trait} {animal.name}")
-    slots = {"hero": hero, "thing": with_article(noun), "city": city, "friend": indefinite(friend)}
+    slots = {"hero": hero, "thing": with_article(noun), "city": city, "friend": with_article(friend.name)}
     values = slots | {
         "home": animal.facts["home"],
         "purpose": thing.facts["purpose"],
@@ -305,7 +294,7 @@ def fable(rng: Random) -> Item:
         "[With {friend} it learned to {purpose}.|{Friend} showed the {name} how to {purpose}."
         "|The {name} and {friend} used it to {purpose}.]"
     )
-    values["Friend"] = sentence(values["friend"])
+    values["Friend"] = capitalise(values["friend"])
     return Item("fable", "creative_writing", slots, lambda draw: realise(draw, form, values))
 
 
@@ -325,7 +314,7 @@ def rewrite(rng: Random) -> Item:
         noun, thing = adjective_thing(rng)
         verb = rng.choice(rng.choice(table("actions")))
         values = {"s": job, "o": noun, "b": verb, "pp": participle(verb), "p": thing.facts["place"]}
-        values["P"] = sentence(values["p"])
+        values["P"] = capitalise(values["p"])
         sources.append(f"The {job} {past(verb)} the {noun} {values['p']}.")
         clauses.append(values)
     context = " ".join(sources)
@@ -370,9 +359,9 @@ def needs(rng: Random) -> Item:
         "he": person.subject,
     }
     values = slots | {
-        "He": sentence(person.subject),
-        "a": indefinite(one),
-        "b": indefinite(two),
+        "He": capitalise(person.subject),
+        "a": with_article(one.name),
+        "b": with_article(two.name),
         "an": one.name,
         "bn": two.name,
         "ap": one.facts["place"],

@@ -6,18 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from bench.synthetic.lexicon import (
-    capitalise,
-    column,
-    gerund,
-    past,
-    people,
-    realise,
-    sentence,
-    table,
-    with_article,
-)
-from bench.synthetic.world import adjective_thing, entities
+from bench.synthetic.english_morphology import gerund, past, with_article
+from bench.synthetic.wording import capitalise, capitalise_sentences, realise
+from bench.synthetic.world.entities import adjective_thing, entities, people
+from bench.synthetic.world.tables import column, table
 
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 HOURS = (*(f"{hour} am" for hour in range(8, 12)), *(f"{hour} pm" for hour in range(1, 10)))
@@ -39,18 +31,18 @@ def _cast(rng: Random) -> dict[str, str]:
         "b": b.name,
         "c": c.name,
         "he": a.subject,
-        "He": sentence(a.subject),
+        "He": capitalise(a.subject),
         "him": a.object,
         "his": a.possessive,
         "bhe": b.subject,
-        "Bhe": sentence(b.subject),
+        "Bhe": capitalise(b.subject),
         "bhis": b.possessive,
     }
 
 
 def _event(rng: Random, lines: list[tuple[str, str]], slots: dict[str, str], summary: str) -> Event:
     """Fill the turns; the speaker of a line is the slot it names."""
-    turns = [(slots[who], capitalise(realise(rng, text, slots))) for who, text in lines]
+    turns = [(slots[who], capitalise_sentences(realise(rng, text, slots))) for who, text in lines]
     return Event(turns, lambda draw: realise(draw, summary, slots))
 
 
