@@ -122,7 +122,7 @@ BIOGRAPHY = (
 BIOGRAPHY_ANSWERS = {
     "[birth|origin]": "[{first} was born in {home} in {born}|In {born} {first} was born in {home}]",
     "[job|work]": "[{first} worked as {job} in {work}|in {work} {first} had a job as {job}]",
-    "[hobby|free time]": ("[{first} enjoyed {hobby} with {partner}|{partner} and {first} shared the hobby {hobby}]"),
+    "[hobby|free time]": "[{first} enjoyed {hobby} with {partner}|{partner} and {first} shared the hobby {hobby}]",
     "[gift|present]": "[{partner} gave {first} {thing}|{first} was given {thing} by {partner}]",
     "[move|new home]": "[{first} moved to {work} in {moved}|in {moved} {first} left for {work}]",
 }
@@ -158,13 +158,8 @@ def extract(rng: Random) -> Item:
         lead = realise(draw, "[In the text, |Here ||]")
         return f"{capitalise(lead + listing(named))}."
 
-    return Item(
-        "extract",
-        "information_extraction",
-        {"parts": listing(chosen)},
-        answer,
-        realise(rng, BIOGRAPHY, record),
-    )
+    slots = {"parts": listing(chosen)}
+    return Item("extract", "information_extraction", slots, answer, realise(rng, BIOGRAPHY, record))
 
 
 STORY = (
@@ -213,26 +208,15 @@ def story(rng: Random) -> Item:
         "help": rng.choice(HELP[verb]).format(place=other.facts["place"]),
         "dish": city.facts["dish"],
     }
-    return Item(
-        "story",
-        "summarization",
-        {},
-        lambda draw: realise(draw, STORY_ANSWERS, slots),
-        realise(rng, STORY, slots),
-    )
+    context = realise(rng, STORY, slots)
+    return Item("story", "summarization", {}, lambda draw: realise(draw, STORY_ANSWERS, slots), context)
 
 
 def visit(rng: Random) -> Item:
     """Ideas for a visit to one or two cities."""
     city, second = rng.sample(entities("city"), 2)
-    slots = {"city": city.name, "country": city.facts["country"], "second": second.name}
-    values = slots | {
-        "fame": city.facts["fame"],
-        "water": city.facts["water"],
-        "dish": city.facts["dish"],
-        "fame2": second.facts["fame"],
-        "dish2": second.facts["dish"],
-    }
+    slots = {"city": city.name, "second": second.name}
+    values = slots | city.facts | {"fame2": second.facts["fame"], "dish2": second.facts["dish"]}
     form = (
         "[In {city} you [can|could] [visit|see|enjoy] the {fame}, walk along {water} "
         "and [try|taste] the {dish}."
@@ -281,12 +265,8 @@ def fable(rng: Random) -> Item:
     city = rng.choice(column("cities"))
     hero = with_article(f"{trait} {animal.name}")
     slots = {"hero": hero, "thing": with_article(noun), "city": city, "friend": with_article(friend.name)}
-    values = slots | {
-        "home": animal.facts["home"],
-        "purpose": thing.facts["purpose"],
-        "name": animal.name,
-        "friendname": friend.name,
-    }
+    values = slots | {"home": animal.facts["home"], "purpose": thing.facts["purpose"], "name": animal.name}
+    values["Friend"] = capitalise(slots["friend"])
     form = (
         "[Once {hero} lived {home}.|Once upon a time there was {hero} {home}.] "
         "[One day it went to {city} and [found|discovered] {thing}."
@@ -294,15 +274,20 @@ def fable(rng: Random) -> Item:
         "[With {friend} it learned to {purpose}.|{Friend} showed the {name} how to {purpose}."
         "|The {name} and {friend} used it to {purpose}.]"
     )
-    values["Friend"] = capitalise(values["friend"])
     return Item("fable", "creative_writing", slots, lambda draw: realise(draw, form, values))
 
 
 REWRITES = {
-    "passive": ("[The {o} was {pp} by the {s} {p}.|{P} the {o} was {pp} by the {s}.]"),
-    "future": ("[The {s} will {b} the {o} {p}.|{P} the {s} will {b} the {o}.]"),
-    "negative": ("[The {s} did not {b} the {o} {p}.|{P} the {s} did not {b} the {o}.]"),
-    "question": ("[Did the {s} {b} the {o} {p}?|{P}, did the {s} {b} the {o}?]"),
+    "passive": "[The {o} was {pp} by the {s} {p}.|{P} the {o} was {pp} by the {s}.]",
+    "future": "[The {s} will {b} the {o} {p}.|{P} the {s} will {b} the {o}.]",
+    "negative": "[The {s} did not {b} the {o} {p}.|{P} the {s} did not {b} the {o}.]",
+    "question": "[Did the {s} {b} the {o} {p}?|{P}, did the {s} {b} the {o}?]",
+}
+FORM_NAMES = {
+    "passive": "[passive voice|passive]",
+    "future": "future tense",
+    "negative": "[negative|negative form]",
+    "question": "[question form|form of questions]",
 }
 
 
@@ -322,13 +307,7 @@ def rewrite(rng: Random) -> Item:
     def answer(draw: Random) -> str:
         return " ".join(realise(draw, REWRITES[how], values) for values in clauses)
 
-    names = {
-        "passive": "[passive voice|passive]",
-        "future": "future tense",
-        "negative": "[negative|negative form]",
-    }
-    slots = {"how": realise(rng, names.get(how, "[question form|form of questions]"))}
-    return Item("rewrite", "information_extraction", slots, answer, context)
+    return Item("rewrite", "information_extraction", {"how": realise(rng, FORM_NAMES[how])}, answer, context)
 
 
 def order(rng: Random) -> Item:
@@ -352,12 +331,8 @@ def needs(rng: Random) -> Item:
     """The things needed for two purposes."""
     person = people(rng, 1)[0]
     one, two = rng.sample(entities("thing"), 2)
-    slots = {
-        "name": person.name,
-        "one": one.facts["purpose"],
-        "two": two.facts["purpose"],
-        "he": person.subject,
-    }
+    slots = {"name": person.name, "he": person.subject}
+    slots |= {"one": one.facts["purpose"], "two": two.facts["purpose"]}
     values = slots | {
         "He": capitalise(person.subject),
         "a": with_article(one.name),
@@ -375,9 +350,5 @@ def needs(rng: Random) -> Item:
     return Item("needs", "general_qa", slots, lambda draw: realise(draw, form, values))
 
 
-KINDS: dict[str, Callable[[Random], Item]] = {
-    make.__name__: make
-    for make in (
-        facts, compare, classify, biography, extract, story, visit, riddle, fable, rewrite, order, needs
-    )
-}  # fmt: skip
+_MAKERS = (facts, compare, classify, biography, extract, story, visit, riddle, fable, rewrite, order, needs)
+KINDS: dict[str, Callable[[Random], Item]] = {make.__name__: make for make in _MAKERS}
