@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from rich.console import Console
@@ -14,12 +14,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from bench.cli.main import JSON, OUT, warn
+from bench.judge.budget import RULE, Estimate, Prices
+from bench.judge.messages import Judge
+from bench.judge.protocol import Outcome, Protocol
+from bench.judge.results import Agreement, Judgement, PositionBias, ReadingCounts, SetResult
 from bench.record.store import Store
 from bench.system.errors import BenchError
-
-if TYPE_CHECKING:  # importing these takes seconds, which `bench --help` need not wait
-    from bench.judge.budget import Estimate, Prices
-    from bench.judge.results import Agreement, Judgement, PositionBias, ReadingCounts, SetResult
 
 
 class FiniteRange(click.FloatRange):
@@ -105,9 +105,7 @@ def judge(
     bench judge dolly-distillm dolly-kld --prices 2.5,10 --max-cost 5
     bench judge dolly-distillm --against dolly-gkd --base-url http://localhost:8000/v1 --model my-model
     """
-    from bench.judge.messages import Judge
-    from bench.judge.protocol import Protocol
-    from bench.judge.session import Options, Session
+    from bench.judge.session import Options, Session  # takes seconds, which `bench --help` need not wait
 
     options = Options(
         Judge(model, base_url, temperature, max_tokens),
@@ -142,7 +140,7 @@ def judge(
         session.ask(lambda done, total: progress.update(task, completed=done, total=total))
     written = session.write()
     if as_json:
-        click.echo(json.dumps([one.plain() for one in written.values()], indent=1, ensure_ascii=False))
+        click.echo(json.dumps([judgement.plain() for judgement in written.values()], indent=1, ensure_ascii=False))
         return
     for table in _tables(written.values()):
         Console(highlight=False).print(table)
@@ -151,8 +149,6 @@ def judge(
 
 
 def _prices(text: str | None) -> Prices | None:
-    from bench.judge.budget import Prices
-
     if text is None:
         return None
     try:
@@ -163,8 +159,6 @@ def _prices(text: str | None) -> Prices | None:
 
 
 def _in_words(expected: Estimate) -> str:
-    from bench.judge.budget import RULE
-
     cost = "cost unknown without --prices"
     if expected.cost is not None:
         cost = f"about {expected.cost:.4f}, after {expected.spent:.4f} spent so far"
@@ -181,7 +175,7 @@ def _tables(judgements: Iterable[Judgement]) -> Iterator[Table]:
         for heading in ("set", "score", "scored", "not scored", "readings", "flagged", "orders agree", "position bias"):
             table.add_column(heading)
         for name, result in judgement.results.items():
-            unscored = {outcome: count for outcome, count in result.outcomes.items() if outcome != "scored"}
+            unscored = {outcome: count for outcome, count in result.outcomes.items() if outcome != Outcome.SCORED}
             table.add_row(
                 name,
                 _score(result),

@@ -81,7 +81,7 @@ class Batches:
 
         Args:
             questions: any number.
-            progress: told how many questions are done, and how many there are.
+            progress: called with the number of questions done and their total.
 
         Raises:
             BenchError: the server refuses or does not recover, or the budget does not suffice. Answers so far are kept.

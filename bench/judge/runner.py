@@ -31,7 +31,7 @@ async def ask_all(
         questions: any number.
         budget: pays for them.
         concurrency: requests in flight at once.
-        progress: told how many questions are done, and how many there are.
+        progress: called with the number of questions done and their total.
 
     Raises:
         BenchError: the server cannot or will not answer, or the budget does not suffice. Answers so far are kept.

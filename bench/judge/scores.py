@@ -56,40 +56,40 @@ class JudgedItem:
         return next(r.outcome for r in self.readings.values() if r.outcome != Outcome.SCORED)
 
 
-def summarise(judged: Sequence[JudgedItem], protocol: ProtocolName, resamples: int) -> SetResult:
+def summarise(items: Sequence[JudgedItem], protocol: ProtocolName, resamples: int) -> SetResult:
     """The result on some items.
 
     The score of `rating` is 100 x sum of the run's ratings / sum of the other side's (arXiv:2402.03898, after
     arXiv:2306.08543); that of `pairwise` is the run's win rate in percent, a tie counting half.
     """
-    scored = [one for one in judged if one.pair is not None]
-    clean = [one for one in scored if not one.item.flagged]
-    readings = [reading for one in judged for reading in one.readings.values()]
+    scored = [judged for judged in items if judged.pair is not None]
+    clean = [judged for judged in scored if not judged.item.flagged]
+    readings = [reading for judged in items for reading in judged.readings.values()]
     against, decided = {}, {}  # fields of `pairwise`
     if protocol == "pairwise":
-        names = (name for one in judged for name in one.item.suspicions_against)
+        names = (name for judged in items for name in judged.item.suspicions_against)
         against["by_pattern_against"] = _sorted_counts(names)
-        pairs = [one.pair for one in scored if one.pair is not None]
+        pairs = [judged.pair for judged in scored if judged.pair is not None]
         decided["wins"] = sum(own > other for own, other in pairs)
         decided["ties"] = sum(own == other for own, other in pairs)
         decided["losses"] = sum(own < other for own, other in pairs)
     return SetResult(
-        items=len(judged),
-        outcomes=_sorted_counts(one.outcome for one in judged),
+        items=len(items),
+        outcomes=_sorted_counts(judged.outcome for judged in items),
         readings=ReadingCounts(
             outcomes=_sorted_counts(reading.outcome for reading in readings),
             asked_again=sum(len(reading.answers) - 1 for reading in readings),
         ),
         score=_score(scored, protocol, resamples),
         flagged=Flags(
-            items=sum(one.item.flagged for one in judged),
-            by_pattern=_sorted_counts(name for one in judged for name in one.item.suspicions),
+            items=sum(judged.item.flagged for judged in items),
+            by_pattern=_sorted_counts(name for judged in items for name in judged.item.suspicions),
             **against,
         ),
         score_without_flagged=_score(clean, protocol, resamples) if len(clean) < len(scored) else None,
         position_bias=_position_bias(scored, protocol),
-        agreement_of_orders=_agreement([_two_orders(one) for one in scored], protocol),
-        agreement_of_repeats=_agreement([pairs for one in judged for pairs in _repeats(one)], protocol),
+        agreement_of_orders=_agreement([_two_orders(judged) for judged in scored], protocol),
+        agreement_of_repeats=_agreement([pairs for judged in items for pairs in _repeats(judged)], protocol),
         **decided,
     )
 
@@ -101,9 +101,9 @@ def _sorted_counts(values: Iterable[T]) -> dict[T, int]:
 def _score(scored: Sequence[JudgedItem], protocol: ProtocolName, resamples: int) -> JudgeScore | None:
     """The score with its 95 % interval over examples; the decoding seeds of an example are resampled together."""
     by_example: dict[str, list[Pair]] = {}
-    for one in scored:
-        if one.pair is not None:
-            by_example.setdefault(one.item.id, []).append(one.pair)
+    for judged in scored:
+        if judged.pair is not None:
+            by_example.setdefault(judged.item.id, []).append(judged.pair)
     if not by_example:
         return None
     sums = np.array([np.sum(pairs, axis=0) for pairs in by_example.values()], dtype=np.float64)
@@ -128,7 +128,7 @@ def _position_bias(scored: Iterable[JudgedItem], protocol: ProtocolName) -> Posi
 
     Both orders enter in equal numbers; otherwise a better response would look like a better position.
     """
-    verdicts = [verdict for one in scored for verdict in _as_shown_in_both(one)]
+    verdicts = [verdict for judged in scored for verdict in _as_shown_in_both(judged)]
     if protocol == "pairwise":
         decided = [verdict for verdict in verdicts if verdict[0] != verdict[1]]
         if not decided:
@@ -139,20 +139,20 @@ def _position_bias(scored: Iterable[JudgedItem], protocol: ProtocolName) -> Posi
     return PositionBias(first_minus_second=fmean(a - b for a, b in verdicts), verdicts=len(verdicts))
 
 
-def _as_shown_in_both(one: JudgedItem) -> Iterator[Pair]:
+def _as_shown_in_both(judged: JudgedItem) -> Iterator[Pair]:
     """Verdicts from both orders in equal numbers, what the response shown first got before the other."""
-    for straight, swapped in zip(*(one.pairs(swapped) for swapped in ORDERS), strict=False):
+    for straight, swapped in zip(*(judged.pairs(swapped) for swapped in ORDERS), strict=False):
         yield straight
         yield swapped[1], swapped[0]
 
 
-def _two_orders(one: JudgedItem) -> tuple[Pair, Pair]:
-    straight, swapped = (one.pairs(swapped) for swapped in ORDERS)
+def _two_orders(judged: JudgedItem) -> tuple[Pair, Pair]:
+    straight, swapped = (judged.pairs(swapped) for swapped in ORDERS)
     return straight[0], swapped[0]
 
 
-def _repeats(one: JudgedItem) -> list[tuple[Pair, Pair]]:
-    return [pair for swapped in ORDERS for pair in combinations(one.pairs(swapped), 2)]
+def _repeats(judged: JudgedItem) -> list[tuple[Pair, Pair]]:
+    return [pair for swapped in ORDERS for pair in combinations(judged.pairs(swapped), 2)]
 
 
 def _agreement(pairs: Sequence[tuple[Pair, Pair]], protocol: ProtocolName) -> Agreement | None:
@@ -181,9 +181,9 @@ def cohens_kappa(pairs: Sequence[tuple[int, int]]) -> float | None:
     return None if math.isclose(chance, 1.0) else (observed - chance) / (1 - chance)
 
 
-def by_set(judged: Sequence[JudgedItem], protocol: ProtocolName, resamples: int) -> dict[str, SetResult]:
+def by_set(items: Sequence[JudgedItem], protocol: ProtocolName, resamples: int) -> dict[str, SetResult]:
     """`summarise` for each evaluation set."""
     grouped: dict[str, list[JudgedItem]] = {}
-    for one in judged:
-        grouped.setdefault(one.item.set, []).append(one)
+    for judged in items:
+        grouped.setdefault(judged.item.set, []).append(judged)
     return {name: summarise(ones, protocol, resamples) for name, ones in grouped.items()}

@@ -133,7 +133,7 @@ class Session:
         """Have every question answered that is not answered yet.
 
         Args:
-            progress: told how many questions are done, and how many there are.
+            progress: called with the number of questions done and their total.
 
         Raises:
             BenchError: no key, a server that cannot or will not answer, or a cost above the limit. Answers are kept.
@@ -181,9 +181,9 @@ class Session:
                 readings[swapped, repeat] = reading
         return JudgedItem(item, readings)
 
-    def _judgement(self, run_id: str, judged: list[JudgedItem]) -> Judgement:
+    def _judgement(self, run_id: str, items: list[JudgedItem]) -> Judgement:
         options, prompt = self.options, self.options.protocol.prompt
-        answers = [answer for one in judged for reading in one.readings.values() for answer in reading.answers]
+        answers = [answer for judged in items for reading in judged.readings.values() for answer in reading.answers]
         return Judgement(
             schema=SCHEMA,
             run_id=run_id,
@@ -192,7 +192,7 @@ class Session:
             protocol=options.protocol.name,
             prompt=prompt.fingerprint,
             against=self.against.run_id if self.against else None,
-            sets=list(dict.fromkeys(one.item.set for one in judged)),
+            sets=list(dict.fromkeys(judged.item.set for judged in items)),
             decoding_seeds=options.seeds,
             limit=options.limit,
             repeats=options.repeats,
@@ -204,7 +204,7 @@ class Session:
             prompt_tokens=sum(answer.prompt_tokens or 0 for answer in answers),
             completion_tokens=sum(answer.completion_tokens or 0 for answer in answers),
             patterns=sorted(PATTERNS),
-            results=by_set(judged, options.protocol.name, options.resamples),
+            results=by_set(items, options.protocol.name, options.resamples),
         )
 
 
