@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import __version__
-from bench.config.comparable import differences
+from bench.analysis.compare import check_comparable
 from bench.judge.answers import AnswerCache
 from bench.judge.batches import Batches
 from bench.judge.budget import Budget, Estimate, Prices, estimate
@@ -108,7 +108,9 @@ class Session:
         self.items: dict[str, list[Item]] = {}
         for record in records:
             if against is not None:
-                _check_comparable(record, against)
+                if record.run_id == against.run_id:
+                    raise BenchError(f"{record.run_id} cannot be compared with itself")
+                check_comparable(record, against)
             sets = chosen_sets(record, options.sets)
             self.items[record.run_id] = items_of(store, record, against, sets, options.seeds, options.limit)
 
@@ -231,11 +233,3 @@ def _row(judged: JudgedItem) -> ItemRow:
             for (swapped, repeat), reading in judged.readings.items()
         ],
     )
-
-
-def _check_comparable(record: RunRecord, against: RunRecord) -> None:
-    if record.run_id == against.run_id:
-        raise BenchError(f"{record.run_id} cannot be compared with itself")
-    if record.comparison_key != against.comparison_key:
-        found = "\n  ".join(map(str, differences(record.comparison_fields, against.comparison_fields)))
-        raise BenchError(f"{record.run_id} and {against.run_id} cannot be compared; they differ in\n  {found}")
