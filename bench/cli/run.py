@@ -60,7 +60,9 @@ _SETTLED = {
 )
 @OUT
 @click.option("--resume/--fresh", default=True, help="Go on where a run was left (default), or begin it again.")
-@click.option("--dry-run", is_flag=True, help="Print the configuration, looking at no data or model, and stop.")
+@click.option(
+    "--dry-run", is_flag=True, help="Check what can be checked without work, print the configuration, and stop."
+)
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON on standard output.")
 def run(
@@ -122,10 +124,14 @@ def run(
         except BenchError as error:
             raise BenchError(f"--config {file}: {error}") from error
     if dry_run:
+        from bench.experiment.checks import examine
+
+        examine(config)
         _print_configuration(config, as_json)
         return
 
-    from bench.experiment.run import Experiment
+    from bench.experiment.run import run as make_run
+    from bench.experiment.stages import Workshop
     from bench.models.loading import quiet_libraries
     from bench.record.store import Store
     from bench.system.artifacts import ArtifactCache, default_root
@@ -134,8 +140,8 @@ def run(
     quiet_libraries()
     title = f"{config.method.name} x {config.sgo.source} on {config.task}, preset {config.preset}, seed {config.seed}"
     reporter = Reporter(Console(stderr=True), quiet=quiet or as_json, title=title)
-    experiment = Experiment(config, found, ArtifactCache(default_root(), reporter.note), reporter)
-    outcome = experiment.run(Store(out), fresh=not resume)
+    workshop = Workshop(ArtifactCache(default_root(), reporter.note), reporter)
+    outcome = make_run(config, found, Store(out), workshop, fresh=not resume)
     if as_json:
         click.echo(json.dumps(outcome.record.plain(), indent=1, ensure_ascii=False))
         return
@@ -146,7 +152,7 @@ def run(
         console.print("recorded before; --fresh makes it again", style="dim")
     for part in run_tables(outcome.record):
         console.print(part)
-    console.print(f"record: {outcome.path / 'record.json'}", soft_wrap=True)
+    console.print(f"record: {outcome.folder / 'record.json'}", soft_wrap=True)
 
 
 def _configuration(path: Path) -> Mapping[str, Any]:

@@ -20,7 +20,7 @@ from bench.config.sections import MAY_DIFFER, may_differ
 from bench.config.strict import Section, validated
 from bench.system.errors import BenchError, did_you_mean
 from distillm import Method
-from distillm.method import Init
+from distillm.interface import Init
 
 Kind = Literal["presets", "pairs"]
 

@@ -16,7 +16,7 @@ import distillm
 from bench.config.sections import MethodConfig
 from bench.system.errors import BenchError, did_you_mean
 from distillm import SOURCES, Method
-from distillm.method import Init
+from distillm.interface import Init
 
 ENTRY_POINTS = "distillm_bench.methods"
 

@@ -16,7 +16,7 @@ from bench.config.presets import read_preset
 from bench.config.registry import methods
 from bench.config.resolve import resolve
 from bench.config.sections import Config
-from distillm.method import Init
+from distillm.interface import Init
 
 LOSSES = {"kld": "KLD", "rkld": "RKLD", "jsd": "JSD", "skl": "SKL", "srkl": "SRKL"}
 LABELS = LOSSES | {

@@ -154,7 +154,10 @@ def test_they_come_back_from_a_configuration(preset):
     ("changes", "words"),
     [
         ({"shared_settings": {}}, "shared_settings: expected the same keys as in method_settings"),
-        ({"method_settings": {"training.steps": 1}, "shared_settings": {"training.steps": 2}}, "training.steps is None, but method_settings has 1"),
+        (
+            {"method_settings": {"training.steps": 1}, "shared_settings": {"training.steps": 2}},
+            "training.steps is None, but method_settings has 1",
+        ),
         ({"method_settings": {"data.seed": 0}, "shared_settings": {"data.seed": 1}}, "data.seed is no setting of"),
         ({"method_settings": {"training.x": 0}, "shared_settings": {"training.x": 1}}, "training.x is no setting of"),
         ({"method_settings": {"training": 0}, "shared_settings": {"training": 1}}, "training is no setting of"),
