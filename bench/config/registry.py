@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib.util
-import sys
 from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import baselines
 import distillm
 from bench.system.errors import BenchError, did_you_mean
+from bench.system.extensions import from_entry_points, from_file, in_file
 from distillm import SOURCES, Method
 
 ENTRY_POINTS = "distillm_bench.methods"
@@ -28,14 +26,10 @@ def methods() -> dict[str, Method]:
     known: dict[str, Method] = {}
     for method in (*baselines.METHODS, *distillm.METHODS):
         known[method.name] = method
-    for point in entry_points(group=ENTRY_POINTS):
-        try:
-            loaded = point.load()
-        except Exception as error:  # whatever the package raises; its name is what the user needs
-            raise BenchError(f"entry point {point.value}: cannot be loaded: {type(error).__name__}: {error}") from error
-        method = _checked(loaded, f"entry point {point.value}")
+    for where, loaded in from_entry_points(ENTRY_POINTS):
+        method = _checked(loaded, where)
         if method.name in known:
-            raise BenchError(f"entry point {point.value}: a method named {method.name!r} exists already")
+            raise BenchError(f"{where}: a method named {method.name!r} exists already")
         known[method.name] = method
     return known
 
@@ -46,9 +40,8 @@ def find_method(name: str) -> tuple[Method, str | None]:
     Raises:
         BenchError: unknown name, no such file, or the file does not define such a method.
     """
-    path, colon, attribute = name.rpartition(":")
-    if colon and path.endswith(".py"):
-        return _from_file(Path(path), attribute)
+    if place := in_file(name):
+        return _from_file(*place)
     if name not in methods():
         raise BenchError(
             f"unknown method {name!r}: {did_you_mean(name, methods())}\n"
@@ -57,24 +50,11 @@ def find_method(name: str) -> tuple[Method, str | None]:
     return methods()[name], None
 
 
-def _from_file(path: Path, attribute: str) -> tuple[Method, str]:
-    if not path.is_file():
-        raise BenchError(f"--method {path}:{attribute}: there is no file {path}")
-    spec = importlib.util.spec_from_file_location(f"user_method_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses and type hints look their module up there
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # whatever the user's file raises is theirs to read
-        raise BenchError(f"--method {path}: the file fails to import: {type(error).__name__}: {error}") from error
-    if not hasattr(module, attribute):
-        found = [key for key, value in vars(module).items() if isinstance(value, Method)]
-        raise BenchError(f"--method {path}: it defines no {attribute!r}; methods in it: {', '.join(found) or 'none'}")
-    method = _checked(getattr(module, attribute), f"--method {path}:{attribute}")
+def _from_file(path: Path, name: str) -> tuple[Method, str]:
+    where = f"--method {path}:{name}"
+    method = _checked(from_file(path, name, lambda value: isinstance(value, Method), where), where)
     if method.name in methods():
-        raise BenchError(f"--method {path}:{attribute}: a method named {method.name!r} exists already; rename yours")
+        raise BenchError(f"{where}: a method named {method.name!r} exists already; rename yours")
     return method, hashlib.sha256(path.read_bytes()).hexdigest()
 
 
