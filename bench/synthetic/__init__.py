@@ -29,5 +29,5 @@ def shipped_student(task: str) -> Path:
 
 
 def shipped_teacher(task: str) -> Path:
-    """Folder of the tiny teacher, with its tokenizer, that ships for the embedded data of a task."""
+    """Folder of the tiny teacher, with its tokenizer, that ships for the synthetic data of a task."""
     return Path(str(resources.files("bench") / "synthetic" / "models" / task))
