@@ -12,8 +12,9 @@ from rich.text import Text
 from bench.config.fidelity import WORTH, Fidelity
 from bench.config.registry import methods
 from bench.config.resolve import load_yaml, names
-from bench.data import TASKS
+from bench.data import tasks
 from bench.evaluation.evaluate import mean_of_sets
+from bench.metrics.registry import find_metrics
 from bench.record.store import FAILURE, Record, Store
 from distillm import SOURCES
 
@@ -186,11 +187,11 @@ def _tasks() -> Rows:
     return [
         {
             "task": spec.name,
-            "metric": "BLEU" if spec.metric == "bleu" else "ROUGE-L",
+            "metrics": ", ".join(metric.label for metric in find_metrics(spec.metrics)),
             "test sets": ", ".join(("test", *spec.evaluation_sets)),
-            "hub": spec.hub.id,
+            "hub": spec.hub.id if spec.hub else "",
         }
-        for spec in TASKS.values()
+        for spec in tasks().values()
     ]
 
 

@@ -56,7 +56,7 @@ def main() -> None:
 @click.option(
     "--method", default="srkl", show_default=True, help="A name (`bench list methods`) or path/to/file.py:NAME."
 )
-@click.option("--task", default="samsum", show_default=True, help="dolly, samsum or iwslt.")
+@click.option("--task", default="samsum", show_default=True, help="A name (`bench list tasks`) or path/to/task.yaml.")
 @click.option("--preset", default="tiny", show_default=True, help="The scale: tiny, small or paper.")
 @click.option("--sgo", metavar="SOURCE", help="Output source instead of the method's own (`bench list sources`).")
 @click.option("--init", metavar="START", help="Student's start: init (after a short SFT) or pretrained (as loaded).")
@@ -134,7 +134,7 @@ def run(
     from bench.system.progress import Reporter
 
     quiet_libraries()
-    title = f"{config.method.name} x {config.sgo.source} on {task}, preset {preset}, seed {config.seed}"
+    title = f"{config.method.name} x {config.sgo.source} on {config.task}, preset {preset}, seed {config.seed}"
     reporter = Reporter(Console(stderr=True), quiet=quiet or as_json, title=title)
     experiment = Experiment(config, found, ArtifactCache(default_root(), reporter.note), reporter)
     outcome = experiment.run(Store(out), fresh=not resume)

@@ -18,7 +18,7 @@ from bench.config.fidelity import Fidelity
 from bench.config.registry import find_method
 from bench.config.sections import Config
 from bench.config.strict import dataclass_options, validated
-from bench.data import TASKS
+from bench.data import find_task, require_source
 from bench.synthetic import PLAIN_TEXT_TASKS
 from bench.system.errors import BenchError, did_you_mean
 from distillm import SOURCES, Method, SourceOptions
@@ -95,20 +95,23 @@ def resolve(
     Raises:
         BenchError: an unknown name or key, a wrong type or value; the message says which and what would do.
     """
-    if task not in TASKS:
-        raise BenchError(f"unknown task {task!r}: {did_you_mean(task, TASKS)}")
+    spec = find_task(task)
+    task_file = None if task == spec.name else task
     found, method_file_hash = find_method(method)
     layer = load_yaml("presets", preset)
     per_task = layer.pop("tasks")
-    layer = merge(layer, per_task.get(task, {}))
-    default_models = layer.pop("models")
+    layer = merge(layer, per_task.get(spec.name, {}))
+    default_models = layer.pop("models", None)
     del layer["summary"]
     pair = models or default_models
+    if pair is None:
+        raise BenchError(f"preset {preset!r} names no models for the task {spec.name!r}: add --models NAME")
     layer = merge(layer, load_yaml("pairs", pair))
     layer["models"]["name"] = pair
     start = layer.pop("init")
     preset_sgo = layer.pop("sgo", {})
-    layer |= {"preset": preset, "task": task, "init": found.init if start == "paper" else start}
+    layer |= {"preset": preset, "task": spec.name, "task_file": task_file}
+    layer |= {"init": found.init if start == "paper" else start}
     layer["method"] = {"name": found.name}
     layer["sgo"] = {"source": found.source}
     layer["plain_text"] = {"weight": None, "kl_share": found.plain_text.kl_share} | layer.get("plain_text", {})
@@ -129,10 +132,16 @@ def resolve(
     layer["method"] = _method_section(layer["method"], found, method_file_hash)
     layer["sgo"] = _sgo_section(layer["sgo"])
     config = validated(Config, layer)
-    chosen = {"preset": (preset, config.preset), "task": (task, config.task), "models.name": (pair, config.models.name)}
+    chosen = {
+        "preset": (preset, config.preset),
+        "task": (spec.name, config.task),
+        "task_file": (task_file, config.task_file),
+        "models.name": (pair, config.models.name),
+    }
     for key, (asked, got) in chosen.items():
         if got != asked:
-            raise BenchError(f"{key} cannot be set: choose it with --{key.partition('.')[0]}")
+            raise BenchError(f"{key} cannot be set: choose it with --{key.partition('.')[0].removesuffix('_file')}")
+    require_source(spec, data_dir=config.data.dir is not None, hub=config.data.hub)
     return config, found
 
 

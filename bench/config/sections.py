@@ -132,6 +132,7 @@ class Config(Section):
 
     preset: str
     task: str
+    task_file: str | None = Field(None, description="the task file, where the task comes from one")
     method: MethodConfig
     sgo: SgoConfig
     init: Literal["pretrained", "sft"] = Field(description="the init student: as loaded, or after a short SFT")

@@ -33,7 +33,7 @@ class Column(StrictModel):
     """A field of a record; in a task file its name, or the fields below."""
 
     names: Texts = Field(description="the spellings accepted; a dot steps into a nested object")
-    optional: bool = Field(False, description="whether a record may lack it or leave it blank")
+    optional: bool = Field(default=False, description="whether a record may lack it or leave it blank")
 
     @model_validator(mode="before")
     @classmethod
@@ -50,7 +50,7 @@ class Template(StrictModel):
     """A prompt as a format string over the prompt columns; in a task file that string, or the fields below."""
 
     text: str = Field(description="{column} stands for a column's text; a brace itself is doubled: {{")
-    without_optional: str | None = Field(None, description="for records whose optional columns are all blank")
+    without_optional: str | None = Field(default=None, description="for records whose optional columns are all blank")
 
     @model_validator(mode="before")
     @classmethod
@@ -70,10 +70,10 @@ class HubSource(StrictModel):
     """A data set on the Hugging Face Hub."""
 
     id: str = Field(description="OWNER/NAME")
-    config: str | None = Field(None, description="its configuration (subset)")
-    revision: str | None = Field(None, description="branch, tag or commit")
+    config: str | None = Field(default=None, description="its configuration (subset)")
+    revision: str | None = Field(default=None, description="branch, tag or commit")
     train_split_sizes: SplitSizes | None = Field(
-        None, description="where it has a train split only: records of it for each of our splits, drawn by seed"
+        default=None, description="where it has a train split only: records of it for each of our splits, drawn by seed"
     )
 
 
@@ -83,7 +83,7 @@ class EvaluationOnlySet(StrictModel):
     name: Name
     folders: Texts = Field(description="folder names looked for, within the data folder")
     labels: dict[str, str] = Field(
-        {},
+        default={},
         description="a pattern over FOLDER/FILE, and what scores on that file are called in tables; the first match "
         "counts (published subsets measure different things)",
     )
@@ -102,18 +102,24 @@ class TaskSpec(StrictModel):
         "checkpoints and stands in tables"
     )
     messages: bool = Field(
-        False,
+        default=False,
         description="a chat set: records hold `messages` (role and content), the last by the assistant is the "
         "response, and the tokenizer's chat template makes the prompt",
     )
-    prompt_columns: tuple[Column, ...] = Field((), description="what the prompt is made of")
-    response_column: Column | None = Field(None, description="the response: a text, or a list of accepted texts")
-    templates: dict[Name, Template] = Field({}, description="prompts by name")
-    template: str | None = Field(None, description="the template for real data; none = the only one")
-    synthetic_template: str | None = Field(None, description="the one for synthetic data; none = as for real data")
-    folders: tuple[Text, ...] = Field((), description="folder names looked for in a data folder; none = the name")
+    prompt_columns: tuple[Column, ...] = Field(default=(), description="what the prompt is made of")
+    response_column: Column | None = Field(
+        default=None, description="the response: a text, or a list of accepted texts"
+    )
+    templates: dict[Name, Template] = Field(default={}, description="prompts by name")
+    template: str | None = Field(default=None, description="the template for real data; none = the only one")
+    synthetic_template: str | None = Field(
+        default=None, description="the one for synthetic data; none = as for real data"
+    )
+    folders: tuple[Text, ...] = Field(
+        default=(), description="folder names looked for in a data folder; none = the name"
+    )
     hub: HubSource | None = None
-    evaluation_only: tuple[EvaluationOnlySet, ...] = Field((), description="sets that are tested on only")
+    evaluation_only: tuple[EvaluationOnlySet, ...] = Field(default=(), description="sets that are tested on only")
 
     @field_validator("metrics")
     @classmethod

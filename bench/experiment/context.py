@@ -11,10 +11,10 @@ from accelerate.state import AcceleratorState, PartialState
 
 from bench import __version__
 from bench.config.sections import Config, TrainingConfig
-from bench.data import TASKS, TaskData
+from bench.data import TASKS, TaskData, task_of
 from bench.experiment.examples import examples_of
 from bench.metrics.metric import references_of
-from bench.metrics.registry import find_metric
+from bench.metrics.registry import find_metrics
 from bench.models import loading as models
 from bench.models.tokenizer import Codec, Limits, train_tokenizer
 from bench.record.record import MetricInfo
@@ -44,7 +44,8 @@ class Setting:
     def __init__(self, config: Config, method: Method, cache: ArtifactCache, reporter: Reporter) -> None:
         self.config, self.method, self.cache, self.reporter = config, method, cache, reporter
         self.device = pick_device(config.device)
-        self.metrics = tuple(find_metric(name) for name in TASKS[config.task].metrics)
+        self.task = task_of(config.task, config.task_file)
+        self.metrics = find_metrics(self.task.metrics)
         self.limits = Limits(config.data.max_prompt_length, config.data.max_response_length)
 
     @cached_property
@@ -62,7 +63,7 @@ class Setting:
     @cached_property
     def data(self) -> TaskData:
         """The task's examples."""
-        return examples_of(self.config.task, self.config.data)
+        return examples_of(self.task, self.config.data)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -126,9 +127,13 @@ class Setting:
 
     @cached_property
     def run_key(self) -> dict[str, Any]:
-        """All that determines the run's numbers."""
+        """All that determines the run's numbers: of a task file what it says, not where it is."""
+        config = self.config.canonical() | {"device": self.device.type}
+        del config["task_file"]
+        task = {} if self.task.name in TASKS else {"task": self.task.identity}
         return {
-            "config": self.config.canonical() | {"device": self.device.type},
+            "config": config,
+            **task,
             "data": self.fingerprint,
             "models": {side: self.identity(self.place(side)) for side in ("teacher", "student")},
             "plain_text": sha256_of(Path(text)) if (text := self.config.plain_text.file) else "generated",

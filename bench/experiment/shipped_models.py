@@ -47,7 +47,7 @@ class _TeacherExperiment(Experiment):
     def data(self) -> TaskData:
         """The task's examples, with `teacher_train` as the training set."""
         sets = (*SPLITS, TEACHER_TRAIN, *TASKS[self.config.task].evaluation_sets)
-        splits = load_task(self.config.task, embedded_splits=sets)
+        splits = load_task(self.config.task, synthetic_splits=sets)
         kept = {name: examples for name, examples in splits.splits.items() if name != TEACHER_TRAIN}
         return dataclasses.replace(splits, splits=kept | {"train": splits.splits[TEACHER_TRAIN]})
 
