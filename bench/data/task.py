@@ -5,12 +5,13 @@ A task file (`tasks/*.yaml`, or a user's own) holds the fields of `TaskSpec`; `b
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
 from string import Formatter
 from typing import Annotated
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from bench.metrics.registry import check_known, metric_identity
 from bench.system.errors import BenchError, did_you_mean
@@ -26,7 +27,15 @@ CHAT = "chat"
 Text = Annotated[str, Field(min_length=1)]
 # strict validation takes no list for a tuple where a shorthand has been spelled out before
 Texts = Annotated[tuple[Text, ...], Field(min_length=1, strict=False)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+
+
+def _plain(name: str) -> str:
+    if not re.fullmatch(r"[\w-]+", name, re.ASCII):
+        raise ValueError("use letters, digits, - and _")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_plain)]
 
 
 class Column(StrictModel):

@@ -17,7 +17,7 @@ _IN_PLAIN_WORDS = {
     "missing": "is missing",
     "model_attributes_type": "expected keys with values, such as {key: value}",
     "model_type": "expected keys with values, such as {key: value}",
-    "too_short": "expected at least one value, such as [10,20]",
+    "too_short": "expected at least one value",
     "tuple_type": "expected a list such as [a, b]",
 }
 
