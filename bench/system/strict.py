@@ -12,11 +12,11 @@ from pydantic_core import ErrorDetails
 from bench.system.errors import BenchError, did_you_mean
 
 _IN_PLAIN_WORDS = {
-    "dict_type": "expected keys with values, such as {key: value}",
+    "dict_type": "expected an object such as {key: value}",
     "list_type": "expected a list such as [10,20]",
     "missing": "is missing",
-    "model_attributes_type": "expected keys with values, such as {key: value}",
-    "model_type": "expected keys with values, such as {key: value}",
+    "model_attributes_type": "expected an object such as {key: value}",
+    "model_type": "expected an object such as {key: value}",
     "too_short": "expected at least one value",
     "tuple_type": "expected a list such as [a, b]",
 }

@@ -65,7 +65,7 @@ def write(path: Path, values: object) -> str:
         ({"templates": TWO}, r"template: is missing; say which one is the default: a, b"),
         ({"templates": TWO, "template": "c"}, r"template: unknown template 'c'"),
         ({"hub": {"id": "a/b", "conf": "x"}}, r"unknown key 'hub\.conf': did you mean 'hub\.config'"),
-        ({"hub": "a/b"}, r"hub: expected keys with values, such as \{key: value\}, got 'a/b'"),
+        ({"hub": "a/b"}, r"hub: expected an object such as \{key: value\}, got 'a/b'"),
         ({"hub": {"id": "a/b", "train_split_sizes": {"train": 9}}}, r"hub\.train_split_sizes\.validation: is missing"),
         ({"evaluation_only": [{"name": "hard"}]}, r"evaluation_only\.0\.folders: is missing"),
         ({"evaluation_only": [{"name": "test", "folders": ["t"]}]}, r"evaluation_only: there is a split or set 'test'"),
