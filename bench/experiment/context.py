@@ -126,6 +126,11 @@ class Setting:
         return encoded
 
     @cached_property
+    def prompt_key(self) -> dict[str, Any]:
+        """What determines the ids of prompts beside data and vocabulary: of a chat set, the chat template."""
+        return {"chat_template": self.codec.tokenizer.chat_template} if self.task.messages else {}
+
+    @cached_property
     def run_key(self) -> dict[str, Any]:
         """All that determines the run's numbers: of a task file what it says, not where it is."""
         config = self.config.canonical() | {"device": self.device.type}
@@ -135,6 +140,7 @@ class Setting:
             "config": config,
             **task,
             "data": self.fingerprint,
+            **self.prompt_key,
             "models": {side: self.identity(self.place(side)) for side in ("teacher", "student")},
             "plain_text": sha256_of(Path(text)) if (text := self.config.plain_text.file) else "generated",
             "version": __version__,
@@ -165,6 +171,7 @@ class Setting:
             "identity": self.run_key["models"][side],
             "kind": self.config.models.kind,
             "tokenizer": digest(self.codec.tokenizer.get_vocab()),
+            **self.prompt_key,
             "training": training.model_dump(mode="json"),
             "data": self.fingerprint,
             "limits": [self.limits.prompt, self.limits.response],

@@ -108,6 +108,7 @@ class Experiment(Setting):
         key = {
             "model": self.identity(folder),
             "data": self.fingerprint,
+            **self.prompt_key,
             "limits": [self.limits.prompt, self.limits.response],
             "evaluation": self.config.evaluation.model_dump(mode="json"),
             "no_repeat_ngram": self.config.fidelity.no_repeat_ngram,
@@ -150,6 +151,7 @@ class Experiment(Setting):
         key = {
             "teacher": self.identity(teacher_folder),
             "data": self.fingerprint,
+            **self.prompt_key,
             "limits": [self.limits.prompt, self.limits.response],
             "batch_size": batch_size,
             "beams": decoding.beams,
