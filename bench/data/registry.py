@@ -46,9 +46,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _beside(task_file: Path, name: object) -> object:
-    """A metric's name; where it is a file, its path from the task file's folder made absolute."""
+    """A metric's name; where it is a file, its path by way of the task file's folder."""
     place = in_file(name) if isinstance(name, str) else None
-    return name if place is None else f"{(task_file.parent / place[0]).absolute()}:{place[1]}"
+    return name if place is None else f"{task_file.parent / place[0]}:{place[1]}"
 
 
 def _shipped() -> dict[str, TaskSpec]:

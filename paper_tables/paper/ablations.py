@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import cache
 
 from bench.system.errors import BenchError, did_you_mean
-from distillm.method import Init
+from distillm.interface import Init
 from paper_tables.paper import tables as layout
 from paper_tables.paper.tables import LABELS, Arm, Column, Row, Table, arm_of
 

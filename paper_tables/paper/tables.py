@@ -15,7 +15,7 @@ from functools import cache
 from bench.config.registry import methods
 from bench.config.resolve import load_yaml, resolve
 from bench.config.sections import Config
-from distillm.method import Init
+from distillm.interface import Init
 
 LOSSES = {"kld": "KLD", "rkld": "RKLD", "jsd": "JSD", "skl": "SKL", "srkl": "SRKL"}
 LABELS = LOSSES | {

@@ -10,7 +10,7 @@ from bench.config.sections import DataConfig
 from bench.data import DataError, Message, find_task, load_task
 from bench.experiment.examples import examples_of
 from bench.metrics.registry import find_metrics
-from bench.models.tokenizer import Codec, Limits
+from bench.models.tokenizer import LengthLimits, TokenizerAdapter
 from bench.system.errors import BenchError
 
 PAGE = Path(__file__).parents[3] / "docs" / "tasks-and-metrics.md"
@@ -131,8 +131,8 @@ def test_a_chat_set_loads_and_the_tokenizers_template_makes_its_prompts(page: Pa
     assert example.messages == (Message("user", "Name a river in France."),)
     assert (example.prompt, example.references) == ("user: Name a river in France.", ("The Loire.",))
 
-    codec = Codec(chat_tokenizer(tokenizer), "causal")
-    (sequence,), _ = codec.encode(data.splits["train"], Limits(200, 200), drop_long=True)
+    adapter = TokenizerAdapter(chat_tokenizer(tokenizer), "causal")
+    (sequence,), _ = adapter.encode(data.splits["train"], LengthLimits(200, 200), drop_long=True)
     expected = "<s>user: Name a river in France.</s><s>assistant: "
     assert tokenizer.decode(list(sequence.prompt)) == expected
     assert sequence.prompt[0] == tokenizer.bos_token_id  # the template's marks are tokens, and there are no others
@@ -145,8 +145,8 @@ def test_a_longer_conversation_is_a_prompt_up_to_its_last_message(page: Path, to
     folder = write(page / "long", {"messages": messages, "references": ["Bye.", "See you."]})
     example = load_task(str(page / "chat.yaml"), data_dir=folder).splits["test"][0]
     assert example.references == ("Bye.", "See you.")
-    codec = Codec(chat_tokenizer(tokenizer), "causal")
-    (sequence,), _ = codec.encode((example,), Limits(200, 200), drop_long=True)
+    adapter = TokenizerAdapter(chat_tokenizer(tokenizer), "causal")
+    (sequence,), _ = adapter.encode((example,), LengthLimits(200, 200), drop_long=True)
     assert tokenizer.decode(list(sequence.prompt)) == (
         "<s>system: Be brief.</s><s>user: Hi.</s><s>assistant: Hello.</s><s>user: And?</s><s>assistant: "
     )
@@ -164,16 +164,18 @@ def test_the_fingerprint_covers_who_said_what(page: Path) -> None:
 
 def test_a_tokenizer_without_a_chat_template_is_refused_with_what_to_do(page: Path, tokenizer) -> None:
     data = load_task(str(page / "chat.yaml"), data_dir=page / "chats")
-    codec = Codec(tokenizer, "causal")
+    adapter = TokenizerAdapter(tokenizer, "causal")
     with pytest.raises(BenchError, match=r"has no chat template.*models\.tokenizer=.*prompt_columns"):
-        codec.encode(data.splits["train"], Limits(200, 200), drop_long=True)
+        adapter.encode(data.splits["train"], LengthLimits(200, 200), drop_long=True)
 
 
 def test_a_conversation_that_the_template_refuses_is_told(page: Path, tokenizer) -> None:
     messages = [{"role": "tool", "content": "42"}, {"role": "assistant", "content": "Two."}]
     data = load_task(str(page / "chat.yaml"), data_dir=write(page / "tools", {"messages": messages}))
     with pytest.raises(BenchError, match=r"refuses messages by tool: no tools here"):
-        Codec(chat_tokenizer(tokenizer), "causal").encode(data.splits["train"], Limits(200, 200), drop_long=True)
+        TokenizerAdapter(chat_tokenizer(tokenizer), "causal").encode(
+            data.splits["train"], LengthLimits(200, 200), drop_long=True
+        )
 
 
 ASKED = {"role": "user", "content": "Why?"}

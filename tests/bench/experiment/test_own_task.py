@@ -7,7 +7,9 @@ import pytest
 from rich.console import Console
 
 from bench.config.resolve import resolve
-from bench.experiment.run import Experiment
+from bench.experiment.context import RunContext, prepare
+from bench.experiment.run import run
+from bench.experiment.stages import Workshop
 from bench.models.loading import load_tokenizer
 from bench.record.store import Store
 from bench.system.artifacts import ArtifactCache
@@ -66,12 +68,12 @@ def folder(tmp_path, tokenizer_folder):
 
 
 @pytest.fixture
-def experiment(folder):
-    """A function that makes an experiment from a task file and further settings."""
+def resolved(folder):
+    """A function from a task file and further settings to a configuration and its method."""
 
     def make(task, models="tiny-llama", **settings):
         given = [f"{key}={json.dumps(value)}" for key, value in (SETTINGS | settings).items()]
-        config, method = resolve(
+        return resolve(
             preset="tiny",
             task=str(folder / task),
             method="srkl",
@@ -80,52 +82,68 @@ def experiment(folder):
             data_dir=str(folder / task.rpartition("/")[2].removesuffix(".yaml")),
             assignments=given,
         )
-        reporter = Reporter(Console(stderr=True), quiet=True)
-        return Experiment(config, method, ArtifactCache(folder / "cache", lambda note: None), reporter)
 
     return make
 
 
-def test_a_run_records_every_metric_and_selects_by_the_first(folder, experiment):
-    record = experiment("news.yaml").run(Store(folder / "out")).record
+@pytest.fixture
+def workshop(folder) -> Workshop:
+    return Workshop(ArtifactCache(folder / "cache", lambda note: None), Reporter(Console(stderr=True), quiet=True))
+
+
+@pytest.fixture
+def prepared(resolved, workshop):
+    """A function as `resolved`, to the run's context."""
+
+    def make(*task, **settings) -> RunContext:
+        return prepare(*resolved(*task, **settings), workshop.cache)
+
+    return make
+
+
+def test_a_run_records_every_metric_and_selects_by_the_first(folder, resolved, workshop):
+    record = run(*resolved("news.yaml"), Store(folder / "out"), workshop).record
     assert (record.task, record.config.task_file) == ("news", str(folder / "news.yaml"))
     assert record.run_id.startswith("news-srkl-dataset-s10-")
     assert [metric.label for metric in record.metrics] == ["chrF", "words"]
     assert list(record.scores["test"].metrics) == ["chrf", "words"]
+    assert record.metrics[1].find().example("two words", ["x"]) == 2.0
     rows = Store(folder / "out").predictions(record)
     mean = sum(row["scores"]["words"] for row in rows) / len(rows)
     assert record.scores["test"].metrics["words"].mean == pytest.approx(mean)
     assert sum(len(row["prediction"].split()) for row in rows) / len(rows) == pytest.approx(mean)
 
 
-def test_a_runs_id_follows_what_the_files_say_and_not_where_they_are(folder, experiment):
-    before = experiment("news.yaml")
+def test_a_runs_id_follows_what_the_files_say_and_not_where_they_are(folder, prepared):
+    before = prepared("news.yaml")
     (folder / "elsewhere").mkdir()
     for name, text in (("words.py", METRIC), ("news.yaml", "# moved\n" + NEWS)):
         (folder / "elsewhere" / name).write_text(text)
-    moved = experiment("elsewhere/news.yaml")
+    moved = prepared("elsewhere/news.yaml")
     assert moved.config.task_file != before.config.task_file
     assert moved.run_id == before.run_id
     (folder / "elsewhere" / "words.py").write_text(METRIC + "# another\n")
-    assert experiment("elsewhere/news.yaml").run_id != before.run_id
+    assert prepared("elsewhere/news.yaml").run_id != before.run_id
     (folder / "news.yaml").write_text(NEWS.replace("chrf, ", ""))
-    assert experiment("news.yaml").run_id != before.run_id
+    assert prepared("news.yaml").run_id != before.run_id
 
 
-def test_a_chat_set_runs_and_its_template_is_part_of_the_runs_id(folder, experiment):
-    first = experiment("chat.yaml", **{"models.tokenizer": str(folder / "tokenizer")})
-    text = first.codec.tokenizer.decode(list(first.sequences["test"][0].prompt))
+def test_a_chat_set_runs_and_its_template_is_part_of_the_runs_id(folder, resolved, prepared, workshop):
+    own = {"models.tokenizer": str(folder / "tokenizer")}
+    first = prepared("chat.yaml", **own)
+    text = first.tokenizer.backend.decode(list(first.sequences["test"][0].prompt))
     assert text == f"<s>user: {first.data.splits['test'][0].messages[0].content}</s><s>assistant: "
-    assert first.run(Store(folder / "out")).record.scores["test"].examples == 3
+    record = run(*resolved("chat.yaml", **own), Store(folder / "out"), workshop).record
+    assert (record.run_id, record.scores["test"].examples) == (first.run_id, 3)
 
     template = next((folder / "tokenizer").glob("chat_template*"))
     template.write_text(TEMPLATE.replace("assistant: ", "reply: "))
-    assert experiment("chat.yaml", **{"models.tokenizer": str(folder / "tokenizer")}).run_id != first.run_id
+    assert prepared("chat.yaml", **own).run_id != first.run_id
 
 
-def test_a_chat_set_with_a_tokenizer_made_here_is_refused_before_any_work(folder, experiment):
+def test_a_chat_set_with_a_tokenizer_made_here_is_refused_before_any_work(folder, resolved, workshop):
     with pytest.raises(BenchError, match=r"has no chat template"):
-        experiment("chat.yaml").run(Store(folder / "out"))
+        run(*resolved("chat.yaml"), Store(folder / "out"), workshop)
     assert not (folder / "out").exists()
 
 

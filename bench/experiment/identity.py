@@ -1,0 +1,92 @@
+"""What determines a run's numbers: where its models are, checksums of them, and the key that its id is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from bench import __version__
+from bench.config.sections import Config
+from bench.data import TASKS, TaskSpec
+from bench.models.loading import hub_commit
+from bench.models.tokenizer import TokenizerAdapter
+from bench.synthetic import shipped_student, shipped_teacher
+from bench.system.errors import BenchError
+from bench.system.files import sha256_of
+from bench.system.hashing import digest
+
+Side = Literal["teacher", "student"]
+SIDES: tuple[Side, ...] = ("teacher", "student")
+SCRATCH = "scratch"
+
+# what determines a model's outputs; cards and logs beside it do not
+_MODEL_FILES = ("config.json", "*.safetensors", "*.bin", "*.gguf", "tokenizer.json", "*.model", "vocab.*", "merges.txt")
+
+
+def model_path(config: Config, side: Side) -> str:
+    """Where teacher or student is loaded from: a folder, a hub id, or `scratch`.
+
+    Raises:
+        BenchError: the model is said to ship with the package and does not.
+    """
+    name = config.models.teacher if side == "teacher" else config.models.student
+    if name != "shipped":
+        return name
+    folder = shipped_teacher(config.task) if side == "teacher" else shipped_student(config.task)
+    if not (folder / "config.json").is_file():
+        raise BenchError(f"no {side} for {config.task} is shipped; use --set models.{side}={SCRATCH}")
+    return str(folder)
+
+
+def tokenizer_path(config: Config) -> str:
+    """Folder or hub id of a tokenizer that need not be trained."""
+    name = config.models.tokenizer
+    return model_path(config, "teacher") if name in ("shipped", "teacher") else name
+
+
+def model_fingerprint(path: str) -> str:
+    """What a model is: checksums of a folder's files, the commit of a hub repository, or `scratch`."""
+    if path == SCRATCH:
+        return path
+    folder = Path(path)
+    if folder.is_dir():
+        files = sorted(p for pattern in _MODEL_FILES for p in folder.glob(pattern))
+        return digest({p.name: sha256_of(p) for p in files})
+    return f"{path}@{hub_commit(path)}"
+
+
+def task_key(task: TaskSpec, tokenizer: TokenizerAdapter) -> dict[str, Any]:
+    """What a task determines beside its examples: metrics, and a chat set's template.
+
+    Empty for a task that ships: the package's version stands for it.
+    """
+    if task.name in TASKS:
+        return {}
+    return {"task": task.identity, "chat_template": tokenizer.backend.chat_template if task.messages else None}
+
+
+def run_key(config: Config, device: str, data_fingerprint: str, of_task: Mapping[str, Any]) -> dict[str, Any]:
+    """All that determines a run's numbers, as plain values; of a task file what it says, not where it is.
+
+    Args:
+        config: of the run.
+        device: where it runs.
+        data_fingerprint: of the examples.
+        of_task: as `task_key` gives it.
+    """
+    text = config.plain_text.file
+    shared = {name: value for name, value in config.canonical().items() if name != "task_file"}
+    return {
+        "config": shared | {"device": device},
+        **of_task,
+        "data": data_fingerprint,
+        "models": {side: model_fingerprint(model_path(config, side)) for side in SIDES},
+        "plain_text": sha256_of(Path(text)) if text else "generated",
+        "version": __version__,
+    }
+
+
+def run_id(config: Config, key: dict[str, Any]) -> str:
+    """Readable, and unique to the run's key."""
+    return f"{config.task}-{config.method.name}-{config.sgo.source}-s{config.seed}-{digest(key)[:10]}"
