@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from bench.metrics.metric import Counts, check_references
+from bench.metrics.metric import Array, check_references
 
 if TYPE_CHECKING:
     from sacrebleu.metrics import BLEU
@@ -32,7 +32,7 @@ def bleu_statistics(prediction: str, references: Sequence[str]) -> list[int]:
     return [score.sys_len, score.ref_len, *score.counts, *score.totals]
 
 
-def bleu_from_statistics(summed: Sequence[float] | Counts) -> float:
+def bleu_from_statistics(summed: Sequence[float] | Array) -> float:
     """Corpus BLEU in percent, exponentially smoothed, from the sums of `bleu_statistics` over the examples."""
     prediction_length, reference_length, *counts = (round(count) for count in summed)
     score = _bleu().compute_bleu(counts[:4], counts[4:], prediction_length, reference_length, smooth_method="exp")

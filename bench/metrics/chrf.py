@@ -7,7 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from bench.metrics.bleu import sacrebleu_signature
-from bench.metrics.metric import Counts, check_references
+from bench.metrics.metric import Array, check_references
 
 if TYPE_CHECKING:
     from sacrebleu.metrics import CHRF
@@ -33,7 +33,7 @@ def chrf_statistics(prediction: str, references: Sequence[str]) -> list[int]:
     return list(counts)
 
 
-def chrf_from_statistics(summed: Sequence[float] | Counts) -> float:
+def chrf_from_statistics(summed: Sequence[float] | Array) -> float:
     """Corpus chrF2 in percent from the sums of `chrf_statistics` over the examples."""
     return float(_chrf()._compute_score_from_stats([round(count) for count in summed]).score)
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 ExampleScore = float | list[int]
 """What one example adds: a number, where a set's score is the mean over examples, or counts that are summed."""
 
-Counts = NDArray[np.float64]
-"""Sums of counts over examples, (counts,)."""
+Array = NDArray[np.float64]
 
-ScoreOfSum = Callable[[Counts], float]
+ScoreOfSum = Callable[[Array], float]
+"""From the sums of the examples' counts, (counts,), to the score of the set."""
 
 
 @runtime_checkable
