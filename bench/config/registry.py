@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from functools import cache
 from pathlib import Path
 
@@ -52,10 +51,11 @@ def find_method(name: str) -> tuple[Method, str | None]:
 
 def _from_file(path: Path, name: str) -> tuple[Method, str]:
     where = f"--method {path}:{name}"
-    method = _checked(from_file(path, name, lambda value: isinstance(value, Method), where), where)
+    found, sha256 = from_file(path, name, lambda value: isinstance(value, Method), where)
+    method = _checked(found, where)
     if method.name in methods():
         raise BenchError(f"{where}: a method named {method.name!r} exists already; rename yours")
-    return method, hashlib.sha256(path.read_bytes()).hexdigest()
+    return method, sha256
 
 
 def _checked(method: object, where: str) -> Method:

@@ -50,7 +50,8 @@ def find_metric(name: str) -> Metric:
         check_known(name)
         return metrics()[name]
     where = f"metric {name}"
-    metric = _checked(from_file(*place, lambda value: isinstance(value, Metric), where), where)
+    found, _ = from_file(*place, lambda value: isinstance(value, Metric), where)
+    metric = _checked(found, where)
     if metric.name in metrics():
         raise BenchError(f"{where}: a metric named {metric.name!r} exists already; rename yours")
     return metric

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
+import hashlib
 import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import ModuleType
 
 from bench.system.errors import BenchError
 
@@ -17,8 +18,8 @@ def in_file(text: str) -> tuple[Path, str] | None:
     return (Path(path), name) if colon and path.endswith(".py") else None
 
 
-def from_file(path: Path, name: str, fits: Callable[[object], bool], where: str) -> object:
-    """What a Python file calls `name`; the file is run.
+def from_file(path: Path, name: str, fits: Callable[[object], bool], where: str) -> tuple[object, str]:
+    """What a Python file calls `name`, and the file's SHA-256; the file is run.
 
     Args:
         path: the file.
@@ -31,20 +32,19 @@ def from_file(path: Path, name: str, fits: Callable[[object], bool], where: str)
     """
     if not path.is_file():
         raise BenchError(f"{where}: there is no file {path}")
-    spec = importlib.util.spec_from_file_location(f"user_file_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses and type hints look their module up there
+    code = path.read_bytes()
+    module = ModuleType(f"user_file_{path.stem}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # dataclasses and type hints look their module up there
     try:
-        spec.loader.exec_module(module)
+        exec(compile(code, path, "exec"), vars(module))  # the very bytes that are hashed
     except Exception as error:  # whatever the user's file raises is theirs to read
         raise BenchError(f"{where}: the file fails to import: {type(error).__name__}: {error}") from error
     if not hasattr(module, name):
         # what the file imports is not its own
-        own = [key for key, value in vars(module).items() if fits(value) and _module(value) in (None, spec.name)]
+        own = [key for key, value in vars(module).items() if fits(value) and _module(value) in (None, module.__name__)]
         raise BenchError(f"{where}: it defines no {name!r}; of this kind it defines: {', '.join(own) or 'none'}")
-    return getattr(module, name)
+    return getattr(module, name), hashlib.sha256(code).hexdigest()
 
 
 def _module(value: object) -> str | None:
