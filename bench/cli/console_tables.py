@@ -13,8 +13,8 @@ from rich.text import Text
 from bench.config.fidelity import WORTH, Fidelity
 from bench.config.presets import read_pair, read_preset, shipped
 from bench.config.registry import methods
-from bench.data import TASKS
-from bench.metrics.registry import find_metric
+from bench.data import tasks
+from bench.metrics.registry import find_metrics
 from bench.record.record import CurvePoint, MetricInfo, RunRecord, Score, mean_of_sets
 from bench.record.store import FAILURE, Store
 from distillm import SOURCES
@@ -197,11 +197,11 @@ def _tasks() -> Rows:
     return [
         {
             "task": spec.name,
-            "metrics": ", ".join(find_metric(name).label for name in spec.metrics),
+            "metrics": ", ".join(metric.label for metric in find_metrics(spec.metrics)),
             "test sets": ", ".join(("test", *spec.evaluation_sets)),
-            "hub": spec.hub.id,
+            "hub": spec.hub.id if spec.hub else "",
         }
-        for spec in TASKS.values()
+        for spec in tasks().values()
     ]
 
 

@@ -30,7 +30,7 @@ _SETTLED = {
 
 @click.command()
 @click.option("--method", help="A name (`bench list methods`) or path/to/file.py:NAME.  [default: srkl]")
-@click.option("--task", help="dolly, samsum or iwslt.  [default: samsum]")
+@click.option("--task", help="A name (`bench list tasks`) or path/to/task.yaml.  [default: samsum]")
 @click.option("--preset", help="The scale: tiny, small, paper, or path/to/preset.yaml.  [default: tiny]")
 @click.option("--sgo", metavar="SOURCE", help="Output source instead of the method's own (`bench list sources`).")
 @click.option(
@@ -157,8 +157,8 @@ def run(
 
 def _configuration(path: Path) -> Mapping[str, Any]:
     """The plain values of the configuration in a file that `--dry-run` printed, as YAML or JSON, or in a record."""
-    from bench.config import yaml_text
     from bench.record.read import Unreadable, read_record
+    from bench.system import yaml_text
 
     found = yaml_text.read(path)
     if "schema" in found:
@@ -173,7 +173,7 @@ def _configuration(path: Path) -> Mapping[str, Any]:
 
 
 def _print_configuration(config: Config, as_json: bool) -> None:
-    from bench.config import yaml_text
+    from bench.system import yaml_text
     from bench.system.hashing import digest
 
     values, config_hash = config.canonical(), digest(config.identity())

@@ -14,10 +14,10 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, JsonValue
 
-from bench.config import yaml_text
 from bench.config.layers import Layer, merge
 from bench.config.sections import MAY_DIFFER, may_differ
 from bench.config.strict import Section, validated
+from bench.system import yaml_text
 from bench.system.errors import BenchError, did_you_mean
 from distillm import Method
 from distillm.interface import Init

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import sys
 from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
-from types import ModuleType
 from typing import get_args
 
 import baselines
 import distillm
 from bench.config.sections import MethodConfig
 from bench.system.errors import BenchError, did_you_mean
+from bench.system.extensions import from_entry_points, from_file, in_file
+from bench.system.files import sha256_of
 from distillm import SOURCES, Method
 from distillm.interface import Init
 
@@ -31,14 +29,10 @@ def methods() -> dict[str, Method]:
     known: dict[str, Method] = {}
     for method in (*baselines.METHODS, *distillm.METHODS):
         known[method.name] = method
-    for point in entry_points(group=ENTRY_POINTS):
-        try:
-            loaded = point.load()
-        except Exception as error:  # whatever the package raises; its name is what the user needs
-            raise BenchError(f"entry point {point.value}: cannot be loaded: {type(error).__name__}: {error}") from error
-        method = _checked(loaded, f"entry point {point.value}")
+    for where, loaded in from_entry_points(ENTRY_POINTS):
+        method = _checked(loaded, where)
         if method.name in known:
-            raise BenchError(f"entry point {point.value}: a method named {method.name!r} exists already")
+            raise BenchError(f"{where}: a method named {method.name!r} exists already")
         known[method.name] = method
     return known
 
@@ -53,9 +47,8 @@ def find_method(name: str, sha256: str | None = None) -> tuple[Method, str | Non
     Raises:
         BenchError: unknown name, no such file, another file than expected, or one that does not define such a method.
     """
-    path, colon, attribute = name.rpartition(":")
-    if colon and path.endswith(".py"):
-        return _from_file(Path(path), attribute, sha256)
+    if place := in_file(name):
+        return _from_file(*place, sha256)
     if name not in methods():
         raise BenchError(
             f"unknown method {name!r}: {did_you_mean(name, methods())}\n"
@@ -64,31 +57,18 @@ def find_method(name: str, sha256: str | None = None) -> tuple[Method, str | Non
     return methods()[name], None
 
 
-def _from_file(path: Path, attribute: str, sha256: str | None) -> tuple[Method, str]:
-    where = f"method {path}:{attribute}"
-    if not path.is_file():
-        raise BenchError(f"{where}: there is no file {path}")
-    code = path.read_bytes()
-    found = hashlib.sha256(code).hexdigest()
-    if sha256 not in (None, found):
+def _from_file(path: Path, name: str, expected: str | None) -> tuple[Method, str]:
+    where = f"method {path}:{name}"
+    if expected is not None and path.is_file() and (now := sha256_of(path)) != expected:
         raise BenchError(
-            f"{where}: the file has changed: its SHA-256 is {found}, method.file_sha256 of the configuration is "
-            f"{sha256}.\nTo run it as it is now: --set method.file_sha256=null"
+            f"{where}: the file has changed: its SHA-256 is {now}, method.file_sha256 of the configuration is "
+            f"{expected}.\nTo run it as it is now: --set method.file_sha256=null"
         )
-    module = ModuleType(f"user_method_{path.stem}")
-    module.__file__ = str(path)
-    sys.modules[module.__name__] = module  # dataclasses and type hints look their module up there
-    try:
-        exec(compile(code, path, "exec"), module.__dict__)  # the very bytes that were hashed
-    except Exception as error:  # whatever the user's file raises is theirs to read
-        raise BenchError(f"method {path}: the file fails to import: {type(error).__name__}: {error}") from error
-    if not hasattr(module, attribute):
-        known = [key for key, value in vars(module).items() if isinstance(value, Method)]
-        raise BenchError(f"method {path}: it defines no {attribute!r}; methods in it: {', '.join(known) or 'none'}")
-    method = _checked(getattr(module, attribute), where)
+    found, sha256 = from_file(path, name, lambda value: isinstance(value, Method), where)
+    method = _checked(found, where)
     if method.name in methods():
         raise BenchError(f"{where}: a method named {method.name!r} exists already; rename yours")
-    return method, found
+    return method, sha256
 
 
 def _checked(method: object, where: str) -> Method:

@@ -17,16 +17,16 @@ from typing import Any
 
 import yaml
 
-from bench.config import yaml_text
 from bench.config.fidelity import Fidelity
 from bench.config.layers import Layer, merge, with_values
 from bench.config.presets import check_folder, direct_pair, read_pair, read_preset
 from bench.config.registry import find_method
 from bench.config.sections import Config, DataConfig, MethodConfig, ModelsConfig, may_differ
 from bench.config.strict import Section, dataclass_options, validated
-from bench.data import TASKS
+from bench.data import TaskSpec, find_task, require_source, task_of, template_name
 from bench.data.readers import EXTENSIONS
 from bench.synthetic import PLAIN_TEXT_TASKS
+from bench.system import yaml_text
 from bench.system.errors import BenchError, did_you_mean
 from distillm import SOURCES, Method, SourceOptions
 
@@ -43,6 +43,7 @@ _EXAMPLES = {
 _CHOSEN_BY = {
     "preset": "--preset",
     "task": "--task",
+    "task_file": "--task",
     "models.name": "--models",
     "method.name": "--method",
     "method.file": "--method",
@@ -70,7 +71,7 @@ def resolve(
 
     Args:
         preset: the name of a shipped preset, or a user's file.
-        task: the task's name.
+        task: a task's name, or the path of a task file.
         method: a method's name, or `path/to/file.py:NAME`.
         models: the name of a shipped model pair, or a user's file.
         teacher: with `student`, a pair given directly: hub ids or local folders.
@@ -86,11 +87,11 @@ def resolve(
         BenchError: an unknown name or key, a wrong type or value, a missing file; the message says which and what
             would do.
     """
-    task = _known_task(task)
+    spec = find_task(task)
     found, file_sha256 = find_method(method)
     chosen = read_preset(preset)
     if teacher is None and student is None:
-        pair = read_pair(models or chosen.models(task))
+        pair = read_pair(models or chosen.models(spec.name))
     elif teacher is None or student is None or models is not None:
         raise BenchError(
             "--teacher and --student go together, without --models; one model of a pair is exchanged by "
@@ -100,14 +101,15 @@ def resolve(
         pair = direct_pair(teacher, student)
 
     auxiliary = {"weight": None, "kl_share": found.plain_text.kl_share}
-    layer = merge({"plain_text": auxiliary}, merge(chosen.settings(task), pair.settings))
+    layer = merge({"plain_text": auxiliary}, merge(chosen.settings(spec.name), pair.settings))
     layer = merge(layer, {"models": {"name": pair.name}})
-    layer |= {"preset": chosen.name, "task": task, "init": chosen.init(found)}
+    layer |= {"preset": chosen.name, "task": spec.name, "task_file": None if task == spec.name else task}
+    layer["init"] = chosen.init(found)
     layer["method"] = {"name": found.name, "file": method if file_sha256 else None, "file_sha256": file_sha256}
     layer["sgo"] = {"source": sgo or found.source}
     layer = merge(layer, _of_options(init, seed, device, data_dir))
-    draft = _Draft(found, layer, merge(layer, chosen.settings_of(found.name)), chosen.sgo(task))
-    return _resolved(draft, assignments), found
+    own = merge(layer, chosen.settings_of(found.name))
+    return _resolved(_Draft(spec, found, layer, own, chosen.sgo(spec.name)), assignments), found
 
 
 def resolve_again(
@@ -127,20 +129,22 @@ def resolve_again(
         seed: as for `resolve`.
         device: as for `resolve`.
         data_dir: as for `resolve`.
-        assignments: as for `resolve`; `method.file=path/to/file.py:NAME` says where a moved method file is now.
+        assignments: as for `resolve`; `method.file` and `task_file` say where files that were moved are now.
 
     Raises:
         BenchError: as `resolve`; or the method's file is not the one that the configuration was made with.
     """
     given = validated(Config, values)
-    _known_task(given.task)
     assignments = tuple(assignments)
     layer = merge(given.canonical(), _of_options(init, seed, device, data_dir))
     for name in _DECLARED:
         del layer[name]
-    method, where = _method_again(_assigned(layer, assignments)["method"])
-    layer = merge(layer, {"method": where})
-    return _resolved(_Draft(method, with_values(layer, given.shared_settings), layer, {}), assignments), method
+    assigned = _assigned(layer, assignments)
+    task_file = None if assigned["task_file"] is None else str(assigned["task_file"])
+    method, where = _method_again(assigned["method"])
+    own = merge(layer, {"method": where, "task_file": task_file})
+    shared = with_values(own, given.shared_settings)
+    return _resolved(_Draft(task_of(given.task, task_file), method, shared, own, {}), assignments), method
 
 
 def parse_assignment(text: str) -> tuple[list[str], Any]:
@@ -167,22 +171,18 @@ class _Draft:
     """Merged layers, before `--set`.
 
     Attributes:
+        task: the task.
         method: the method.
         shared: the settings that hold for every method.
         own: the same with the settings that the preset gives this method.
         sgo: the preset's options for the output sources that read them.
     """
 
+    task: TaskSpec
     method: Method
     shared: Layer
     own: Layer
     sgo: Layer
-
-
-def _known_task(task: str) -> str:
-    if task not in TASKS:
-        raise BenchError(f"unknown task {task!r}: {did_you_mean(task, TASKS)}")
-    return task
 
 
 def _method_again(section: object) -> tuple[Method, Layer]:
@@ -257,7 +257,7 @@ def _settled(draft: _Draft, layer: Layer) -> Layer:
     return layer | {
         "init": "sft" if init == "init" else init,
         "models": _models_on(data, layer["models"]),
-        "plain_text": _plain_text_on(data, layer["plain_text"], layer["task"], draft.method),
+        "plain_text": _plain_text_on(data, layer["plain_text"], draft),
         "sgo": _with_usual_options(layer["sgo"], layer["fidelity"], draft),
     }
 
@@ -304,15 +304,15 @@ def _models_on(data: Layer, models: Layer) -> Layer:
     return models
 
 
-def _plain_text_on(data: Layer, plain_text: Layer, task: str, method: Method) -> Layer:
+def _plain_text_on(data: Layer, plain_text: Layer, draft: _Draft) -> Layer:
     """A method's auxiliary loss is left out where there is no plain text, unless it was asked for."""
-    there = (_is_synthetic(data) and task in PLAIN_TEXT_TASKS) or plain_text.get("file") is not None
+    there = (_is_synthetic(data) and draft.task.name in PLAIN_TEXT_TASKS) or plain_text.get("file") is not None
     weight = plain_text.get("weight")
     if weight is None:
-        weight = method.plain_text.weight if there else 0.0
+        weight = draft.method.plain_text.weight if there else 0.0
     elif weight != 0 and not there:
         raise BenchError(
-            f"plain_text.weight={weight}: there is no plain text for {task} on this data; give one with "
+            f"plain_text.weight={weight}: there is no plain text for {draft.task.name} on this data; give one with "
             "--set plain_text.file=FILE (.txt, a paragraph a line), or go without: --set plain_text.weight=0"
         )
     return {**plain_text, "weight": weight}
@@ -352,7 +352,7 @@ def _validated(draft: _Draft, layer: Layer) -> Config:
     }
     config = validated(Config, layer)
     _check_source(config)
-    _check_data(config.data)
+    _check_data(draft.task, config.data)
     _check_models(config.models)
     if config.plain_text.file is not None and not Path(config.plain_text.file).is_file():
         raise BenchError(f"plain_text.file={config.plain_text.file}: there is no such file")
@@ -376,7 +376,9 @@ def _check_source(config: Config) -> None:
         raise BenchError(f"sgo.{error}") from error
 
 
-def _check_data(data: DataConfig) -> None:
+def _check_data(task: TaskSpec, data: DataConfig) -> None:
+    require_source(task, data_dir=data.dir is not None, hub=data.hub)
+    template_name(task, data.template, synthetic=data.dir is None and not data.hub)
     if data.dir is not None and data.hub:
         raise BenchError(f"data.dir={data.dir} and data.hub=true: both a folder and the hub are given; choose one")
     if data.dir is not None and not Path(data.dir).is_dir():

@@ -154,6 +154,7 @@ class Config(Section):
 
     preset: Name = Field(description="what --preset was given; of a file, its stem")
     task: str
+    task_file: str | None = Field(None, description="the task file, where the task comes from one")
     method: MethodConfig
     sgo: SgoConfig
     init: Literal["pretrained", "sft"] = Field(description="the init student: as loaded, or after a short SFT")
@@ -197,5 +198,8 @@ class Config(Section):
         return self.model_dump(mode="json")
 
     def identity(self) -> dict[str, Any]:
-        """All of it that makes a run another run: where a method's file lies does not, its contents do."""
-        return self.model_dump(mode="json", exclude={"method": {"file"}})
+        """All of it that makes a run another run: where the files of a method or a task lie does not.
+
+        What a method's file says stands in `method.file_sha256`, what a task's file says in the run's key.
+        """
+        return self.model_dump(mode="json", exclude={"method": {"file"}, "task_file": True})

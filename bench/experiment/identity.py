@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from bench import __version__
 from bench.config.sections import Config
+from bench.data import TASKS, TaskSpec
 from bench.models.loading import hub_commit
+from bench.models.tokenizer import TokenizerAdapter
 from bench.synthetic import shipped_student, shipped_teacher
 from bench.system.errors import BenchError
 from bench.system.files import sha256_of
@@ -53,11 +56,29 @@ def model_fingerprint(path: str) -> str:
     return f"{path}@{hub_commit(path)}"
 
 
-def run_key(config: Config, device: str, data_fingerprint: str) -> dict[str, Any]:
-    """All that determines a run's numbers, as plain values."""
+def task_key(task: TaskSpec, tokenizer: TokenizerAdapter) -> dict[str, Any]:
+    """What a task determines beside its examples: metrics, and a chat set's template.
+
+    Empty for a task that ships: the package's version stands for it.
+    """
+    if task.name in TASKS:
+        return {}
+    return {"task": task.identity, "chat_template": tokenizer.backend.chat_template if task.messages else None}
+
+
+def run_key(config: Config, device: str, data_fingerprint: str, of_task: Mapping[str, Any]) -> dict[str, Any]:
+    """All that determines a run's numbers, as plain values.
+
+    Args:
+        config: of the run.
+        device: where it runs.
+        data_fingerprint: of the examples.
+        of_task: as `task_key` gives it.
+    """
     text = config.plain_text.file
     return {
         "config": config.identity() | {"device": device},
+        **of_task,
         "data": data_fingerprint,
         "models": {side: model_fingerprint(model_path(config, side)) for side in SIDES},
         "plain_text": sha256_of(Path(text)) if text else "generated",

@@ -112,11 +112,12 @@ def scores(context: RunContext, workshop: Workshop, path: str, label: str) -> Sc
     config = context.config
     key = {
         "model": model_fingerprint(path),
+        **context.task_key,
         "data": context.data_fingerprint,
         "limits": [context.limits.prompt, context.limits.response],
         "evaluation": config.evaluation.model_dump(mode="json"),
         "no_repeat_ngram": config.fidelity.no_repeat_ngram,
-        "metrics": [info.model_dump() for info in context.metric_infos],
+        "metrics": [info.model_dump(exclude={"file"}) for info in context.metric_infos],
         "precision": config.precision,
         "device": context.device.type,
         "version": __version__,
@@ -154,6 +155,7 @@ def training_sequences(context: RunContext, workshop: Workshop, teacher_path: st
     decoding = Decoding(context.limits.response, beams=context.config.sgo.beams)
     key = {
         "teacher": model_fingerprint(teacher_path),
+        **context.task_key,
         "data": context.data_fingerprint,
         "limits": [context.limits.prompt, context.limits.response],
         "batch_size": batch_size,
@@ -265,6 +267,7 @@ def _trained_on(context: RunContext, training: TrainingConfig, side: Side) -> di
         "identity": context.run_key["models"][side],
         "kind": config.models.kind,
         "tokenizer": digest(context.tokenizer.backend.get_vocab()),
+        **context.task_key,
         "training": training.model_dump(mode="json"),
         "data": context.data_fingerprint,
         "limits": [context.limits.prompt, context.limits.response],

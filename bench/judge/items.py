@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from bench.config.sections import DataConfig
-from bench.data import TASKS, TaskData
+from bench.data import TaskData, task_of
 from bench.experiment.examples import examples_of
 from bench.judge.prompt_injection import suspicions
 from bench.judge.queue import Question
@@ -133,13 +133,13 @@ def _texts(store: Store, record: RunRecord) -> dict[tuple[str, int, str], str]:
 
 def _examples(record: RunRecord) -> dict[tuple[str, str], tuple[str, str]]:
     """Prompt and first reference by set, as records name it, and example."""
-    task, config = record.task, record.config.data
+    task, config = record.config.task_file or record.task, record.config.data
     data = _loaded(task, config.model_dump_json())
     if data.fingerprint() != record.data.fingerprint:
         raise BenchError(
             f"{record.run_id}: the data of its configuration is not what it was made from (the fingerprint differs)"
         )
-    if PLAIN_TEMPLATE in TASKS[task].templates:
+    if PLAIN_TEMPLATE in task_of(record.task, record.config.task_file).templates:
         data = _loaded(task, config.model_copy(update={"template": PLAIN_TEMPLATE}).model_dump_json())
     return {
         (data.label(split), example.id): (well_formed(example.prompt.strip()), well_formed(example.references[0]))
@@ -150,5 +150,5 @@ def _examples(record: RunRecord) -> dict[tuple[str, str], tuple[str, str]]:
 
 @lru_cache(maxsize=8)
 def _loaded(task: str, data: str) -> TaskData:
-    """The examples of a section `data` given as JSON; runs that are judged together mostly share it."""
+    """The examples of a task (a name or file) and a section `data` as JSON; runs judged together mostly share them."""
     return examples_of(task, DataConfig.model_validate_json(data))

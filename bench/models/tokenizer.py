@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from bench.data import Example
+from bench.models.chat import chat_prompt_ids
 from bench.system.errors import BenchError
 from distillm import TokenSequence
 
@@ -67,7 +68,11 @@ class TokenizerAdapter:
         """
         sequences, counts = [], {"prompts_dropped": 0, "prompts_cut": 0, "responses_cut": 0}
         for example in examples:
-            prompt, response = self.prompt_ids(example.prompt), self.response_ids(example.references[0])
+            if example.messages is None:
+                prompt = self.prompt_ids(example.prompt)
+            else:
+                prompt = chat_prompt_ids(self.backend, example.messages)
+            response = self.response_ids(example.references[0])
             if without_bos and len(prompt) > 1 and prompt[0] == self.backend.bos_token_id:
                 prompt = prompt[1:]
             if len(prompt) > limits.prompt:

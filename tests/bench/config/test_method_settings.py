@@ -169,5 +169,5 @@ def test_a_configuration_that_declares_what_is_not_so_is_refused(preset, changes
     assert words in str(caught.value)
     values = resolved(preset, "minillm").canonical()
     del values["shared_settings"]
-    with pytest.raises(BenchError, match="^shared_settings: expected the same keys as in method_settings"):
+    with pytest.raises(BenchError, match=r"^shared_settings: expected the same keys as in method_settings"):
         resolve_again(values)

@@ -137,7 +137,7 @@ def test_files_that_are_not_there_or_have_a_name_that_is_taken(write, tmp_path):
         resolved(preset="some/folder")
     with pytest.raises(BenchError, match=r"tiny\.yaml: a preset named tiny ships with the package; give the file anot"):
         resolved(preset=write("tiny.yaml", "extends: tiny"))
-    with pytest.raises(BenchError, match="unknown preset 'mine'.*\nA preset of your own: --preset path/to/file.yaml"):
+    with pytest.raises(BenchError, match=r"unknown preset 'mine'.*\nA preset of your own: --preset path/to/file.yaml"):
         resolved(preset="mine")
 
 
@@ -169,10 +169,10 @@ def test_a_pair_of_the_users(write, tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("training: {steps: 5}", ["pair.yaml: models", "required"]),
+        ("training: {steps: 5}", ["pair.yaml: models: is missing"]),
         ("models: gpt2", ["pair.yaml: models", "object"]),
         ("models: {teacher: a/b, student: a/c}", ["models.kind is missing", "a/c", "--set models.kind=seq2seq"]),
-        ("models: {kind: causal, teacher: a/b}", ["models.student", "required"]),
+        ("models: {kind: causal, teacher: a/b}", ["models.student: is missing"]),
         ("models: {kind: causal, teacher: ./absent, student: a/c}", ["models.teacher=", "absent", "no such folder"]),
         ("models: {kind: causal, teacher: a/b, student: scratch}", ["models.student=scratch needs an architecture"]),
         ("models: {kind: causal, teacher: a/b, studnet: a/c}", ["unknown key 'models.studnet'", "models.student"]),
@@ -199,7 +199,7 @@ def test_a_pair_given_directly():
     assert (models.kind, models.teacher, models.student) == ("seq2seq", "google/flan-t5-xl", "google/flan-t5-small")
     assert models.tokenizer == "teacher"
     assert config.training == resolved().training
-    with pytest.raises(BenchError, match="google/flan-t5-small is: --set models.kind=causal"):
+    with pytest.raises(BenchError, match=r"google/flan-t5-small is: --set models.kind=causal"):
         resolved(teacher="google/flan-t5-xl", student="google/flan-t5-small")
 
 

@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from bench.config import yaml_text
 from bench.config.registry import methods
 from bench.config.resolve import resolve, resolve_again
 from bench.config.sections import Config
+from bench.system import yaml_text
 from bench.system.errors import BenchError
 from bench.system.hashing import digest
 from distillm import SOURCES
@@ -178,7 +178,7 @@ def test_a_file_that_has_changed_is_refused_unread(own_file, tmp_path):
     [
         ("null", "method.file is missing: the method mine comes from a file (SHA-256 "),
         ("{path}:YOURS", "expected path/to/file.py:NAME with the method mine"),
-        ("{path}:OTHER", "it defines no 'OTHER'; methods in it: MINE, YOURS"),
+        ("{path}:OTHER", "it defines no 'OTHER'; of this kind it defines: MINE, YOURS"),
         ("srkl", "method.file=srkl: expected path/to/file.py:NAME with the method mine"),
     ],
 )

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.config import yaml_text
 from bench.config.comparable import differences
 from bench.config.presets import shipped
 from bench.config.registry import methods
 from bench.config.resolve import resolve
 from bench.data import TASKS
+from bench.system import yaml_text
 
 FOLDER = Path(__file__).parents[2] / "golden" / "configs"
 METHODS = FOLDER / "methods.yaml"

@@ -1,4 +1,4 @@
-"""The YAML that configurations, presets and model pairs are written in; JSON is read too.
+"""The YAML that configurations, presets, model pairs and tasks are written in; JSON is read too.
 
 YAML 1.1 takes `1e-3` for text. Here it is a number, when read and when written.
 """
@@ -64,12 +64,12 @@ def read(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(json.dumps(parse(path.read_text(encoding="utf-8")), default=str))
     except OSError as error:
-        raise BenchError(f"{path}: {error.strerror or error}") from error
+        raise BenchError(f"{path}: cannot be read: {error.strerror or error}") from error
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise BenchError(f"{path}{line}: neither YAML nor JSON: {error.problem}") from error
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise BenchError(f"{path}: neither YAML nor JSON: {error}") from error
     if not isinstance(found, dict):
-        raise BenchError(f"{path}: expected keys with values, such as `training: {{steps: 100}}`, got {found!r}")
+        raise BenchError(f"{path}: expected keys with values (KEY: VALUE), got {found!r}")
     return found

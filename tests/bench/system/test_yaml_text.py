@@ -5,7 +5,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.config import yaml_text
+from bench.system import yaml_text
 from bench.system.errors import BenchError
 
 VALUES = st.recursive(
