@@ -192,7 +192,8 @@ def test_another_file_than_the_methods_is_refused(own_file, file, words):
 def test_a_task_is_found_again_in_its_file(tmp_path):
     file, moved = tmp_path / "news.yaml", tmp_path / "moved.yaml"
     file.write_text(
-        'name: news\nmetrics: [rouge_l]\nprompt_columns: [text]\nresponse_column: summary\ntemplates: {short: "{text}"}\n'
+        "name: news\nmetrics: [rouge_l]\nprompt_columns: [text]\nresponse_column: summary\n"
+        'templates: {short: "{text}"}\n'
     )
     config = resolved(task=str(file), data_dir=str(tmp_path))
     assert (config.task, config.task_file) == ("news", str(file))
