@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import scipy.stats
+from bench.metrics.scores import bleu_from_statistics, bleu_statistics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sacrebleu.metrics import BLEU
@@ -18,7 +19,6 @@ from bench.analysis.significance import (
     holm,
     paired_bootstrap,
 )
-from bench.metrics.scores import bleu_from_statistics, bleu_statistics
 
 
 def two_arms(n: int, effect: float = 0.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

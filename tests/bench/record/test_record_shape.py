@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from bench.record.schema import check_shape
+
 from bench.record.store import Store
 from tests.conftest import record_of, short
 from tests.records import make_record

@@ -2,9 +2,9 @@
 
 import gzip
 
+import bench.record.schema
 import pytest
 
-import bench.record.schema
 from bench.record.store import FAILURE, PREDICTIONS, RECORD, SCHEMA, WORK, Store
 from bench.system.errors import BenchError
 from bench.system.files import write_json
