@@ -88,5 +88,5 @@ def _lengths(config: Config) -> Iterator[tuple[str, int]]:
     if config.models.kind == "causal":
         yield "a prompt and its response", prompt + response
     else:
-        yield "a prompt", prompt
-        yield "a response", response
+        yield "prompts", prompt
+        yield "responses", response
