@@ -55,14 +55,9 @@ def load_network(name: str, kind: Kind, dtype: torch.dtype = torch.float32) -> P
     Raises:
         BenchError: it cannot be had, or it is of the other kind.
     """
-    config = load_architecture(name)
+    check_kind(name, load_architecture(name), kind)
     try:
-        if config.is_encoder_decoder != (kind == "seq2seq"):
-            other = "seq2seq" if config.is_encoder_decoder else "causal"
-            raise BenchError(f"{name} is a {other} model, the pair is {kind}: choose another --models")
         model: PreTrainedModel = _AUTO[kind].from_pretrained(name, dtype=dtype)
-    except BenchError:
-        raise
     except Exception as error:
         raise _unloadable("model", name, error) from error
     return model
@@ -134,6 +129,17 @@ def check_same_vocabulary(
             f"vocabularies ({shared} tokens in common at the same id): their distributions cannot be compared. "
             "Choose a student of the teacher's family, or one from scratch: --set models.student=scratch"
         )
+
+
+def check_kind(name: str, architecture: PretrainedConfig, kind: Kind) -> None:
+    """Refuse a model of the other kind.
+
+    Raises:
+        BenchError: it is.
+    """
+    if architecture.is_encoder_decoder != (kind == "seq2seq"):
+        other = "seq2seq" if architecture.is_encoder_decoder else "causal"
+        raise BenchError(f"{name} is a {other} model, the pair is {kind}: choose another --models")
 
 
 def parameter_count(name: str, kind: Kind) -> int:
