@@ -8,10 +8,22 @@ from pathlib import Path
 from transformers import AutoConfig, PretrainedConfig
 
 from bench.config.sections import Config
-from bench.experiment.identity import SCRATCH, SIDES, Side, model_path
+from bench.experiment.identity import SCRATCH, SIDES, Side, model_path, tokenizer_path
 from bench.models.loading import check_same_vocabulary, load_architecture, load_tokenizer
 from bench.models.tokenizer import TokenizerAdapter
 from bench.system.errors import BenchError
+
+
+def examine(config: Config) -> None:
+    """What `--dry-run` checks: all that can be known from files that are here already.
+
+    Raises:
+        BenchError: as `check_pair`, or a tokenizer that cannot be loaded.
+    """
+    tokenizer = None
+    if config.models.tokenizer != "trained" and Path(path := tokenizer_path(config)).is_dir():
+        tokenizer = TokenizerAdapter(load_tokenizer(path), config.models.kind)
+    check_pair(config, tokenizer, local_only=True)
 
 
 def check_pair(config: Config, tokenizer: TokenizerAdapter | None, *, local_only: bool = False) -> None:

@@ -17,7 +17,7 @@ from bench.data import TASKS, TaskData
 from bench.evaluation.evaluate import EvaluationSet
 from bench.experiment.checks import check_pair
 from bench.experiment.examples import examples_of
-from bench.experiment.identity import model_path, run_id, run_key
+from bench.experiment.identity import run_id, run_key, tokenizer_path
 from bench.metrics.metric import Metric, references_of
 from bench.metrics.registry import find_metric
 from bench.models.generation import Decoding
@@ -148,12 +148,6 @@ def _tokenizer(config: Config, data: TaskData, fingerprint: str, cache: Artifact
     else:
         name = tokenizer_path(config)
     return TokenizerAdapter(load_tokenizer(name), pair.kind)
-
-
-def tokenizer_path(config: Config) -> str:
-    """Folder or hub id of a tokenizer that need not be trained."""
-    name = config.models.tokenizer
-    return model_path(config, "teacher") if name in ("shipped", "teacher") else name
 
 
 def _encode(

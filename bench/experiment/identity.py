@@ -36,6 +36,12 @@ def model_path(config: Config, side: Side) -> str:
     return str(folder)
 
 
+def tokenizer_path(config: Config) -> str:
+    """Folder or hub id of a tokenizer that need not be trained."""
+    name = config.models.tokenizer
+    return model_path(config, "teacher") if name in ("shipped", "teacher") else name
+
+
 def model_fingerprint(path: str) -> str:
     """What a model is: checksums of a folder's files, the commit of a hub repository, or `scratch`."""
     if path == SCRATCH:
