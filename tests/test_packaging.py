@@ -1,4 +1,4 @@
-"""What the wheel must hold beside code: every data file in the packages is declared, and type checkers find the types."""
+"""What the wheel holds beside code: every data file of the packages is declared, and the marks of typed packages."""
 
 from __future__ import annotations
 
