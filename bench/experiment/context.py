@@ -111,7 +111,7 @@ def prepare(config: Config, method: Method, cache: ArtifactCache, *, data: TaskD
     limits = LengthLimits(config.data.max_prompt_length, config.data.max_response_length)
     sequences, cut = _encode(config, data, tokenizer, limits)
     auxiliary_loss = _auxiliary_loss(config, tokenizer)
-    key = run_key(config, device.type, fingerprint)
+    key = run_key(config, device.type, fingerprint, tokenizer.fingerprint)
     return RunContext(
         config=config.model_copy(update={"device": device.type}),
         method=method,

@@ -18,7 +18,7 @@ SIDES: tuple[Side, ...] = ("teacher", "student")
 SCRATCH = "scratch"
 
 # what determines a model's outputs; cards and logs beside it do not
-_MODEL_FILES = ("config.json", "*.safetensors", "*.bin", "*.gguf", "tokenizer.json", "*.model", "vocab.*", "merges.txt")
+_MODEL_FILES = ("config.json", "generation_config.json", "*.safetensors", "*.bin", "*.gguf")
 
 
 def model_path(config: Config, side: Side) -> str:
@@ -53,12 +53,13 @@ def model_fingerprint(path: str) -> str:
     return f"{path}@{hub_commit(path)}"
 
 
-def run_key(config: Config, device: str, data_fingerprint: str) -> dict[str, Any]:
+def run_key(config: Config, device: str, data_fingerprint: str, tokenizer_fingerprint: str) -> dict[str, Any]:
     """All that determines a run's numbers, as plain values."""
     text = config.plain_text.file
     return {
         "config": config.canonical() | {"device": device},
         "data": data_fingerprint,
+        "tokenizer": tokenizer_fingerprint,
         "models": {side: model_fingerprint(model_path(config, side)) for side in SIDES},
         "plain_text": sha256_of(Path(text)) if text else "generated",
         "version": __version__,

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from bench.data import Example
 from bench.system.errors import BenchError
+from bench.system.hashing import digest
 from distillm import TokenSequence
 
 Kind = Literal["causal", "seq2seq"]
@@ -34,6 +35,24 @@ class TokenizerAdapter:
         self.kind = kind
         self.eos_id: int = backend.eos_token_id
         self.pad_id: int = self.eos_id if backend.pad_token_id is None else backend.pad_token_id
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of all that decides which ids a text becomes, and which text ids become."""
+        backend = self.backend
+        rules = backend.backend_tokenizer.to_str() if backend.is_fast else backend.get_vocab()
+        special = {name: str(token) for name, token in backend.special_tokens_map.items()}
+        ids = {"eos": self.eos_id, "pad": self.pad_id, "bos": backend.bos_token_id}
+        return digest(
+            {
+                "class": type(backend).__name__,
+                "rules": rules,
+                "special": special,
+                "ids": ids,
+                "chat_template": backend.chat_template,
+                "clean_up": bool(getattr(backend, "clean_up_tokenization_spaces", False)),
+            }
+        )
 
     def prompt_ids(self, prompt: str) -> tuple[int, ...]:
         """Ids of a prompt with the model's own marks: BOS where it uses one, EOS closing an encoder's input."""
