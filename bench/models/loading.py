@@ -13,6 +13,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
+    GenerationConfig,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -65,6 +66,7 @@ def load_network(name: str, kind: Kind, dtype: torch.dtype = torch.float32) -> P
     except Exception as error:
         raise _unloadable("model", name, error) from error
     _check_complete(name, found)
+    _mend_generation_config(network)
     model: PreTrainedModel = network
     return model
 
@@ -79,6 +81,20 @@ def _check_complete(name: str, found: Mapping[str, Iterable[object]]) -> None:
         f"{name}: the checkpoint does not hold the weights of its config.json ({'; '.join(told)}). "
         "Save the whole model again (save_pretrained), with the names that transformers gives its weights"
     )
+
+
+def _mend_generation_config(network: PreTrainedModel) -> None:
+    """Keep only the special ids of generation settings that transformers would refuse to save.
+
+    Many checkpoints have a temperature beside do_sample=false. Sampling here never reads these settings; saving the
+    student after a whole training does.
+    """
+    given = network.generation_config
+    try:
+        given.validate(strict=True)
+    except ValueError:
+        names = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+        network.generation_config = GenerationConfig(**{name: getattr(given, name) for name in names})
 
 
 def _some(names: list[str], most: int = 4) -> str:

@@ -56,15 +56,22 @@ class TokenizerAdapter:
 
     def prompt_ids(self, prompt: str) -> tuple[int, ...]:
         """Ids of a prompt with the model's own marks: BOS where it uses one, EOS closing an encoder's input."""
-        ids: list[int] = self.backend(prompt, add_special_tokens=True, verbose=False)["input_ids"]
+        ids: list[int] = self._ids(prompt, add_special_tokens=True)
         if self.kind == "causal" and ids and ids[-1] == self.eos_id:
             ids = ids[:-1]  # a causal prompt goes on in the response
         return tuple(ids)
 
     def response_ids(self, response: str) -> tuple[int, ...]:
         """Ids of a response, closed by EOS."""
-        ids: list[int] = self.backend(response, add_special_tokens=False, verbose=False)["input_ids"]
+        ids: list[int] = self._ids(response, add_special_tokens=False)
         return (*ids, self.eos_id)
+
+    def _ids(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        """A user's text is text: where it spells a special token ("</s>"), it stays the letters it is made of."""
+        ids: list[int] = self.backend(
+            text, add_special_tokens=add_special_tokens, split_special_tokens=True, verbose=False
+        )["input_ids"]
+        return ids
 
     def text(self, response: tuple[int, ...]) -> str:
         """The text of a response, special tokens left out."""
