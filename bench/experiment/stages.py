@@ -97,6 +97,7 @@ def fine_tuned(
             accelerator=context.accelerator,
             work=folder / WORK,
             on_step=workshop.on_step,
+            note=workshop.reporter.note,
         )
         state = Trainer(job).fit()
         job.student.save(folder)
@@ -241,6 +242,7 @@ def distillation(
         accelerator=context.accelerator,
         work=work,
         on_step=workshop.on_step,
+        note=workshop.reporter.note,
         auxiliary_loss=auxiliary,
         fidelity=config.fidelity,
     )
