@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 import sacrebleu
+from bench.metrics.scores import bleu_from_statistics, bleu_signature, bleu_statistics, exact_match, rouge_l
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from bench.metrics.scores import bleu_from_statistics, bleu_signature, bleu_statistics, exact_match, rouge_l
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "rouge_l.json"
 words = st.lists(st.sampled_from(["the", "cat", "sat", "on", "a", "mat", ",", "Haus", "1,000"]), max_size=12)
