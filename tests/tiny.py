@@ -127,6 +127,7 @@ def make_job(
         accelerator=Accelerator(cpu=device.type == "cpu"),
         work=work,
         on_step=lambda step, total, figures: None,
+        note=lambda text: None,
     )
 
 
