@@ -128,7 +128,8 @@ def run(
         return
 
     from bench.cli.console_tables import run_tables
-    from bench.experiment.run import Experiment
+    from bench.experiment import run as experiment
+    from bench.experiment.stages import Workshop
     from bench.models.loading import quiet_libraries
     from bench.record.store import Store
     from bench.system.artifacts import ArtifactCache, default_root
@@ -137,8 +138,8 @@ def run(
     quiet_libraries()
     title = f"{config.method.name} x {config.sgo.source} on {config.task}, preset {preset}, seed {config.seed}"
     reporter = Reporter(Console(stderr=True), quiet=quiet or as_json, title=title)
-    experiment = Experiment(config, found, ArtifactCache(default_root(), reporter.note), reporter)
-    outcome = experiment.run(Store(out), fresh=not resume)
+    workshop = Workshop(ArtifactCache(default_root(), reporter.note), reporter)
+    outcome = experiment.run(config, found, Store(out), workshop, fresh=not resume)
     if as_json:
         click.echo(json.dumps(outcome.record.plain(), indent=1, ensure_ascii=False))
         return
@@ -147,7 +148,7 @@ def run(
         console.print("recorded before; --fresh makes it again", style="dim")
     for part in run_tables(outcome.record):
         console.print(part)
-    console.print(f"record: {outcome.path / 'record.json'}", soft_wrap=True)
+    console.print(f"record: {outcome.folder / 'record.json'}", soft_wrap=True)
 
 
 @main.command("list")

@@ -123,8 +123,8 @@ def prepare(config: Config, method: Method, cache: ArtifactCache, *, data: TaskD
     limits = LengthLimits(config.data.max_prompt_length, config.data.max_response_length)
     sequences, cut = _encode(config, data, tokenizer, limits)
     auxiliary_loss = _auxiliary_loss(config, tokenizer)
-    of_task = task_key(task, tokenizer)
-    key = run_key(config, device.type, fingerprint, of_task)
+    of_task = task_key(task)
+    key = run_key(config, device.type, fingerprint, tokenizer.fingerprint, of_task)
     return RunContext(
         config=config.model_copy(update={"device": device.type}),
         method=method,

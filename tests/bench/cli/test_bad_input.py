@@ -160,8 +160,8 @@ def test_unknown_runs(tmp_path):
     record = record_of("run", "--method", "sft", "--task", "iwslt", "--out", str(tmp_path), *short())
     result = invoke("show", "iwslt-sfd", "--out", str(tmp_path))
     assert result.exit_code == 2
-    assert record["run_id"] in result.stderr
-    file = tmp_path / "runs" / record["run_id"] / "record.json"
+    assert record.run_id in result.stderr
+    file = tmp_path / "runs" / record.run_id / "record.json"
     file.write_text(file.read_text()[:100])
     result = invoke("show", "iwslt-sft", "--out", str(tmp_path))
     assert result.exit_code == 2

@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 
 import pytest
-
 from bench.record.schema import Unreadable, check_shape
+
 from bench.record.store import RECORD, Store
 from bench.system.files import write_json
 from paper_tables.numbers.cells import measure
