@@ -146,6 +146,9 @@ class Config(Section):
     evaluation: EvaluationConfig
     plain_text: PlainTextConfig
     fidelity: Fidelity
+    method_settings: dict[str, JsonValue] = Field(
+        default_factory=dict, description="settings that the preset gives this method alone, by dotted key"
+    )
 
     def canonical(self) -> dict[str, Any]:
         """The configuration as plain values."""

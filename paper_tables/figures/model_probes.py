@@ -1,7 +1,7 @@
-"""What figures 1, 2, 3 and the check of the theory show is measured on the teacher and the init student themselves.
+"""Probes of the teacher and the init students themselves, for figures 1, 2, 3 and the check of the theory.
 
-A measurement takes the pair of a task as every run of the preset has it, and is recorded with all that made it, as a
-run is: OUT/measurements/NAME-PRESET.json. A recorded one is not made again.
+A probe takes the models of a task as every run of the preset has them. It is recorded with all that made it
+(`paper_tables.numbers.probes`), and one that is recorded is not made again.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,20 +21,33 @@ from transformers import LogitsProcessor, MinLengthLogitsProcessor, PreTrainedMo
 
 from bench.config.resolve import resolve
 from bench.experiment.run import Experiment
+from bench.metrics.rouge_l import RougeL
 from bench.models import loading as models
 from bench.models.batches import collate
 from bench.models.generation import Decoding, sample, sample_all
 from bench.models.loading import decoder_start, response_logits
 from bench.system.artifacts import ArtifactCache, default_root
 from bench.system.environment import LoadMeter, describe
-from bench.system.errors import BenchError
-from bench.system.files import read_json, write_json
+from bench.system.files import write_json
 from bench.system.hashing import digest
 from bench.system.progress import Reporter
 from distillm import TokenSequence, srkl
+from paper_tables.numbers.probes import (
+    COEFFICIENTS,
+    GENERATION_COST,
+    NOISY_OUTPUTS,
+    CoefficientQuantiles,
+    Coefficients,
+    GenerationCost,
+    ModelProbe,
+    MonteCarloError,
+    NoisyOutput,
+    PlugInError,
+    ProbeKind,
+)
 
 TASK = "dolly"
-ALPHAS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.3, 0.5, 0.7, 0.9)
+PROBED_ALPHAS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.3, 0.5, 0.7, 0.9)
 SAMPLE_SIZES = (1, 4, 16, 64, 256)
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 RESPONSES = 400  # at most, of the test split, that Figure 1 looks at
@@ -43,9 +56,11 @@ STUDENTS = (10, 20, 30)  # training seeds of the init students it takes: those o
 PLUG_IN_TRIALS = 2  # pairs of empirical distributions per position and sample size
 TIMINGS = 7  # repetitions of which the median is taken, after one to warm up
 
+Found = TypeVar("Found")
+
 
 @dataclass
-class Pair:
+class ModelPair:
     """A teacher and the init student of a preset, loaded."""
 
     preset: str
@@ -54,13 +69,13 @@ class Pair:
 
     @cached_property
     def experiment(self) -> Experiment:
-        """The setting of a run with them."""
+        """A run with them."""
         config, method = resolve(preset=self.preset, task=TASK, method="srkl", seed=self.seed)
         return Experiment(config, method, ArtifactCache(default_root(), self.reporter.note), self.reporter)
 
     @cached_property
     def teacher(self) -> PreTrainedModel:
-        """As distilled from."""
+        """The teacher that runs distil from."""
         return self._load(self.experiment.teacher_folder())
 
     @cached_property
@@ -74,7 +89,7 @@ class Pair:
         return self._load(str(self.experiment.fine_tuned("student", config.init_training, seed, "init student")))
 
     @cached_property
-    def tuned_student(self) -> PreTrainedModel:
+    def sft_student(self) -> PreTrainedModel:
         """The student after supervised fine-tuning for as long as a run trains: its outputs are worth a look."""
         return self._load(str(self.experiment.fine_tuned("student", self.experiment.config.training, self.seed, "sft")))
 
@@ -88,79 +103,79 @@ class Pair:
         return response_logits(model, made).float()
 
 
-def measured(name: str, preset: str, seed: int, out: Path, reporter: Reporter, *, fresh: bool = False) -> Any:
-    """A measurement by its name, recorded or made now; one recorded by an older version of it is made anew.
+def probe(
+    kind: ProbeKind[Found], preset: str, seed: int, out: Path, reporter: Reporter, *, fresh: bool = False
+) -> ModelProbe[Found]:
+    """A probe as recorded, or made now; one recorded by another version of it is made anew.
+
+    Args:
+        kind: what is probed.
+        preset: whose models.
+        seed: training seed of the init student, for probes that take one.
+        out: the results folder.
+        reporter: told what is being made.
+        fresh: make it now, whatever is recorded.
 
     Raises:
         BenchError: its models or data cannot be had, what is recorded is damaged, or the folder cannot be written.
     """
-    path = out / "measurements" / f"{name}-{preset}.json"
-    if path.is_file() and not fresh:
-        try:
-            recorded = read_json(path)
-        except ValueError as error:
-            raise BenchError(f"{path}: damaged ({error}); measure again with: bench figures --fresh") from error
-        if recorded.get("version", 1) == VERSIONS.get(name, 1):
-            return recorded
-    pair = Pair(preset, seed, reporter)
+    if not fresh and (recorded := kind.read(out, preset)):
+        return recorded
+    pair = ModelPair(preset, seed, reporter)
     begun, load = time.perf_counter(), LoadMeter()
-    found = MEASUREMENTS[name](pair)
+    found = PROBES[kind.name](pair)
     config = pair.experiment.config.canonical()
-    environment = describe(pair.experiment.device) | {"other_load": load.mean()}
-    record = {
-        "name": name,
-        "version": VERSIONS.get(name, 1),
-        "config": config,
-        "config_hash": digest(config),
-        "data": pair.experiment.fingerprint,
-        "environment": environment,
-        "seconds": round(time.perf_counter() - begun, 2),
-        "found": found,
-    }
-    write_json(path, record)
-    return record
+    made = kind.record(
+        name=kind.name,
+        version=kind.version,
+        config=config,
+        config_hash=digest(config),
+        data=pair.experiment.fingerprint,
+        environment=describe(pair.experiment.device).model_copy(update={"other_load": load.mean()}),
+        seconds=round(time.perf_counter() - begun, 2),
+        found=found,
+    )
+    write_json(kind.path(out, preset), made.model_dump(mode="json", by_alias=True))
+    return made
 
 
-def noisy_outputs(pair: Pair) -> list[dict[str, Any]]:
-    """For each response of the fine-tuned student to a test prompt: the teacher's loss on it, its ROUGE-L, its length.
-
-    Losses are in nats per token.
-    """
+def noisy_outputs(pair: ModelPair) -> list[NoisyOutput]:
+    """The responses of the SFT student to test prompts."""
     experiment = pair.experiment
     sequences, examples = experiment.sequences["test"][:RESPONSES], experiment.data.splits["test"]
     decoding, batch_size = Decoding(experiment.limits.response), experiment.config.evaluation.batch_size
     sampled = sample_all(
-        pair.tuned_student, sequences, experiment.codec, decoding, batch_size, "noisy outputs", pair.seed
+        pair.sft_student, sequences, experiment.codec, decoding, batch_size, "noisy outputs", pair.seed
     )
     rows = []
     for index, (reference, response) in enumerate(zip(sequences, sampled, strict=True)):
         output, example = reference.with_response(response, 0), examples[index]
         text = experiment.codec.text(response)
         rows.append(
-            {
-                "example": example.id,
-                "prompt": example.prompt,
-                "reference": example.references[0],
-                "output": text,
-                "teacher_loss": _teacher_loss(pair, output),
-                "teacher_loss_on_reference": _teacher_loss(pair, reference),
-                "rouge_l": experiment.metric.of([text], (example,)),
-                "tokens": len(response),
-                "ended": response[-1] == experiment.codec.eos_id,
-            }
+            NoisyOutput(
+                example=example.id,
+                prompt=example.prompt,
+                reference=example.references[0],
+                output=text,
+                teacher_loss=_teacher_loss(pair, output),
+                teacher_loss_on_reference=_teacher_loss(pair, reference),
+                rouge_l=RougeL().example(text, example.references),
+                tokens=len(response),
+                ended=response[-1] == experiment.codec.eos_id,
+            )
         )
     return rows
 
 
 @torch.no_grad()
-def _teacher_loss(pair: Pair, sequence: TokenSequence) -> float:
+def _teacher_loss(pair: ModelPair, sequence: TokenSequence) -> float:
     log_p = pair.logits(pair.teacher, [sequence]).log_softmax(-1)
     tokens = torch.tensor(sequence.response, device=log_p.device)
     return round(-float(log_p.gather(-1, tokens[:, None]).mean()), 4)
 
 
-def cost(pair: Pair) -> list[dict[str, float]]:
-    """Median seconds of a training step and of generating its batch, by length of the response."""
+def cost(pair: ModelPair) -> list[GenerationCost]:
+    """Times of a training step and of generating its batch, by length of the response."""
     experiment = pair.experiment
     size = experiment.config.training.batch_size
     prompts = experiment.sequences["train"][:size]
@@ -183,16 +198,16 @@ def cost(pair: Pair) -> list[dict[str, float]]:
             _generate(pair, prompts, length)
 
         rows.append(
-            {
-                "length": length,
-                "step_seconds": _median_seconds(step, experiment.device),
-                "generation_seconds": _median_seconds(generate, experiment.device),
-            }
+            GenerationCost(
+                length=length,
+                step_seconds=_median_seconds(step, experiment.device),
+                generation_seconds=_median_seconds(generate, experiment.device),
+            )
         )
     return rows
 
 
-def _generate(pair: Pair, prompts: list[TokenSequence], length: int) -> None:
+def _generate(pair: ModelPair, prompts: list[TokenSequence], length: int) -> None:
     codec = pair.experiment.codec
     never_ends: list[LogitsProcessor] = [
         MinLengthLogitsProcessor(10**6, codec.eos_id, device=str(pair.experiment.device))
@@ -218,7 +233,7 @@ def _median_seconds(action: Callable[[], None], device: torch.device) -> float:
     return round(statistics.median(taken[1:]), 6)
 
 
-def coefficients(pair: Pair) -> dict[str, Any]:
+def coefficients(pair: ModelPair) -> Coefficients:
     """How strongly each divergence pulls at a token's probability, and how well a sample estimates it, by skew.
 
     With m the mixture, the gradient of SKL(p, q) in q is -(1-a) p/m, and that of SRKL(p, q) is log(q/m) + 1 - a q/m.
@@ -228,41 +243,41 @@ def coefficients(pair: Pair) -> dict[str, Any]:
     """
     log_p = _log_probabilities(pair.teacher, pair)
     taken: dict[tuple[str, float], list[Tensor]] = {}
-    errors: list[dict[str, Any]] = []
-    plugged: list[dict[str, Any]] = []
+    errors: list[MonteCarloError] = []
+    plugged: list[PlugInError] = []
     for seed in STUDENTS:
         log_q = _log_probabilities(pair.student_of(seed), pair)
         generator = torch.Generator(device="cpu").manual_seed(seed)
         for loss, own in (("skl", log_p), ("srkl", log_q)):
             at = torch.multinomial(own.exp(), 1, generator=generator)
-            for alpha in ALPHAS:
+            for alpha in PROBED_ALPHAS:
                 _, coefficient = ratio_and_coefficient(loss, log_p, log_q, alpha)
                 taken.setdefault((loss, alpha), []).append(coefficient.gather(-1, at).squeeze(-1))
-        errors += [{"seed": seed} | row for row in monte_carlo(log_p, log_q, generator)]
-        plugged += [{"seed": seed} | row for row in plug_in(log_p, log_q, generator)]
+        errors += monte_carlo(seed, log_p, log_q, generator)
+        plugged += plug_in(seed, log_p, log_q, generator)
     rows = [
-        {"loss": loss, "alpha": alpha, "bound": largest_coefficient(loss, alpha)}
-        | {f"q{q:g}": float(torch.cat(parts).quantile(q)) for q in QUANTILES}
+        CoefficientQuantiles.model_validate(
+            {"loss": loss, "alpha": alpha, "bound": largest_coefficient(loss, alpha)}
+            | {f"q{q:g}": float(torch.cat(parts).quantile(q)) for q in QUANTILES}
+        )
         for (loss, alpha), parts in taken.items()
     ]
-    return {
-        "students": list(STUDENTS),
-        "positions": len(log_p),
-        "coefficients": rows,
-        "errors": errors,
-        "plug_in": plugged,
-    }
+    return Coefficients(
+        students=list(STUDENTS), positions=len(log_p), coefficients=rows, errors=errors, plug_in=plugged
+    )
 
 
-def monte_carlo(log_p: Tensor, log_q: Tensor, generator: torch.Generator) -> list[dict[str, Any]]:
+def monte_carlo(seed: int, log_p: Tensor, log_q: Tensor, generator: torch.Generator) -> list[MonteCarloError]:
     """Squared error of the mean of the divergence's log-ratio over n tokens sampled from p (SKL) or q (SRKL).
+
+    `seed` is the training seed of the student, `log_p` and `log_q` are of shape (positions, V).
 
     Both distributions are known to it. Its squared error is of expectation Var/n, normalised by the squared divergence.
     """
     rows = []
     for loss, own in (("skl", log_p), ("srkl", log_q)):
         draws = torch.multinomial(own.exp(), max(SAMPLE_SIZES) * 4, replacement=True, generator=generator)
-        for alpha in ALPHAS:
+        for alpha in PROBED_ALPHAS:
             log_ratio, _ = ratio_and_coefficient(loss, log_p, log_q, alpha)
             value = (own.exp() * log_ratio).sum(-1)
             second = (own.exp() * log_ratio.square()).sum(-1)
@@ -272,29 +287,32 @@ def monte_carlo(log_p: Tensor, log_q: Tensor, generator: torch.Generator) -> lis
                 means = estimates.unfold(-1, n, n).mean(-1)
                 squared = (means - value[:, None]).square().mean()
                 rows.append(
-                    {
-                        "loss": loss,
-                        "alpha": alpha,
-                        "n": n,
-                        "divergence": float(value.mean()),
-                        "exact": float(variance.mean()) / n,
-                        "sampled": float(squared),
-                        "normalised": float(variance.mean()) / n / float(value.mean()) ** 2,
-                        "bound": bound(alpha, n),
-                    }
+                    MonteCarloError(
+                        seed=seed,
+                        loss=loss,
+                        alpha=alpha,
+                        n=n,
+                        divergence=float(value.mean()),
+                        exact=float(variance.mean()) / n,
+                        sampled=float(squared),
+                        normalised=float(variance.mean()) / n / float(value.mean()) ** 2,
+                        bound=bound(alpha, n),
+                    )
                 )
     return rows
 
 
-def plug_in(log_p: Tensor, log_q: Tensor, generator: torch.Generator) -> list[dict[str, Any]]:
+def plug_in(seed: int, log_p: Tensor, log_q: Tensor, generator: torch.Generator) -> list[PlugInError]:
     """Squared error of D(p_n, q_n) against D(p, q), with the empirical distributions of n tokens sampled from each.
+
+    `seed` is the training seed of the student, `log_p` and `log_q` are of shape (positions, V).
 
     Unlike the mean of log-ratios it knows neither distribution, and is biased. There is none at a = 0: it would be
     infinite wherever one sample lacks a token of the other.
     """
     exact = {}
     for loss, own in (("skl", log_p), ("srkl", log_q)):
-        for alpha in ALPHAS[1:]:
+        for alpha in PROBED_ALPHAS[1:]:
             log_ratio, _ = ratio_and_coefficient(loss, log_p, log_q, alpha)
             exact[loss, alpha] = (own.exp() * log_ratio).sum(-1)
     rows = []
@@ -311,8 +329,15 @@ def plug_in(log_p: Tensor, log_q: Tensor, generator: torch.Generator) -> list[di
         for (loss, alpha), errors in squared.items():
             mean, divergence = statistics.fmean(errors), float(exact[loss, alpha].mean())
             rows.append(
-                {"loss": loss, "alpha": alpha, "n": n, "divergence": divergence, "sampled": mean}
-                | {"normalised": mean / divergence**2}
+                PlugInError(
+                    seed=seed,
+                    loss=loss,
+                    alpha=alpha,
+                    n=n,
+                    divergence=divergence,
+                    sampled=mean,
+                    normalised=mean / divergence**2,
+                )
             )
     return rows
 
@@ -354,7 +379,7 @@ def bound(alpha: float, n: int) -> float | None:
 
 
 @torch.no_grad()
-def _log_probabilities(model: PreTrainedModel, pair: Pair) -> Tensor:
+def _log_probabilities(model: PreTrainedModel, pair: ModelPair) -> Tensor:
     """Of every token, (POSITIONS, V) in float64, at the response tokens of the validation split."""
     batch = pair.experiment.sequences["validation"]
     parts: list[Tensor] = []
@@ -365,10 +390,8 @@ def _log_probabilities(model: PreTrainedModel, pair: Pair) -> Tensor:
     return torch.cat(parts)[:POSITIONS]
 
 
-MEASUREMENTS: dict[str, Callable[[Pair], Any]] = {
-    "noisy-outputs": noisy_outputs,
-    "cost": cost,
-    "coefficients": coefficients,
+PROBES: dict[str, Callable[[ModelPair], Any]] = {
+    NOISY_OUTPUTS.name: noisy_outputs,
+    GENERATION_COST.name: cost,
+    COEFFICIENTS.name: coefficients,
 }
-VERSIONS = {"coefficients": 3}
-"""Of measurements that hold more than they used to; the others are at version 1."""
