@@ -1,12 +1,13 @@
-# `make run`: set everything up and run the main job. `make test`: set everything up and run all checks.
+# `make run`: set everything up and run the main job. `make test`: set everything up and pass the checks.
 VENV := .venv
 BENCH := $(VENV)/bin/bench
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$p && break; done)
 READY := $(VENV)/.ready
+PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2
 
-.PHONY: run test setup clean
+.PHONY: run test test-slow setup clean
 
 run: setup
 	$(BENCH) run --method srkl --task samsum
@@ -15,7 +16,11 @@ test: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2
+	$(PYTEST) -m "not slow"
+
+# what takes long: processes that are killed and resumed, every method with every output source, shipped models
+test-slow: setup
+	$(PYTEST) -m slow
 
 setup: $(READY)
 

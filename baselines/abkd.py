@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
-from distillm import Method, TokenSequence
+from distillm import Divergence, Method
 
 SMALLEST = 0.01
 """Of alpha and beta: closer to 0 the terms, divided by their product, cancel to less than float32 holds."""
 
 
 @dataclass(frozen=True)
-class ABKD:
+class ABKD(Divergence):
     """-1/(ab) sum(p^a q^b - a/(a+b) p^(a+b) - b/(a+b) q^(a+b)) (Wang et al. 2025, arXiv:2505.04560).
 
     a = 1, b -> 0 is KL(p || q); a -> 0, b = 1 is KL(q || p); a = b = 1 is half the squared distance; a = b = 1/2 is
@@ -27,7 +26,6 @@ class ABKD:
 
     alpha: float = 0.2
     beta: float = 0.7
-    needs_teacher: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name in ("alpha", "beta"):
@@ -35,11 +33,8 @@ class ABKD:
                 given = getattr(self, name)
                 raise ValueError(f"{name} must be at least {SMALLEST}, got {given}; kld and rkld are its limits at 0")
 
-    def __call__(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[TokenSequence]
-    ) -> Tensor:
-        """Per-token loss (N,); see `distillm.method.Objective`."""
-        assert teacher_logits is not None
+    def divergence(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+        """See `distillm.Divergence`."""
         a, b, both = self.alpha, self.beta, self.alpha + self.beta
         # finite logarithms, so that a token masked in one model gives 0 and not 0 x inf
         log_p = teacher_logits.float().log_softmax(-1).clamp(min=-1e4)

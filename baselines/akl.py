@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
-from distillm import Method, TokenSequence, kld, rkld
+from distillm import Divergence, Method, kld, rkld
 
 
 @dataclass(frozen=True)
-class AKL:
+class AKL(Divergence):
     """g_head KL(p || q) + g_tail KL(q || p), the weights summing to 1 (Wu et al. 2024, arXiv:2404.02657).
 
     The head is the fewest most probable tokens of the teacher that hold at least `mu` of its mass; g_head and g_tail
@@ -22,17 +21,13 @@ class AKL:
     """
 
     mu: float = 0.5
-    needs_teacher: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.mu <= 1.0:
             raise ValueError(f"mu must lie in [0, 1], got {self.mu}")
 
-    def __call__(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[TokenSequence]
-    ) -> Tensor:
-        """Per-token loss (N,); see `distillm.method.Objective`."""
-        assert teacher_logits is not None
+    def divergence(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+        """See `distillm.Divergence`."""
         share = self.head_share(student_logits.detach(), teacher_logits)
         return share * kld(student_logits, teacher_logits) + (1.0 - share) * rkld(student_logits, teacher_logits)
 

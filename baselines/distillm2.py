@@ -32,9 +32,9 @@ class Contrastive:
     def __call__(
         self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[TokenSequence]
     ) -> Tensor:
-        """Per-token loss (N,); see `distillm.method.Objective`."""
+        """Per-token loss (N,); see `distillm.interface.Objective`."""
         assert teacher_logits is not None
-        sampled = [s.made_at is not None for s in batch for _ in s.response]
+        sampled = [s.sampled_at_step is not None for s in batch for _ in s.response]
         by_student = torch.tensor(sampled, device=tokens.device)
         return torch.where(
             by_student,

@@ -12,15 +12,14 @@ the teacher's weight in the mixture m.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
-from distillm import Method, TokenSequence, jsd
+from distillm import Divergence, Method, jsd
 
 
 @dataclass(frozen=True)
-class JSD:
+class JSD(Divergence):
     """beta KL(p || m) + (1 - beta) KL(q || m), m = beta p + (1 - beta) q (arXiv:2306.13649, equation 1).
 
     Attributes:
@@ -28,17 +27,13 @@ class JSD:
     """
 
     beta: float = 0.1
-    needs_teacher: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.beta <= 1.0:
             raise ValueError(f"beta must lie in [0, 1], got {self.beta}")
 
-    def __call__(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[TokenSequence]
-    ) -> Tensor:
-        """Per-token loss (N,); see `distillm.method.Objective`."""
-        assert teacher_logits is not None
+    def divergence(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+        """See `distillm.Divergence`."""
         return jsd(student_logits, teacher_logits, beta=self.beta)
 
 

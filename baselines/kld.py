@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
-from distillm import Method, TokenSequence, kld
+from distillm import Divergence, Method, kld
 
 
 @dataclass(frozen=True)
-class KLD:
+class KLD(Divergence):
     """Forward KL divergence (Hinton et al. 2015, arXiv:1503.02531); no options."""
 
-    needs_teacher: ClassVar[bool] = True
-
-    def __call__(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[TokenSequence]
-    ) -> Tensor:
-        """Per-token loss (N,); see `distillm.method.Objective`."""
-        assert teacher_logits is not None
+    def divergence(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+        """See `distillm.Divergence`."""
         return kld(student_logits, teacher_logits)
 
 

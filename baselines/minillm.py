@@ -75,9 +75,9 @@ class MiniLLM(BatchObjective):
         """From the mixture, with the log-probabilities rewards and weights are made of."""
         return Sampling(self.teacher_mix, log_probs=True)
 
-    def begin(self, batch: list[TokenSequence], step: int, total_steps: int) -> list[TokenSequence]:
+    def on_step_begin(self, batch: list[TokenSequence], step: int, total_steps: int) -> list[TokenSequence]:
         """Annotate roll-outs with `advantage` and `weight` per token."""
-        rolled_out = [s for s in batch if "teacher" in s.annotations]
+        rolled_out = [s for s in batch if "teacher" in s.token_values]
         returns = {id(s): self._returns(s) for s in rolled_out}
         flat = [value for values in returns.values() for value in values]
         mean, sd = 0.0, 1.0
@@ -86,8 +86,8 @@ class MiniLLM(BatchObjective):
         return [
             replace(
                 s,
-                annotations={
-                    **s.annotations,
+                token_values={
+                    **s.token_values,
                     "advantage": tuple((value - mean) / sd for value in returns[id(s)]),
                     "weight": self._weights(s),
                 },
@@ -99,7 +99,7 @@ class MiniLLM(BatchObjective):
 
     def _returns(self, rollout: TokenSequence) -> list[float]:
         later, returns = 0.0, []
-        pairs = zip(reversed(rollout.annotations["teacher"]), reversed(rollout.annotations["student"]), strict=True)
+        pairs = zip(reversed(rollout.token_values["teacher"]), reversed(rollout.token_values["student"]), strict=True)
         for left, (p, q) in enumerate(pairs, start=1):
             reward = max(-self.reward_clip, min(self.reward_clip, (p - q) / self.reward_scaling))
             later = reward + self.gamma * later
@@ -113,13 +113,13 @@ class MiniLLM(BatchObjective):
         # q / ((1 - a) q + a p) with both sides divided by q; past e^50 the weight is 0 anyway
         return tuple(
             1.0 / ((1.0 - mix) + mix * math.exp(min(p - q, 50.0)))
-            for p, q in zip(rollout.annotations["teacher"], rollout.annotations["student"], strict=True)
+            for p, q in zip(rollout.token_values["teacher"], rollout.token_values["student"], strict=True)
         )
 
     def __call__(
         self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[TokenSequence]
     ) -> Tensor:
-        """Per-token loss (N,); see `distillm.method.Objective`."""
+        """Per-token loss (N,); see `distillm.interface.Objective`."""
         assert teacher_logits is not None
         loss = torch.zeros(len(tokens), device=tokens.device)
         if self.single_step:
@@ -129,9 +129,9 @@ class MiniLLM(BatchObjective):
         return loss
 
     def _policy_loss(self, student_logits: Tensor, tokens: Tensor, batch: list[TokenSequence]) -> Tensor:
-        # a response without annotations has advantage 0: no policy loss, no gradient
+        # a response without token_values has advantage 0: no policy loss, no gradient
         columns = [
-            [value for s in batch for value in s.annotations.get(name, (0.0,) * len(s.response))]
+            [value for s in batch for value in s.token_values.get(name, (0.0,) * len(s.response))]
             for name in ("advantage", "weight", "student")
         ]
         advantage, weight, old = torch.tensor(columns, device=tokens.device)

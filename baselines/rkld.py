@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
-from distillm import Method, TokenSequence, rkld
+from distillm import Divergence, Method, rkld
 
 
 @dataclass(frozen=True)
-class RKLD:
+class RKLD(Divergence):
     """Reverse KL divergence (Gu et al. 2024, arXiv:2306.08543); no options."""
 
-    needs_teacher: ClassVar[bool] = True
-
-    def __call__(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[TokenSequence]
-    ) -> Tensor:
-        """Per-token loss (N,); see `distillm.method.Objective`."""
-        assert teacher_logits is not None
+    def divergence(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+        """See `distillm.Divergence`."""
         return rkld(student_logits, teacher_logits)
 
 

@@ -14,7 +14,7 @@ from distillm import Method, TokenSequence
 
 @dataclass(frozen=True)
 class SeqKD:
-    """TokenSequence-level distillation (Kim and Rush 2016, arXiv:1606.07947).
+    """Sequence-level distillation (Kim and Rush 2016, arXiv:1606.07947).
 
     Attributes:
         loss: `ce`, cross-entropy as in the paper, or `kld`, as the DistiLLM authors' scripts run it.
@@ -30,7 +30,7 @@ class SeqKD:
     def __call__(
         self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[TokenSequence]
     ) -> Tensor:
-        """Per-token loss (N,); see `distillm.method.Objective`."""
+        """Per-token loss (N,); see `distillm.interface.Objective`."""
         objective = KLD() if self.loss == "kld" else CrossEntropy()
         return objective(student_logits, teacher_logits, tokens, batch)
 

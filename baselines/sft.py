@@ -20,7 +20,7 @@ class CrossEntropy:
     def __call__(
         self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[TokenSequence]
     ) -> Tensor:
-        """Per-token loss (N,); see `distillm.method.Objective`."""
+        """Per-token loss (N,); see `distillm.interface.Objective`."""
         return torch.nn.functional.cross_entropy(student_logits.float(), tokens, reduction="none")
 
 

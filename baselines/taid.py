@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 from torch import Tensor
 
-from distillm import BatchObjective, Method, TokenSequence, kld
+from distillm import BatchObjective, Divergence, Method, TokenSequence, kld
 
 
 @dataclass
-class TAID(BatchObjective):
+class TAID(BatchObjective, Divergence):
     """KL(p_t || q), p_t = softmax((1 - t) student logits + t teacher logits) (Shing et al. 2025, arXiv:2501.16937).
 
     No gradient flows through p_t. After each step t grows to at least its linear schedule, and further by
@@ -34,7 +33,6 @@ class TAID(BatchObjective):
     fall: float = field(init=False, default=0.0)
     previous: float | None = field(init=False, default=None)
     linear: float = field(init=False, default=0.0)
-    needs_teacher: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.start <= self.end <= 1.0:
@@ -44,12 +42,12 @@ class TAID(BatchObjective):
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
         self.t = self.start
 
-    def begin(self, batch: list[TokenSequence], step: int, total_steps: int) -> list[TokenSequence]:
+    def on_step_begin(self, batch: list[TokenSequence], step: int, total_steps: int) -> list[TokenSequence]:
         """Remember where the linear schedule stands."""
         self.linear = self.start + (self.end - self.start) * step / total_steps
         return batch
 
-    def finish(self, loss: float) -> None:
+    def on_step_end(self, loss: float) -> None:
         """Move t; the first step only gives the loss to compare with."""
         if self.previous is not None:
             relative = (self.previous - loss) / (self.previous + 1e-15)
@@ -69,11 +67,8 @@ class TAID(BatchObjective):
         assert fall is not None
         self.t, self.fall, self.previous = t, fall, state["previous"]
 
-    def __call__(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[TokenSequence]
-    ) -> Tensor:
-        """Per-token loss (N,); see `distillm.method.Objective`."""
-        assert teacher_logits is not None
+    def divergence(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+        """See `distillm.Divergence`."""
         # at an end the other model is left out: 0 x -inf would be nan
         if self.t == 0.0:
             target = student_logits.detach().float()

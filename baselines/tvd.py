@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
-from distillm import Method, TokenSequence, tvd
+from distillm import Divergence, Method, tvd
 
 
 @dataclass(frozen=True)
-class TVD:
+class TVD(Divergence):
     """Total variation distance (Wen et al. 2023, arXiv:2307.15190); no options."""
 
-    needs_teacher: ClassVar[bool] = True
-
-    def __call__(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[TokenSequence]
-    ) -> Tensor:
-        """Per-token loss (N,); see `distillm.method.Objective`."""
-        assert teacher_logits is not None
+    def divergence(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+        """See `distillm.Divergence`."""
         return tvd(student_logits, teacher_logits)
 
 

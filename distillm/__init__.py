@@ -1,7 +1,16 @@
 """DistiLLM (arXiv:2402.03898) as a library: skew divergences, adaptive schedule, replay buffer, output sources."""
 
 from distillm.divergences import DIVERGENCES, jsd, kld, rkld, skl, srkl, tvd
-from distillm.method import BatchObjective, Context, Method, Objective, PlainText, Sampling, TokenSequence
+from distillm.interface import (
+    BatchObjective,
+    Divergence,
+    Method,
+    Objective,
+    PlainText,
+    Sampling,
+    StepContext,
+    TokenSequence,
+)
 from distillm.methods import METHODS
 from distillm.replay import ReplayBuffer
 from distillm.schedule import AdaptiveSchedule, ConstantSchedule
@@ -14,7 +23,7 @@ __all__ = [
     "AdaptiveSchedule",
     "BatchObjective",
     "ConstantSchedule",
-    "Context",
+    "Divergence",
     "Method",
     "Objective",
     "OutputSource",
@@ -22,6 +31,7 @@ __all__ = [
     "ReplayBuffer",
     "Sampling",
     "SourceOptions",
+    "StepContext",
     "TokenSequence",
     "jsd",
     "kld",

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
 from distillm.divergences import skl, srkl
-from distillm.method import Method, PlainText, TokenSequence
+from distillm.interface import Divergence, Method, PlainText
 
 PAPER = "Ko et al. 2024, arXiv:2402.03898"
 
 
 @dataclass(frozen=True)
-class _Skewed:
+class _Skewed(Divergence):
     """Options shared by both skew divergences.
 
     Attributes:
@@ -22,7 +21,6 @@ class _Skewed:
     """
 
     alpha: float = 0.1
-    needs_teacher: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.alpha <= 1.0:
@@ -32,22 +30,16 @@ class _Skewed:
 class SKL(_Skewed):
     """Skew KL divergence, KL(p || alpha p + (1 - alpha) q); equation 4 of the paper."""
 
-    def __call__(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[TokenSequence]
-    ) -> Tensor:
-        """Per-token loss (N,); see `distillm.method.Objective`."""
-        assert teacher_logits is not None
+    def divergence(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+        """See `Divergence`."""
         return skl(student_logits, teacher_logits, alpha=self.alpha)
 
 
 class SRKL(_Skewed):
     """Skew reverse KL divergence, KL(q || (1 - alpha) p + alpha q); section 3.1 of the paper."""
 
-    def __call__(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[TokenSequence]
-    ) -> Tensor:
-        """Per-token loss (N,); see `distillm.method.Objective`."""
-        assert teacher_logits is not None
+    def divergence(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+        """See `Divergence`."""
         return srkl(student_logits, teacher_logits, alpha=self.alpha)
 
 

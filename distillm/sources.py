@@ -21,7 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from distillm.method import Context, TokenSequence
+from distillm.interface import StepContext, TokenSequence
 from distillm.replay import Entry, ReplayBuffer
 from distillm.schedule import AdaptiveSchedule, ConstantSchedule, Decision, ReplayRatio, imitation_share
 
@@ -196,7 +196,7 @@ class OutputSource:
         """Sequences in the replay buffer; 0 without one."""
         return len(self.buffer) if self.buffer is not None else 0
 
-    def next(self, context: Context) -> SourcedBatch:
+    def next(self, context: StepContext) -> SourcedBatch:
         """The batch of this step. The random draw is made for every source, so that all see the same ones."""
         draw = context.rng.random()
         if self.options.final_data_share is not None and self.rule.phi == "constant":
@@ -221,24 +221,24 @@ class OutputSource:
             return SourcedBatch(decision, fresh, [0] * len(fresh))
         return self._replay(context)
 
-    def _replay(self, context: Context) -> SourcedBatch:
+    def _replay(self, context: StepContext) -> SourcedBatch:
         assert self.buffer is not None
         entries = self.buffer.draw(len(context.batch), context.rng)
         return SourcedBatch("replay", [e.item for e in entries], [context.step - e.step for e in entries])
 
-    def _from_round(self, context: Context) -> SourcedBatch:
+    def _from_round(self, context: StepContext) -> SourcedBatch:
         """The next minibatch of the round; a new round is sampled when the last is used up."""
         decision: Decision = "replay"
         if not self.minibatches:
             decision = "generate"
             size = len(context.batch)
-            prompts = context.upcoming(max(1, self.options.rollouts // size))
+            prompts = context.peek_batches(max(1, self.options.rollouts // size))
             self.round = [made for batch in prompts for made in context.generate(batch)]
             for _ in range(self.options.inner_epochs):
                 order = context.rng.sample(range(len(self.round)), len(self.round))
                 self.minibatches += [order[i : i + size] for i in range(0, len(order), size)]
         batch = [self.round[i] for i in self.minibatches.pop(0)]
-        return SourcedBatch(decision, batch, [context.step - (s.made_at or 0) for s in batch])
+        return SourcedBatch(decision, batch, [context.step - (s.sampled_at_step or 0) for s in batch])
 
     def observe(self, validation_loss: float) -> None:
         """Tell the schedule a validation loss (nats per token); the first one is that before training."""
@@ -268,8 +268,8 @@ def _plain(made: TokenSequence) -> dict[str, Any]:
         "id": made.id,
         "prompt": made.prompt,
         "response": made.response,
-        "annotations": dict(made.annotations),
-        "step": made.made_at,
+        "token_values": dict(made.token_values),
+        "step": made.sampled_at_step,
     }
 
 
@@ -278,6 +278,6 @@ def _sequence(row: dict[str, Any]) -> TokenSequence:
         id=row["id"],
         prompt=tuple(row["prompt"]),
         response=tuple(row["response"]),
-        made_at=row["step"],
-        annotations={name: tuple(values) for name, values in row["annotations"].items()},
+        sampled_at_step=row["step"],
+        token_values={name: tuple(values) for name, values in row["token_values"].items()},
     )

@@ -15,6 +15,30 @@ import bench
 ROOT = Path(__file__).parents[1]
 LAYERS = ("distillm", "baselines", "bench", "paper_tables")
 """Each may import itself and those before it."""
+ROOMS = {
+    "bench": (
+        ("system",),
+        ("metrics", "synthetic"),
+        ("data",),
+        ("config",),
+        ("record",),
+        ("models",),
+        ("evaluation",),
+        ("training",),
+        ("experiment",),
+        ("analysis",),
+        ("judge",),
+        ("cli",),
+    ),
+    "paper_tables": (
+        ("paper",),
+        ("numbers",),
+        ("suite", "tables", "claims", "figures"),
+        ("report",),
+        ("cli", "overview"),
+    ),
+}
+"""The rooms of a package, from the bottom up; each may import those below it, and none beside it."""
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PINNED = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split() if not line.startswith("#"))
 PINNED = {canonicalize_name(name): version for name, version in PINNED.items()}
@@ -41,6 +65,48 @@ def test_imports_go_one_way(layer):
     forbidden = {*LAYERS[LAYERS.index(layer) + 1 :], "tests"}
     wrong = {path.relative_to(ROOT).as_posix(): sorted(imported(path) & forbidden) for path in files}
     assert not {path: names for path, names in wrong.items() if names}
+
+
+def modules_imported(path: Path) -> set[str]:
+    """Dotted names of what a file imports, anywhere in it, and of what it imports from there."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: relative imports hide which room they reach"
+            found |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("package", "room", "below"),
+    [
+        (package, room, {r for lower in floors[:level] for r in lower})
+        for package, floors in ROOMS.items()
+        for level, floor in enumerate(floors)
+        for room in floor
+    ],
+)
+def test_rooms_import_downwards_only(package, room, below):
+    rooms = {name for floor in ROOMS[package] for name in floor}
+    folder = ROOT / package / room
+    files = sorted(folder.rglob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]
+    wrong = {}
+    for path in files:
+        reached = {
+            parts[1] for name in modules_imported(path) if (parts := name.split("."))[0] == package and parts[1:]
+        }
+        if bad := (reached & rooms) - below - {room}:
+            wrong[path.relative_to(ROOT).as_posix()] = sorted(bad)
+    assert not wrong
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_every_module_is_in_a_room(package):
+    rooms = {name for floor in ROOMS[package] for name in floor}
+    found = {path.stem for path in (ROOT / package).iterdir() if path.is_dir() or path.suffix == ".py"}
+    assert found - {"__init__", "__pycache__", "py"} == rooms
 
 
 def test_the_library_stands_alone():

@@ -1,1 +1,1 @@
-"""analysis"""
+"""What recorded runs say: differences with intervals (`compare`, `significance`), which times count (`timing`)."""

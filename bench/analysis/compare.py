@@ -2,65 +2,113 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from bench.analysis.significance import holm, paired_bootstrap
-from bench.record.example_scores import example_scores, pooled_bleu
-from bench.record.store import Record, Store
+from bench.analysis.significance import hierarchical_comparison, holm
+from bench.config.comparable import differences
+from bench.metrics.metric import Array, Metric
+from bench.metrics.registry import find_metric
+from bench.record.example_scores import example_scores
+from bench.record.record import RunRecord
+from bench.record.store import Store
 from bench.system.errors import BenchError
 
 
-def differences(first: object, second: object, path: str = "") -> Iterator[str]:
-    """Dotted keys at which two nested mappings differ, with both values."""
-    if isinstance(first, Mapping) and isinstance(second, Mapping):
-        for key in sorted(first.keys() | second.keys()):
-            yield from differences(first.get(key), second.get(key), f"{path}.{key}" if path else str(key))
-    elif first != second:
-        yield f"{path}: {first!r} against {second!r}"
+@dataclass(frozen=True)
+class RunScore:
+    """A run's score on one set, over all its decoding seeds."""
+
+    run: str
+    score: float
 
 
-def compare_runs(store: Store, first: Record, second: Record, resamples: int) -> list[dict[str, Any]]:
-    """One row per test set: both scores, the difference (first minus second), its interval and p-value.
+@dataclass(frozen=True)
+class SetComparison:
+    """Two runs on one set by one metric.
 
-    An example's score is the mean over its decoding seeds (its summed statistics for BLEU). The intervals speak of
-    other test examples, not of other training seeds. `p_holm` corrects for testing several sets.
+    Attributes:
+        metric: its name in records.
+        difference: first minus second.
+        low, high: ends of the difference's 95 % interval.
+        p: two-sided p-value.
+        p_holm: the same, corrected for the number of comparisons made at once.
+        examples: how many the set has.
+    """
+
+    set: str
+    metric: str
+    first: RunScore
+    second: RunScore
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_holm: float
+    examples: int
+
+    def as_dict(self) -> dict[str, object]:
+        """As plain values, for JSON."""
+        return asdict(self)
+
+
+def check_comparable(first: RunRecord, second: RunRecord) -> None:
+    """Refuse two runs that may not stand in one table.
 
     Raises:
-        BenchError: the runs differ in more than method, output source, start and seed; it says in what.
+        BenchError: the runs differ in more than method, output source, init student and seed; it says in what.
     """
-    if first["comparison_key"] != second["comparison_key"]:
-        found = list(differences(first["comparison_fields"], second["comparison_fields"]))
+    if first.comparison_key != second.comparison_key:
+        found = map(str, differences(first.comparison_fields, second.comparison_fields))
         raise BenchError(
-            f"{first['run_id']} and {second['run_id']} cannot be compared; they differ in\n  " + "\n  ".join(found)
+            f"{first.run_id} and {second.run_id} cannot be compared; they differ in\n  " + "\n  ".join(found)
         )
-    one, two = (example_scores(store.predictions(record)) for record in (first, second))
-    bleu = first["metric"]["name"] == "BLEU"
-    rows = []
-    for name, examples in one.items():
-        ids = sorted(examples)
-        if ids != sorted(two[name]):
-            raise BenchError(f"{name}: the two runs' predictions are not over the same examples")
-        a, b = (np.array([side[name][i] for i in ids], dtype=np.float64) for side in (one, two))
-        try:
-            result = paired_bootstrap(a, b, score=pooled_bleu if bleu else None, resamples=resamples)
-        except ValueError as error:  # a single example, say
-            raise BenchError(f"{name}: no interval can be given: {error}") from error
-        rows.append(
-            {
-                "set": name,
-                "metric": first["metric"]["name"],
-                "first": {"run": first["run_id"], "score": pooled_bleu(a.sum(0)) if bleu else float(a.mean())},
-                "second": {"run": second["run_id"], "score": pooled_bleu(b.sum(0)) if bleu else float(b.mean())},
-                "difference": result.difference,
-                "low": result.low,
-                "high": result.high,
-                "p": result.p_value,
-                "examples": result.n,
-            }
-        )
-    for row, adjusted in zip(rows, holm([row["p"] for row in rows]), strict=True):
-        row["p_holm"] = adjusted
-    return rows
+
+
+def compare_runs(store: Store, first: RunRecord, second: RunRecord, resamples: int) -> list[SetComparison]:
+    """Compare two runs by each metric on each test set; the metric that selects checkpoints comes first.
+
+    An example's score is the mean over its decoding seeds (for BLEU its summed counts). The intervals speak of
+    other test examples, not of other training seeds. Holm's correction is over all comparisons returned.
+
+    Raises:
+        BenchError: the runs may not stand in one table, or their predictions cannot be read or do not match.
+    """
+    check_comparable(first, second)
+    predictions = [store.predictions(record) for record in (first, second)]
+    found = []
+    for metric in first.metrics:
+        one, two = (example_scores(rows, metric.name) for rows in predictions)
+        for name, examples in one.items():
+            ids = sorted(examples)
+            if ids != sorted(two.get(name, {})):
+                raise BenchError(f"{name}: the two runs' predictions are not over the same examples")
+            a, b = (np.array([side[name][i] for i in ids], dtype=np.float64) for side in (one, two))
+            found.append(_compare_set(name, find_metric(metric.name), (first.run_id, a), (second.run_id, b), resamples))
+    corrected = holm([one.p for one in found])
+    return [replace(one, p_holm=p) for one, p in zip(found, corrected, strict=True)]
+
+
+def _compare_set(
+    name: str, metric: Metric, first: tuple[str, Array], second: tuple[str, Array], resamples: int
+) -> SetComparison:
+    """One row, from run ids with example scores; `p_holm` is left uncorrected."""
+    of_sum = metric.score_of_sum
+    try:
+        result = hierarchical_comparison(first[1][None], second[1][None], score=of_sum, resamples=resamples)
+    except ValueError as error:  # a single example, say
+        raise BenchError(f"{name}: no interval can be given: {error}") from error
+    scores = [RunScore(run, of_sum(arm.sum(0)) if of_sum else float(arm.mean())) for run, arm in (first, second)]
+    return SetComparison(
+        set=name,
+        metric=metric.name,
+        first=scores[0],
+        second=scores[1],
+        difference=result.difference,
+        low=result.low,
+        high=result.high,
+        p=result.p_value,
+        p_holm=result.p_value,
+        examples=result.n,
+    )

@@ -22,13 +22,15 @@ nothing of seed noise, and its interval is too narrow by all of it.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.stats import nct, norm, t
+
+from bench.metrics.metric import ScoreOfSum
 
 _Array = NDArray[np.float64]
 # The counts (resamples, examples) of one chunk: 32 MiB at this many.
@@ -67,55 +69,21 @@ class Comparison:
     df: float = math.inf
 
 
-ScoreOfSum = Callable[[_Array], float]
-
-
-def paired_bootstrap(
-    a: ArrayLike,
-    b: ArrayLike,
-    *,
-    score: ScoreOfSum | None = None,
-    resamples: int = 10_000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> Comparison:
-    """Compare two arms over the same examples, the training run of each taken as given.
+def hierarchical_bootstrap(
+    scores: ArrayLike, *, score: ScoreOfSum | None = None, resamples: int = 10_000, seed: int = 0, level: float = 0.95
+) -> Interval:
+    """The score of one arm with its interval over training seeds and examples.
 
     Args:
-        a: scores (n,) of the first arm, or sufficient statistics (n, k) together with `score`.
-        b: the same of the second arm, in the same order of examples.
+        scores: (training seeds, n), or statistics (training seeds, n, k) together with `score`. With one
+            training seed the run is taken as given: the interval leaves out what another seed would have changed.
         score: the corpus score of summed statistics (k,); None for the mean of scores.
         resamples: number of bootstrap resamples.
         seed: of the resampling.
         level: of the interval, in (0, 1).
 
     Raises:
-        ValueError: the arms' shapes differ, fewer than two examples, values not finite, options out of range.
-    """
-    first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    return hierarchical_comparison(first[None], second[None], score=score, resamples=resamples, seed=seed, level=level)
-
-
-def hierarchical_bootstrap(
-    scores: ArrayLike,
-    *,
-    score: ScoreOfSum | None = None,
-    resamples: int = 10_000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> Interval:
-    """The score of one arm with its interval over training seeds and examples.
-
-    Args:
-        scores: (training seeds, n), or statistics (training seeds, n, k) together with `score`. With one
-            training seed the interval leaves out what another seed would have changed.
-        score: as for `paired_bootstrap`.
-        resamples: as for `paired_bootstrap`.
-        seed: as for `paired_bootstrap`.
-        level: as for `paired_bootstrap`.
-
-    Raises:
-        ValueError: as for `paired_bootstrap`.
+        ValueError: a shape that is none of these, fewer than two examples, values not finite, options out of range.
     """
     arm = _checked(scores, score, resamples, level)
     found = _resample([(1, arm)], score, resamples, seed)
@@ -142,16 +110,14 @@ def hierarchical_comparison(
 ) -> Comparison:
     """Compare two arms over training seeds, drawn for each arm by itself, and examples, drawn for both alike.
 
+    With one training seed to each arm this is the paired bootstrap over examples.
+
     Args:
-        a: as for `hierarchical_bootstrap`, of the first arm.
-        b: the same of the second arm, over the same examples; its number of training seeds may differ.
-        score: as for `paired_bootstrap`.
-        resamples: as for `paired_bootstrap`.
-        seed: as for `paired_bootstrap`.
-        level: as for `paired_bootstrap`.
+        a: scores of the first arm; these and the options are as for `hierarchical_bootstrap`.
+        b: the same of the second arm, in the same order of examples; its number of training seeds may differ.
 
     Raises:
-        ValueError: as for `paired_bootstrap`.
+        ValueError: as for `hierarchical_bootstrap`, or the arms' examples differ in number.
     """
     first, second = (_checked(arm, score, resamples, level) for arm in (a, b))
     if first.shape[1:] != second.shape[1:]:

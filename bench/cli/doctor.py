@@ -8,8 +8,9 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import psutil
 import torch
@@ -20,22 +21,31 @@ from bench.system.artifacts import default_root
 from bench.system.environment import PACKAGES
 from bench.system.errors import BenchError
 
-Finding = dict[str, Any]
+
+@dataclass(frozen=True)
+class Finding:
+    """The result of one check; `advice` says what to do about it, and is empty where all is well."""
+
+    state: Literal["ok", "optional", "problem"]
+    check: str
+    found: str
+    advice: str = ""
 
 
 def examine(out: Path, data_dir: Path | None) -> list[Finding]:
-    """All findings; each has `state` (ok, optional, problem), `check`, `found`, `advice`."""
+    """Check everything; nothing is written.
+
+    Args:
+        out: the folder of the records.
+        data_dir: a folder to look for the tasks' data in.
+    """
     return [*_software(), *_hardware(), *_folders(out), *_data(data_dir), *_models()]
 
 
-def _finding(state: str, check: str, found: str, advice: str = "") -> Finding:
-    return {"state": state, "check": check, "found": found, "advice": advice}
-
-
 def _software() -> Iterator[Finding]:
-    yield _finding("ok", "Python", platform.python_version())
+    yield Finding("ok", "Python", platform.python_version())
     for name in PACKAGES:
-        yield _finding("ok", name, importlib.metadata.version(name))
+        yield Finding("ok", name, importlib.metadata.version(name))
     extras = {
         "sentencepiece": ("sentencepiece", "tokenizers of T5, mT5 and Llama that ship no tokenizer.json"),
         "pynvml": ("energy", "energy on NVIDIA devices"),
@@ -43,24 +53,22 @@ def _software() -> Iterator[Finding]:
     for module, (extra, purpose) in extras.items():
         there = importlib.util.find_spec(module) is not None
         advice = "" if there else f"for {purpose}: pip install 'distillm-bench[{extra}]'"
-        yield _finding(
+        yield Finding(
             "ok" if there else "optional", f"extra {extra}", "installed" if there else "not installed", advice
         )
 
 
 def _hardware() -> Iterator[Finding]:
-    yield _finding("ok", "CPU", f"{psutil.cpu_count()} cores, {torch.get_num_threads()} threads used by PyTorch")
-    yield _finding("ok", "memory", f"{psutil.virtual_memory().available / 2**30:.1f} GiB available")
+    yield Finding("ok", "CPU", f"{psutil.cpu_count()} cores, {torch.get_num_threads()} threads used by PyTorch")
+    yield Finding("ok", "memory", f"{psutil.virtual_memory().available / 2**30:.1f} GiB available")
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             properties = torch.cuda.get_device_properties(index)
-            yield _finding(
-                "ok", f"CUDA device {index}", f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
-            )
+            yield Finding("ok", f"CUDA device {index}", f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB")
     else:
         built = torch.version.cuda is not None
         advice = "check the driver with nvidia-smi" if built else "for a GPU, install a CUDA build of PyTorch"
-        yield _finding("optional", "CUDA device", "none", f"{advice}; the tiny preset needs none")
+        yield Finding("optional", "CUDA device", "none", f"{advice}; the tiny preset needs none")
 
 
 def _folders(out: Path) -> Iterator[Finding]:
@@ -70,26 +78,29 @@ def _folders(out: Path) -> Iterator[Finding]:
     ):
         there = next(p for p in (folder.resolve(), *folder.resolve().parents) if p.exists())
         if not (there.is_dir() and os.access(there, os.W_OK)):
-            yield _finding("problem", check, f"{folder} cannot be written", advice)
+            yield Finding("problem", check, f"{folder} cannot be written", advice)
             continue
         free = shutil.disk_usage(there).free / 2**30
-        state, todo = ("ok", "") if free > 1 else ("problem", f"free some space, or {advice}")
-        yield _finding(state, check, f"{folder}, {free:.1f} GiB free", todo)
+        found = f"{folder}, {free:.1f} GiB free"
+        if free > 1:
+            yield Finding("ok", check, found)
+        else:
+            yield Finding("problem", check, found, f"free some space, or {advice}")
 
 
 def _data(data_dir: Path | None) -> Iterator[Finding]:
-    yield _finding("ok", "embedded data", ", ".join(TASKS))
+    yield Finding("ok", "synthetic data", ", ".join(TASKS))
     if data_dir is not None:
         for task in TASKS:
             try:
                 data = load_task(task, data_dir=data_dir)
             except BenchError as error:
-                yield _finding("optional", f"{task} in {data_dir}", "not found or not readable", str(error))
+                yield Finding("optional", f"{task} in {data_dir}", "not found or not readable", str(error))
             else:
                 sizes = ", ".join(f"{name} {len(examples)}" for name, examples in data.splits.items())
-                yield _finding("ok", f"{task} in {data_dir}", sizes)
+                yield Finding("ok", f"{task} in {data_dir}", sizes)
     if os.environ.get("HF_HUB_OFFLINE") == "1":
-        yield _finding("optional", "Hugging Face hub", "switched off by HF_HUB_OFFLINE=1", "use --data-dir FOLDER")
+        yield Finding("optional", "Hugging Face hub", "switched off by HF_HUB_OFFLINE=1", "use --data-dir FOLDER")
         return
     from huggingface_hub import HfApi
 
@@ -97,15 +108,15 @@ def _data(data_dir: Path | None) -> Iterator[Finding]:
         HfApi().dataset_info(TASKS["samsum"].hub.id, timeout=5)
     except Exception as error:  # any failure means the same to the user
         advice = "use --data-dir FOLDER and local model folders; the tiny preset needs neither"
-        yield _finding("optional", "Hugging Face hub", f"not reached ({type(error).__name__})", advice)
+        yield Finding("optional", "Hugging Face hub", f"not reached ({type(error).__name__})", advice)
     else:
-        yield _finding("ok", "Hugging Face hub", "reached")
+        yield Finding("ok", "Hugging Face hub", "reached")
 
 
 def _models() -> Iterator[Finding]:
     for task in TASKS:
         whole = intact(task)
-        yield _finding(
+        yield Finding(
             "ok" if whole else "problem",
             f"shipped models {task}",
             "checksums agree" if whole else "missing or damaged",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -165,8 +166,24 @@ def list_command(what: str, out: Path, as_json: bool) -> None:
         Console(highlight=False).print(table, soft_wrap=isinstance(table, str))
 
 
+def _print_schema(context: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked:
+        from bench.record.record import RunRecord
+
+        click.echo(json.dumps(RunRecord.model_json_schema(), indent=1, ensure_ascii=False))
+        context.exit()
+
+
 @main.command()
 @click.argument("run_name", metavar="RUN")
+@click.option(
+    "--schema",
+    is_flag=True,
+    is_eager=True,  # instead of a run, as --help is
+    expose_value=False,
+    callback=_print_schema,
+    help="Print the JSON schema of records and exit.",
+)
 @OUT
 @JSON
 def show(run_name: str, out: Path, as_json: bool) -> None:
@@ -194,7 +211,7 @@ def show(run_name: str, out: Path, as_json: bool) -> None:
 def compare(first: str, second: str, resamples: int, out: Path, as_json: bool) -> None:
     """Compare two runs: paired bootstrap over test examples, with 95 % confidence intervals.
 
-    The runs may differ in method, output source, start and training seed, and in nothing else.
+    The runs may differ in method, output source, init student and training seed, and in nothing else.
     """
     from bench.analysis.compare import compare_runs
     from bench.cli.console_tables import comparison_table
@@ -202,7 +219,10 @@ def compare(first: str, second: str, resamples: int, out: Path, as_json: bool) -
 
     store = Store(out, warn)
     rows = compare_runs(store, store.find(first), store.find(second), resamples)
-    click.echo(json.dumps(rows, indent=1)) if as_json else Console(highlight=False).print(comparison_table(rows))
+    if as_json:
+        click.echo(json.dumps([row.as_dict() for row in rows], indent=1))
+    else:
+        Console(highlight=False).print(comparison_table(rows))
 
 
 @main.command()
@@ -216,10 +236,13 @@ def export(formats: str, to: Path | None, out: Path) -> None:
     run, started               the run's id and when it began (UTC)
     preset, task, models       its scale, task and model pair
     method, method_options     the method, and its options as JSON
-    source, source_options     where its responses came from, and the options of that as JSON
-    init, training_seed        where the student started, and the seed of its training
+    method_file                SHA-256 of the file that a method of your own came from; else empty
+    output_source, output_source_options
+                               where its responses came from, and the options of that as JSON
+    init_student               what training started from: pretrained or sft
+    training_seed              the seed of that training
     set, decoding_seed         the evaluation set, and the seed of its decoding
-    metric, value, examples    what was measured on how many examples
+    metric, value, examples    what was measured on how many examples; the metric by its name in records
     mean_tokens, share_ended   length of the set's responses, share that ended (over all decoding seeds)
     steps, best_step           steps trained, and the step of the checkpoint that was evaluated
     training_seconds           wall-clock of training, validation and checkpoints left out
@@ -228,7 +251,7 @@ def export(formats: str, to: Path | None, out: Path) -> None:
     tokens_trained, tokens_generated
     student_parameters, teacher_parameters
     device, cpu, version, commit
-    comparison_key             rows that share it differ in method, source, init and training seed only
+    comparison_key             rows that share it differ in method, output source, init student and training seed only
     """
     from bench.record.export import export_records
     from bench.record.store import Store
@@ -262,7 +285,7 @@ def doctor(data_dir: Path | None, out: Path, as_json: bool) -> None:
 
     findings = examine(out, data_dir)
     if as_json:
-        click.echo(json.dumps(findings, indent=1, ensure_ascii=False))
+        click.echo(json.dumps([asdict(finding) for finding in findings], indent=1, ensure_ascii=False))
     else:
         Console(highlight=False).print(doctor_table(findings))
 

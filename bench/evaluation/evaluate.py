@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import functools
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from transformers import PreTrainedModel
 
 from bench.config.sections import EvaluationConfig
 from bench.data import Example
 from bench.metrics.metric import Metric, set_score
-from bench.models.generation import Decoding, sample_all
-from bench.models.tokenizer import Codec
+from bench.models.generation import Decoding
+from bench.models.language_model import LanguageModel
 from bench.record.example_scores import Prediction, upgraded
 from bench.record.record import Score, Scores, SetScores
 from bench.system.files import read_jsonl_gz, write_jsonl_gz
@@ -31,9 +29,8 @@ class EvaluationSet:
 
 
 def evaluate(
-    model: PreTrainedModel,
+    model: LanguageModel,
     sets: list[EvaluationSet],
-    codec: Codec,
     metrics: Sequence[Metric],
     config: EvaluationConfig,
     decoding: Decoding,
@@ -43,6 +40,9 @@ def evaluate(
     """Predictions with per-example scores: a row for each set, decoding seed and example.
 
     Args:
+        model: answers the prompts.
+        sets: what it is evaluated on.
+        metrics: all that each response is scored by.
         config: the decoding seeds and the batch size.
         decoding: how responses are sampled.
         parts: folder where each set and seed is kept as it is done, so that a killed evaluation goes on.
@@ -55,34 +55,33 @@ def evaluate(
         for seed in seeds:
             part = parts / f"{one.name}-{seed}.jsonl.gz"
             if not part.exists():
-                watch = functools.partial(_offset, progress, before, total, one.name)
-                responses = sample_all(
-                    model,
-                    one.sequences,
-                    codec,
-                    decoding,
-                    config.batch_size,
-                    *("evaluation", one.name, seed),
-                    progress=watch,
-                )
-                write_jsonl_gz(
-                    part,
-                    (
-                        {
-                            "set": one.name,
-                            "seed": seed,
-                            "id": example.id,
-                            "prediction": (text := codec.text(response)),
-                            "tokens": len(response),
-                            "ended": response[-1] == codec.eos_id,
-                            "scores": {m.name: m.example(text, example.references) for m in metrics},
-                        }
-                        for example, response in zip(one.examples, responses, strict=True)
-                    ),
-                )
+                told = functools.partial(_offset, progress, before, total, one.name)
+                place = ("evaluation", one.name, seed)
+                responses = model.sample_all(one.sequences, decoding, config.batch_size, *place, progress=told)
+                write_jsonl_gz(part, _rows(model, one, seed, responses, metrics))
             rows += [upgraded(row) for row in read_jsonl_gz(part)]
             before += len(one.examples)
     return rows
+
+
+def _rows(
+    model: LanguageModel,
+    one: EvaluationSet,
+    seed: int,
+    responses: list[tuple[int, ...]],
+    metrics: Sequence[Metric],
+) -> Iterator[Prediction]:
+    for example, response in zip(one.examples, responses, strict=True):
+        text = model.tokenizer.text(response)
+        yield {
+            "set": one.name,
+            "seed": seed,
+            "id": example.id,
+            "prediction": text,
+            "tokens": len(response),
+            "ended": response[-1] == model.tokenizer.eos_id,
+            "scores": {metric.name: metric.example(text, example.references) for metric in metrics},
+        }
 
 
 def _offset(progress: Callable[[int, int, str], None], before: int, total: int, name: str, done: int) -> None:

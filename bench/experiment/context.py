@@ -1,171 +1,194 @@
-"""What a configuration stands for: its examples, its tokenizer, and what identifies its run and its artifacts."""
+"""A run's context: its configuration with everything it stands for, made in one go and never changed."""
 
 from __future__ import annotations
 
-from functools import cached_property
-from pathlib import Path
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
 
 from bench import __version__
-from bench.config.sections import Config, TrainingConfig
+from bench.config.sections import Config
 from bench.data import TASKS, TaskData
+from bench.evaluation.evaluate import EvaluationSet
+from bench.experiment.checks import check_pair
 from bench.experiment.examples import examples_of
-from bench.metrics.metric import references_of
+from bench.experiment.identity import run_id, run_key, tokenizer_path
+from bench.metrics.metric import Metric, references_of
 from bench.metrics.registry import find_metric
-from bench.models import loading as models
-from bench.models.tokenizer import Codec, Limits, train_tokenizer
+from bench.models.generation import Decoding
+from bench.models.loading import load_tokenizer
+from bench.models.tokenizer import LengthLimits, TokenizerAdapter, train_tokenizer
 from bench.record.record import MetricInfo
-from bench.synthetic import shipped_student, shipped_teacher
 from bench.system.artifacts import ArtifactCache
 from bench.system.environment import pick_device
 from bench.system.errors import BenchError
-from bench.system.files import sha256_of
-from bench.system.hashing import digest
-from bench.system.progress import Reporter
-from distillm import Method, TokenSequence
-
-# what determines a model's outputs; cards and logs beside it do not
-_MODEL_FILES = ("config.json", "*.safetensors", "*.bin", "*.gguf", "tokenizer.json", "*.model", "vocab.*", "merges.txt")
+from bench.training.auxiliary_loss import AuxiliaryLoss, LanguageModelling, encode_plain_text, load_plain_text
+from distillm import SOURCES, Method, SourceOptions, TokenSequence
 
 
-class Setting:
-    """A resolved configuration with its data, tokenizer and identities, each made when first needed.
+@dataclass(frozen=True)
+class RunContext:
+    """A resolved configuration with its data, tokenizer and identity. Reading it has no effect.
 
-    Args:
-        config: from `bench.config.resolve.resolve`.
+    Attributes:
+        config: with the device that was found.
         method: the method it names.
-        cache: where artifacts are shared.
-        reporter: what the user sees.
+        device: where models go.
+        accelerator: precision of forward passes.
+        metrics: the task's; the first selects checkpoints.
+        data: the task's examples.
+        data_fingerprint: of all of them.
+        tokenizer: the pair's.
+        limits: lengths in tokens.
+        sequences: every split as token ids.
+        auxiliary_loss: the method's loss on plain text; None where it is off.
+        run_key: all that determines the run's numbers.
+        run_id: readable, and unique to `run_key`.
+        notes: what a user should know before the run starts.
     """
 
-    def __init__(self, config: Config, method: Method, cache: ArtifactCache, reporter: Reporter) -> None:
-        self.config, self.method, self.cache, self.reporter = config, method, cache, reporter
-        self.device = pick_device(config.device)
-        self.metrics = tuple(find_metric(name) for name in TASKS[config.task].metrics)
-        self.limits = Limits(config.data.max_prompt_length, config.data.max_response_length)
+    config: Config
+    method: Method
+    device: torch.device
+    accelerator: Accelerator
+    metrics: tuple[Metric, ...]
+    data: TaskData
+    data_fingerprint: str
+    tokenizer: TokenizerAdapter
+    limits: LengthLimits
+    sequences: Mapping[str, list[TokenSequence]]
+    auxiliary_loss: AuxiliaryLoss | None
+    run_key: Mapping[str, Any]
+    run_id: str
+    notes: tuple[str, ...]
 
-    @cached_property
-    def accelerator(self) -> Accelerator:
-        """Device placement, precision and backward passes."""
-        PartialState._reset_state()  # one process may make several runs, and accelerate keeps the first device
-        AcceleratorState._reset_state(True)
-        accelerator = Accelerator(
-            cpu=self.device.type == "cpu", mixed_precision="bf16" if self.config.precision == "bf16" else "no"
-        )
-        if accelerator.num_processes > 1:
-            raise BenchError("a run uses one process; start it without `accelerate launch --num_processes`")
-        return accelerator
+    @property
+    def evaluation_sets(self) -> list[EvaluationSet]:
+        """The test set and the evaluation-only sets, under the names that tables use."""
+        return [
+            EvaluationSet(self.data.label(split), examples, self.sequences[split])
+            for split, examples in self.data.splits.items()
+            if split not in ("train", "validation")
+        ]
 
-    @cached_property
-    def data(self) -> TaskData:
-        """The task's examples."""
-        return examples_of(self.config.task, self.config.data)
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Fingerprint of the examples."""
-        return self.data.fingerprint()
-
-    @cached_property
+    @property
     def metric_infos(self) -> list[MetricInfo]:
-        """The task's metrics, with what exactly they compute on the test set."""
+        """The metrics, with what exactly they compute on the test set."""
         references = references_of([len(example.references) for example in self.data.splits["test"]])
         return [MetricInfo(name=m.name, label=m.label, signature=m.signature(references)) for m in self.metrics]
 
-    @cached_property
-    def codec(self) -> Codec:
-        """The tokenizer of the pair."""
-        pair = self.config.models
-        if pair.tokenizer == "trained":
-            key = {"data": self.fingerprint, "vocab_size": pair.vocab_size, "version": __version__}
-            texts = [text for e in self.data.splits["train"] for text in (e.prompt, e.references[0])]
-            folder = self.cache.get("tokenizer", key, lambda f: train_tokenizer(texts, pair.vocab_size, f))
-            return Codec(models.load_tokenizer(str(folder)), pair.kind)
-        name = self.place("teacher") if pair.tokenizer in ("shipped", "teacher") else pair.tokenizer
-        codec = Codec(models.load_tokenizer(name), pair.kind)
-        for other, where in ((pair.teacher, "teacher"), (pair.student, "student")):
-            if other not in ("shipped", "scratch", name):
-                theirs = Codec(models.load_tokenizer(other), pair.kind)
-                models.check_same_vocabulary(codec, theirs, name, f"({where}) {other}")
-        return codec
+    def decoding(self, no_repeat_ngram: int = 0) -> Decoding:
+        """How responses are sampled for scores."""
+        given = self.config.evaluation
+        return Decoding(
+            self.limits.response, given.temperature, given.top_p, given.top_k, no_repeat_ngram=no_repeat_ngram
+        )
 
-    def place(self, side: str) -> str:
-        """Where teacher or student is loaded from: a folder, a hub id, or `scratch`."""
-        name: str = getattr(self.config.models, side)
-        if name != "shipped":
-            return name
-        task = self.config.task
-        folder = shipped_teacher(task) if side == "teacher" else shipped_student(task)
-        if not (folder / "config.json").is_file():
-            raise BenchError(f"no {side} for {task} is shipped; use --set models.{side}=scratch")
-        return str(folder)
 
-    @cached_property
-    def sequences(self) -> dict[str, list[TokenSequence]]:
-        """Every split as token ids; what was dropped or cut is noted."""
-        encoded = {}
-        for split, examples in self.data.splits.items():
-            without_bos = split == "train" and self.config.fidelity.train_without_bos
-            encoded[split], counts = self.codec.encode(
-                examples, self.limits, drop_long=split == "train", without_bos=without_bos
+def prepare(config: Config, method: Method, cache: ArtifactCache, *, data: TaskData | None = None) -> RunContext:
+    """Load and encode the data, and refuse all that can be refused before any work.
+
+    Args:
+        config: from `bench.config.resolve`.
+        method: the method it names.
+        cache: where a tokenizer that is trained on the data is shared.
+        data: examples to take in place of the configuration's.
+
+    Raises:
+        BenchError: bad input; the message says which and what would do.
+    """
+    device = pick_device(config.device)
+    accelerator = _accelerator(config, device)
+    data = data or examples_of(config.task, config.data)
+    fingerprint = data.fingerprint()
+    tokenizer = _tokenizer(config, data, fingerprint, cache)
+    check_pair(config, tokenizer)
+    limits = LengthLimits(config.data.max_prompt_length, config.data.max_response_length)
+    sequences, cut = _encode(config, data, tokenizer, limits)
+    auxiliary_loss = _auxiliary_loss(config, tokenizer)
+    key = run_key(config, device.type, fingerprint)
+    return RunContext(
+        config=config.model_copy(update={"device": device.type}),
+        method=method,
+        device=device,
+        accelerator=accelerator,
+        metrics=tuple(find_metric(name) for name in TASKS[config.task].metrics),
+        data=data,
+        data_fingerprint=fingerprint,
+        tokenizer=tokenizer,
+        limits=limits,
+        sequences=sequences,
+        auxiliary_loss=auxiliary_loss,
+        run_key=key,
+        run_id=run_id(config, key),
+        notes=tuple(itertools.chain(cut, _ignored_options(config, method), _lost_loss(config, method), data.notes)),
+    )
+
+
+def _accelerator(config: Config, device: torch.device) -> Accelerator:
+    PartialState._reset_state()  # one process may make several runs, and accelerate keeps the first device
+    AcceleratorState._reset_state(True)
+    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="bf16" if config.precision == "bf16" else "no")
+    if accelerator.num_processes > 1:
+        raise BenchError("a run uses one process; start it without `accelerate launch --num_processes`")
+    return accelerator
+
+
+def _tokenizer(config: Config, data: TaskData, fingerprint: str, cache: ArtifactCache) -> TokenizerAdapter:
+    pair = config.models
+    if pair.tokenizer == "trained":
+        key = {"data": fingerprint, "vocab_size": pair.vocab_size, "version": __version__}
+        texts = [text for e in data.splits["train"] for text in (e.prompt, e.references[0])]
+        name = str(cache.get("tokenizer", key, lambda folder: train_tokenizer(texts, pair.vocab_size, folder)))
+    else:
+        name = tokenizer_path(config)
+    return TokenizerAdapter(load_tokenizer(name), pair.kind)
+
+
+def _encode(
+    config: Config, data: TaskData, tokenizer: TokenizerAdapter, limits: LengthLimits
+) -> tuple[dict[str, list[TokenSequence]], list[str]]:
+    """Every split as token ids, and notes of what was dropped or cut."""
+    encoded, notes = {}, []
+    for split, examples in data.splits.items():
+        without_bos = split == "train" and config.fidelity.train_without_bos
+        encoded[split], counts = tokenizer.encode(examples, limits, drop_long=split == "train", without_bos=without_bos)
+        for what, count in counts.items():
+            if count:
+                limit = limits.prompt if what.startswith("prompts") else limits.response
+                noun, verb = what.split("_")
+                noun = noun.removesuffix("s") if count == 1 else noun
+                notes.append(f"{split}: {count} {noun} {verb} at {limit} tokens")
+        if not encoded[split]:
+            raise BenchError(
+                f"{split}: no example is left: every prompt is over data.max_prompt_length={limits.prompt}"
             )
-            for what, count in counts.items():
-                if count:
-                    limit = self.limits.prompt if what.startswith("prompts") else self.limits.response
-                    noun, verb = what.split("_")
-                    noun = noun.removesuffix("s") if count == 1 else noun
-                    self.reporter.note(f"{split}: {count} {noun} {verb} at {limit} tokens")
-            if not encoded[split]:
-                raise BenchError(
-                    f"{split}: no example is left: every prompt is over data.max_prompt_length={self.limits.prompt}"
-                )
-        return encoded
+    return encoded, notes
 
-    @cached_property
-    def run_key(self) -> dict[str, Any]:
-        """All that determines the run's numbers."""
-        return {
-            "config": self.config.canonical() | {"device": self.device.type},
-            "data": self.fingerprint,
-            "models": {side: self.identity(self.place(side)) for side in ("teacher", "student")},
-            "plain_text": sha256_of(Path(text)) if (text := self.config.plain_text.file) else "generated",
-            "version": __version__,
-        }
 
-    @property
-    def run_id(self) -> str:
-        """Readable, and unique to `run_key`."""
-        c = self.config
-        return f"{c.task}-{c.method.name}-{c.sgo.source}-s{c.seed}-{digest(self.run_key)[:10]}"
+def _auxiliary_loss(config: Config, tokenizer: TokenizerAdapter) -> AuxiliaryLoss | None:
+    given = config.plain_text
+    if given.weight == 0:
+        return None
+    texts = encode_plain_text(load_plain_text(given.file), tokenizer, given.max_length)
+    return AuxiliaryLoss(LanguageModelling(given.kl_share), given.weight, texts, given.batch_size)
 
-    def identity(self, name: str) -> str:
-        """What a model name stands for: checksums of a folder's files, or the commit of a hub repository."""
-        if name == "scratch":
-            return name
-        folder = Path(name)
-        if folder.is_dir():
-            files = sorted(p for pattern in _MODEL_FILES for p in folder.glob(pattern))
-            return digest({p.name: sha256_of(p) for p in files})
-        return f"{name}@{models.hub_commit(name)}"
 
-    def shared_key(self, training: TrainingConfig, side: str) -> dict[str, Any]:
-        """What determines a model trained here, beside its seed."""
-        pair = self.config.models.model_dump(mode="json")
-        return {
-            "what": pair[side],
-            "architecture": pair[f"{side}_config"],
-            "identity": self.run_key["models"][side],
-            "kind": self.config.models.kind,
-            "tokenizer": digest(self.codec.tokenizer.get_vocab()),
-            "training": training.model_dump(mode="json"),
-            "data": self.fingerprint,
-            "limits": [self.limits.prompt, self.limits.response],
-            "decoding": self.config.evaluation.model_dump(mode="json"),
-            "train_without_bos": self.config.fidelity.train_without_bos,
-            "precision": self.config.precision,
-            "device": self.device.type,
-            "version": __version__,
-        }
+def _lost_loss(config: Config, method: Method) -> Iterator[str]:
+    if config.plain_text.weight == 0 and method.plain_text.weight:
+        yield f"{method.name}: trained without its plain-text loss (plain_text.weight=0)"
+
+
+def _ignored_options(config: Config, method: Method) -> Iterator[str]:
+    """Options of the output source that were set and have no effect with it."""
+    source, usual = config.sgo.source, asdict(SourceOptions()) | dict(method.source_options)
+    read = SOURCES[source].reads | ({"capacity"} if config.fidelity.replayed_on_policy else set())
+    for name, value in config.sgo.options.items():
+        if name not in read and value != usual[name]:
+            readers = ", ".join(other for other, rule in SOURCES.items() if name in rule.reads)
+            yield f"sgo.{name}={value} has no effect: {source} does not read it ({readers} would)"

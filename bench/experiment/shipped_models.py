@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,10 @@ import torch
 from bench.config.resolve import resolve
 from bench.config.sections import TrainingConfig
 from bench.data import SPLITS, TASKS, TaskData, load_task
-from bench.experiment.run import TEACHER_SEED, Experiment
-from bench.models import loading as models
+from bench.experiment import stages
+from bench.experiment.context import RunContext, prepare
+from bench.experiment.identity import Side
+from bench.experiment.stages import Workshop
 from bench.synthetic import shipped_student, shipped_teacher
 from bench.system.artifacts import ArtifactCache, default_root
 from bench.system.environment import describe
@@ -40,23 +41,19 @@ PRETRAINING = TrainingConfig.model_validate(
 )
 
 
-class _TeacherExperiment(Experiment):
-    """Trains on the embedded data's large split for teachers in place of the distillation set."""
-
-    @cached_property
-    def data(self) -> TaskData:
-        """The task's examples, with `teacher_train` as the training set."""
-        sets = (*SPLITS, TEACHER_TRAIN, *TASKS[self.config.task].evaluation_sets)
-        splits = load_task(self.config.task, embedded_splits=sets)
-        kept = {name: examples for name, examples in splits.splits.items() if name != TEACHER_TRAIN}
-        return dataclasses.replace(splits, splits=kept | {"train": splits.splits[TEACHER_TRAIN]})
+def _teachers_data(task: str) -> TaskData:
+    """The synthetic examples of a task, with the large split for teachers in the place of the training set."""
+    sets = (*SPLITS, TEACHER_TRAIN, *TASKS[task].evaluation_sets)
+    data = load_task(task, embedded_splits=sets)
+    kept = {name: examples for name, examples in data.splits.items() if name != TEACHER_TRAIN}
+    return dataclasses.replace(data, splits=kept | {"train": data.splits[TEACHER_TRAIN]})
 
 
 def make_teacher(task: str, target: Path | None, reporter: Reporter) -> dict[str, dict[str, float]]:
     """Train the tiny models of a task and write them in half precision, each with a card: checksums, scores, origin.
 
     Args:
-        task: a task with embedded data.
+        task: a task with synthetic data.
         target: parent folder of the models; None is the package's own.
         reporter: shows the progress.
 
@@ -73,46 +70,44 @@ def make_teacher(task: str, target: Path | None, reporter: Reporter) -> dict[str
         device="cpu",
         assignments=["models.teacher=scratch", "models.student=scratch", "models.tokenizer=trained"],
     )
-    experiment = _TeacherExperiment(config, method, ArtifactCache(default_root(), reporter.note), reporter)
-    sides = {"teacher": (shipped_teacher(task), config.teacher_training)}
+    workshop = Workshop(ArtifactCache(default_root(), reporter.note), reporter)
+    sides: dict[Side, tuple[Path, TrainingConfig]] = {"teacher": (shipped_teacher(task), config.teacher_training)}
     if task in PRETRAINED_STUDENTS:
         sides["student"] = (shipped_student(task), PRETRAINING)
     scores = {}
     with reporter.session(["data", *sides, "evaluation"]):
         with reporter.stage("data"):
-            experiment.sequences  # noqa: B018  generate and encode
+            context = prepare(config, method, workshop.cache, data=_teachers_data(task))
         made = {}
         for side, (_, training) in sides.items():
             with reporter.stage(side):
                 label = "teacher" if side == "teacher" else "pretrained student"
-                made[side] = experiment.fine_tuned(side, training, TEACHER_SEED, label)
+                made[side] = stages.fine_tuned(context, workshop, side, training, stages.TEACHER_SEED, label)
         with reporter.stage("evaluation"):
             for side, (shipped, training) in sides.items():
                 folder = target / shipped.name if target else shipped
-                scores[side] = _write(experiment, made[side], folder, training, f"bench make-teachers {task}")
-    return scores
+                scores[side] = _write(context, workshop, made[side], folder, training)
+    return {str(side): found for side, found in scores.items()}
 
 
 def _write(
-    experiment: Experiment, made: Path, folder: Path, training: TrainingConfig, command: str
+    context: RunContext, workshop: Workshop, made: Path, folder: Path, training: TrainingConfig
 ) -> dict[str, float]:
     shutil.rmtree(folder, ignore_errors=True)
-    model = models.load_model(str(made), experiment.config.models.kind, torch.float16)
-    models.save_model(model, experiment.codec, folder)
-    scores = experiment.scores_of(str(folder), "shipped-model")
-    environment = describe(torch.device("cpu"))
+    stages.load(context, str(made), torch.float16).save(folder)
+    found = stages.scores(context, workshop, str(folder), "shipped-model")
     history = read_json(made / "training.json")
-    result = {name: round(one.primary.mean, 4) for name, one in scores.items()}
+    result = {name: round(one.primary.mean, 4) for name, one in found.items()}
     card: dict[str, Any] = {
-        "task": experiment.config.task,
-        "made_by": command,
-        "metric": experiment.metric_infos[0].signature,
+        "task": context.config.task,
+        "made_by": f"bench make-teachers {context.config.task}",
+        "metric": context.metric_infos[0].signature,
         "scores": result,
         "files": {p.name: sha256_of(p) for p in sorted(folder.iterdir())},
         "training": training.model_dump(mode="json"),
         "validations": history["validations"],
         "seconds": round(sum(history["seconds"].values()), 1),
-        "environment": environment.model_dump(include={"cpu", "threads", "packages"}),
+        "environment": describe(torch.device("cpu")).model_dump(include={"cpu", "threads", "packages"}),
     }
     write_json(folder / CARD, card)
     return result

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bench.models.tokenizer import Codec
+from bench.models.tokenizer import TokenizerAdapter
 from distillm import TokenSequence
 
 
@@ -17,28 +17,30 @@ class Batch:
 
     Attributes:
         inputs: keyword arguments of the model, (B, T) each.
-        predicts: (B, T) bool, the positions whose logits predict a response token.
+        response_mask: (B, T) bool, the positions whose logits predict a response token.
         tokens: (N,), the response tokens, sequence after sequence.
     """
 
     inputs: dict[str, Tensor]
-    predicts: Tensor
+    response_mask: Tensor
     tokens: Tensor
 
 
-def collate(batch: list[TokenSequence], codec: Codec, start_id: int | None, device: torch.device) -> Batch:
+def collate(
+    batch: list[TokenSequence], tokenizer: TokenizerAdapter, start_id: int | None, device: torch.device
+) -> Batch:
     """Pad sequences to the longest of the batch, on the right.
 
     Args:
         batch: sequences with non-empty prompt and response.
-        codec: knows the padding id and the kind of model.
+        tokenizer: knows the padding id and the kind of model.
         start_id: what an encoder-decoder's decoder starts from; None for a causal model.
         device: where the tensors go.
     """
     tokens = torch.tensor([token for s in batch for token in s.response], device=device)
-    if codec.kind == "causal":
+    if tokenizer.kind == "causal":
         rows = [s.prompt + s.response[:-1] for s in batch]
-        inputs = dict(zip(("input_ids", "attention_mask"), pad(rows, codec.pad_id, device), strict=True))
+        inputs = dict(zip(("input_ids", "attention_mask"), pad(rows, tokenizer.pad_id, device), strict=True))
         first = torch.tensor([len(s.prompt) - 1 for s in batch], device=device)
         width = inputs["input_ids"].shape[1]
     else:
@@ -46,18 +48,18 @@ def collate(batch: list[TokenSequence], codec: Codec, start_id: int | None, devi
         inputs = dict(
             zip(
                 ("input_ids", "attention_mask"),
-                pad([s.prompt for s in batch], codec.pad_id, device),
+                pad([s.prompt for s in batch], tokenizer.pad_id, device),
                 strict=True,
             )
         )
         decoder = [(start_id, *s.response[:-1]) for s in batch]
-        inputs["decoder_input_ids"], inputs["decoder_attention_mask"] = pad(decoder, codec.pad_id, device)
+        inputs["decoder_input_ids"], inputs["decoder_attention_mask"] = pad(decoder, tokenizer.pad_id, device)
         first = torch.zeros(len(batch), dtype=torch.long, device=device)
         width = inputs["decoder_input_ids"].shape[1]
     lengths = torch.tensor([len(s.response) for s in batch], device=device)
     places = torch.arange(width, device=device)
-    predicts = (places >= first[:, None]) & (places < (first + lengths)[:, None])
-    return Batch(inputs, predicts, tokens)
+    response_mask = (places >= first[:, None]) & (places < (first + lengths)[:, None])
+    return Batch(inputs, response_mask, tokens)
 
 
 def pad(rows: list[tuple[int, ...]], pad_id: int, device: torch.device, *, left: bool = False) -> tuple[Tensor, Tensor]:

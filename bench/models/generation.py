@@ -18,11 +18,9 @@ from transformers import (
 )
 
 from bench.models.batches import pad
-from bench.models.loading import decoder_start
-from bench.models.tokenizer import Codec
+from bench.models.tokenizer import TokenizerAdapter
 from bench.system.errors import BenchError
 from bench.system.seeding import seed_torch
-from distillm import TokenSequence
 
 
 @dataclass(frozen=True)
@@ -69,9 +67,10 @@ class _Draw(LogitsProcessor):  # type: ignore[misc]  # transformers exports it u
 
 @torch.inference_mode()
 def sample(
-    model: PreTrainedModel,
+    network: PreTrainedModel,
     prompts: list[tuple[int, ...]],
-    codec: Codec,
+    tokenizer: TokenizerAdapter,
+    start_id: int | None,
     decoding: Decoding,
     *seed: int | str,
     processors: Callable[[Tensor], list[LogitsProcessor]] = lambda mask: [],
@@ -79,9 +78,10 @@ def sample(
     """Sample one response to each prompt, as one batch.
 
     Args:
-        model: put into eval mode for the call.
+        network: put into eval mode for the call.
         prompts: token ids, padded on the left for causal models.
-        codec: knows padding, EOS and the kind of model.
+        tokenizer: knows padding, EOS and the kind of model.
+        start_id: what an encoder-decoder's decoder starts from; None for a causal model.
         decoding: length and sampling options.
         seed: parts of the seed; equal seeds and prompts give equal responses.
         processors: given the prompts' attention mask, what changes the scores before a token is sampled.
@@ -96,30 +96,30 @@ def sample(
     settings = GenerationConfig(
         do_sample=False,
         max_new_tokens=decoding.max_new_tokens,
-        pad_token_id=codec.pad_id,
-        eos_token_id=codec.eos_id,
-        bos_token_id=codec.tokenizer.bos_token_id,
-        decoder_start_token_id=decoder_start(model),
+        pad_token_id=tokenizer.pad_id,
+        eos_token_id=tokenizer.eos_id,
+        bos_token_id=tokenizer.backend.bos_token_id,
+        decoder_start_token_id=start_id,
         use_cache=True,
         num_beams=decoding.beams,
         no_repeat_ngram_size=decoding.no_repeat_ngram or None,
     )
-    ids, mask = pad(prompts, codec.pad_id, model.device, left=codec.kind == "causal")
-    was_training, own = model.training, model.generation_config
-    model.eval()
+    ids, mask = pad(prompts, tokenizer.pad_id, network.device, left=tokenizer.kind == "causal")
+    was_training, own = network.training, network.generation_config
+    network.eval()
     # `generate` fills what is unset from the model's own settings: a checkpoint's beams or penalties would leak in
-    model.generation_config = settings
+    network.generation_config = settings
     try:
-        output = model.generate(
+        output = network.generate(
             input_ids=ids,
             attention_mask=mask,
             logits_processor=LogitsProcessorList([_Finite(), *processors(mask), *_drawing(decoding)]),
         )
     finally:
-        model.generation_config = own
-        model.train(was_training)
-    prefix = ids.shape[1] if codec.kind == "causal" else 1
-    return [_until_eos(row[prefix:], codec.eos_id) for row in output.tolist()]
+        network.generation_config = own
+        network.train(was_training)
+    prefix = ids.shape[1] if tokenizer.kind == "causal" else 1
+    return [_until_eos(row[prefix:], tokenizer.eos_id) for row in output.tolist()]
 
 
 def _drawing(decoding: Decoding) -> list[LogitsProcessor]:
@@ -139,24 +139,3 @@ def _drawing(decoding: Decoding) -> list[LogitsProcessor]:
 def _until_eos(row: list[int], eos_id: int) -> tuple[int, ...]:
     """The tokens up to the first EOS: what follows is padding, whatever its id."""
     return tuple(row[: row.index(eos_id) + 1] if eos_id in row else row)
-
-
-def sample_all(
-    model: PreTrainedModel,
-    sequences: list[TokenSequence],
-    codec: Codec,
-    decoding: Decoding,
-    batch_size: int,
-    *seed: int | str,
-    progress: Callable[[int], None] = lambda done: None,
-) -> list[tuple[int, ...]]:
-    """Sample one response to each prompt, in batches of like length; responses come in the order of the sequences."""
-    order = sorted(range(len(sequences)), key=lambda i: (len(sequences[i].prompt), i))
-    responses: list[tuple[int, ...]] = [()] * len(sequences)
-    for start in range(0, len(order), batch_size):
-        chunk = order[start : start + batch_size]
-        prompts = [sequences[i].prompt for i in chunk]
-        for i, response in zip(chunk, sample(model, prompts, codec, decoding, *seed, start), strict=True):
-            responses[i] = response
-        progress(min(start + batch_size, len(order)))
-    return responses

@@ -1,8 +1,4 @@
-"""From text to token ids and back, and from sequences to the tensors of a forward pass.
-
-One function turns prompts into ids, for training and evaluation alike; masks come from lengths, never from comparing
-ids with the padding id (which is the EOS id for many models).
-"""
+"""From text to token ids and back. One function turns prompts into ids, for training and evaluation alike."""
 
 from __future__ import annotations
 
@@ -21,44 +17,44 @@ Kind = Literal["causal", "seq2seq"]
 
 
 @dataclass(frozen=True)
-class Limits:
+class LengthLimits:
     """Lengths in tokens; EOS counts to the response."""
 
     prompt: int
     response: int
 
 
-class Codec:
+class TokenizerAdapter:
     """A tokenizer with the conventions of one kind of model."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, kind: Kind) -> None:
-        if tokenizer.eos_token_id is None:
-            raise BenchError(f"the tokenizer {tokenizer.name_or_path} has no EOS token: responses could never end")
-        self.tokenizer = tokenizer
+    def __init__(self, backend: PreTrainedTokenizerBase, kind: Kind) -> None:
+        if backend.eos_token_id is None:
+            raise BenchError(f"the tokenizer {backend.name_or_path} has no EOS token: responses could never end")
+        self.backend = backend
         self.kind = kind
-        self.eos_id: int = tokenizer.eos_token_id
-        self.pad_id: int = self.eos_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        self.eos_id: int = backend.eos_token_id
+        self.pad_id: int = self.eos_id if backend.pad_token_id is None else backend.pad_token_id
 
     def prompt_ids(self, prompt: str) -> tuple[int, ...]:
         """Ids of a prompt with the model's own marks: BOS where it uses one, EOS closing an encoder's input."""
-        ids: list[int] = self.tokenizer(prompt, add_special_tokens=True, verbose=False)["input_ids"]
+        ids: list[int] = self.backend(prompt, add_special_tokens=True, verbose=False)["input_ids"]
         if self.kind == "causal" and ids and ids[-1] == self.eos_id:
             ids = ids[:-1]  # a causal prompt goes on in the response
         return tuple(ids)
 
     def response_ids(self, response: str) -> tuple[int, ...]:
         """Ids of a response, closed by EOS."""
-        ids: list[int] = self.tokenizer(response, add_special_tokens=False, verbose=False)["input_ids"]
+        ids: list[int] = self.backend(response, add_special_tokens=False, verbose=False)["input_ids"]
         return (*ids, self.eos_id)
 
     def text(self, response: tuple[int, ...]) -> str:
         """The text of a response, special tokens left out."""
-        text = self.tokenizer.decode(list(response), skip_special_tokens=True)
+        text = self.backend.decode(list(response), skip_special_tokens=True)
         assert isinstance(text, str)
         return text.strip()
 
     def encode(
-        self, examples: tuple[Example, ...], limits: Limits, *, drop_long: bool, without_bos: bool = False
+        self, examples: tuple[Example, ...], limits: LengthLimits, *, drop_long: bool, without_bos: bool = False
     ) -> tuple[list[TokenSequence], dict[str, int]]:
         """Turn examples into sequences.
 
@@ -72,7 +68,7 @@ class Codec:
         sequences, counts = [], {"prompts_dropped": 0, "prompts_cut": 0, "responses_cut": 0}
         for example in examples:
             prompt, response = self.prompt_ids(example.prompt), self.response_ids(example.references[0])
-            if without_bos and len(prompt) > 1 and prompt[0] == self.tokenizer.bos_token_id:
+            if without_bos and len(prompt) > 1 and prompt[0] == self.backend.bos_token_id:
                 prompt = prompt[1:]
             if len(prompt) > limits.prompt:
                 counts["prompts_dropped" if drop_long else "prompts_cut"] += 1

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.metrics.metric import ExampleScore
+from bench.system.errors import BenchError
 
 Pooled = float | NDArray[np.float64]
 """Of one example: the mean of its numbers over decoding seeds, or the sum of its counts."""
@@ -27,10 +28,17 @@ class Prediction(TypedDict, total=False):
 
 
 def example_scores(rows: Iterable[Prediction], metric: str) -> dict[str, dict[str, Pooled]]:
-    """Set -> example id -> its score by a metric, over decoding seeds."""
+    """Set -> example id -> its score by a metric, over decoding seeds.
+
+    Raises:
+        BenchError: a row lacks its set, its id or the score.
+    """
     collected: dict[str, dict[str, list[ExampleScore]]] = {}
-    for row in rows:
-        collected.setdefault(row["set"], {}).setdefault(row["id"], []).append(row["scores"][metric])
+    try:
+        for row in rows:
+            collected.setdefault(row["set"], {}).setdefault(row["id"], []).append(row["scores"][metric])
+    except KeyError as error:
+        raise BenchError(f"predictions without {error}; make the run again with --fresh") from error
     return {name: {i: _pool(values) for i, values in examples.items()} for name, examples in collected.items()}
 
 

@@ -6,15 +6,17 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from bench.record.store import Record, Store
+from bench.record.record import RunRecord
+from bench.record.store import Store
 from bench.system.errors import BenchError, did_you_mean
 from bench.system.files import write_bytes
 
 FORMATS = ("csv", "parquet")
+
+Cell = str | int | float | None
 
 
 def parse_formats(text: str, known: tuple[str, ...]) -> list[str]:
@@ -59,55 +61,52 @@ def tidy(store: Store) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _rows(record: Record) -> Iterator[dict[str, Any]]:
-    config, environment, training = record["config"], record["environment"], record["training"]
-    memory = record["memory"]
-    run = {
-        "run": record["run_id"],
-        "started": record["started"],
-        "preset": config["preset"],
-        "task": config["task"],
-        "models": config["models"]["name"],
-        "method": config["method"]["name"],
-        "method_options": _options(config["method"], "name"),
-        "source": config["sgo"]["source"],
-        "source_options": _options(config["sgo"], "source"),
-        "init": config["init"],
-        "training_seed": config["seed"],
+def _rows(record: RunRecord) -> Iterator[dict[str, Cell]]:
+    config, environment, training = record.config, record.environment, record.training
+    run: dict[str, Cell] = {
+        "run": record.run_id,
+        "started": record.started,
+        "preset": config.preset,
+        "task": config.task,
+        "models": config.models.name,
+        "method": config.method.name,
+        "method_options": json.dumps(config.method.options, sort_keys=True),
+        "method_file": config.method.file_sha256,
+        "output_source": config.sgo.source,
+        "output_source_options": json.dumps(config.sgo.options, sort_keys=True),
+        "init_student": config.init,
+        "training_seed": config.seed,
     }
-    about = {
-        "steps": training.get("steps"),
-        "best_step": training.get("best_step"),
-        "training_seconds": record["time"]["training_seconds"],
-        "other_load": environment.get("other_load"),
-        "peak_bytes": memory.get("device_bytes") or memory.get("process_bytes"),
-        "tokens_trained": training.get("tokens_trained"),
-        "tokens_generated": training.get("tokens_generated"),
-        "student_parameters": record["models"].get("student_parameters"),
-        "teacher_parameters": record["models"].get("teacher_parameters"),
-        "device": environment.get("device_name"),
-        "cpu": environment.get("cpu"),
-        "version": environment.get("distillm_bench"),
-        "commit": (environment.get("git") or {}).get("commit"),
-        "comparison_key": record["comparison_key"],
+    about: dict[str, Cell] = {
+        "steps": training.steps,
+        "best_step": training.best_step,
+        "training_seconds": record.time.training_seconds,
+        "other_load": environment.other_load,
+        "peak_bytes": record.memory.peak,
+        "tokens_trained": training.tokens_trained,
+        "tokens_generated": training.tokens_generated,
+        "student_parameters": record.models.student_parameters,
+        "teacher_parameters": record.models.teacher_parameters,
+        "device": environment.device_name,
+        "cpu": environment.cpu,
+        "version": environment.distillm_bench,
+        "commit": environment.git.commit if environment.git else None,
+        "comparison_key": record.comparison_key,
     }
-    for name, scores in record["scores"].items():
-        for seed, value in scores["by_decoding_seed"].items():
-            yield {
-                **run,
-                "set": name,
-                "decoding_seed": int(seed),
-                "metric": record["metric"]["name"],
-                "value": value,
-                "examples": scores["examples"],
-                "mean_tokens": scores.get("mean_tokens"),
-                "share_ended": scores.get("share_ended"),
-                **about,
-            }
-
-
-def _options(section: dict[str, Any], name: str) -> str:
-    return json.dumps({key: value for key, value in section.items() if key != name}, sort_keys=True)
+    for name, scores in record.scores.items():
+        for metric, score in scores.metrics.items():
+            for seed, value in score.by_decoding_seed.items():
+                yield {
+                    **run,
+                    "set": name,
+                    "decoding_seed": seed,
+                    "metric": metric,
+                    "value": value,
+                    "examples": scores.examples,
+                    "mean_tokens": scores.mean_tokens,
+                    "share_ended": scores.share_ended,
+                    **about,
+                }
 
 
 def _csv(frame: pd.DataFrame) -> bytes:

@@ -1,56 +1,75 @@
 """How records of earlier schemas become records of this one.
 
-Each migration takes the plain values of one schema to the next. Numbers stay as they were recorded; names change.
+Each migration takes the JSON object of one schema to the next. Numbers stay as they were recorded; names change.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 
-from bench.config.fidelity import Fidelity
-from bench.system.hashing import digest
+from pydantic import BaseModel, ConfigDict
 
-Plain = dict[str, Any]
+JsonObject = dict[str, Any]
+
+
+class _Open(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+class _Metric1(_Open):
+    name: Literal["ROUGE-L", "BLEU"]
+    signature: str
+
+
+class _Config1(_Open):
+    init: Literal["init", "pretrained"]
+
+
+class _Data1(_Open):
+    source: str
+
+
+class _Schema1(_Open):
+    """What `_from_1` reads; everything else passes through and is checked as part of the new record."""
+
+    metric: _Metric1
+    config: _Config1
+    data: _Data1
+    scores: dict[str, dict[str, Any]]
+    teacher_scores: dict[str, dict[str, Any]]
+    init_scores: dict[str, dict[str, Any]]
+
 
 _METRIC_NAMES = {"ROUGE-L": "rouge_l", "BLEU": "bleu"}
+_OF_METRIC = ("mean", "sd_over_decoding_seeds", "by_decoding_seed")
 
 
-def _from_1(record: Plain) -> Plain:
-    """Schema 1 had one unnamed metric to a run, the SFT init student as `init`, and "embedded" for synthetic data."""
-    metric = record["metric"]
-    name = _METRIC_NAMES[metric["name"]]
-    config = _config_from_1(record["config"])
-    fields = record["comparison_fields"]
-    fields = fields | {"config": _shared_from_1(fields["config"])}
-    moved = {
+def _from_1(record: JsonObject) -> JsonObject:
+    """Schema 1 had one metric to a run, called its init student after SFT `init`, and synthetic data "embedded"."""
+    old = _Schema1.model_validate(record)
+    metric = _METRIC_NAMES[old.metric.name]
+
+    def scores(by_set: dict[str, dict[str, Any]]) -> JsonObject:
+        return {
+            name: {key: value for key, value in one.items() if key not in _OF_METRIC}
+            | {"metrics": {metric: {key: one[key] for key in _OF_METRIC if key in one}}}
+            for name, one in by_set.items()
+        }
+
+    return {key: value for key, value in record.items() if key != "metric"} | {
         "schema": 2,
-        "config": config,
-        "comparison_fields": fields,
-        "comparison_key": digest(fields),
-        "metrics": [{"name": name, "label": metric["name"], "signature": metric["signature"]}],
-        "data": record["data"] | {"source": record["data"]["source"].replace("embedded", "synthetic")},
+        "config": record["config"] | {"init": "sft" if old.config.init == "init" else old.config.init},
+        "metrics": [{"name": metric, "label": old.metric.name, "signature": old.metric.signature}],
+        "scores": scores(old.scores),
+        "teacher_scores": scores(old.teacher_scores),
+        "init_scores": scores(old.init_scores),
+        "data": record["data"] | {"source": old.data.source.replace("embedded", "synthetic")},
     }
-    scores = {
-        part: {each: _set_from_1(one, name) for each, one in record[part].items()}
-        for part in ("scores", "teacher_scores", "init_scores")
-    }
-    return {key: value for key, value in record.items() if key != "metric"} | moved | scores
 
 
-def _config_from_1(config: Plain) -> Plain:
-    fidelity = dict.fromkeys(Fidelity.model_fields, False) | config.get("fidelity", {})
-    return config | {"init": "sft" if config["init"] == "init" else config["init"], "fidelity": fidelity}
+MIGRATIONS: dict[int, Callable[[JsonObject], JsonObject]] = {1: _from_1}
+"""From the schema that is the key to the next one.
 
-
-def _shared_from_1(config: Plain) -> Plain:
-    return config
-
-
-def _set_from_1(one: Mapping[str, Any], metric: str) -> Plain:
-    score = {key: one[key] for key in ("mean", "sd_over_decoding_seeds", "by_decoding_seed")}
-    return {key: one[key] for key in ("examples", "mean_tokens", "share_ended")} | {"metrics": {metric: score}}
-
-
-MIGRATIONS: dict[int, Callable[[Plain], Plain]] = {1: _from_1}
-"""From the schema that is the key to the next one."""
+A migration raises pydantic's ValidationError where the record lacks what it reads.
+"""

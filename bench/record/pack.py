@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from bench.record.example_scores import example_scores
-from bench.record.store import JUDGED, Record, Store
+from bench.metrics.metric import ExampleScore
+from bench.record.example_scores import Pooled, Prediction, example_scores
+from bench.record.record import CurvePoint, RunRecord
+from bench.record.store import JUDGED, Store
 from bench.system.errors import BenchError
 from bench.system.files import write_bytes
 
@@ -17,7 +18,7 @@ POINTS = 40  # kept of a curve
 def pack(store: Store, to: Path, warn: Callable[[str], None] = lambda _: None) -> list[str]:
     """Copy every run of a store, with what judges said in sum, without the student and any texts, to another folder.
 
-    Each example keeps its score as comparisons take it (the mean over decoding seeds, or summed BLEU statistics), in
+    Each example keeps its score as comparisons take it (the mean over decoding seeds, or summed counts), in
     full precision, so that tables made from the copy are the same bytes. A record says that it was packed.
 
     Args:
@@ -38,30 +39,37 @@ def pack(store: Store, to: Path, warn: Callable[[str], None] = lambda _: None) -
         try:
             rows = _rows(store, record)
         except BenchError as error:
-            warn(f"skipped {record['run_id']}: {error}")
+            warn(f"skipped {record.run_id}: {error}")
             continue
-        target.write(record | {"curve": _thinned(record["curve"]), "packed": True}, rows)
-        for judged in sorted((store.folder(record["run_id"]) / JUDGED).glob("*.json")):
-            write_bytes(target.folder(record["run_id"]) / JUDGED / judged.name, judged.read_bytes())
-        copied.append(record["run_id"])
+        target.write(record.model_copy(update={"curve": _thinned(record.curve), "packed": True}), rows)
+        for judged in sorted((store.folder(record.run_id) / JUDGED).glob("*.json")):
+            write_bytes(target.folder(record.run_id) / JUDGED / judged.name, judged.read_bytes())
+        copied.append(record.run_id)
     if not copied:
         raise BenchError(f"nothing to pack in {store.runs}: make runs with bench run or bench suite")
     return copied
 
 
-def _rows(store: Store, record: Record) -> list[dict[str, Any]]:
+def _rows(store: Store, record: RunRecord) -> list[Prediction]:
+    """A row for each set and example: its score by each metric, over all decoding seeds."""
+    predictions = store.predictions(record)
+    by_metric = {metric.name: example_scores(predictions, metric.name) for metric in record.metrics}
     return [
-        {"set": name, "id": example} | _value(score)
-        for name, examples in example_scores(store.predictions(record)).items()
-        for example, score in examples.items()
+        {
+            "set": name,
+            "id": example,
+            "scores": {metric: _plain(scores[name][example]) for metric, scores in by_metric.items()},
+        }
+        for name, examples in by_metric[record.metric.name].items()
+        for example in examples
     ]
 
 
-def _value(score: Any) -> dict[str, Any]:
-    return {"rouge_l": score} if isinstance(score, float) else {"bleu_statistics": [int(count) for count in score]}
+def _plain(score: Pooled) -> ExampleScore:
+    return score if isinstance(score, float) else [int(count) for count in score]
 
 
-def _thinned(curve: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _thinned(curve: list[CurvePoint]) -> list[CurvePoint]:
     """Evenly spaced points of a curve, the first and the last among them."""
     if len(curve) <= POINTS:
         return curve

@@ -22,8 +22,7 @@ def read_record(path: Path) -> RunRecord:
         Unreadable: the file is damaged, of a newer schema, or no record; the first missing or wrong field is named.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        found = json.loads(text)
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise Unreadable("damaged or cut off") from error
     except OSError as error:
@@ -33,15 +32,12 @@ def read_record(path: Path) -> RunRecord:
     schema = found["schema"]
     if schema > SCHEMA:
         raise Unreadable(f"schema {schema}, written by a newer version (this one reads up to {SCHEMA})")
-    if schema < SCHEMA:
-        try:
-            while found["schema"] < SCHEMA:
-                found = MIGRATIONS[found["schema"]](found)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise Unreadable(f"schema {schema}, which cannot be brought to schema {SCHEMA}") from error
-        text = json.dumps(found)
     try:
-        return RunRecord.model_validate_json(text)
+        for version in range(schema, SCHEMA):
+            if version not in MIGRATIONS:
+                raise Unreadable(f"schema {schema}, which cannot be brought to schema {SCHEMA}")
+            found = MIGRATIONS[version](found)
+        return RunRecord.model_validate_json(json.dumps(found))
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])

@@ -150,7 +150,7 @@ class Validation(Plain):
     metric: float | None = None
 
 
-CurvePoint = dict[str, float]
+CurvePoint = dict[str, int | float]  # step is a whole number in the file, too
 """Means over a window of steps: `step`, `loss`, `gradient_norm`, `phi`, ... A figure that did not occur is absent."""
 
 

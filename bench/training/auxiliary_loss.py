@@ -10,13 +10,30 @@ from torch import Tensor
 from baselines.kld import KLD
 from baselines.sft import CrossEntropy
 from bench.data.readers import read_records
-from bench.models.tokenizer import Codec
+from bench.models.tokenizer import TokenizerAdapter
 from bench.synthetic import plain_text
 from bench.system.errors import BenchError
-from distillm import TokenSequence
+from distillm import Objective, TokenSequence
 
 _PARAGRAPHS = 2000
 _SHORTEST = 4  # tokens; below, nothing is left to predict on either side of the cut
+
+
+@dataclass(frozen=True)
+class AuxiliaryLoss:
+    """A second objective on other sequences, added to the method's loss at each step.
+
+    Attributes:
+        objective: what each token costs.
+        weight: of its mean beside the method's.
+        sequences: what it is taken on.
+        batch_size: how many of them at each step.
+    """
+
+    objective: Objective
+    weight: float
+    sequences: list[TokenSequence]
+    batch_size: int
 
 
 @dataclass(frozen=True)
@@ -33,7 +50,7 @@ class LanguageModelling:
     def __call__(
         self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[TokenSequence]
     ) -> Tensor:
-        """Per-token loss (N,); see `distillm.method.Objective`."""
+        """Per-token loss (N,); see `distillm.interface.Objective`."""
         loss = (1.0 - self.kl_share) * CrossEntropy()(student_logits, None, tokens, batch)
         if self.kl_share:
             loss = loss + self.kl_share * KLD()(student_logits, teacher_logits, tokens, batch)
@@ -62,7 +79,7 @@ def load_plain_text(file: str | None) -> list[str]:
     return texts
 
 
-def encode_plain_text(texts: list[str], codec: Codec, max_length: int) -> list[TokenSequence]:
+def encode_plain_text(texts: list[str], tokenizer: TokenizerAdapter, max_length: int) -> list[TokenSequence]:
     """Paragraphs as sequences, cut at `max_length` tokens.
 
     A causal model predicts every token after the first. An encoder-decoder reads the first half and predicts the
@@ -70,9 +87,9 @@ def encode_plain_text(texts: list[str], codec: Codec, max_length: int) -> list[T
     """
     sequences = []
     for index, text in enumerate(texts):
-        ids = codec.response_ids(text)[:max_length]
+        ids = tokenizer.response_ids(text)[:max_length]
         if len(ids) >= _SHORTEST:
-            cut = 1 if codec.kind == "causal" else len(ids) // 2
+            cut = 1 if tokenizer.kind == "causal" else len(ids) // 2
             sequences.append(TokenSequence(f"plain-text-{index}", ids[:cut], ids[cut:]))
     if not sequences:
         raise BenchError(f"plain text: no paragraph has {_SHORTEST} tokens or more within plain_text.max_length")

@@ -7,7 +7,7 @@ from torch import Tensor
 from distillm import TokenSequence
 
 
-class Signals:
+class Diagnostics:
     """Means over the response tokens of one batch, gathered micro-batch by micro-batch."""
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Signals:
         terms = log_q.exp() * log_q.clamp(min=-1e4)
         self._count("student_entropy", -terms.sum(-1))
         if teacher_logits is not None:
-            made = tokens.new_tensor([s.made_at is not None for s in batch for _ in s.response]).bool()
+            made = tokens.new_tensor([s.sampled_at_step is not None for s in batch for _ in s.response]).bool()
             if made.any():
                 log_p = teacher_logits[made].float().log_softmax(-1)
                 chosen = log_p.gather(-1, tokens[made][:, None]).squeeze(-1)

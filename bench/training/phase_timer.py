@@ -13,7 +13,7 @@ Phase = Literal["data", "generation", "teacher", "student", "optimiser", "valida
 PHASES: tuple[Phase, ...] = get_args(Phase)
 
 
-class Clock:
+class PhaseTimer:
     """Seconds spent in each phase of a training.
 
     Phases do not nest. `student` is forward and backward; `generation` is the sampling of student outputs for

@@ -13,11 +13,11 @@ def counted_tokens(batch: list[TokenSequence], fidelity: Fidelity, pad_id: int, 
     lose neither, and DistiLLM-2's pairs came later: neither is to be asked about here.
     """
     drop_eos = fidelity.sgo_eos and pad_id == eos_id
-    if not (fidelity.sgo_first_token or drop_eos) or all(s.made_at is None for s in batch):
+    if not (fidelity.sgo_first_token or drop_eos) or all(s.sampled_at_step is None for s in batch):
         return None
     return [
         [
-            s.made_at is None or not ((fidelity.sgo_first_token and i == 0) or (drop_eos and token == pad_id))
+            s.sampled_at_step is None or not ((fidelity.sgo_first_token and i == 0) or (drop_eos and token == pad_id))
             for i, token in enumerate(s.response)
         ]
         for s in batch

@@ -10,17 +10,15 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, PreTrainedModel
 
-from bench.models.batches import collate
-from bench.models.generation import Decoding, sample
-from bench.models.loading import decoder_start, response_logits
-from bench.models.tokenizer import Codec
+from bench.models.generation import Decoding
+from bench.models.language_model import LanguageModel
 from distillm import Sampling, TokenSequence
 
 _LOWEST = -1e4  # stands for log 0: finite, so that differences are
 
 
 class TeacherMixture(LogitsProcessor):  # type: ignore[misc]  # transformers exports it untyped
-    """Turns the student's scores into those of the token-level mixture (1 - a) q + a p.
+    """Turns the student's scores into those of the token-level mixture (1 - a) q + a p (MiniLLM, arXiv:2306.08543).
 
     The teacher runs along with a key-value cache of its own, one token a step.
 
@@ -63,14 +61,13 @@ class TeacherMixture(LogitsProcessor):  # type: ignore[misc]  # transformers exp
 
 @torch.no_grad()
 def roll_out(
-    student: PreTrainedModel,
-    teacher: PreTrainedModel | None,
+    student: LanguageModel,
+    teacher: LanguageModel | None,
     batch: list[TokenSequence],
-    codec: Codec,
-    max_new_tokens: int,
     sampling: Sampling,
-    step: int,
+    max_new_tokens: int,
     *seed: int | str,
+    step: int,
     micro_batch_size: int | None = None,
 ) -> list[TokenSequence]:
     """One sampled response to each prompt of a batch, annotated if the objective asks for it.
@@ -79,11 +76,10 @@ def roll_out(
         student: put into eval mode for the call.
         teacher: needed for a mixture and for log-probabilities.
         batch: gives ids and prompts.
-        codec: the pair's.
-        max_new_tokens: limit of a response.
         sampling: what to sample from, and what to annotate.
-        step: the training step, noted as `made_at`.
+        max_new_tokens: limit of a response.
         seed: parts of the seed.
+        step: the training step, noted as `sampled_at_step`.
         micro_batch_size: sequences per forward pass for the log-probabilities; None = all at once.
 
     Raises:
@@ -96,32 +92,32 @@ def roll_out(
             return []
         assert teacher is not None
         width = mask.shape[1]
-        padded = [p + (codec.pad_id,) * (width - len(p)) for p in prompts]
-        ids = torch.tensor(padded, device=mask.device) if codec.kind == "seq2seq" else None
-        return [TeacherMixture(teacher, sampling.teacher_mix, mask, ids)]
+        padded = [p + (student.tokenizer.pad_id,) * (width - len(p)) for p in prompts]
+        ids = torch.tensor(padded, device=mask.device) if student.kind == "seq2seq" else None
+        return [TeacherMixture(teacher.network, sampling.teacher_mix, mask, ids)]
 
-    responses = sample(student, prompts, codec, Decoding(max_new_tokens), *seed, processors=processors)
-    made = [s.with_response(r, made_at=step) for s, r in zip(batch, responses, strict=True)]
+    responses = student.sample(prompts, Decoding(max_new_tokens), *seed, processors=processors)
+    made = [s.with_response(r, sampled_at_step=step) for s, r in zip(batch, responses, strict=True)]
     if not sampling.log_probs:
         return made
     assert teacher is not None
-    was_training = student.training
-    student.eval()
+    was_training = student.network.training
+    student.network.eval()
     micro = micro_batch_size or len(made)
     parts = [made[i : i + micro] for i in range(0, len(made), micro)]
     columns = {
-        name: [values for part in parts for values in _log_probs(model, part, codec)]
+        name: [values for part in parts for values in _log_probs(model, part)]
         for name, model in (("student", student), ("teacher", teacher))
     }
-    student.train(was_training)
+    student.network.train(was_training)
     return [
-        TokenSequence(s.id, s.prompt, s.response, s.made_at, {name: rows[i] for name, rows in columns.items()})
+        TokenSequence(s.id, s.prompt, s.response, s.sampled_at_step, {name: rows[i] for name, rows in columns.items()})
         for i, s in enumerate(made)
     ]
 
 
-def _log_probs(model: PreTrainedModel, batch: list[TokenSequence], codec: Codec) -> list[tuple[float, ...]]:
-    tensors = collate(batch, codec, decoder_start(model), model.device)
-    logits = response_logits(model, tensors).float()
-    chosen = logits.log_softmax(-1).gather(-1, tensors.tokens[:, None]).squeeze(-1).clamp(min=_LOWEST)
+def _log_probs(model: LanguageModel, batch: list[TokenSequence]) -> list[tuple[float, ...]]:
+    """Of each sequence's response tokens, in nats."""
+    made = model.batch(batch)
+    chosen = model.score(made).log_softmax(-1).gather(-1, made.tokens[:, None]).squeeze(-1).clamp(min=_LOWEST)
     return [tuple(part.tolist()) for part in torch.split(chosen, [len(s.response) for s in batch])]

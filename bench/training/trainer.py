@@ -1,7 +1,7 @@
 """The one training loop: teachers, init students and every method go through it.
 
 The method decides which responses a batch has and what each token costs; the loop owns everything that must be equal
-between methods: data order, optimiser, learning rate, precision, validation, checkpoints, clock.
+between methods: data order, optimiser, learning rate, precision, validation, checkpoints, timing.
 """
 
 from __future__ import annotations
@@ -23,92 +23,79 @@ from transformers import PreTrainedModel
 
 from bench.config.fidelity import Fidelity
 from bench.config.sections import TrainingConfig
-from bench.models.batches import Batch, collate
-from bench.models.generation import Decoding, NonFiniteLogits, sample_all
-from bench.models.loading import decoder_start, response_logits
-from bench.models.tokenizer import Codec
+from bench.models.batches import Batch
+from bench.models.generation import Decoding, NonFiniteLogits
+from bench.models.language_model import LanguageModel
 from bench.system.errors import BenchError
 from bench.system.seeding import derive_seed, seed_torch
-from bench.training.checkpoint import Checkpoints, Progress
+from bench.training.auxiliary_loss import AuxiliaryLoss
+from bench.training.checkpoint import Checkpoints
 from bench.training.data_order import batch_order
-from bench.training.diagnostics import Signals
-from bench.training.phase_timer import Clock
+from bench.training.diagnostics import Diagnostics
+from bench.training.phase_timer import PhaseTimer
 from bench.training.reference_bugs import counted_tokens
 from bench.training.rollouts import roll_out
+from bench.training.state import TrainerState
 from distillm import BatchObjective, Objective, OutputSource, Sampling, TokenSequence
+from distillm.sources import SourcedBatch
 
 _NAMED_IDS = 64  # in a message; the record of the failure has all
 _ADVICE = "Try a lower training.learning_rate, a longer training.warmup_steps or precision=fp32."
 
 
 @dataclass(frozen=True)
-class AuxiliaryLoss:
-    """A second objective on other sequences, added to the method's loss at each step.
+class ValidationSet:
+    """What a training is validated on, and how.
 
     Attributes:
-        objective: what each token costs.
-        weight: of its mean beside the method's.
-        sequences: what it is taken on.
-        batch_size: how many of them at each step.
+        sequences: never trained on.
+        score: metric of texts answering the prompts in their order; higher is better.
+        decoding: how responses are sampled.
+        batch_size: sequences at once.
     """
 
-    objective: Objective
-    weight: float
     sequences: list[TokenSequence]
+    score: Callable[[list[str]], float]
+    decoding: Decoding
     batch_size: int
 
 
-@dataclass
-class Job:
+@dataclass(frozen=True)
+class TrainingJob:
     """Everything one training needs.
 
     Attributes:
         label: what is trained, for messages.
-        objective, source: the method.
+        objective, output_source: the method.
         student: trained in place.
         teacher: None where the objective needs none.
         train: the training set.
-        validation: the validation set, never trained on.
-        score: metric of texts answering the validation prompts in their order; higher is better.
-        decoding: how validation responses are sampled.
+        validation: checkpoints are chosen by it.
+        config: steps, batches, optimiser.
         max_response_length: tokens of a student-generated output in training.
         seed: the training seed.
+        accelerator: precision of forward passes.
         work: folder for checkpoints, the training's alone.
-        plain_text: the auxiliary loss; None where it is off.
+        on_step: told step, total steps and what to show.
+        auxiliary_loss: None where it is off.
         fidelity: the authors' defects to repeat.
-        watch: told step, total steps and what to show.
     """
 
     label: str
     objective: Objective
-    source: OutputSource
-    student: PreTrainedModel
-    teacher: PreTrainedModel | None
-    codec: Codec
+    output_source: OutputSource
+    student: LanguageModel
+    teacher: LanguageModel | None
     train: list[TokenSequence]
-    validation: list[TokenSequence]
-    score: Callable[[list[str]], float]
+    validation: ValidationSet
     config: TrainingConfig
-    decoding: Decoding
-    evaluation_batch: int
     max_response_length: int
     seed: int
     accelerator: Accelerator
     work: Path
-    watch: Callable[[int, int, dict[str, float]], None]
-    plain_text: AuxiliaryLoss | None = None
+    on_step: Callable[[int, int, dict[str, float]], None]
+    auxiliary_loss: AuxiliaryLoss | None = None
     fidelity: Fidelity = field(default_factory=Fidelity)
-
-
-@dataclass
-class Step:
-    """One training step as its output source sees it (`distillm.method.Context`)."""
-
-    step: int
-    batch: list[TokenSequence]
-    rng: random.Random
-    generate: Callable[[list[TokenSequence]], list[TokenSequence]]
-    upcoming: Callable[[int], list[list[TokenSequence]]]
 
 
 class NonFiniteLoss(BenchError):
@@ -120,7 +107,7 @@ class NonFiniteLoss(BenchError):
         what: what is not finite.
         values: the figures at that step.
         batch: the sequences it was taken on.
-        progress: the training up to there.
+        state: the training up to there.
     """
 
     def __init__(
@@ -130,7 +117,7 @@ class NonFiniteLoss(BenchError):
         what: str,
         values: dict[str, float],
         batch: list[TokenSequence],
-        progress: Progress,
+        state: TrainerState,
     ) -> None:
         ids = [s.id for s in batch]
         shown = "".join(f", {name} {value}" for name, value in values.items())
@@ -142,8 +129,8 @@ class NonFiniteLoss(BenchError):
             "values": {name: str(value) for name, value in values.items()},  # JSON has no nan
             "batch": ids,
             "advice": _ADVICE,
-            "validations": progress.validations,
-            "curve": progress.curve,
+            "validations": state.validations,
+            "curve": state.curve,
         }
 
 
@@ -164,216 +151,276 @@ def learning_rate(config: TrainingConfig, step: int, total: int) -> float:
     return config.learning_rate * factor[config.schedule]
 
 
-def train(job: Job) -> Progress:
-    """Train the student, going on from the last checkpoint in `job.work` if there is one.
+@dataclass
+class _Step:
+    """One training step as its output source sees it (`distillm.interface.StepContext`)."""
 
-    Afterwards the student holds the weights that were best on the validation set.
+    step: int
+    batch: list[TokenSequence]
+    rng: random.Random
+    generate: Callable[[list[TokenSequence]], list[TokenSequence]]
+    peek_batches: Callable[[int], list[list[TokenSequence]]]
 
-    Raises:
-        NonFiniteLoss: the loss of a batch, its gradient, the student's logits or the validation loss is inf or nan.
-        BenchError: an objective returns anything but a loss per token, or checkpoints cannot be written.
-    """
-    config, device = job.config, job.accelerator.device
-    total = total_steps(config, len(job.train))
-    validate_at = {round(total * i / config.validations) for i in range(1, config.validations + 1)}
-    clock = Clock(device)
-    student = job.accelerator.prepare_model(job.student)
-    optimiser = torch.optim.AdamW(
-        _parameter_groups(job.student, config.weight_decay),
-        lr=config.learning_rate,
-        betas=(0.9, config.adam_beta2),
-    )
-    whole = job.objective if isinstance(job.objective, BatchObjective) else None
-    sampling = whole.sampling if whole is not None else Sampling()
-    checkpoints = Checkpoints(job.work, job.student, optimiser, job.source, job.objective)
-    progress = checkpoints.load() or Progress(total_steps=total)
-    clock.seconds.update(progress.seconds)
-    job.student.train(whole is None or whole.dropout)
-    if job.teacher is not None:
-        job.teacher.eval()
 
-    def generate(batch: list[TokenSequence]) -> list[TokenSequence]:
-        with clock.phase("generation"), job.accelerator.autocast():
+class Trainer:
+    """One training, from the last checkpoint in `job.work` if there is one."""
+
+    def __init__(self, job: TrainingJob) -> None:
+        self.job, self.config = job, job.config
+        self.total = total_steps(job.config, len(job.train))
+        self.validate_at = {
+            round(self.total * i / self.config.validations) for i in range(1, self.config.validations + 1)
+        }
+        self.batch_objective = job.objective if isinstance(job.objective, BatchObjective) else None
+        self.timer = PhaseTimer(job.student.device)
+        self.optimiser = torch.optim.AdamW(
+            _parameter_groups(job.student.network, self.config.weight_decay),
+            lr=self.config.learning_rate,
+            betas=(0.9, self.config.adam_beta2),
+        )
+        self.checkpoints = Checkpoints(job.work, job.student.network, self.optimiser, job.output_source, job.objective)
+        self.state = TrainerState(total_steps=self.total)
+
+    def fit(self) -> TrainerState:
+        """Train the student. Afterwards it holds the weights that were best on the validation set.
+
+        Raises:
+            NonFiniteLoss: the loss of a batch, its gradient, the student's logits or the validation loss is inf or nan.
+            BenchError: an objective returns anything but a loss per token, or checkpoints cannot be written.
+        """
+        job = self.job
+        self.restore()
+        if self.state.step == 0 and not self.state.validations:
+            self.validate(score=False)
+        texts = self.plain_text_batches()
+        saved_at = time.monotonic()
+        for step, dataset_batch in self.batches():
+            sourced = self.source_batch(step, dataset_batch)
+            batch = self.begin_step(sourced.batch, step)
+            rate = self.set_learning_rate(step)
+
+            # what a step's diagnostics cost is paid once per point of the curve
+            diagnostics = Diagnostics() if self.state.at_point(step) else None
+            figures = {"loss": self.backward(job.objective, batch, 1.0, diagnostics)}
+            text_batch = next(texts, [])  # none without an auxiliary loss
+            if job.auxiliary_loss is not None:
+                auxiliary = job.auxiliary_loss
+                figures["plain_text_loss"] = self.backward(auxiliary.objective, text_batch, auxiliary.weight, None)
+            figures["gradient_norm"] = self.update(step, figures, batch, text_batch)
+            if self.batch_objective is not None:
+                self.batch_objective.on_step_end(figures["loss"])
+
+            self.state.step = step
+            self.state.tokens_trained += sum(len(s.response) for s in batch)
+            self.log(figures, rate, sourced, diagnostics)
+            if step in self.validate_at:
+                self.validate(score=True)
+                if self.state.is_best(self.config.select_by):
+                    self.checkpoints.save_best(self.state)
+            if step in self.validate_at or time.monotonic() - saved_at > self.config.checkpoint_seconds:
+                self.save()
+                saved_at = time.monotonic()
+            shown = {"loss": figures["loss"], "phi": job.output_source.phi, "buffer": job.output_source.buffer_size}
+            job.on_step(step, self.total, shown)
+
+        load_weights(job.student.network, self.checkpoints.best_path(self.state), strict=False)
+        return self.state
+
+    def restore(self) -> None:
+        """Go on from the last checkpoint, if there is one."""
+        self.state = self.checkpoints.load() or self.state
+        self.timer.seconds.update(self.state.seconds)
+        self.job.student.network.train(self.batch_objective is None or self.batch_objective.dropout)
+        if self.job.teacher is not None:
+            self.job.teacher.network.eval()
+
+    def batches(self) -> Iterator[tuple[int, list[TokenSequence]]]:
+        """Steps that are left, from 1, each with its batch of the data set."""
+        order = batch_order(self.job.train, self.config.batch_size, self.job.seed)
+        return enumerate(itertools.islice(order, self.state.step, self.total), start=self.state.step + 1)
+
+    def plain_text_batches(self) -> Iterator[list[TokenSequence]]:
+        """Batches of the auxiliary loss for the steps that are left."""
+        auxiliary = self.job.auxiliary_loss
+        if auxiliary is None:
+            return iter(())
+        order = batch_order(auxiliary.sequences, auxiliary.batch_size, self.job.seed)
+        return itertools.islice(order, self.state.step, None)
+
+    def source_batch(self, step: int, dataset_batch: list[TokenSequence]) -> SourcedBatch:
+        """The step's batch as the output source decides: the data set's, fresh outputs, or older ones."""
+        calls = itertools.count()  # a round of roll-outs is sampled in several calls, each with a seed of its own
+
+        def generate(batch: list[TokenSequence]) -> list[TokenSequence]:
+            return self.generate(batch, step, next(calls))
+
+        def peek_batches(count: int) -> list[list[TokenSequence]]:
+            order = batch_order(self.job.train, self.config.batch_size, self.job.seed)
+            return list(itertools.islice(order, step - 1, step - 1 + count))
+
+        rng = random.Random(derive_seed(self.job.seed, "output source", step))
+        return self.job.output_source.next(_Step(step, dataset_batch, rng, generate, peek_batches))
+
+    def generate(self, batch: list[TokenSequence], step: int, call: int) -> list[TokenSequence]:
+        """Responses of the present student to a batch's prompts."""
+        job = self.job
+        sampling = self.batch_objective.sampling if self.batch_objective is not None else Sampling()
+        with self.timer.phase("generation"), job.accelerator.autocast():
             try:
                 made = roll_out(
                     job.student,
                     job.teacher,
                     batch,
-                    job.codec,
-                    job.max_response_length,
                     sampling,
-                    step,
-                    *(job.seed, "student-generated outputs", step, next(calls)),
-                    micro_batch_size=config.micro_batch_size,
+                    job.max_response_length,
+                    *(job.seed, "student-generated outputs", step, call),
+                    step=step,
+                    micro_batch_size=self.config.micro_batch_size,
                 )
             except NonFiniteLogits as error:
                 what = "the distribution that responses are sampled from"
-                raise NonFiniteLoss(job.label, step, what, {}, batch, progress) from error
-        progress.tokens_generated += sum(len(s.response) for s in made)
+                raise NonFiniteLoss(job.label, step, what, {}, batch, self.state) from error
+        self.state.tokens_generated += sum(len(s.response) for s in made)
         return made
 
-    def upcoming(count: int) -> list[list[TokenSequence]]:
-        order = batch_order(job.train, config.batch_size, job.seed)
-        return list(itertools.islice(order, step - 1, step - 1 + count))
+    def begin_step(self, batch: list[TokenSequence], step: int) -> list[TokenSequence]:
+        """Let the objective see the whole batch, and seed what is random in the forward pass."""
+        if self.batch_objective is not None:
+            batch = self.batch_objective.on_step_begin(batch, step, self.total)
+        seed_torch(self.job.seed, "dropout", step)
+        return batch
 
-    def save() -> None:
-        with clock.phase("checkpoint"):
-            progress.seconds = dict(clock.seconds)
-            checkpoints.save(progress)
-
-    if progress.step == 0 and not progress.validations:
-        _validate(job, clock, progress, score=False)
-        job.source.observe(progress.validations[-1]["loss"])
-
-    plain_batches = _plain_batches(job, progress.step)
-    batches = itertools.islice(batch_order(job.train, config.batch_size, job.seed), progress.step, total)
-    saved_at = time.monotonic()
-    for step, dataset_batch in enumerate(batches, start=progress.step + 1):
-        rng = random.Random(derive_seed(job.seed, "output source", step))
-        calls = itertools.count()  # a round of roll-outs is sampled in several calls, each with a seed of its own
-        sourced = job.source.next(Step(step, dataset_batch, rng, generate, upcoming))
-        batch = sourced.batch if whole is None else whole.begin(sourced.batch, step, total)
-        seed_torch(job.seed, "dropout", step)
-        rate = learning_rate(config, step, total)
-        for group in optimiser.param_groups:
+    def set_learning_rate(self, step: int) -> float:
+        """Set the step's learning rate; returns it."""
+        rate = learning_rate(self.config, step, self.total)
+        for group in self.optimiser.param_groups:
             group["lr"] = rate
+        return rate
 
-        # what a step's signals cost is paid once per point of the curve
-        signals = Signals() if progress.at_point(step) else None
-        loss = _backward(job, student, clock, job.objective, batch, 1.0, signals)
-        figures, concerned = {"loss": loss}, batch
-        if job.plain_text is not None:
-            auxiliary, texts = job.plain_text, next(plain_batches)
-            text_loss = _backward(job, student, clock, auxiliary.objective, texts, auxiliary.weight, None)
-            figures["plain_text_loss"] = text_loss
-            concerned = batch if not math.isfinite(loss) else texts if not math.isfinite(text_loss) else batch + texts
-        with clock.phase("optimiser"):
-            norm = float(torch.nn.utils.clip_grad_norm_(job.student.parameters(), config.max_grad_norm))
-            figures["gradient_norm"] = norm
+    def backward(
+        self, objective: Objective, batch: list[TokenSequence], weight: float, diagnostics: Diagnostics | None
+    ) -> float:
+        """Add the gradient of an objective's mean over a batch's response tokens; returns that mean.
+
+        Each micro-batch adds its share of the whole batch's mean, so that micro-batches add up to it exactly.
+        """
+        job = self.job
+        counted = self.counted(batch)
+        total = sum(map(sum, counted)) if counted is not None else sum(len(s.response) for s in batch)
+        micro = self.config.micro_batch_size or len(batch)
+        mean = 0.0
+        for start in range(0, len(batch), micro):
+            part = batch[start : start + micro]
+            with self.timer.phase("data"):
+                tensors = job.student.batch(part)
+            with self.timer.phase("teacher"):
+                teacher_logits = self.teacher_logits(tensors) if objective.needs_teacher else None
+            with self.timer.phase("student"):
+                with job.accelerator.autocast():
+                    student_logits = job.student.score(tensors)
+                losses = objective(student_logits, teacher_logits, tensors.tokens, part)
+                if losses.shape != tensors.tokens.shape:
+                    raise BenchError(
+                        f"{job.label}: {type(objective).__name__} returned a tensor of shape {tuple(losses.shape)}, "
+                        f"expected {tuple(tensors.tokens.shape)}: one loss per response token, of which the training "
+                        "loop takes the mean"
+                    )
+                if counted is not None:
+                    kept = [flag for row in counted[start : start + micro] for flag in row]
+                    losses = losses * torch.tensor(kept, device=losses.device)
+                share = losses.sum() / max(1, total)
+                torch.autograd.backward(weight * share)
+                mean += share.item()
+            if diagnostics is not None:
+                diagnostics.add(student_logits.detach(), teacher_logits, tensors.tokens, part)
+        return mean
+
+    def counted(self, batch: list[TokenSequence]) -> list[list[bool]] | None:
+        """Which response tokens count, per sequence; None where all do."""
+        rule, tokenizer = self.job.output_source.rule, self.job.student.tokenizer
+        if rule.rounds or rule.paired:
+            return None
+        return counted_tokens(batch, self.job.fidelity, tokenizer.pad_id, tokenizer.eos_id)
+
+    def teacher_logits(self, tensors: Batch) -> Tensor:
+        """The teacher's logits at the batch's response tokens, without gradient."""
+        assert self.job.teacher is not None
+        with torch.no_grad():
+            return self.job.teacher.score(tensors)
+
+    def update(
+        self, step: int, losses: dict[str, float], batch: list[TokenSequence], texts: list[TokenSequence]
+    ) -> float:
+        """Clip the gradient and take the optimiser's step; returns the gradient's norm before clipping.
+
+        Raises:
+            NonFiniteLoss: a loss or the norm is inf or nan; the weights stay as they were.
+        """
+        with self.timer.phase("optimiser"):
+            parameters = self.job.student.network.parameters()
+            norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm))
+            figures = losses | {"gradient_norm": norm}
             bad = [name for name, value in figures.items() if not math.isfinite(value)]
             if bad:
+                concerned = {"loss": batch, "plain_text_loss": texts}.get(bad[0], batch + texts)
                 what = "the " + bad[0].replace("_", " ")
-                raise NonFiniteLoss(job.label, step, what, figures, concerned, progress)
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
-        if whole is not None:
-            whole.finish(loss)
+                raise NonFiniteLoss(self.job.label, step, what, figures, concerned, self.state)
+            self.optimiser.step()
+            self.optimiser.zero_grad(set_to_none=True)
+        return norm
 
-        progress.step = step
-        progress.tokens_trained += sum(len(s.response) for s in batch)
-        figures |= {"learning_rate": rate, "phi": job.source.phi}
-        if signals is not None:
-            figures |= signals.means()
-        progress.log(figures, sourced, job.source.buffer_size, job.codec.eos_id)
-        if step in validate_at:
-            _validate(job, clock, progress, score=True)
-            job.source.observe(progress.validations[-1]["loss"])
-            if progress.is_best(config.select_by):
-                checkpoints.save_best(progress)
-        if step in validate_at or time.monotonic() - saved_at > config.checkpoint_seconds:
-            save()
-            saved_at = time.monotonic()
-        job.watch(step, total, {"loss": loss, "phi": job.source.phi, "buffer": job.source.buffer_size})
+    def log(
+        self, figures: dict[str, float], rate: float, sourced: SourcedBatch, diagnostics: Diagnostics | None
+    ) -> None:
+        """Add the step to the training curve."""
+        source = self.job.output_source
+        figures = figures | {"learning_rate": rate, "phi": source.phi}
+        if diagnostics is not None:
+            figures |= diagnostics.means()
+        self.state.log(figures, sourced, source.buffer_size, self.job.student.tokenizer.eos_id)
 
-    load_weights(job.student, checkpoints.best_path(progress), strict=False)
-    return progress
+    @torch.no_grad()
+    def validate(self, *, score: bool) -> None:
+        """Append the validation loss (cross-entropy, nats per response token) and, if wanted, the metric.
 
+        The output source learns the loss: the adaptive ones set phi by it.
+        """
+        job, student, validation = self.job, self.job.student, self.job.validation
+        sequences, size = validation.sequences, validation.batch_size
+        was_training = student.network.training
+        with self.timer.phase("validation"):
+            student.network.eval()
+            summed, counted = 0.0, 0
+            for start in range(0, len(sequences), size):
+                tensors = student.batch(sequences[start : start + size])
+                with job.accelerator.autocast():
+                    logits = student.score(tensors)
+                summed += float(torch.nn.functional.cross_entropy(logits.float(), tensors.tokens, reduction="sum"))
+                counted += len(tensors.tokens)
+            if not math.isfinite(summed):
+                values = {"loss": summed / counted}
+                what = "the validation loss"
+                raise NonFiniteLoss(job.label, self.state.step, what, values, sequences, self.state)
+            row: dict[str, float] = {"step": self.state.step, "loss": summed / counted}
+            if score and self.config.select_by == "metric":
+                # one seed for every validation: checkpoints are compared under the same draws
+                responses = student.sample_all(sequences, validation.decoding, size, job.seed, "validation")
+                row["metric"] = validation.score([student.tokenizer.text(r) for r in responses])
+            student.network.train(was_training)
+        self.state.validations.append(row)
+        job.output_source.observe(row["loss"])
 
-def _backward(
-    job: Job,
-    student: torch.nn.Module,
-    clock: Clock,
-    objective: Objective,
-    batch: list[TokenSequence],
-    weight: float,
-    signals: Signals | None,
-) -> float:
-    """Add the gradient of an objective's mean over a batch's response tokens; returns that mean.
-
-    Each micro-batch adds its share of the whole batch's mean, so that micro-batches add up to it exactly.
-    """
-    device, start_id = job.accelerator.device, decoder_start(job.student)
-    counted = None
-    if not (job.source.rule.rounds or job.source.rule.paired):
-        counted = counted_tokens(batch, job.fidelity, job.codec.pad_id, job.codec.eos_id)
-    total = sum(map(sum, counted)) if counted is not None else sum(len(s.response) for s in batch)
-    micro = job.config.micro_batch_size or len(batch)
-    mean = 0.0
-    for start in range(0, len(batch), micro):
-        part = batch[start : start + micro]
-        with clock.phase("data"):
-            tensors = collate(part, job.codec, start_id, device)
-        with clock.phase("teacher"):
-            teacher_logits = _teacher_logits(job, tensors) if objective.needs_teacher else None
-        with clock.phase("student"):
-            with job.accelerator.autocast():
-                student_logits = response_logits(student, tensors)
-            losses = objective(student_logits, teacher_logits, tensors.tokens, part)
-            if losses.shape != tensors.tokens.shape:
-                raise BenchError(
-                    f"{job.label}: {type(objective).__name__} returned a tensor of shape {tuple(losses.shape)}, "
-                    f"expected {tuple(tensors.tokens.shape)}: one loss per response token, of which the training loop "
-                    "takes the mean"
-                )
-            if counted is not None:
-                kept = [flag for row in counted[start : start + micro] for flag in row]
-                losses = losses * torch.tensor(kept, device=device)
-            share = losses.sum() / max(1, total)
-            job.accelerator.backward(weight * share)
-            mean += share.item()
-        if signals is not None:
-            signals.add(student_logits.detach(), teacher_logits, tensors.tokens, part)
-    return mean
+    def save(self) -> None:
+        """Write a checkpoint."""
+        with self.timer.phase("checkpoint"):
+            self.state.seconds = dict(self.timer.seconds)
+            self.checkpoints.save(self.state)
 
 
-def _plain_batches(job: Job, done: int) -> Iterator[list[TokenSequence]]:
-    """Batches of the auxiliary loss from the step after `done` on."""
-    if job.plain_text is None:
-        return iter(())
-    order = batch_order(job.plain_text.sequences, job.plain_text.batch_size, job.seed)
-    return itertools.islice(order, done, None)
-
-
-def _parameter_groups(model: PreTrainedModel, weight_decay: float) -> list[dict[str, Any]]:
+def _parameter_groups(network: PreTrainedModel, weight_decay: float) -> list[dict[str, Any]]:
     """Weight decay on matrices only, not on biases and normalisation weights."""
-    trained = [p for p in model.parameters() if p.requires_grad]
+    trained = [p for p in network.parameters() if p.requires_grad]
     return [
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
-
-
-def _teacher_logits(job: Job, tensors: Batch) -> Tensor:
-    assert job.teacher is not None
-    with torch.no_grad():
-        return response_logits(job.teacher, tensors)
-
-
-@torch.no_grad()
-def _validate(job: Job, clock: Clock, progress: Progress, *, score: bool) -> None:
-    """Append the validation loss (cross-entropy, nats per response token) and, if wanted, the metric."""
-    model, device = job.student, job.accelerator.device
-    was_training = model.training
-    with clock.phase("validation"):
-        model.eval()
-        summed, counted = 0.0, 0
-        for start in range(0, len(job.validation), job.evaluation_batch):
-            part = job.validation[start : start + job.evaluation_batch]
-            tensors = collate(part, job.codec, decoder_start(model), device)
-            with job.accelerator.autocast():
-                logits = response_logits(model, tensors)
-            summed += float(torch.nn.functional.cross_entropy(logits.float(), tensors.tokens, reduction="sum"))
-            counted += len(tensors.tokens)
-        if not math.isfinite(summed):
-            values = {"loss": summed / counted}
-            what = "the validation loss"
-            raise NonFiniteLoss(job.label, progress.step, what, values, job.validation, progress)
-        row: dict[str, float] = {"step": progress.step, "loss": summed / counted}
-        if score and job.config.select_by == "metric":
-            # one seed for every validation: checkpoints are compared under the same draws
-            responses = sample_all(
-                model, job.validation, job.codec, job.decoding, job.evaluation_batch, job.seed, "validation"
-            )
-            row["metric"] = job.score([job.codec.text(r) for r in responses])
-        model.train(was_training)
-    progress.validations.append(row)

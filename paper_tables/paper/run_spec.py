@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bench.config.registry import methods
 from bench.config.resolve import load_yaml, resolve
 from bench.config.sections import Config
-from distillm.method import Init
+from distillm.interface import Init
 from paper_tables.paper.methods import OUTPUT_SOURCES
 
 

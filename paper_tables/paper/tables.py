@@ -12,7 +12,7 @@ from functools import cache
 
 from bench.data import TASKS
 from bench.metrics.registry import find_metric
-from distillm.method import Init
+from distillm.interface import Init
 from paper_tables.paper.methods import LOSSES, METHOD_LABELS, OUTPUT_SOURCES, SKEWED_LOSSES
 from paper_tables.paper.run_spec import RunSpec, default_init, default_models, default_run
 

@@ -83,27 +83,27 @@ def test_taid_is_kld_at_its_end_and_has_no_gradient_at_zero(logits):
 
 def test_taid_moves_by_the_linear_schedule_and_faster_when_the_loss_falls():
     objective = TAID(start=0.4, alpha=0.1, momentum=0.5)
-    objective.begin([], 1, 100)
-    objective.finish(2.0)
+    objective.on_step_begin([], 1, 100)
+    objective.on_step_end(2.0)
     assert objective.t == 0.4
-    objective.begin([], 2, 100)
-    objective.finish(1.0)
+    objective.on_step_begin([], 2, 100)
+    objective.on_step_end(1.0)
     # m = 0.5 * (2 - 1) / 2
     assert objective.t == pytest.approx(0.4 + 0.1 * 0.6 / (1 + math.exp(-0.25)))
-    objective.begin([], 90, 100)
-    objective.finish(1.0)
+    objective.on_step_begin([], 90, 100)
+    objective.on_step_end(1.0)
     assert objective.t == pytest.approx(0.4 + 0.6 * 0.9)
     resumed = TAID(start=0.4, alpha=0.1, momentum=0.5)
     resumed.load_state_dict(objective.state_dict())
     for one in (objective, resumed):
-        one.begin([], 91, 100)
-        one.finish(0.5)
+        one.on_step_begin([], 91, 100)
+        one.on_step_end(0.5)
     assert resumed.state_dict() == objective.state_dict()
 
 
 def test_distillm2_tells_the_students_responses_from_the_teachers(logits):
     student, teacher = logits
-    batch = [TokenSequence("x", (1,), (0,) * 4), TokenSequence("x", (1,), (0,) * 2, made_at=3)]
+    batch = [TokenSequence("x", (1,), (0,) * 4), TokenSequence("x", (1,), (0,) * 2, sampled_at_step=3)]
     found = loss(Contrastive(beta=0.25), student, teacher, batch)
     torch.testing.assert_close(found[:4], 1.5 * skl(student, teacher)[:4])
     torch.testing.assert_close(found[4:], 0.5 * srkl(student, teacher)[4:])

@@ -25,15 +25,15 @@ def test_golden_values(index):
     lengths = [int(sum(row)) for row in case["mask"]]
     plain = MiniLLM(single_step=False, whitening=False, **{k: case[k] for k in ("teacher_mix", "gamma", "clip")})
     rows = zip(case["old_logprobs"], case["teacher_logprobs"], lengths, strict=True)
-    batch = plain.begin([rolled_out(old[:n], p[:n]) for old, p, n in rows], 1, 1)
+    batch = plain.on_step_begin([rolled_out(old[:n], p[:n]) for old, p, n in rows], 1, 1)
     for made, n, weights, returns in zip(
         batch, lengths, case["importance_weights"], case["returns_length_normalised"], strict=True
     ):
-        assert made.annotations["weight"] == pytest.approx(weights[:n], rel=1e-4)
-        assert made.annotations["advantage"] == pytest.approx(returns[:n], rel=1e-4, abs=1e-5)
+        assert made.token_values["weight"] == pytest.approx(weights[:n], rel=1e-4)
+        assert made.token_values["advantage"] == pytest.approx(returns[:n], rel=1e-4, abs=1e-5)
     # their whitening covers padding too; the loss and its gradient are compared at their advantages
     given = [
-        TokenSequence(s.id, s.prompt, s.response, 1, {**s.annotations, "advantage": tuple(a[:n])})
+        TokenSequence(s.id, s.prompt, s.response, 1, {**s.token_values, "advantage": tuple(a[:n])})
         for s, n, a in zip(batch, lengths, case["advantages_whitened"], strict=True)
     ]
     now = torch.tensor([v for row, n in zip(case["logprobs"], lengths, strict=True) for v in row[:n]])
@@ -50,17 +50,17 @@ def test_golden_values(index):
 
 def test_by_hand():
     objective = MiniLLM(whitening=False, gamma=0.5, reward_scaling=0.5, teacher_mix=0.2)
-    made = objective.begin([rolled_out([-1.0, -2.0], [-2.0, -1.0])], 1, 1)[0]
+    made = objective.on_step_begin([rolled_out([-1.0, -2.0], [-2.0, -1.0])], 1, 1)[0]
     # rewards -2, 2; returns (-2 + 0.5 * 2) / 2 and 2 / 1
-    assert made.annotations["advantage"] == pytest.approx((-0.5, 2.0))
+    assert made.token_values["advantage"] == pytest.approx((-0.5, 2.0))
     q, p = math.exp(-1), math.exp(-2)
-    assert made.annotations["weight"] == pytest.approx((q / (0.8 * q + 0.2 * p), p / (0.8 * p + 0.2 * q)))
+    assert made.token_values["weight"] == pytest.approx((q / (0.8 * q + 0.2 * p), p / (0.8 * p + 0.2 * q)))
 
 
 def test_the_policy_loss_by_hand():
     """max(-A rho, -A clip(rho, 0.8, 1.2)) with rho = w q / q_old, all numbers worked out by hand."""
     objective = MiniLLM(whitening=False, gamma=0.5, single_step=False)
-    batch = objective.begin([rolled_out([-1.0, -2.0], [-2.0, -1.0]), rolled_out([-1.5], [-1.0])], 1, 1)
+    batch = objective.on_step_begin([rolled_out([-1.0, -2.0], [-2.0, -1.0]), rolled_out([-1.5], [-1.0])], 1, 1)
     # advantages -0.5, 2, 1; weights 1 / (0.8 + 0.2 p / q_old) = 1.144720, 0.744238, 0.885156
     now = torch.tensor([-1.1, -1.9, -1.0])
     logits = torch.stack([now, torch.log1p(-now.exp())], dim=1)
@@ -83,7 +83,7 @@ def test_the_single_step_term_has_the_exact_gradient_and_is_added():
 
     def gradient(**options):
         objective = MiniLLM(**options)
-        losses = objective(student, teacher, tokens, objective.begin(rows, 1, 1))
+        losses = objective(student, teacher, tokens, objective.on_step_begin(rows, 1, 1))
         return torch.autograd.grad(losses.sum(), student)[0]
 
     single = gradient(policy_gradient=False)
@@ -106,7 +106,7 @@ def test_switches():
     rows = [rolled_out([-1.0, -2.0], [-2.0, -1.0]), rolled_out([-3.0], [-1.0])]
 
     def advantages(**options):
-        return [a for s in MiniLLM(**options).begin(rows, 1, 1) for a in s.annotations["advantage"]]
+        return [a for s in MiniLLM(**options).on_step_begin(rows, 1, 1) for a in s.token_values["advantage"]]
 
     assert advantages(whitening=False, gamma=1.0) == pytest.approx([0.0, 2.0, 4.0])
     assert advantages(whitening=False, gamma=1.0, length_normalisation=False) == pytest.approx([0.0, 2.0, 4.0])
@@ -116,15 +116,15 @@ def test_switches():
     white = torch.tensor(advantages())
     assert white.mean().item() == pytest.approx(0.0, abs=1e-6)
     assert white.std().item() == pytest.approx(1.0, rel=1e-4)
-    unweighted = MiniLLM(importance_weights=False).begin(rows, 1, 1)
-    assert all(w == 1.0 for s in unweighted for w in s.annotations["weight"])
+    unweighted = MiniLLM(importance_weights=False).on_step_begin(rows, 1, 1)
+    assert all(w == 1.0 for s in unweighted for w in s.token_values["weight"])
 
 
 def test_without_roll_outs_the_single_step_term_is_left():
     student, teacher = torch.randn(3, 5), torch.randn(3, 5)
     batch = [TokenSequence("x", (1,), (1, 2, 2))]
     objective = MiniLLM()
-    losses = objective(student, teacher, torch.tensor([1, 2, 2]), objective.begin(batch, 1, 1))
+    losses = objective(student, teacher, torch.tensor([1, 2, 2]), objective.on_step_begin(batch, 1, 1))
     torch.testing.assert_close(losses, rkld(student, teacher))
 
 
@@ -132,7 +132,7 @@ def test_without_roll_outs_the_single_step_term_is_left():
 @pytest.mark.parametrize("q", [-1e4, -1000.0, -1e-9])
 def test_finite_whatever_the_models_say(p, q):
     objective = MiniLLM()
-    batch = objective.begin([rolled_out([q, -1.0], [p, -1.0])], 1, 1)
+    batch = objective.on_step_begin([rolled_out([q, -1.0], [p, -1.0])], 1, 1)
     student = torch.tensor([[0.0, 2e4], [0.0, -math.inf]], requires_grad=True)
     losses = objective(student, torch.tensor([[0.0, 1.0], [0.0, -math.inf]]), torch.tensor([0, 0]), batch)
     (gradient,) = torch.autograd.grad(losses.mean(), student)
@@ -179,7 +179,7 @@ def expected_gradient(objective, student, teacher, behaviour):
     for y in SEQUENCES:
         old = log_probs_along(student, y).detach()
         p = log_probs_along(teacher, y)
-        batch = objective.begin([rolled_out(old.tolist(), p.tolist(), y)], 1, 1)
+        batch = objective.on_step_begin([rolled_out(old.tolist(), p.tolist(), y)], 1, 1)
         losses = objective(logits_along(student, y), logits_along(teacher, y), torch.tensor(y), batch)
         probability = log_probs_along(behaviour, y).detach().sum().exp()
         total += probability * torch.autograd.grad(losses.mean(), student)[0]

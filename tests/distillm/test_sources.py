@@ -35,9 +35,9 @@ class Step:
     rng: random.Random
 
     def generate(self, batch: list[TokenSequence]) -> list[TokenSequence]:
-        return [s.with_response((self.step, 2), made_at=self.step) for s in batch]
+        return [s.with_response((self.step, 2), sampled_at_step=self.step) for s in batch]
 
-    def upcoming(self, count: int) -> list[list[TokenSequence]]:
+    def peek_batches(self, count: int) -> list[list[TokenSequence]]:
         return [
             [TokenSequence(f"{self.step + k}-{i}", (5,), (6, 2)) for i in range(len(self.batch))] for k in range(count)
         ]
@@ -78,13 +78,13 @@ def assert_consistent(sourced, context, paired=False):
         assert trained_on[: len(context.batch)] == context.batch
         trained_on = trained_on[len(context.batch) :]
     assert len(trained_on) == len(context.batch)
-    made_at = [s.made_at for s in trained_on]
+    sampled_at_step = [s.sampled_at_step for s in trained_on]
     if sourced.decision == "dataset":
         assert sourced.batch == context.batch
         assert sourced.ages == []
     else:
-        assert sourced.ages == [context.step - made for made in made_at]
-        assert all(s.response == (s.made_at, 2) for s in trained_on)
+        assert sourced.ages == [context.step - made for made in sampled_at_step]
+        assert all(s.response == (s.sampled_at_step, 2) for s in trained_on)
         assert all(age == 0 for age in sourced.ages) == (sourced.decision == "generate")
 
 
@@ -111,7 +111,7 @@ def test_a_full_buffer_is_replayed_from():
         assert_consistent(sourced, context)
         decisions.append(sourced.decision)
     assert decisions == ["generate", "generate", "generate", "replay"]
-    assert {s.made_at for s in source.next(step(4, 0.5)).batch} <= {2, 3}  # the oldest went
+    assert {s.sampled_at_step for s in source.next(step(4, 0.5)).batch} <= {2, 3}  # the oldest went
 
 
 class Annotating(Step):
@@ -128,7 +128,7 @@ class Annotating(Step):
     ("name", "extra"), [("off-policy", {}), ("adaptive-off-policy", {}), ("on-policy", {"replays_fresh": True})]
 )
 def test_what_is_replayed_is_what_was_pushed_annotations_included(name, extra):
-    # without its annotations a roll-out would lose MiniLLM's policy loss when it is replayed
+    # without its token_values a roll-out would lose MiniLLM's policy loss when it is replayed
     options = SourceOptions(probability=1.0, initial_phi=1.0, capacity=4)
     source = OutputSource(name, options, total_steps=4, batch_size=2, **extra)
     replayed = 0
@@ -136,7 +136,7 @@ def test_what_is_replayed_is_what_was_pushed_annotations_included(name, extra):
         plain = step(min(number, 4), 0.9)
         sourced = source.next(Annotating(plain.step, plain.batch, plain.rng))
         held = [entry.item for entry in source.buffer.entries]
-        assert all(made in held and made.annotations["student"][0] == -made.made_at for made in sourced.batch)
+        assert all(made in held and made.token_values["student"][0] == -made.sampled_at_step for made in sourced.batch)
         replayed += sourced.decision == "replay"
     assert replayed >= 1
 

@@ -1,14 +1,20 @@
 """Two recorded runs, compared from their stored predictions."""
 
+import json
+
 import numpy as np
 import pytest
 import sacrebleu
 
-from bench.analysis.compare import compare_runs, differences
-from bench.analysis.significance import holm, paired_bootstrap
-from bench.evaluation.evaluate import Metric
-from bench.record.store import SCHEMA, Record, Store
+from bench.analysis.compare import RunScore, compare_runs
+from bench.analysis.significance import hierarchical_comparison, holm
+from bench.metrics.registry import find_metric
+from bench.record.example_scores import Prediction
+from bench.record.record import MetricInfo, RunRecord
+from bench.record.store import Store
 from bench.system.errors import BenchError
+from tests.conftest import invoke
+from tests.records import make_record
 
 RESAMPLES = 2000
 SEEDS = (10, 20)
@@ -20,23 +26,27 @@ def store(tmp_path) -> Store:
     return Store(tmp_path)
 
 
-def recorded(store: Store, run_id: str, rows: list[dict], metric: str = "ROUGE-L", **fields) -> Record:
+def recorded(
+    store: Store, run_id: str, rows: list[Prediction], metrics: tuple[str, ...] = ("rouge_l",), **fields
+) -> RunRecord:
     """Write a run; `fields` are what it is compared by."""
-    record = {
-        "schema": SCHEMA,
-        "run_id": run_id,
-        "comparison_key": repr(sorted(fields.items())),
-        "comparison_fields": fields,
-        "metric": {"name": metric},
-    }
+    infos = [MetricInfo(name=name, label=find_metric(name).label, signature="") for name in metrics]
+    record = make_record()[0].model_copy(
+        update={
+            "run_id": run_id,
+            "comparison_key": repr(sorted(fields.items())),
+            "comparison_fields": fields,
+            "metrics": infos,
+        }
+    )
     store.write(record, rows)
     return record
 
 
-def rouge_rows(scores: dict[str, np.ndarray]) -> list[dict]:
+def rouge_rows(scores: dict[str, np.ndarray]) -> list[Prediction]:
     """Rows for scores (decoding seeds, examples) by set."""
     return [
-        {"set": name, "seed": seed, "id": f"e{i:02}", "rouge_l": float(value)}
+        {"set": name, "seed": seed, "id": f"e{i:02}", "scores": {"rouge_l": float(value)}}
         for name, table in scores.items()
         for seed, line in zip(SEEDS, table, strict=True)
         for i, value in enumerate(line)
@@ -53,16 +63,16 @@ def test_difference_interval_and_p_value(store):
     first, second = recorded(store, "a", rouge_rows(one), x=1), recorded(store, "b", rouge_rows(two), x=1)
     (row,) = compare_runs(store, first, second, RESAMPLES)
     a, b = one["test"].mean(0), two["test"].mean(0)  # an example's score is its mean over decoding seeds
-    assert row["first"] == {"run": "a", "score": pytest.approx(a.mean())}
-    assert row["second"] == {"run": "b", "score": pytest.approx(b.mean())}
-    assert row["difference"] == pytest.approx(a.mean() - b.mean())
-    assert (row["set"], row["metric"], row["examples"]) == ("test", "ROUGE-L", 40)
-    direct = paired_bootstrap(a, b, resamples=RESAMPLES)
-    assert (row["low"], row["high"], row["p"]) == pytest.approx((direct.low, direct.high, direct.p_value))
-    assert row["low"] < row["difference"] < row["high"]
-    assert row["p_holm"] == row["p"]
+    assert row.first == RunScore("a", pytest.approx(a.mean()))
+    assert row.second == RunScore("b", pytest.approx(b.mean()))
+    assert row.difference == pytest.approx(a.mean() - b.mean())
+    assert (row.set, row.metric, row.examples) == ("test", "rouge_l", 40)
+    direct = hierarchical_comparison(a[None], b[None], resamples=RESAMPLES)
+    assert (row.low, row.high, row.p) == pytest.approx((direct.low, direct.high, direct.p_value))
+    assert row.low < row.difference < row.high
+    assert row.p_holm == row.p
     (swapped,) = compare_runs(store, second, first, RESAMPLES)
-    assert swapped["difference"] == pytest.approx(-row["difference"])
+    assert swapped.difference == pytest.approx(-row.difference)
 
 
 def test_real_and_absent_differences_are_told_apart(store):
@@ -70,10 +80,10 @@ def test_real_and_absent_differences_are_told_apart(store):
     better = {"test": base["test"] + np.random.default_rng(1).normal(3, 1, base["test"].shape)}
     first, second = recorded(store, "a", rouge_rows(better), x=1), recorded(store, "b", rouge_rows(base), x=1)
     (row,) = compare_runs(store, first, second, RESAMPLES)
-    assert row["low"] > 0
-    assert row["p"] < 0.01
+    assert row.low > 0
+    assert row.p < 0.01
     (same,) = compare_runs(store, second, second, RESAMPLES)
-    assert (same["difference"], same["low"], same["high"], same["p"]) == (0, 0, 0, 1)
+    assert (same.difference, same.low, same.high, same.p) == (0, 0, 0, 1)
 
 
 def test_rows_are_paired_by_example_and_not_by_their_order(store):
@@ -83,9 +93,11 @@ def test_rows_are_paired_by_example_and_not_by_their_order(store):
     first = recorded(store, "a", rouge_rows(one), x=1)
     plain = compare_runs(store, recorded(store, "b", rouge_rows(two), x=1), first, RESAMPLES)
     mixed = compare_runs(store, recorded(store, "b", shuffled, x=1), first, RESAMPLES)
-    assert {key: value for key, value in plain[0].items() if isinstance(value, float)} == pytest.approx(
-        {key: value for key, value in mixed[0].items() if isinstance(value, float)}
-    )
+    floats = [
+        {key: value for key, value in rows[0].as_dict().items() if isinstance(value, float)} for rows in (plain, mixed)
+    ]
+    assert floats[0].keys() == {"difference", "low", "high", "p", "p_holm"}
+    assert floats[0] == pytest.approx(floats[1])
 
 
 def test_every_set_has_a_row_and_p_is_corrected_for_their_number(store):
@@ -93,9 +105,44 @@ def test_every_set_has_a_row_and_p_is_corrected_for_their_number(store):
     first = recorded(store, "a", rouge_rows(random_scores(31, 0, sets)), x=1)
     second = recorded(store, "b", rouge_rows(random_scores(30, 1, sets)), x=1)
     rows = compare_runs(store, first, second, RESAMPLES)
-    assert [row["set"] for row in rows] == list(sets)
-    assert [row["p_holm"] for row in rows] == holm([row["p"] for row in rows])
-    assert any(row["p_holm"] > row["p"] for row in rows)
+    assert [row.set for row in rows] == list(sets)
+    assert [row.p_holm for row in rows] == holm([row.p for row in rows])
+    assert any(row.p_holm > row.p for row in rows)
+
+
+def test_every_metric_has_its_rows_the_one_that_selects_checkpoints_first(store):
+    """One of the metrics counts on its own: numbers for one, counts that are summed for the other."""
+
+    def rows(good: float, seed: int) -> list[Prediction]:
+        rng = np.random.default_rng(seed)
+        texts = ["the old cat sat on the mat" if rng.random() < good else "the cat saw two birds" for _ in range(40)]
+        return [
+            {
+                "set": "test",
+                "seed": 10,
+                "id": f"e{i:02}",
+                "scores": {name: find_metric(name).example(text, ("the old cat sat on the mat",)) for name in metrics},
+            }
+            for i, text in enumerate(texts)
+        ]
+
+    metrics = ("bleu", "rouge_l")
+    first, second = (recorded(store, name, rows(*how), metrics) for name, how in (("a", (0.9, 0)), ("b", (0.3, 1))))
+    found = compare_runs(store, first, second, 200)
+    assert [(row.set, row.metric) for row in found] == [("test", "bleu"), ("test", "rouge_l")]
+    alone = [
+        compare_runs(store, *(one.model_copy(update={"metrics": [info]}) for one in (first, second)), 200)[0]
+        for info in first.metrics
+    ]
+    assert [(row.difference, row.low, row.high, row.p) for row in found] == [
+        (row.difference, row.low, row.high, row.p) for row in alone
+    ]
+    assert [row.p_holm for row in found] == holm([row.p for row in found])
+    result = invoke("compare", "a", "b", "--resamples", "200", "--out", str(store.root), "--json")
+    assert json.loads(result.stdout) == [row.as_dict() for row in found]
+    shown = invoke("compare", "a", "b", "--resamples", "200", "--out", str(store.root)).stdout
+    assert "test BLEU" in shown
+    assert "test ROUGE-L" in shown
 
 
 def test_bleu_is_that_of_sacrebleu_over_the_pooled_predictions(store):
@@ -108,27 +155,32 @@ def test_bleu_is_that_of_sacrebleu_over_the_pooled_predictions(store):
 
         return [(seed, i, spoiled(text)) for seed in SEEDS for i, text in enumerate(references)]
 
-    metric = Metric("bleu")
+    metric = find_metric("bleu")
     made = {"a": predictions(0.2), "b": predictions(0.4)}
     runs = [
         recorded(
             store,
             name,
             [
-                {"set": "test", "seed": seed, "id": f"e{i:02}", **metric.example(text, (references[i],))}
+                {
+                    "set": "test",
+                    "seed": seed,
+                    "id": f"e{i:02}",
+                    "scores": {"bleu": metric.example(text, (references[i],))},
+                }
                 for seed, i, text in rows
             ],
-            metric="BLEU",
+            ("bleu",),
         )
         for name, rows in made.items()
     ]
     (row,) = compare_runs(store, runs[0], runs[1], 200)
     for side, rows in zip(("first", "second"), made.values(), strict=True):
         corpus = sacrebleu.corpus_bleu([text for *_, text in rows], [[references[i] for _, i, _ in rows]])
-        assert row[side]["score"] == pytest.approx(corpus.score)
-    assert row["difference"] == pytest.approx(row["first"]["score"] - row["second"]["score"])
-    assert 0 < row["low"] < row["difference"] < row["high"]
-    assert row["examples"] == len(references)
+        assert getattr(row, side).score == pytest.approx(corpus.score)
+    assert row.difference == pytest.approx(row.first.score - row.second.score)
+    assert 0 < row.low < row.difference < row.high
+    assert row.examples == len(references)
 
 
 def test_runs_that_differ_in_more_are_refused_and_it_says_in_what(store):
@@ -152,11 +204,23 @@ def test_different_examples_are_refused(store):
             compare_runs(store, one, two, RESAMPLES)
 
 
-def test_differences_are_named_by_dotted_keys():
-    first = {"a": {"x": 1, "y": [1, 2]}, "b": 1, "only": 0}
-    assert list(differences(first, first)) == []
-    assert list(differences(first, {"a": {"x": 2, "y": [1, 2]}, "b": {"z": 1}})) == [
-        "a.x: 1 against 2",
-        "b: 1 against {'z': 1}",
-        "only: 0 against None",
-    ]
+def test_different_sets_are_refused(store):
+    first = recorded(store, "a", rouge_rows(random_scores(30, 0, ("test", "vicuna"))), x=1)
+    second = recorded(store, "b", rouge_rows(random_scores(30, 1)), x=1)
+    with pytest.raises(BenchError, match=r"vicuna: .*not over the same examples"):
+        compare_runs(store, first, second, RESAMPLES)
+
+
+@pytest.mark.parametrize(
+    ("row", "lacks"),
+    [
+        ({"id": "e0", "scores": {"rouge_l": 1.0}}, "set"),
+        ({"set": "test", "scores": {"rouge_l": 1.0}}, "id"),
+        ({"set": "test", "id": "e0"}, "rouge_l"),
+        ({"set": "test", "id": "e0", "scores": {"bleu": [1]}}, "rouge_l"),
+    ],
+)
+def test_predictions_that_lack_something_are_told(store, row, lacks):
+    first = recorded(store, "a", [row], x=1)
+    with pytest.raises(BenchError, match=f"predictions without '{lacks}'"):
+        compare_runs(store, first, first, RESAMPLES)

@@ -8,17 +8,18 @@ import pytest
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import ArrayLike
 from sacrebleu.metrics import BLEU
 from sacrebleu.significance import PairedTest, Result
 
 from bench.analysis.significance import (
+    Comparison,
     detectable_difference,
     hierarchical_bootstrap,
     hierarchical_comparison,
     holm,
-    paired_bootstrap,
 )
-from bench.metrics.scores import bleu_from_statistics, bleu_statistics
+from bench.metrics.bleu import bleu_from_statistics, bleu_statistics
 
 
 def two_arms(n: int, effect: float = 0.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -26,6 +27,11 @@ def two_arms(n: int, effect: float = 0.0, seed: int = 0) -> tuple[np.ndarray, np
     rng = np.random.default_rng(seed)
     difficulty = rng.normal(30, 20, n)
     return difficulty + effect + rng.normal(0, 5, n), difficulty + rng.normal(0, 5, n)
+
+
+def paired_bootstrap(a: ArrayLike, b: ArrayLike, **options) -> Comparison:
+    """The comparison of two arms of one training seed each."""
+    return hierarchical_comparison(np.asarray(a)[None], np.asarray(b)[None], **options)
 
 
 def seeded_arm(rng: np.random.Generator, difficulty: np.ndarray, seeds: int, seed_noise: float) -> np.ndarray:

@@ -68,12 +68,12 @@ def test_an_sgo_equal_to_the_reference_costs_what_the_reference_costs(family, me
         pytest.skip("its objective treats sampled responses differently by design")
     job = make_job(family, method.objective())
     references = job.train[:4]
-    sampled = [s.with_response(s.response, made_at=1) for s in references]
+    sampled = [s.with_response(s.response, sampled_at_step=1) for s in references]
     losses = []
     for batch in (references, sampled):
         objective = method.objective()
         if isinstance(objective, BatchObjective):
-            batch = objective.begin(batch, 1, 10)
+            batch = objective.on_step_begin(batch, 1, 10)
         tensors = collate(batch, job.codec, decoder_start(job.student), torch.device("cpu"))
         with torch.no_grad():
             student, teacher = (response_logits(m, tensors) for m in (job.student, job.teacher))
@@ -228,9 +228,9 @@ def test_the_mixture_is_that_of_both_models_at_every_token(family, make_job, mon
         chosen = torch.tensor(sequence.response)
         for name, table in (("student", q), ("teacher", p)):
             values = table[start : start + length].gather(1, chosen[:, None]).flatten()
-            assert sequence.annotations[name] == pytest.approx(values.tolist(), abs=1e-4)
+            assert sequence.token_values[name] == pytest.approx(values.tolist(), abs=1e-4)
         start += length
-        assert sequence.made_at == 7
+        assert sequence.sampled_at_step == 7
 
 
 def test_rounds_of_roll_outs(make_job):
@@ -317,7 +317,7 @@ def test_signals_of_a_batch_of_references_and_sgos_are_those_of_the_sgos(micro, 
         model.get_output_embeddings().register_forward_hook(lambda module, inputs, logits, often=often: logits + often)
     row = train(job).curve[0]
     batch = [s for part in job.objective.batches for s in part]
-    sampled = [s for s in batch if s.made_at is not None]
+    sampled = [s for s in batch if s.sampled_at_step is not None]
     assert (len(batch), len(sampled)) == (8, 4)
 
     tensors = collate(sampled, job.codec, None, torch.device("cpu"))

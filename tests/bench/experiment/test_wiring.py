@@ -147,7 +147,7 @@ def test_the_teachers_responses_are_searched_by_as_many_beams_as_asked_for(beams
     )
     made = one.teacher_responses(folder)
     assert [s.response for s in made] == expected != other
-    assert [(s.id, s.prompt, s.made_at) for s in made] == [(s.id, s.prompt, None) for s in train]
+    assert [(s.id, s.prompt, s.sampled_at_step) for s in made] == [(s.id, s.prompt, None) for s in train]
 
 
 def test_the_auxiliary_loss_is_as_configured(world, experiment):

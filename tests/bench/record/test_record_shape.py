@@ -1,12 +1,13 @@
-"""The records that tests make by hand have the shape of those that runs write."""
+"""The records that tests make by hand have the shape of those that runs write; the shape is published as a schema."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 
-from bench.record.schema import check_shape
+from bench.record.record import RunRecord
 from bench.record.store import Store
-from tests.conftest import record_of, short
+from tests.conftest import invoke, record_of, short
 from tests.records import make_record
 
 # a made record names a few packages only, has no phases to speak of and two validations
@@ -29,7 +30,26 @@ def shape(record: Mapping[str, object]) -> set[str]:
 def test_made_and_real_records_have_the_same_fields(cache, tmp_path):
     real = record_of("run", "--method", "kld", "--task", "samsum", "--out", str(tmp_path), *short())
     made, rows = make_record("kld", "samsum")
-    check_shape(real)
-    assert shape(made) == shape(real)
-    assert rows[0].keys() == Store(tmp_path).predictions(real)[0].keys()
-    assert real["environment"]["other_load"] >= 0
+    assert shape(made.plain()) == shape(real)
+    (read,) = Store(tmp_path).all()
+    assert json.loads(json.dumps(read.plain())) == real
+    assert rows[0].keys() == Store(tmp_path).predictions(read)[0].keys()
+    assert read.environment.other_load is not None
+    assert read.environment.other_load >= 0
+
+
+def test_the_schema_is_printed_and_names_every_field():
+    result = invoke("show", "--schema")
+    assert result.exit_code == 0, result.output
+    schema = json.loads(result.stdout)
+    record = make_record()[0]
+    assert schema == RunRecord.model_json_schema()
+    assert schema["properties"].keys() == record.plain().keys()
+    assert set(schema["required"]) == record.plain().keys() - {"schema", "packed"}
+    assert schema["additionalProperties"] is False
+
+
+def test_without_a_run_show_is_refused():
+    result = invoke("show")
+    assert result.exit_code == 2
+    assert "Missing argument 'RUN'" in result.stderr

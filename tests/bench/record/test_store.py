@@ -1,24 +1,29 @@
 """Recorded runs are found by what a user has at hand, and only finished ones count."""
 
+import functools
 import gzip
+import operator
 
 import pytest
 
-import bench.record.schema
-from bench.record.store import FAILURE, PREDICTIONS, RECORD, SCHEMA, WORK, Store
+import bench.record.read
+from bench.record.example_scores import Prediction
+from bench.record.migrations import MIGRATIONS
+from bench.record.record import SCHEMA, RunRecord
+from bench.record.store import FAILURE, PREDICTIONS, RECORD, WORK, Store
 from bench.system.errors import BenchError
 from bench.system.files import write_json
 from tests.records import make_record
 
 RUNS = ["samsum-skl-dataset-s10-aaaa111111", "samsum-skl-dataset-s10-aaaa222222", "dolly-sft-dataset-s10-bbbb333333"]
-PREDICTED = [{"set": "test", "seed": 10, "id": f"e{i}", "prediction": "für", "rouge_l": 1.5 * i} for i in range(300)]
-
-
+PREDICTED: list[Prediction] = [
+    {"set": "test", "seed": 10, "id": f"e{i}", "prediction": "für", "scores": {"rouge_l": 1.5 * i}} for i in range(300)
+]
 TEMPLATE = make_record("skl", "samsum")[0]
 
 
-def record(run_id: str) -> dict[str, object]:
-    return TEMPLATE | {"run_id": run_id}
+def record(run_id: str) -> RunRecord:
+    return TEMPLATE.model_copy(update={"run_id": run_id})
 
 
 @pytest.fixture
@@ -32,29 +37,29 @@ def store(tmp_path) -> Store:
 def test_written_and_read_back(store):
     assert store.finished(RUNS[0]) == record(RUNS[0])
     assert store.predictions(record(RUNS[0])) == PREDICTED
-    assert [one["run_id"] for one in store.all()] == sorted(RUNS)
+    assert [one.run_id for one in store.all()] == sorted(RUNS)
     assert store.unfinished() == []
 
 
 def test_found_by_id_beginning_folder_and_record(store, monkeypatch):
     folder = store.folder(RUNS[2])
     for name in (RUNS[2], "dolly", str(folder), f"{folder}/", str(folder / RECORD)):
-        assert store.find(name)["run_id"] == RUNS[2], name
+        assert store.find(name).run_id == RUNS[2], name
     monkeypatch.chdir(folder)
     for name in (".", RECORD, f"./{RECORD}"):
-        assert store.find(name)["run_id"] == RUNS[2], name
+        assert store.find(name).run_id == RUNS[2], name
 
 
 def test_found_by_a_path_outside_the_store(store, tmp_path):
     moved = tmp_path / "kept" / "best run"
     moved.parent.mkdir()
     store.folder(RUNS[2]).rename(moved)
-    assert store.find(str(moved))["run_id"] == RUNS[2]
+    assert store.find(str(moved)).run_id == RUNS[2]
 
 
 def test_an_id_that_begins_another_is_found(store):
     store.write(record(RUNS[0] + "-more"), [])
-    assert store.find(RUNS[0])["run_id"] == RUNS[0]
+    assert store.find(RUNS[0]).run_id == RUNS[0]
 
 
 def test_an_ambiguous_beginning_names_the_candidates(store):
@@ -76,8 +81,8 @@ def test_what_is_no_record_is_ignored(store, text):
     path = store.folder(RUNS[0]) / RECORD
     path.write_text(text)
     assert store.finished(RUNS[0]) is None
-    assert [one["run_id"] for one in store.all()] == sorted(RUNS[1:])
-    assert store.find("samsum")["run_id"] == RUNS[1]
+    assert [one.run_id for one in store.all()] == sorted(RUNS[1:])
+    assert store.find("samsum").run_id == RUNS[1]
     with pytest.raises(BenchError, match="is no record this version reads"):
         store.find(str(path))
 
@@ -90,8 +95,10 @@ def test_what_is_no_record_is_ignored(store, text):
         ('{"name": "a model card"}', "not a record"),
         ('{"schema": "1", "run_id": "x"}', "not a record"),
         ('{"schema": 999, "run_id": "x"}', "schema 999, written by a newer version"),
-        ('{"schema": 0, "run_id": "x"}', "schema 0, which cannot be brought to schema 1"),
-        ('{"schema": 1, "run_id": "x"}', "not a record of bench run: started: field required"),
+        ('{"schema": 0, "run_id": "x"}', f"schema 0, which cannot be brought to schema {SCHEMA}"),
+        ('{"schema": 1, "run_id": "x"}', "not a record of bench run: metric: field required"),
+        ('{"schema": 2, "run_id": "x"}', "not a record of bench run: started: field required"),
+        ("[" * 100_000, "damaged or cut off"),
         (b"\xff\xfe\x00", "damaged or cut off"),
     ],
 )
@@ -105,11 +112,27 @@ def test_what_is_skipped_is_named_with_the_reason(store, text, told):
     assert told in warnings[0]
 
 
-def test_the_first_missing_field_is_named(store):
-    write_json(store.folder(RUNS[0]) / RECORD, record(RUNS[0]) | {"config": {"preset": "tiny"}})
+@pytest.mark.parametrize(
+    ("path", "value", "told"),
+    [
+        ("config", {"preset": "tiny"}, "config.task: field required"),
+        ("config.training.steps", "many", "config.training.steps: input should be a valid integer"),
+        ("scores.test.examples", None, "scores.test.examples: input should be a valid integer"),
+        ("scores.test.metrics", {"rouge_l": 30.0}, "scores.test.metrics.rouge_l: input should be an object"),
+        ("metrics", [], "metrics: list should have at least 1 item"),
+        ("environment.git", {"commit": "c"}, "environment.git.changed: field required"),
+        ("environment.host", "mine", "environment.host: extra inputs are not permitted"),
+        ("validations", [{"step": 0}], "validations.0.loss: field required"),
+    ],
+)
+def test_the_first_wrong_field_is_named(store, path, value, told):
+    plain = record(RUNS[0]).plain()
+    *parents, last = path.split(".")
+    functools.reduce(operator.getitem, parents, plain)[last] = value
+    write_json(store.folder(RUNS[0]) / RECORD, plain)
     warnings: list[str] = []
-    list(Store(store.root, warnings.append).all())
-    assert "config.task: field required" in warnings[0]
+    assert len(list(Store(store.root, warnings.append).all())) == len(RUNS) - 1
+    assert told in warnings[0]
 
 
 def test_a_copied_run_counts_once_and_a_renamed_one_is_read(store):
@@ -119,26 +142,26 @@ def test_a_copied_run_counts_once_and_a_renamed_one_is_read(store):
     store.folder(RUNS[2]).rename(store.runs / "renamed")
     warnings: list[str] = []
     again = Store(store.root, warnings.append)
-    assert sorted(one["run_id"] for one in again.all()) == sorted(RUNS)
+    assert sorted(one.run_id for one in again.all()) == sorted(RUNS)
     assert len(warnings) == 1
     assert "a copy" in warnings[0]
     assert f"the same run as {store.folder(RUNS[0])}" in warnings[0]
     assert again.predictions(record(RUNS[2])) == PREDICTED
 
 
-def test_an_older_schema_is_migrated(store, monkeypatch):
-    monkeypatch.setattr(bench.record.schema, "SCHEMA", SCHEMA + 2)
-    monkeypatch.setitem(
-        bench.record.schema.MIGRATIONS, SCHEMA, lambda r: r | {"schema": SCHEMA + 1, "added": ["first"]}
-    )
-    monkeypatch.setitem(
-        bench.record.schema.MIGRATIONS,
-        SCHEMA + 1,
-        lambda r: r | {"schema": SCHEMA + 2, "added": [*r["added"], "second"]},
-    )
+def test_each_schema_is_migrated_to_the_next(store, monkeypatch):
+    def noting(word: str, schema: int):
+        def migrate(values: dict) -> dict:
+            return values | {"schema": schema, "data": values["data"] | {"notes": [*values["data"]["notes"], word]}}
+
+        return migrate
+
+    monkeypatch.setattr(bench.record.read, "SCHEMA", SCHEMA + 2)
+    monkeypatch.setitem(MIGRATIONS, SCHEMA, noting("first", SCHEMA + 1))
+    monkeypatch.setitem(MIGRATIONS, SCHEMA + 1, noting("second", SCHEMA + 2))
     for found in (*store.all(), store.find("dolly"), store.finished(RUNS[0])):
-        assert found["schema"] == SCHEMA + 2
-        assert found["added"] == ["first", "second"]
+        assert found.schema_version == SCHEMA + 2
+        assert found.data.notes == ["first", "second"]
 
 
 def test_unfinished_runs_are_those_begun_without_a_record(store):

@@ -1,19 +1,23 @@
-"""What a run's time can be trusted for: the load of other processes."""
+"""What a record says about its machine, and the load of other processes."""
 
 from __future__ import annotations
 
+import getpass
+import platform
+import re
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+import torch
 
-from bench.analysis.timing import had_machine_to_itself, threads_of, usual_hardware
 from bench.system import environment
-from bench.system.environment import LoadMeter
-from tests.records import make_record
+from bench.system.environment import EnergyMeter, LoadMeter, describe, peak_memory, pick_device
+from bench.system.errors import BenchError
 
+CPU = torch.device("cpu")
 SPIN = "import time\nend = time.time() + 2\nwhile time.time() < end: pass"
 
 
@@ -32,20 +36,6 @@ def test_own_work_and_that_of_children_is_not_others_work():
     assert other.mean() > 0.2
 
 
-@pytest.mark.parametrize(
-    ("fields", "verdict"),
-    [
-        ({"other_load": 0.0}, True),
-        ({"other_load": 0.1}, True),  # of the record's two cores, 5 %
-        ({"other_load": 0.11}, False),
-        ({"other_load": None}, False),
-        ({"other_load": 0.0, "resumes": 1}, False),
-    ],
-)
-def test_whether_a_time_may_stand_in_a_table(fields, verdict):
-    assert had_machine_to_itself(make_record(**fields)[0]) is verdict
-
-
 def test_untracked_code_is_a_change_of_the_checkout(tmp_path, monkeypatch):
     def git(*arguments: str) -> None:
         who = ["-c", "user.name=A", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
@@ -56,33 +46,58 @@ def test_untracked_code_is_a_change_of_the_checkout(tmp_path, monkeypatch):
         (tmp_path / path).write_text(text)
         return tmp_path / path
 
-    monkeypatch.setattr(environment, "__file__", str(write("bench/environment.py")))
+    monkeypatch.setattr(environment, "__file__", str(write("bench/system/environment.py")))
     assert environment.git_state() is None
     write(".gitignore", "ignored.py\n")
     git("init")
     git("add", ".")
     git("commit", "-m", "first")
     state = environment.git_state()
-    assert state["changed"] is False
-    assert len(state["commit"]) == 40
+    assert state.changed is False
+    assert len(state.commit) == 40
     for path in ("notes.py", "results/x.yaml", "bench/notes.txt", "bench/ignored.py"):
         write(path)
-    assert environment.git_state()["changed"] is False
+    assert environment.git_state().changed is False
     for path in ("bench/new.py", "baselines/mine.py", "bench/configs/methods/own.yaml"):
         made = write(path)
-        assert environment.git_state()["changed"] is True, path
+        assert environment.git_state().changed is True, path
         made.unlink()
-    assert environment.git_state()["changed"] is False
-    write("bench/environment.py", "# changed\n")
-    assert environment.git_state()["changed"] is True
+    assert environment.git_state().changed is False
+    write("bench/system/environment.py", "# changed\n")
+    assert environment.git_state().changed is True
 
 
-@pytest.mark.parametrize(("threads", "expected"), [((2, 1, 1), 1), ((2, 2, 1), 2), ((1, 2), 2), ((), None)])
-def test_the_usual_hardware_is_that_of_most_undisturbed_runs_then_of_the_latest(threads, expected):
-    records = [make_record(seed=number, other_load=0.0)[0] for number in range(len(threads))]
-    records += [make_record(seed=99, other_load=1.0)[0] for _ in range(5)]
-    for number, (record, its) in enumerate(zip(records, (*threads, *[64] * 5), strict=True)):
-        record["environment"]["threads"] = its
-        record["started"] = f"2026-01-02T03:04:{number:02d}+00:00"
-    usual = usual_hardware(records)
-    assert usual is None if expected is None else threads_of(usual) == expected
+def test_devices_that_are_there():
+    assert pick_device("cpu") == CPU
+    best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    assert pick_device("auto").type == best
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_cuda_device_that_is_not_there():
+    with pytest.raises(BenchError, match=r"--device cuda: no such device here.*found: .*cpu") as caught:
+        pick_device("cuda")
+    assert ("built without CUDA" in str(caught.value)) == (torch.version.cuda is None)
+
+
+def test_the_description_is_plain_and_names_neither_host_nor_user():
+    described = describe(CPU)
+    text = described.model_dump_json()
+    assert type(described).model_validate_json(text) == described
+    words = set(re.findall(r"[\w.-]+", text))
+    assert platform.node() not in words
+    assert getpass.getuser() not in words
+    assert described.device == "cpu"
+    assert described.cpu not in ("", "unknown")
+    assert described.cpu_cores >= 1
+    assert 0.1 < described.memory_gib < 1e5
+    assert described.packages["torch"].startswith(torch.__version__.partition("+")[0])
+    git = described.git
+    assert git is None or re.fullmatch(r"[0-9a-f]{40}", git.commit)
+
+
+def test_memory_and_energy_without_an_accelerator():
+    memory = peak_memory(CPU)
+    assert memory.device_bytes is None
+    assert memory.process_bytes is None or memory.process_bytes > 50 * 2**20  # PyTorch alone is more
+    assert EnergyMeter(CPU).joules() is None

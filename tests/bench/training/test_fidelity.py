@@ -17,7 +17,7 @@ from distillm import OutputSource, SourceOptions, TokenSequence
 
 EOS = PAD = 2
 REFERENCE = TokenSequence("x", (1,), (5, 6, EOS))
-SAMPLED = REFERENCE.with_response((5, 6, EOS), made_at=3)
+SAMPLED = REFERENCE.with_response((5, 6, EOS), sampled_at_step=3)
 
 
 def config(*assignments, method="srkl", task="samsum", preset="tiny"):

@@ -125,7 +125,7 @@ def test_on_policy_means_the_responses_just_generated(family, make_job):
     job = make_job(family, Recording(SRKL()), "on-policy", steps=4)
     progress = train(job)
     assert [row["sgo_age"] for row in progress.curve] == [0.0] * 4
-    assert [{s.made_at for s in batch} for batch in job.objective.batches] == [{1}, {2}, {3}, {4}]
+    assert [{s.sampled_at_step for s in batch} for batch in job.objective.batches] == [{1}, {2}, {3}, {4}]
     references = {s.id: s for s in job.train}
     for sequence in (s for batch in job.objective.batches for s in batch):
         assert sequence.prompt == references[sequence.id].prompt
@@ -170,7 +170,7 @@ def test_replayed_responses_have_their_age(make_job):
     replays = [row for row in progress.curve if row["share_replay"]]
     assert replays
     for row, batch in zip(progress.curve, job.objective.batches, strict=True):
-        assert row["sgo_age"] == sum(row["step"] - s.made_at for s in batch) / len(batch)
+        assert row["sgo_age"] == sum(row["step"] - s.sampled_at_step for s in batch) / len(batch)
         assert (row["sgo_age"] > 0) == (row["share_replay"] == 1.0)
 
 
@@ -251,13 +251,13 @@ class Following(BatchObjective):
 
     def begin(self, batch, step, total_steps):
         self.calls.append(("begin", step, total_steps, len(batch)))
-        return [replace(s, annotations={"step": (float(step),) * len(s.response)}) for s in batch]
+        return [replace(s, token_values={"step": (float(step),) * len(s.response)}) for s in batch]
 
     def finish(self, loss):
         self.calls.append(("finish", loss))
 
     def __call__(self, student_logits, teacher_logits, tokens, batch):
-        self.calls.append(("call", {s.annotations["step"][0] for s in batch}))
+        self.calls.append(("call", {s.token_values["step"][0] for s in batch}))
         return CrossEntropy()(student_logits, teacher_logits, tokens, batch)
 
 
@@ -398,7 +398,7 @@ class RatioRecorder(MiniLLM):
 
     def __call__(self, student_logits, teacher_logits, tokens, batch):
         now = student_logits.detach().log_softmax(-1).gather(-1, tokens[:, None]).squeeze(-1)
-        old = torch.tensor([value for s in batch for value in s.annotations["student"]])
+        old = torch.tensor([value for s in batch for value in s.token_values["student"]])
         RATIOS.append(now - old)
         return super().__call__(student_logits, teacher_logits, tokens, batch)
 

@@ -7,9 +7,10 @@ from. Either can be exchanged alone, which is what Tables 1, 2 and 4 of the pape
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 from torch import Tensor
 
@@ -24,20 +25,20 @@ class TokenSequence:
         id: the example's id in its data set; it stays with every response sampled for the prompt.
         prompt: token ids; never counted by a loss.
         response: token ids, the final EOS included. A response cut at the length limit has none.
-        made_at: the training step that sampled the response; None where it is the data set's.
-        annotations: values per response token that a roll-out left for its objective, for example the
+        sampled_at_step: the training step that sampled the response; None where it is the data set's.
+        token_values: values per response token that a roll-out left for its objective, for example the
             log-probabilities under the policy that sampled it (MiniLLM's importance weights need them).
     """
 
     id: str
     prompt: tuple[int, ...]
     response: tuple[int, ...]
-    made_at: int | None = None
-    annotations: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    sampled_at_step: int | None = None
+    token_values: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
-    def with_response(self, response: tuple[int, ...], made_at: int | None) -> TokenSequence:
-        """The same prompt answered by another response; annotations of the old one are dropped."""
-        return replace(self, response=response, made_at=made_at, annotations={})
+    def with_response(self, response: tuple[int, ...], sampled_at_step: int | None) -> TokenSequence:
+        """The same prompt answered by another response; token_values of the old one are dropped."""
+        return replace(self, response=response, sampled_at_step=sampled_at_step, token_values={})
 
 
 class Objective(Protocol):
@@ -71,13 +72,34 @@ class Objective(Protocol):
         ...
 
 
+class Divergence(ABC):
+    """Base of objectives that compare teacher and student at each token and look at nothing else."""
+
+    needs_teacher: ClassVar[bool] = True
+
+    @abstractmethod
+    def divergence(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+        """The divergence (N,) at each token, of logits (N, V)."""
+
+    def __call__(
+        self,
+        student_logits: Tensor,
+        teacher_logits: Tensor | None,
+        tokens: Tensor,
+        batch: list[TokenSequence],
+    ) -> Tensor:
+        """Per-token loss (N,); see `Objective`."""
+        assert teacher_logits is not None
+        return self.divergence(student_logits, teacher_logits)
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How the student-generated outputs an objective is trained on are sampled.
 
     Attributes:
         teacher_mix: a, the teacher's share in the token-level mixture (1 - a) q + a p that is sampled from.
-        log_probs: leave the sampled tokens' log-probabilities as annotations `student` and `teacher`.
+        log_probs: leave the sampled tokens' log-probabilities as token_values `student` and `teacher`.
     """
 
     teacher_mix: float = 0.0
@@ -87,8 +109,8 @@ class Sampling:
 class BatchObjective:
     """Base of the objectives that look at whole batches, change over training, or want their own sampling.
 
-    Every part does nothing unless overridden. The training loop calls `begin` before and `finish` after each optimiser
-    step; the state goes into checkpoints.
+    Every part does nothing unless overridden. The training loop calls `on_step_begin` before and `on_step_end` after
+    each optimiser step; the state goes into checkpoints.
     """
 
     @property
@@ -101,11 +123,11 @@ class BatchObjective:
         """How the student's responses are sampled for this objective."""
         return Sampling()
 
-    def begin(self, batch: list[TokenSequence], step: int, total_steps: int) -> list[TokenSequence]:
+    def on_step_begin(self, batch: list[TokenSequence], step: int, total_steps: int) -> list[TokenSequence]:
         """See the whole batch of a step (from 1) before it is cut into micro-batches; return it, maybe annotated."""
         return batch
 
-    def finish(self, loss: float) -> None:
+    def on_step_end(self, loss: float) -> None:
         """Learn the loss of the whole batch."""
 
     def state_dict(self) -> dict[str, float | None]:
@@ -116,7 +138,7 @@ class BatchObjective:
         """Take back what `state_dict` gave."""
 
 
-class Context(Protocol):
+class StepContext(Protocol):
     """What an output source may use at one training step."""
 
     @property
@@ -138,7 +160,7 @@ class Context(Protocol):
         """Sample a response of the current student to each prompt (eval mode, no gradient)."""
         ...
 
-    def upcoming(self, count: int) -> list[list[TokenSequence]]:
+    def peek_batches(self, count: int) -> list[list[TokenSequence]]:
         """The data set's next batches, this step's the first: prompts for a round of roll-outs."""
         ...
 

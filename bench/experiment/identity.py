@@ -1,0 +1,70 @@
+"""What determines a run's numbers: where its models are, checksums of them, and the key that its id is made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from bench import __version__
+from bench.config.sections import Config
+from bench.models.loading import hub_commit
+from bench.synthetic import shipped_student, shipped_teacher
+from bench.system.errors import BenchError
+from bench.system.files import sha256_of
+from bench.system.hashing import digest
+
+Side = Literal["teacher", "student"]
+SIDES: tuple[Side, ...] = ("teacher", "student")
+SCRATCH = "scratch"
+
+# what determines a model's outputs; cards and logs beside it do not
+_MODEL_FILES = ("config.json", "*.safetensors", "*.bin", "*.gguf", "tokenizer.json", "*.model", "vocab.*", "merges.txt")
+
+
+def model_path(config: Config, side: Side) -> str:
+    """Where teacher or student is loaded from: a folder, a hub id, or `scratch`.
+
+    Raises:
+        BenchError: the model is said to ship with the package and does not.
+    """
+    name = config.models.teacher if side == "teacher" else config.models.student
+    if name != "shipped":
+        return name
+    folder = shipped_teacher(config.task) if side == "teacher" else shipped_student(config.task)
+    if not (folder / "config.json").is_file():
+        raise BenchError(f"no {side} for {config.task} is shipped; use --set models.{side}={SCRATCH}")
+    return str(folder)
+
+
+def tokenizer_path(config: Config) -> str:
+    """Folder or hub id of a tokenizer that need not be trained."""
+    name = config.models.tokenizer
+    return model_path(config, "teacher") if name in ("shipped", "teacher") else name
+
+
+def model_fingerprint(path: str) -> str:
+    """What a model is: checksums of a folder's files, the commit of a hub repository, or `scratch`."""
+    if path == SCRATCH:
+        return path
+    folder = Path(path)
+    if folder.is_dir():
+        files = sorted(p for pattern in _MODEL_FILES for p in folder.glob(pattern))
+        return digest({p.name: sha256_of(p) for p in files})
+    return f"{path}@{hub_commit(path)}"
+
+
+def run_key(config: Config, device: str, data_fingerprint: str) -> dict[str, Any]:
+    """All that determines a run's numbers, as plain values."""
+    text = config.plain_text.file
+    return {
+        "config": config.canonical() | {"device": device},
+        "data": data_fingerprint,
+        "models": {side: model_fingerprint(model_path(config, side)) for side in SIDES},
+        "plain_text": sha256_of(Path(text)) if text else "generated",
+        "version": __version__,
+    }
+
+
+def run_id(config: Config, key: dict[str, Any]) -> str:
+    """Readable, and unique to the run's key."""
+    return f"{config.task}-{config.method.name}-{config.sgo.source}-s{config.seed}-{digest(key)[:10]}"

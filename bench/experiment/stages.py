@@ -1,0 +1,276 @@
+"""The stages of a run, from value to value. What runs share is found in the artifact cache by its key, or made now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+import baselines.sft
+from bench import __version__
+from bench.config.fidelity import NO_REPEAT_NGRAM
+from bench.config.sections import TrainingConfig
+from bench.evaluation.evaluate import evaluate, summarise
+from bench.experiment.context import RunContext
+from bench.experiment.identity import SCRATCH, Side, model_fingerprint, model_path
+from bench.metrics.metric import score_texts
+from bench.models.generation import Decoding
+from bench.models.language_model import LanguageModel
+from bench.record.example_scores import Prediction
+from bench.record.record import Scores, SetScores, TeacherResponses
+from bench.system.artifacts import WORK, ArtifactCache
+from bench.system.errors import BenchError
+from bench.system.files import read_json, read_jsonl_gz, write_json, write_jsonl_gz
+from bench.system.hashing import digest
+from bench.system.progress import Reporter
+from bench.training.trainer import Trainer, TrainingJob, ValidationSet, total_steps
+from distillm import SOURCES, OutputSource, SourceOptions, TokenSequence
+
+TEACHER_SEED = 0  # one teacher for all training seeds and methods
+
+
+class Workshop(NamedTuple):
+    """Where stages keep what runs share, and whom they tell of their progress."""
+
+    cache: ArtifactCache
+    reporter: Reporter
+
+    def on_step(self, step: int, total: int, figures: dict[str, float]) -> None:
+        """Show a training step."""
+        shown = {key: f"{value:.3f}" if isinstance(value, float) else value for key, value in figures.items()}
+        self.reporter.progress(step, total, ", ".join(f"{key} {value}" for key, value in shown.items()))
+
+
+def load(context: RunContext, path: str, dtype: torch.dtype = torch.float32) -> LanguageModel:
+    """A model of the pair from a folder or the hub."""
+    return LanguageModel.load(path, context.tokenizer, context.device, dtype)
+
+
+def untrained(context: RunContext, side: Side, *seed: int | str) -> LanguageModel:
+    """Teacher or student before any training here: as loaded, or with random weights."""
+    path = model_path(context.config, side)
+    if path != SCRATCH:
+        return load(context, path)
+    pair = context.config.models
+    architecture = pair.teacher_config if side == "teacher" else pair.student_config
+    if architecture is None:
+        raise BenchError(f"models.{side}={SCRATCH} needs an architecture: models.{side}_config")
+    return LanguageModel.from_scratch(architecture, context.tokenizer, context.device, *seed, f"{side} weights")
+
+
+def teacher(context: RunContext, workshop: Workshop) -> str:
+    """Folder or hub id of the teacher as distilled from."""
+    pair = context.config.models
+    if pair.teacher == "shipped":
+        return model_path(context.config, "teacher")
+    if pair.teacher != SCRATCH and not pair.finetune_teacher:
+        return pair.teacher
+    return str(fine_tuned(context, workshop, "teacher", context.config.teacher_training, TEACHER_SEED, "teacher"))
+
+
+def init_student(context: RunContext, workshop: Workshop, seed: int | None = None) -> str:
+    """Folder of the init student after its short supervised fine-tuning; by default that of the run's seed."""
+    config = context.config
+    seed = config.seed if seed is None else seed
+    return str(fine_tuned(context, workshop, "student", config.init_training, seed, "init student"))
+
+
+def fine_tuned(
+    context: RunContext, workshop: Workshop, side: Side, training: TrainingConfig, seed: int, label: str
+) -> Path:
+    """Folder of a model after supervised fine-tuning on the task."""
+
+    def build(folder: Path) -> None:
+        train_on = context.sequences["train"]
+        steps = total_steps(training, len(train_on))
+        job = TrainingJob(
+            label=label,
+            objective=baselines.sft.CrossEntropy(),
+            output_source=OutputSource("dataset", SourceOptions(), total_steps=steps, batch_size=training.batch_size),
+            student=untrained(context, side, seed),
+            teacher=None,
+            train=train_on,
+            validation=_validation(context),
+            config=training,
+            max_response_length=context.limits.response,
+            seed=seed,
+            accelerator=context.accelerator,
+            work=folder / WORK,
+            on_step=workshop.on_step,
+        )
+        state = Trainer(job).fit()
+        job.student.save(folder)
+        write_json(folder / "training.json", {"validations": state.validations, "seconds": state.seconds})
+
+    key = {**_trained_on(context, training, side), "seed": seed}
+    return workshop.cache.get(label.replace(" ", "-"), key, build)
+
+
+def scores(context: RunContext, workshop: Workshop, path: str, label: str) -> Scores:
+    """Test scores of a model that runs share."""
+    config = context.config
+    key = {
+        "model": model_fingerprint(path),
+        "data": context.data_fingerprint,
+        "limits": [context.limits.prompt, context.limits.response],
+        "evaluation": config.evaluation.model_dump(mode="json"),
+        "no_repeat_ngram": config.fidelity.no_repeat_ngram,
+        "metrics": [info.model_dump() for info in context.metric_infos],
+        "precision": config.precision,
+        "device": context.device.type,
+        "version": __version__,
+    }
+
+    def build(folder: Path) -> None:
+        found = summarise(predictions(context, workshop, load(context, path), folder / WORK), context.metrics)
+        write_json(folder / "scores.json", {name: one.model_dump(mode="json") for name, one in found.items()})
+
+    read = read_json(workshop.cache.get(f"{label}-scores", key, build) / "scores.json")
+    return {name: SetScores.model_validate(one) for name, one in read.items()}
+
+
+def predictions(context: RunContext, workshop: Workshop, model: LanguageModel, parts: Path) -> list[Prediction]:
+    """A model's responses on all evaluation sets, with their scores; `parts` outlives a killed process."""
+    # the authors forbid repeated n-grams at test only
+    ngram = NO_REPEAT_NGRAM if context.config.fidelity.no_repeat_ngram else 0
+    with context.accelerator.autocast():
+        return evaluate(
+            model,
+            context.evaluation_sets,
+            context.metrics,
+            context.config.evaluation,
+            context.decoding(ngram),
+            parts,
+            workshop.reporter.progress,
+        )
+
+
+def training_sequences(context: RunContext, workshop: Workshop, teacher_path: str) -> list[TokenSequence]:
+    """What the run trains on: the references, or the teacher's responses where its output source asks for them."""
+    if SOURCES[context.config.sgo.source].responses != "teacher":
+        return context.sequences["train"]
+    train_on, batch_size = context.sequences["train"], context.config.evaluation.batch_size
+    decoding = Decoding(context.limits.response, beams=context.config.sgo.beams)
+    key = {
+        "teacher": model_fingerprint(teacher_path),
+        "data": context.data_fingerprint,
+        "limits": [context.limits.prompt, context.limits.response],
+        "batch_size": batch_size,
+        "beams": decoding.beams,
+        "train_without_bos": context.config.fidelity.train_without_bos,
+        "precision": context.config.precision,
+        "device": context.device.type,
+        "version": __version__,
+    }
+
+    def told(done: int) -> None:
+        workshop.reporter.progress(done, len(train_on), "responses")
+
+    def build(folder: Path) -> None:
+        model = load(context, teacher_path)
+        with context.accelerator.autocast():
+            sampled = model.sample_all(train_on, decoding, batch_size, "teacher responses", progress=told)
+        write_jsonl_gz(folder / "responses.jsonl.gz", ({"response": response} for response in sampled))
+
+    rows = read_jsonl_gz(workshop.cache.get("teacher-responses", key, build) / "responses.jsonl.gz")
+    return [s.with_response(tuple(row["response"]), None) for s, row in zip(train_on, rows, strict=True)]
+
+
+def about_responses(context: RunContext, workshop: Workshop, responses: list[TokenSequence]) -> TeacherResponses | None:
+    """Mean length of the teacher's responses and the share it ended, a low one noted; None where none are used."""
+    if SOURCES[context.config.sgo.source].responses != "teacher":
+        return None
+    ended = sum(s.response[-1] == context.tokenizer.eos_id for s in responses) / len(responses)
+    if ended < 0.5:
+        workshop.reporter.note(
+            f"the teacher ended {ended:.0%} of its responses within data.max_response_length="
+            f"{context.limits.response} tokens; the rest are trained on as cut, and students of them run on"
+        )
+    return TeacherResponses(mean_length=sum(len(s.response) for s in responses) / len(responses), ended=ended)
+
+
+def output_source(context: RunContext, examples: int) -> OutputSource:
+    """The run's output source, before its first step.
+
+    Raises:
+        BenchError: its options do not fit the training.
+    """
+    sgo, training = context.config.sgo, context.config.training
+    try:
+        return OutputSource(
+            sgo.source,
+            SourceOptions(**sgo.options),
+            total_steps=total_steps(training, examples),
+            batch_size=training.batch_size,
+            replays_fresh=context.config.fidelity.replayed_on_policy,
+        )
+    except ValueError as error:
+        raise BenchError(f"sgo: {error}") from error
+
+
+def distillation(
+    context: RunContext,
+    workshop: Workshop,
+    teacher_path: str,
+    init_path: str,
+    train_on: list[TokenSequence],
+    work: Path,
+) -> TrainingJob:
+    """The run's own training: the method's objective on its output source, from the init student."""
+    config = context.config
+    objective = context.method.objective(**config.method.options)
+    auxiliary = context.auxiliary_loss
+    teacher_model = None
+    if objective.needs_teacher or (auxiliary is not None and auxiliary.objective.needs_teacher):
+        dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
+        teacher_model = load(context, teacher_path, dtype)
+    student = load(context, init_path) if config.init == "sft" else untrained(context, "student", config.seed)
+    return TrainingJob(
+        label=config.method.name,
+        objective=objective,
+        output_source=output_source(context, len(train_on)),
+        student=student,
+        teacher=teacher_model,
+        train=train_on,
+        validation=_validation(context),
+        config=config.training,
+        max_response_length=context.limits.response,
+        seed=config.seed,
+        accelerator=context.accelerator,
+        work=work,
+        on_step=workshop.on_step,
+        auxiliary_loss=auxiliary,
+        fidelity=config.fidelity,
+    )
+
+
+def _validation(context: RunContext) -> ValidationSet:
+    references = [example.references for example in context.data.splits["validation"]]
+    return ValidationSet(
+        sequences=context.sequences["validation"],
+        score=lambda texts: score_texts(context.metrics[0], texts, references),
+        decoding=context.decoding(),
+        batch_size=context.config.evaluation.batch_size,
+    )
+
+
+def _trained_on(context: RunContext, training: TrainingConfig, side: Side) -> dict[str, Any]:
+    """What determines a model trained here, beside its seed."""
+    config = context.config
+    pair = config.models.model_dump(mode="json")
+    return {
+        "what": pair[side],
+        "architecture": pair[f"{side}_config"],
+        "identity": context.run_key["models"][side],
+        "kind": config.models.kind,
+        "tokenizer": digest(context.tokenizer.backend.get_vocab()),
+        "training": training.model_dump(mode="json"),
+        "data": context.data_fingerprint,
+        "limits": [context.limits.prompt, context.limits.response],
+        "decoding": config.evaluation.model_dump(mode="json"),
+        "train_without_bos": config.fidelity.train_without_bos,
+        "precision": config.precision,
+        "device": context.device.type,
+        "version": __version__,
+    }

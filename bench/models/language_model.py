@@ -1,0 +1,141 @@
+"""One object that speaks for a model: the network, its tokenizer's conventions, and its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessor, PreTrainedModel
+
+from bench.models import generation
+from bench.models.batches import Batch, collate
+from bench.models.generation import Decoding
+from bench.models.loading import load_network, new_network
+from bench.models.output_head import ResponseHead, wrap_output_head
+from bench.models.tokenizer import Kind, TokenizerAdapter
+from distillm import TokenSequence
+
+
+@dataclass(eq=False)
+class LanguageModel:
+    """A causal or encoder-decoder model with the tokenizer that it shares with its pair.
+
+    Training, validation, roll-outs, evaluation and probes score and sample through it; the conventions of either kind
+    of model are in `TokenizerAdapter` (prompts), `collate` (forward passes) and `generation` (sampling).
+
+    Attributes:
+        network: the transformers model, its output layer wrapped (`ResponseHead`).
+        tokenizer: the pair's.
+        name: where it came from, for messages.
+    """
+
+    network: PreTrainedModel
+    tokenizer: TokenizerAdapter
+    name: str
+    head: ResponseHead = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.head = wrap_output_head(self.network, self.name)
+
+    @classmethod
+    def load(
+        cls, name: str, tokenizer: TokenizerAdapter, device: torch.device, dtype: torch.dtype = torch.float32
+    ) -> LanguageModel:
+        """From a local folder or the hub, in eval mode.
+
+        Raises:
+            BenchError: it cannot be had, is of the other kind, or has an output layer that is no plain linear one.
+        """
+        return cls(load_network(name, tokenizer.kind, dtype).to(device).eval(), tokenizer, name)
+
+    @classmethod
+    def from_scratch(
+        cls, architecture: dict[str, Any], tokenizer: TokenizerAdapter, device: torch.device, *seed: int | str
+    ) -> LanguageModel:
+        """With random weights that depend on the seed only.
+
+        Raises:
+            BenchError: the architecture is none that transformers knows, or of the other kind.
+        """
+        network = new_network(architecture, tokenizer, *seed).to(device)
+        return cls(network, tokenizer, "a model from scratch")
+
+    @property
+    def kind(self) -> Kind:
+        """Decoder-only or encoder-decoder."""
+        return self.tokenizer.kind
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        device: torch.device = self.network.device
+        return device
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters, shared ones once."""
+        return sum(p.numel() for p in self.network.parameters())
+
+    @property
+    def start_id(self) -> int | None:
+        """What an encoder-decoder's decoder starts from; None for a causal model."""
+        if self.kind == "causal":
+            return None
+        config = self.network.config
+        start: int | None = config.decoder_start_token_id
+        return config.pad_token_id if start is None else start
+
+    def batch(self, sequences: list[TokenSequence]) -> Batch:
+        """The tensors of one forward pass over sequences. A pair shares them: teacher and student score the same."""
+        return collate(sequences, self.tokenizer, self.start_id, self.device)
+
+    def score(self, batch: Batch | list[TokenSequence]) -> Tensor:
+        """Logits that predict the response tokens, (N, V), sequence after sequence.
+
+        They are in float32 whatever the precision of the rest.
+        """
+        made = batch if isinstance(batch, Batch) else self.batch(batch)
+        with self.head.at(made.response_mask):
+            logits = self.network(**made.inputs, use_cache=False).logits
+        assert isinstance(logits, Tensor)
+        return logits
+
+    def sample(
+        self,
+        prompts: list[tuple[int, ...]],
+        decoding: Decoding,
+        *seed: int | str,
+        processors: Callable[[Tensor], list[LogitsProcessor]] = lambda mask: [],
+    ) -> list[tuple[int, ...]]:
+        """One sampled response to each prompt, as one batch; see `bench.models.generation.sample`."""
+        return generation.sample(
+            self.network, prompts, self.tokenizer, self.start_id, decoding, *seed, processors=processors
+        )
+
+    def sample_all(
+        self,
+        sequences: list[TokenSequence],
+        decoding: Decoding,
+        batch_size: int,
+        *seed: int | str,
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> list[tuple[int, ...]]:
+        """One response to each sequence's prompt, in batches of like length, in the order of the sequences."""
+        order = sorted(range(len(sequences)), key=lambda i: (len(sequences[i].prompt), i))
+        responses: list[tuple[int, ...]] = [()] * len(sequences)
+        for start in range(0, len(order), batch_size):
+            chunk = order[start : start + batch_size]
+            prompts = [sequences[i].prompt for i in chunk]
+            for i, response in zip(chunk, self.sample(prompts, decoding, *seed, start), strict=True):
+                responses[i] = response
+            progress(min(start + batch_size, len(order)))
+        return responses
+
+    def save(self, folder: Path) -> None:
+        """Write weights (safetensors), configuration and tokenizer as transformers loads them."""
+        self.network.save_pretrained(folder)
+        self.tokenizer.backend.save_pretrained(folder)

@@ -1,0 +1,40 @@
+"""What examples scored, from rows of predictions, those of earlier versions among them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bench.record.example_scores import example_scores, upgraded
+from bench.system.errors import BenchError
+
+ROW = {"set": "test", "seed": 10, "id": "a", "prediction": "text", "tokens": 5, "ended": True}
+
+
+@pytest.mark.parametrize(
+    ("old", "scores"), [({"rouge_l": 12.5}, {"rouge_l": 12.5}), ({"bleu_statistics": [3, 4]}, {"bleu": [3, 4]})]
+)
+def test_a_row_of_an_earlier_version_becomes_one_of_today(old, scores):
+    assert upgraded(ROW | old) == ROW | {"scores": scores}
+    assert upgraded(ROW | {"scores": scores}) == ROW | {"scores": scores}
+
+
+def test_numbers_are_averaged_and_counts_summed_over_decoding_seeds():
+    rows = [
+        ROW | {"set": name, "seed": seed, "id": example, "scores": {"number": value, "counts": [int(value), 1]}}
+        for name, example, seed, value in (
+            ("test", "a", 10, 1.0),
+            ("test", "a", 20, 2.0),
+            ("test", "b", 10, 5.0),
+            ("other", "a", 10, 7.0),
+        )
+    ]
+    assert example_scores(rows, "number") == {"test": {"a": 1.5, "b": 5.0}, "other": {"a": 7.0}}
+    counts = example_scores(rows, "counts")
+    np.testing.assert_array_equal(counts["test"]["a"], [3, 2])
+    np.testing.assert_array_equal(counts["other"]["a"], [7, 1])
+
+
+def test_a_metric_that_was_not_measured_is_told():
+    with pytest.raises(BenchError, match="predictions without 'chrf'"):
+        example_scores([ROW | {"scores": {"rouge_l": 1.0}}], "chrf")
