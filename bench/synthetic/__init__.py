@@ -1,6 +1,8 @@
 """The small data that ships as code: three tasks in the shape of Dolly, SAMSum and IWSLT 2017.
 
-Made by grammars of our own, deterministic from a seed; several right answers to every prompt, no prompt in two splits.
+Grammars of our own make it. The same seed gives the same data on every machine; a prompt of the evaluation sets has
+several right answers; no prompt is in two splits. `dolly/`, `samsum/` and `iwslt/` make the records of a task each,
+`plain_text.py` makes prose, `world/` holds the facts that the English texts tell.
 Tiny teachers trained on the split `teacher_train` ship beside it (`models/`, made by `bench make-teachers`).
 """
 
@@ -19,8 +21,12 @@ _GENERATORS = {"dolly": dolly.generate, "samsum": samsum.generate, "iwslt": iwsl
 
 
 def generate(task: str, splits: tuple[str, ...], seed: int = 0) -> dict[str, list[dict[str, Any]]]:
-    """Raw records of the splits of a task, with the column names of the data set it stands in for."""
-    return _GENERATORS[task](seed=seed, splits=splits)
+    """Raw records of the splits of a task, with the column names of the data set it stands in for.
+
+    Raises:
+        KeyError: unknown task or split.
+    """
+    return {split: _GENERATORS[task](split, seed) for split in splits}
 
 
 def shipped_student(task: str) -> Path:
@@ -29,5 +35,5 @@ def shipped_student(task: str) -> Path:
 
 
 def shipped_teacher(task: str) -> Path:
-    """Folder of the tiny teacher, with its tokenizer, that ships for the embedded data of a task."""
+    """Folder of the tiny teacher, with its tokenizer, that ships for the synthetic data of a task."""
     return Path(str(resources.files("bench") / "synthetic" / "models" / task))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from random import Random
 
-from bench.synthetic.dolly_items import KINDS
-from bench.synthetic.samsum_events import EVENTS
+from bench.synthetic.dolly.items import KINDS
+from bench.synthetic.samsum.events import EVENTS
 
 _PROSE_KINDS = ("facts", "compare", "biography", "story", "visit", "fable", "order")
 

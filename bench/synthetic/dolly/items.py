@@ -6,21 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from bench.synthetic.lexicon import (
-    column,
-    listing,
-    participle,
-    past,
-    people,
-    plural,
-    realise,
-    sentence,
-    table,
-    with_article,
-)
-from bench.synthetic.world import TOPIC_NAMES, Entity, adjective_thing, entities, groups, indefinite
-
-DOMAINS = ("animal", "food", "job", "thing", "city")
+from bench.synthetic.english_morphology import participle, past, plural, with_article
+from bench.synthetic.wording import capitalise, listing, realise
+from bench.synthetic.world.entities import DOMAINS, TOPIC_NAMES, Entity, adjective_thing, entities, groups, people
+from bench.synthetic.world.tables import column, table
 
 
 @dataclass(frozen=True)
@@ -65,7 +54,7 @@ def compare(rng: Random) -> Item:
             left = f"{one.subject} {one.predicate(draw, topic)}"
             right = f"{two.subject} {two.predicate(draw, topic)}"
             form = "[While {l}, {r}.|Whereas {l}, {r}.|{L}, but {r}.|{L}, while {r}.]"
-            sentences.append(realise(draw, form, {"l": left, "r": right, "L": sentence(left)}))
+            sentences.append(realise(draw, form, {"l": left, "r": right, "L": capitalise(left)}))
         return " ".join(sentences)
 
     return Item("compare", "general_qa", slots, answer)
@@ -108,9 +97,9 @@ def _biography(rng: Random) -> dict[str, str]:
         "name": f"{person.name} {rng.choice(column('surnames'))}",
         "first": person.name,
         "he": person.subject,
-        "He": sentence(person.subject),
+        "He": capitalise(person.subject),
         "his": person.possessive,
-        "His": sentence(person.possessive),
+        "His": capitalise(person.possessive),
         "partner": partner.name,
         "relation": rng.choice(("friend", "cousin", "neighbour", "colleague", "teacher", "partner")),
         "born": str(born),
@@ -133,7 +122,7 @@ BIOGRAPHY = (
 BIOGRAPHY_ANSWERS = {
     "[birth|origin]": "[{first} was born in {home} in {born}|In {born} {first} was born in {home}]",
     "[job|work]": "[{first} worked as {job} in {work}|in {work} {first} had a job as {job}]",
-    "[hobby|free time]": ("[{first} enjoyed {hobby} with {partner}|{partner} and {first} shared the hobby {hobby}]"),
+    "[hobby|free time]": "[{first} enjoyed {hobby} with {partner}|{partner} and {first} shared the hobby {hobby}]",
     "[gift|present]": "[{partner} gave {first} {thing}|{first} was given {thing} by {partner}]",
     "[move|new home]": "[{first} moved to {work} in {moved}|in {moved} {first} left for {work}]",
 }
@@ -148,8 +137,8 @@ def biography(rng: Random) -> Item:
     def answer(draw: Random) -> str:
         clauses = [realise(draw, BIOGRAPHY_ANSWERS[topic], record) for topic in chosen]
         if draw.random() < 0.5:
-            return " ".join(f"{sentence(clause)}." for clause in clauses)
-        return f"{sentence(', and '.join(clauses))}."
+            return " ".join(f"{capitalise(clause)}." for clause in clauses)
+        return f"{capitalise(', and '.join(clauses))}."
 
     return Item("biography", "closed_qa", slots, answer, realise(rng, BIOGRAPHY, record))
 
@@ -167,15 +156,10 @@ def extract(rng: Random) -> Item:
     def answer(draw: Random) -> str:
         named = [realise(draw, "the {k} [are|named are] {v}", {"k": k, "v": parts[k]}) for k in chosen]
         lead = realise(draw, "[In the text, |Here ||]")
-        return f"{sentence(lead + listing(named))}."
+        return f"{capitalise(lead + listing(named))}."
 
-    return Item(
-        "extract",
-        "information_extraction",
-        {"parts": listing(chosen)},
-        answer,
-        realise(rng, BIOGRAPHY, record),
-    )
+    slots = {"parts": listing(chosen)}
+    return Item("extract", "information_extraction", slots, answer, realise(rng, BIOGRAPHY, record))
 
 
 STORY = (
@@ -210,7 +194,7 @@ def story(rng: Random) -> Item:
     other = rng.choice(entities("thing"))
     slots = {
         "a": person.name,
-        "A": sentence(person.subject),
+        "A": capitalise(person.subject),
         "his": person.possessive,
         "b": helper.name,
         "role": rng.choice((*relatives, "boss", "friend", "neighbour", "cousin", "colleague")),
@@ -219,31 +203,20 @@ def story(rng: Random) -> Item:
         "did": past(verb),
         "thing": with_article(noun),
         "when": when,
-        "When": sentence(when),
+        "When": capitalise(when),
         "weather": rng.choice(("rainy", "sunny", "windy", "foggy", "stormy", "chilly", "mild")),
         "help": rng.choice(HELP[verb]).format(place=other.facts["place"]),
         "dish": city.facts["dish"],
     }
-    return Item(
-        "story",
-        "summarization",
-        {},
-        lambda draw: realise(draw, STORY_ANSWERS, slots),
-        realise(rng, STORY, slots),
-    )
+    context = realise(rng, STORY, slots)
+    return Item("story", "summarization", {}, lambda draw: realise(draw, STORY_ANSWERS, slots), context)
 
 
 def visit(rng: Random) -> Item:
     """Ideas for a visit to one or two cities."""
     city, second = rng.sample(entities("city"), 2)
-    slots = {"city": city.name, "country": city.facts["country"], "second": second.name}
-    values = slots | {
-        "fame": city.facts["fame"],
-        "water": city.facts["water"],
-        "dish": city.facts["dish"],
-        "fame2": second.facts["fame"],
-        "dish2": second.facts["dish"],
-    }
+    slots = {"city": city.name, "second": second.name}
+    values = slots | city.facts | {"fame2": second.facts["fame"], "dish2": second.facts["dish"]}
     form = (
         "[In {city} you [can|could] [visit|see|enjoy] the {fame}, walk along {water} "
         "and [try|taste] the {dish}."
@@ -271,7 +244,7 @@ def riddle(rng: Random) -> Item:
     asked = f"{plural(entity.domain)} are these" if entity.is_plural else f"{entity.domain} is this"
     known = " and ".join(entity.predicate(rng, topic) for topic in clues)
     slots = {"clues": f"{entity.pronoun} {known}", "asked": asked}
-    slots["Clues"] = sentence(slots["clues"])
+    slots["Clues"] = capitalise(slots["clues"])
     answer_form = "[The answer is {s}.|These clues point to {s}.|This fits {s}.] {more}"
 
     def answer(draw: Random) -> str:
@@ -291,13 +264,9 @@ def fable(rng: Random) -> Item:
     trait = rng.choice(column("traits"))
     city = rng.choice(column("cities"))
     hero = with_article(f"{trait} {animal.name}")
-    slots = {"hero": hero, "thing": with_article(noun), "city": city, "friend": indefinite(friend)}
-    values = slots | {
-        "home": animal.facts["home"],
-        "purpose": thing.facts["purpose"],
-        "name": animal.name,
-        "friendname": friend.name,
-    }
+    slots = {"hero": hero, "thing": with_article(noun), "city": city, "friend": with_article(friend.name)}
+    values = slots | {"home": animal.facts["home"], "purpose": thing.facts["purpose"], "name": animal.name}
+    values["Friend"] = capitalise(slots["friend"])
     form = (
         "[Once {hero} lived {home}.|Once upon a time there was {hero} {home}.] "
         "[One day it went to {city} and [found|discovered] {thing}."
@@ -305,15 +274,20 @@ def fable(rng: Random) -> Item:
         "[With {friend} it learned to {purpose}.|{Friend} showed the {name} how to {purpose}."
         "|The {name} and {friend} used it to {purpose}.]"
     )
-    values["Friend"] = sentence(values["friend"])
     return Item("fable", "creative_writing", slots, lambda draw: realise(draw, form, values))
 
 
 REWRITES = {
-    "passive": ("[The {o} was {pp} by the {s} {p}.|{P} the {o} was {pp} by the {s}.]"),
-    "future": ("[The {s} will {b} the {o} {p}.|{P} the {s} will {b} the {o}.]"),
-    "negative": ("[The {s} did not {b} the {o} {p}.|{P} the {s} did not {b} the {o}.]"),
-    "question": ("[Did the {s} {b} the {o} {p}?|{P}, did the {s} {b} the {o}?]"),
+    "passive": "[The {o} was {pp} by the {s} {p}.|{P} the {o} was {pp} by the {s}.]",
+    "future": "[The {s} will {b} the {o} {p}.|{P} the {s} will {b} the {o}.]",
+    "negative": "[The {s} did not {b} the {o} {p}.|{P} the {s} did not {b} the {o}.]",
+    "question": "[Did the {s} {b} the {o} {p}?|{P}, did the {s} {b} the {o}?]",
+}
+FORM_NAMES = {
+    "passive": "[passive voice|passive]",
+    "future": "future tense",
+    "negative": "[negative|negative form]",
+    "question": "[question form|form of questions]",
 }
 
 
@@ -325,7 +299,7 @@ def rewrite(rng: Random) -> Item:
         noun, thing = adjective_thing(rng)
         verb = rng.choice(rng.choice(table("actions")))
         values = {"s": job, "o": noun, "b": verb, "pp": participle(verb), "p": thing.facts["place"]}
-        values["P"] = sentence(values["p"])
+        values["P"] = capitalise(values["p"])
         sources.append(f"The {job} {past(verb)} the {noun} {values['p']}.")
         clauses.append(values)
     context = " ".join(sources)
@@ -333,13 +307,7 @@ def rewrite(rng: Random) -> Item:
     def answer(draw: Random) -> str:
         return " ".join(realise(draw, REWRITES[how], values) for values in clauses)
 
-    names = {
-        "passive": "[passive voice|passive]",
-        "future": "future tense",
-        "negative": "[negative|negative form]",
-    }
-    slots = {"how": realise(rng, names.get(how, "[question form|form of questions]"))}
-    return Item("rewrite", "information_extraction", slots, answer, context)
+    return Item("rewrite", "information_extraction", {"how": realise(rng, FORM_NAMES[how])}, answer, context)
 
 
 def order(rng: Random) -> Item:
@@ -363,16 +331,12 @@ def needs(rng: Random) -> Item:
     """The things needed for two purposes."""
     person = people(rng, 1)[0]
     one, two = rng.sample(entities("thing"), 2)
-    slots = {
-        "name": person.name,
-        "one": one.facts["purpose"],
-        "two": two.facts["purpose"],
-        "he": person.subject,
-    }
+    slots = {"name": person.name, "he": person.subject}
+    slots |= {"one": one.facts["purpose"], "two": two.facts["purpose"]}
     values = slots | {
-        "He": sentence(person.subject),
-        "a": indefinite(one),
-        "b": indefinite(two),
+        "He": capitalise(person.subject),
+        "a": with_article(one.name),
+        "b": with_article(two.name),
         "an": one.name,
         "bn": two.name,
         "ap": one.facts["place"],
@@ -386,9 +350,5 @@ def needs(rng: Random) -> Item:
     return Item("needs", "general_qa", slots, lambda draw: realise(draw, form, values))
 
 
-KINDS: dict[str, Callable[[Random], Item]] = {
-    make.__name__: make
-    for make in (
-        facts, compare, classify, biography, extract, story, visit, riddle, fable, rewrite, order, needs
-    )
-}  # fmt: skip
+_MAKERS = (facts, compare, classify, biography, extract, story, visit, riddle, fable, rewrite, order, needs)
+KINDS: dict[str, Callable[[Random], Item]] = {make.__name__: make for make in _MAKERS}

@@ -66,10 +66,5 @@ UNNATURAL = {
     "needs": "Person: {name}. Goals: {one}; {two}. Output: the things needed.",
     "rewrite": "Form: {how}. Output: the new sentences.",
 }
-STYLES: dict[str, dict[str, str]] = {
-    "dolly": DOLLY,
-    "selfinst": SELF_INSTRUCT,
-    "vicuna": VICUNA,
-    "sinst": SUPER_NATURAL,
-    "uinst": UNNATURAL,
-}
+OUT_OF_DISTRIBUTION = {"selfinst": SELF_INSTRUCT, "vicuna": VICUNA, "sinst": SUPER_NATURAL, "uinst": UNNATURAL}
+"""Wordings of the evaluation-only sets."""

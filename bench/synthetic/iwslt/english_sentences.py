@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from bench.synthetic import english_morphology as morphology
-from bench.synthetic.bilingual import (
-    AdjectiveEntry,
-    Adjunct,
-    Clause,
-    Name,
-    Nominal,
-    NounPhrase,
-    Phrase,
-    Pronoun,
-    Sentence,
-    who_of,
+from bench.synthetic.english_morphology import (
+    OBJECT_PRONOUNS,
+    POSSESSIVES,
+    participle,
+    past,
+    plural,
+    third_person,
+    with_article,
 )
+from bench.synthetic.iwslt.clauses import Adjunct, Clause, Name, Nominal, NounPhrase, Pronoun, Sentence, who_of
+from bench.synthetic.iwslt.lexicon import AdjectiveEntry, Phrase
 
-_MODAL_PRESENT = {"can": "can", "must": "must", "should": "should", "may": "may"}
-_MODAL_PAST = {"can": "could"}
+_MODAL_PAST = {"can": "could"}  # the sampler draws no other; "must" becomes "had to"
+_SINGULAR = ("he", "she", "it")
 
 
 def _be(tense: str, who: str) -> str:
@@ -26,23 +24,28 @@ def _be(tense: str, who: str) -> str:
     return "were" if who in ("you", "we", "they") else "was"
 
 
+def _finite(verb: str, tense: str, who: str) -> str:
+    if tense == "past":
+        return past(verb)
+    return third_person(verb) if who in _SINGULAR else verb
+
+
 def noun_phrase(phrase: NounPhrase) -> str:
     """A noun phrase with its possessor and relative clause."""
-    noun = morphology.plural(phrase.noun.english) if phrase.plural else phrase.noun.english.partition("/")[0]
     words = [adjective.english for adjective in phrase.adjectives]
     if phrase.degree is not None:
         words.insert(0, phrase.degree.english)
-    words.append(noun)
+    words.append(plural(phrase.noun.english) if phrase.plural else phrase.noun.english)
     if isinstance(phrase.owner, Name):
         words.insert(0, phrase.owner.phrase.english + "'s")
     elif phrase.number is not None:
         words.insert(0, phrase.number.english)
     elif phrase.determiner == "a":
-        words.insert(0, morphology.indefinite_article(words[0]))
+        words[0] = with_article(words[0])
     elif phrase.determiner == "this":
         words.insert(0, "these" if phrase.plural else "this")
     elif phrase.determiner:
-        words.insert(0, morphology.POSSESSIVES.get(phrase.determiner, phrase.determiner))
+        words.insert(0, POSSESSIVES.get(phrase.determiner, phrase.determiner))
     if isinstance(phrase.owner, NounPhrase):
         words += ["of", noun_phrase(phrase.owner)]
     if phrase.relative is not None:
@@ -54,7 +57,7 @@ def noun_phrase(phrase: NounPhrase) -> str:
 def nominal(item: Nominal | Phrase, subject: bool = False) -> str:
     """A pronoun, name, noun phrase or fixed phrase."""
     if isinstance(item, Pronoun):
-        return item.who if subject else morphology.OBJECT_PRONOUNS[item.who]
+        return item.who if subject else OBJECT_PRONOUNS[item.who]
     if isinstance(item, Name):
         return item.phrase.english
     return item.english if isinstance(item, Phrase) else noun_phrase(item)
@@ -67,38 +70,28 @@ def _adjunct(item: Adjunct | None) -> list[str]:
 def _verb_group(item: Clause, who: str) -> tuple[list[str], list[str]]:
     """Split the verb group at the place of an adverb: auxiliaries (with not) and the rest."""
     if item.verb is None:
-        verb, copula = morphology.Verb("be", "", "been"), True
+        verb = "be"
     elif item.passive:
-        verb, copula = morphology.Verb("be " + item.verb.english.participle, "", ""), True
+        verb = "be " + participle(item.verb.english)
     else:
-        verb, copula = item.verb.english, False
-    rest = verb.base.split()[1:] if copula else []
-    third = who in ("he", "she", "it")
+        verb = item.verb.english
     negation = ["not"] if item.negated else []
-    if item.modal == "want" or (item.modal in ("must", "may") and item.tense == "past"):
-        phrase = {"want": "want", "must": "have", "may": "be allowed"}[item.modal].split()
-        if phrase[0] == "be":
-            return [_be(item.tense, who), *negation], ["allowed to", verb.base]
-        helper = morphology.Verb("want", "wanted", "") if phrase == ["want"] else morphology.Verb("have", "had", "")
-        if negation:
-            auxiliary = "did" if item.tense == "past" else "does" if third else "do"
-            return [auxiliary, "not"], [helper.base, "to", verb.base]
-        form = helper.past if item.tense == "past" else helper.third if third else helper.base
-        return [], [form, "to", verb.base]
+    if item.modal == "want" or (item.modal == "must" and item.tense == "past"):
+        helper = "want" if item.modal == "want" else "have"
+        if item.negated:
+            return [_finite("do", item.tense, who), "not"], [helper, "to", verb]
+        return [], [_finite(helper, item.tense, who), "to", verb]
     if item.modal:
-        modal = (_MODAL_PAST if item.tense == "past" else _MODAL_PRESENT)[item.modal]
-        return [modal, *negation], [verb.base]
+        return [_MODAL_PAST[item.modal] if item.tense == "past" else item.modal, *negation], [verb]
     if item.tense == "future":
-        return ["will", *negation], [verb.base]
+        return ["will", *negation], [verb]
     if item.tense == "perfect":
-        return ["has" if third else "have", *negation], [verb.participle, *rest]
-    if copula:
-        return [_be(item.tense, who), *negation], rest
-    if negation:
-        return ["did" if item.tense == "past" else "does" if third else "do", "not"], [verb.base]
-    if item.tense == "past":
-        return [], [verb.past]
-    return [], [verb.third if third else verb.base]
+        return ["has" if who in _SINGULAR else "have", *negation], [participle(verb)]
+    if item.verb is None or item.passive:
+        return [_be(item.tense, who), *negation], verb.split()[1:]
+    if item.negated:
+        return [_finite("do", item.tense, who), "not"], [verb]
+    return [], [_finite(verb, item.tense, who)]
 
 
 def _after_verb(item: Clause, gap: str) -> list[str]:
@@ -130,11 +123,10 @@ def clause(item: Clause, gap: str = "", *, infinitive: bool = False, question: b
     auxiliaries, rest = _verb_group(item, who)
     if infinitive:
         assert item.verb is not None
-        auxiliaries, rest = ["to"], [item.verb.english.base]
+        auxiliaries, rest = ["to"], [item.verb.english]
     if question and not auxiliaries:
         assert item.verb is not None
-        auxiliaries = ["did" if item.tense == "past" else "does" if who in ("he", "she", "it") else "do"]
-        rest = [item.verb.english.base]
+        auxiliaries, rest = [_finite("do", item.tense, who)], [item.verb.english]
     subject = [] if infinitive or gap == "subject" else [nominal(item.subject, subject=True)]
     words = [auxiliaries[0], *subject, *auxiliaries[1:]] if question else subject + auxiliaries
     if item.time is not None and item.time_first and not infinitive:

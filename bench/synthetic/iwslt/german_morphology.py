@@ -16,7 +16,6 @@ Tense = Literal["present", "past"]
 # Grammatical person and number of a subject; the formal "Sie" takes the forms of "3p".
 Person = Literal["1s", "2s", "3s", "1p", "3p"]
 
-CASES: tuple[Case, ...] = ("nom", "acc", "dat", "gen")
 _GENDER_OF_ARTICLE: dict[str, Gender] = {"der": "m", "die": "f", "das": "n"}
 
 # Columns: masculine, feminine, neuter, plural.

@@ -11,19 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from bench.synthetic.bilingual import (
-    AdjectiveEntry,
-    Adjunct,
-    Clause,
-    Name,
-    Nominal,
-    NounPhrase,
-    Phrase,
-    Pronoun,
-    Sentence,
-    who_of,
-)
-from bench.synthetic.german import (
+from bench.synthetic.iwslt.clauses import Adjunct, Clause, Name, Nominal, NounPhrase, Pronoun, Sentence, who_of
+from bench.synthetic.iwslt.german_morphology import (
     HABEN,
     MODALS,
     POSSESSIVES,
@@ -41,6 +30,7 @@ from bench.synthetic.german import (
     reflexive_pronoun,
     relative_pronoun,
 )
+from bench.synthetic.iwslt.lexicon import AdjectiveEntry, Phrase
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-"""Entities of the generated world and the ways to word a fact about them."""
+"""Entities and people of the world, and the ways to word a fact about an entity."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from functools import cache
 from random import Random
 
-from bench.synthetic.lexicon import plural, realise, sentence, table, third_person, with_article
+from bench.synthetic.english_morphology import OBJECT_PRONOUNS, POSSESSIVES, plural, third_person
+from bench.synthetic.wording import capitalise, realise
+from bench.synthetic.world.tables import table
 
 # Predicates in the plural form; the first word is inflected for a singular subject.
 PREDICATES: dict[str, dict[str, str]] = {
@@ -96,9 +98,9 @@ class Entity:
         pronoun = realise(rng, f"[{self.pronoun}|in addition, {self.pronoun}]")
         second = f"{pronoun} {' and '.join(clauses[cut:])}"
         if len(clauses) == 1:
-            return f"{sentence(first)}."
+            return f"{capitalise(first)}."
         joint = rng.choice([". ", ", and "])
-        return f"{sentence(first)}{joint}{sentence(second) if joint == '. ' else second}."
+        return f"{capitalise(first)}{joint}{capitalise(second) if joint == '. ' else second}."
 
 
 def _animal(row: tuple[str, ...]) -> Entity:
@@ -129,12 +131,21 @@ def _city(row: tuple[str, ...]) -> Entity:
     return Entity("city", name, name, False, {"country": country, "fame": fame, "water": water, "dish": dish})
 
 
+_TABLES = {
+    "animal": ("animals", _animal),
+    "food": ("foods", _food),
+    "job": ("jobs", _job),
+    "thing": ("things", _thing),
+    "city": ("cities", _city),
+}
+DOMAINS = tuple(_TABLES)
+
+
 @cache
 def entities(domain: str) -> tuple[Entity, ...]:
-    """All entities of one domain: animal, food, job, thing or city."""
-    make = {"animal": _animal, "food": _food, "job": _job, "thing": _thing, "city": _city}[domain]
-    source = {"animal": "animals", "food": "foods", "job": "jobs", "thing": "things", "city": "cities"}[domain]
-    return tuple(make(row) for row in table(source))
+    """All entities of one of the ``DOMAINS``."""
+    name, make = _TABLES[domain]
+    return tuple(make(row) for row in table(name))
 
 
 @cache
@@ -157,6 +168,24 @@ def adjective_thing(rng: Random) -> tuple[str, Entity]:
     return f"{rng.choice(table('adjectives'))[0]} {thing.name}", thing
 
 
-def indefinite(entity: Entity) -> str:
-    """The entity's name after a/an."""
-    return with_article(entity.name)
+@dataclass(frozen=True)
+class Person:
+    """A named person; ``subject`` is he or she."""
+
+    name: str
+    subject: str
+
+    @property
+    def object(self) -> str:
+        """The pronoun after a verb: him or her."""
+        return OBJECT_PRONOUNS[self.subject]
+
+    @property
+    def possessive(self) -> str:
+        """The pronoun before a noun: his or her."""
+        return POSSESSIVES[self.subject]
+
+
+def people(rng: Random, count: int) -> list[Person]:
+    """Distinct people drawn from the table of names."""
+    return [Person(name, "she" if gender == "f" else "he") for name, gender in rng.sample(table("names"), count)]

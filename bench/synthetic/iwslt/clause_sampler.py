@@ -7,25 +7,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeAlias, TypeVar
 
-from bench.synthetic.bilingual import (
-    AdjectiveEntry,
+from bench.synthetic.iwslt.clauses import (
     Adjunct,
     Clause,
-    Lexicon,
     Link,
     Name,
     Nominal,
-    NounEntry,
     NounPhrase,
-    Phrase,
     Pronoun,
     RelativeClause,
     Sentence,
     Tense,
-    VerbEntry,
     who_of,
 )
-from bench.synthetic.german import Case
+from bench.synthetic.iwslt.german_morphology import Case
+from bench.synthetic.iwslt.lexicon import AdjectiveEntry, Lexicon, NounEntry, Phrase, VerbEntry
 
 T = TypeVar("T")
 Cases: TypeAlias = tuple[tuple[str, Case], ...]
@@ -56,6 +52,7 @@ _INDIRECT_QUESTIONS = (
     Phrase("how", ("wie",)),
     Phrase("where", ("wo",)),
 )
+_ASKING = ("know", "explain", "forget", "realize", "discover")  # verbs that indirect questions can follow
 _DEGREES = (
     Phrase("very", ("sehr",)),
     Phrase("really", ("wirklich",)),
@@ -95,12 +92,12 @@ _SKEW = 3.0
 _SIMPLE_FRAMES = {"copula", "acc", "dat", "prep", "intr", "loc", "dir"}
 
 
-def _embedded(tense: Tense, link: Link) -> Tense:
+def _subordinate_tense(tense: Tense, link: Link) -> Tense:
     """The tense of a subordinate clause: English puts the future into the present, except after because."""
     return "present" if tense == "future" and link.english not in ("because", "although") else tense
 
 
-class TalkSampler:
+class ClauseSampler:
     """Draws clause structures; every choice comes from one generator of random numbers."""
 
     def __init__(self, rng: random.Random, lexicon: Lexicon) -> None:
@@ -146,13 +143,13 @@ class TalkSampler:
             link = self._one(_COORDINATORS)
             return Sentence(((None, first), (link, self._clause(tense, self._next_subject(first)))), opener)
         link = self._after(tense)
-        second = self._clause(_embedded(tense, link), self._next_subject(first), fronted=True)
+        second = self._clause(_subordinate_tense(tense, link), self._next_subject(first), fronted=True)
         return Sentence(((None, first), (link, second)), opener)
 
     def _fronted(self, tense: Tense, *, longer: bool) -> Sentence:
         """A sentence that opens with a subordinate clause; ``longer`` adds a coordinate clause."""
         link = self._before(tense)
-        fronted = self._clause(_embedded(tense, link), fronted=True)
+        fronted = self._clause(_subordinate_tense(tense, link), fronted=True)
         body = self._clause(tense, self._next_subject(fronted), fronted=True)
         clauses: list[tuple[Link | None, Clause]] = [(None, body)]
         if longer:
@@ -336,13 +333,7 @@ class TalkSampler:
         elif verb.frame == "dir":
             clause = replace(clause, goal=self._place(_DIRECTION, "to", "nach"))
         elif verb.frame == "that":
-            indirect = verb.english.base in (
-                "know",
-                "explain",
-                "forget",
-                "realize",
-                "discover",
-            ) and self._chance(0.5)
+            indirect = verb.english in _ASKING and self._chance(0.5)
             word = self._one(_INDIRECT_QUESTIONS) if indirect else _THAT
             inner = self._clause(clause.tense, fronted=True, small=True)
             clause = replace(clause, complementizer=word, complement=inner)

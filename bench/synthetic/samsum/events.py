@@ -6,18 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from bench.synthetic.lexicon import (
-    capitalise,
-    column,
-    gerund,
-    past,
-    people,
-    realise,
-    sentence,
-    table,
-    with_article,
-)
-from bench.synthetic.world import adjective_thing, entities
+from bench.synthetic.english_morphology import gerund, past, with_article
+from bench.synthetic.wording import capitalise, capitalise_sentences, realise
+from bench.synthetic.world.entities import adjective_thing, entities, people
+from bench.synthetic.world.tables import column, table
 
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 HOURS = (*(f"{hour} am" for hour in range(8, 12)), *(f"{hour} pm" for hour in range(1, 10)))
@@ -39,18 +31,18 @@ def _cast(rng: Random) -> dict[str, str]:
         "b": b.name,
         "c": c.name,
         "he": a.subject,
-        "He": sentence(a.subject),
+        "He": capitalise(a.subject),
         "him": a.object,
         "his": a.possessive,
         "bhe": b.subject,
-        "Bhe": sentence(b.subject),
+        "Bhe": capitalise(b.subject),
         "bhis": b.possessive,
     }
 
 
 def _event(rng: Random, lines: list[tuple[str, str]], slots: dict[str, str], summary: str) -> Event:
     """Fill the turns; the speaker of a line is the slot it names."""
-    turns = [(slots[who], capitalise(realise(rng, text, slots))) for who, text in lines]
+    turns = [(slots[who], capitalise_sentences(realise(rng, text, slots))) for who, text in lines]
     return Event(turns, lambda draw: realise(draw, summary, slots))
 
 
@@ -60,8 +52,8 @@ def plan(rng: Random) -> Event:
     activity, first_place, second_place = rng.choice(table("activities"))
     day, other_day = rng.sample(DAYS, 2)
     hour, other_hour = rng.sample(HOURS, 2)
-    slots |= {"act": activity, "day": day, "oday": other_day}
-    slots |= {"hour": hour, "ohour": other_hour, "place": first_place, "oplace": second_place}
+    slots |= {"act": activity, "day": day, "hour": hour, "place": first_place}
+    slots |= {"oday": other_day, "ohour": other_hour, "oplace": second_place}
     lines = [
         ("a", "[hi {b}, |hey, ||]shall we {act} on {oday}?"),
         ("b", "[sure, when?|great idea, what time?|yes, at what time?]"),
@@ -74,10 +66,9 @@ def plan(rng: Random) -> Event:
         lines.append(("b", "[that hour does not suit me, {hour}?|I am busy then, let us say {hour}.]"))
     elif change == "place":
         lines.append(("b", "[it is closed then, rather {place}.|let us go {place} instead.]"))
-    final = {"day": "oday", "hour": "ohour", "place": "oplace"}
-    for key, proposed in final.items():
+    for key in ("day", "hour", "place"):
         if key != change:
-            slots[key] = slots[proposed]
+            slots[key] = slots[f"o{key}"]
     lines.append(("a" if change != "none" else "b", "[ok, deal.|fine, see you.|perfect.|all right.]"))
     summary = (
         "[{a} and {b} [will|are going to|want to] {act} {place} on {day} at {hour}."
@@ -91,12 +82,7 @@ def request(rng: Random) -> Event:
     """Someone asks for a thing, and gets it or not."""
     slots = _cast(rng)
     noun, thing = adjective_thing(rng)
-    slots |= {
-        "thing": noun,
-        "use": thing.facts["purpose"],
-        "place": thing.facts["place"],
-        "day": rng.choice(DAYS),
-    }
+    slots |= {"thing": noun, "use": thing.facts["purpose"], "place": thing.facts["place"], "day": rng.choice(DAYS)}
     lines = [
         ("a", "[can you lend me|could I borrow|do you still have] your {thing}?"),
         ("b", "[what for?|why do you need it?]"),
@@ -167,13 +153,9 @@ def purchase(rng: Random) -> Event:
     slots = _cast(rng)
     noun, thing = adjective_thing(rng)
     price = rng.randrange(20, 200, 5)
-    slots |= {"thing": with_article(noun), "noun": thing.name, "material": thing.facts["material"]}
-    slots |= {
-        "price": str(price),
-        "low": str(price - 10),
-        "day": rng.choice(DAYS),
-        "city": rng.choice(column("cities")),
-    }
+    slots |= {"thing": with_article(noun), "material": thing.facts["material"]}
+    slots |= {"price": str(price), "low": str(price - 10)}
+    slots |= {"day": rng.choice(DAYS), "city": rng.choice(column("cities"))}
     lines = [
         ("a", "[I am selling {thing} for {price} euros.|do you want {thing} for {price} euros?]"),
         ("b", "[is it made of {material}?|what is it made of?]"),
@@ -210,13 +192,8 @@ def news(rng: Random) -> Event:
     city = rng.choice(entities("city"))
     job = rng.choice(entities("job"))
     month = rng.choice(("January", "March", "April", "June", "August", "October", "December"))
-    slots |= {
-        "job": with_article(job.name),
-        "city": city.name,
-        "country": city.facts["country"],
-        "fame": city.facts["fame"],
-    }
-    slots |= {"dish": city.facts["dish"], "month": month, "place": job.facts["workplace"]}
+    slots |= {"city": city.name, **city.facts}
+    slots |= {"job": with_article(job.name), "place": job.facts["workplace"], "month": month}
     lines = [
         ("a", "[guess what, I got a job as {job}!|I found work as {job}!]"),
         ("b", "[congratulations! where?|wow, in which city?]"),
@@ -275,18 +252,10 @@ def trip(rng: Random) -> Event:
     """A journey: two destinations are weighed, one is booked."""
     slots = _cast(rng)
     chosen, dropped = rng.sample(entities("city"), 2)
-    slots |= {
-        "city": chosen.name,
-        "other": dropped.name,
-        "fame": chosen.facts["fame"],
-        "ofame": dropped.facts["fame"],
-    }
-    slots |= {"by": rng.choice(("train", "bus", "car", "ferry", "plane", "bike"))}
-    slots |= {
-        "day": rng.choice(DAYS),
-        "cost": str(rng.randrange(15, 95, 5)),
-        "hotel": rng.choice(("hotel", "hostel", "cottage")),
-    }
+    slots |= {"city": chosen.name, "fame": chosen.facts["fame"]}
+    slots |= {"other": dropped.name, "ofame": dropped.facts["fame"]}
+    slots |= {"by": rng.choice(("train", "bus", "car", "ferry", "plane", "bike")), "day": rng.choice(DAYS)}
+    slots |= {"cost": str(rng.randrange(15, 95, 5)), "hotel": rng.choice(("hotel", "hostel", "cottage"))}
     lines = [
         ("a", "[where do we go this summer?|let us plan our trip.]"),
         ("b", "[{other} is nice, I like the {ofame}.|maybe {other}, for the {ofame}?]"),

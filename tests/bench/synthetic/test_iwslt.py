@@ -1,4 +1,4 @@
-"""The generated English-German data: German morphology, word order, and the properties of the splits."""
+"""The data of IWSLT: German morphology, word order, and the properties of the splits."""
 
 import os
 import random
@@ -8,9 +8,10 @@ import sys
 
 import pytest
 
-from bench.synthetic import english_morphology, english_syntax, iwslt
-from bench.synthetic.bilingual import Clause, Link, NounPhrase, Phrase, Pronoun, RelativeClause, Sentence, load_lexicon
-from bench.synthetic.german import (
+from bench.synthetic import generate, iwslt
+from bench.synthetic.iwslt import english_sentences
+from bench.synthetic.iwslt.clauses import Clause, Link, NounPhrase, Pronoun, RelativeClause, Sentence
+from bench.synthetic.iwslt.german_morphology import (
     HABEN,
     MODALS,
     SEIN,
@@ -22,10 +23,12 @@ from bench.synthetic.german import (
     inflect_adjective,
     relative_pronoun,
 )
-from bench.synthetic.german_syntax import GermanWriter
+from bench.synthetic.iwslt.german_sentences import GermanWriter
+from bench.synthetic.iwslt.lexicon import Phrase, load_lexicon
+from bench.synthetic.iwslt.records import MAX_REFERENCES, MIN_REFERENCES, SHARES, SIZES
 
 LEXICON = load_lexicon()
-NOUNS = {entry.english.partition("/")[0]: entry for entry in LEXICON.nouns}
+NOUNS = {entry.english: entry for entry in LEXICON.nouns}
 ADJECTIVES = {entry.english: entry for entry in LEXICON.adjectives}
 WEIL = Link("because", (("subordinate", "weil"),), comma=False)
 
@@ -35,7 +38,7 @@ def _verb(infinitive: str) -> Verb:
 
 
 def _entry(english: str, frame: str):
-    return next(entry for entry in LEXICON.verbs if entry.english.base == english and entry.frame == frame)
+    return next(entry for entry in LEXICON.verbs if entry.english == english and entry.frame == frame)
 
 
 def _renderings(sentence: Sentence) -> set[str]:
@@ -44,7 +47,7 @@ def _renderings(sentence: Sentence) -> set[str]:
 
 @pytest.fixture(scope="module")
 def splits():
-    return iwslt.generate(0)
+    return generate("iwslt", ("train", "validation", "test"))
 
 
 PHRASES = [  # determiner, adjective, noun, (nominative, accusative, dative, genitive)
@@ -147,25 +150,11 @@ def test_weak_nouns_contractions_and_relative_pronouns():
     assert relative_pronoun("f", "dat", plural=True) == "denen"
 
 
-def test_english_forms():
-    assert [english_morphology.plural(word) for word in ("city", "box", "man/men", "key")] == [
-        "cities",
-        "boxes",
-        "men",
-        "keys",
-    ]
-    articles = {"apple": "an", "university": "a", "honest": "an", "European": "a", "useful": "a", "house": "a"}
-    assert {word: english_morphology.indefinite_article(word) for word in articles} == articles
-    verbs = [english_morphology.Verb.parse(word) for word in ("carry", "plan", "love", "turn on", "watch")]
-    assert [verb.past for verb in verbs] == ["carried", "planned", "loved", "turned on", "watched"]
-    assert [verb.third for verb in verbs] == ["carries", "plans", "loves", "turns on", "watches"]
-
-
 def test_subordinate_clause_puts_the_verb_last_and_main_clause_second():
     early = Clause(Pronoun("she"), _entry("get up", "intr"), time=Phrase("today", ("heute",)))
     tired = Clause(Pronoun("he"), None, predicate=ADJECTIVES["tired"])
     sentence = Sentence(((None, early), (WEIL, tired)))
-    assert english_syntax.sentence(sentence) == "She gets up today because he is tired."
+    assert english_sentences.sentence(sentence) == "She gets up today because he is tired."
     assert _renderings(sentence) == {
         "Sie steht heute auf, weil er müde ist.",
         "Heute steht sie auf, weil er müde ist.",
@@ -176,10 +165,10 @@ def test_subordinate_clause_puts_the_verb_last_and_main_clause_second():
 def test_perfect_modal_and_negation():
     book, apple = (NounPhrase(NOUNS[name], word) for name, word in (("book", "the"), ("apple", "a")))
     reads = Clause(Pronoun("I"), _entry("read", "acc"), "past", negated=True, object=book)
-    assert english_syntax.sentence(Sentence(((None, reads),))) == "I did not read the book."
+    assert english_sentences.sentence(Sentence(((None, reads),))) == "I did not read the book."
     assert _renderings(Sentence(((None, reads),))) == {"Ich las das Buch nicht.", "Ich habe das Buch nicht gelesen."}
     eats = Clause(Pronoun("you"), _entry("eat", "acc"), modal="want", negated=True, object=apple)
-    assert english_syntax.sentence(Sentence(((None, eats),))) == "You do not want to eat an apple."
+    assert english_sentences.sentence(Sentence(((None, eats),))) == "You do not want to eat an apple."
     assert _renderings(Sentence(((None, eats),))) == {
         "Du willst keinen Apfel essen.",
         "Sie wollen keinen Apfel essen.",
@@ -196,17 +185,16 @@ def test_relative_and_infinitive_clauses():
     subject = NounPhrase(NOUNS["man"], "the", relative=RelativeClause(helps, "object", "who"))
     sleeps = Clause(subject, _entry("fall asleep", "intr"))
     sentence = Sentence(((None, Clause(subject, _entry("try", "to"), complement=sleeps)),))
-    assert english_syntax.sentence(sentence) == "The man who she helps tries to fall asleep."
+    assert english_sentences.sentence(sentence) == "The man who she helps tries to fall asleep."
     assert _renderings(sentence) == {"Der Mann, dem sie hilft, versucht, einzuschlafen."}
 
 
 def test_splits_have_their_sizes_and_shape(splits):
-    assert {name: len(records) for name, records in splits.items()} == {
-        name: iwslt.SIZES[name] for name in ("train", "validation", "test")
-    }
+    for name, records in splits.items():
+        assert [record["id"] for record in records] == [f"{name}-{n}" for n in range(SIZES[name])]
     for record in splits["test"] + splits["validation"]:
         references = record["references"]
-        assert iwslt.MIN_REFERENCES <= len(references) == len(set(references)) <= iwslt.MAX_REFERENCES
+        assert MIN_REFERENCES <= len(references) == len(set(references)) <= MAX_REFERENCES
         assert references[0] == record["translation"]["de"]
 
 
@@ -228,22 +216,21 @@ def test_vocabulary_is_large(splits):
         words = {word for record in records for word in re.findall(r"\w+", record[language].lower())}
         assert len(words) >= 1000
     assert len(LEXICON.nouns) >= 250
-    assert len({entry.english.base for entry in LEXICON.verbs}) >= 120
+    assert len({entry.english for entry in LEXICON.verbs}) >= 120
     assert len(LEXICON.adjectives) >= 100
 
 
-def test_no_english_sentence_is_shared(monkeypatch):
-    monkeypatch.setattr(iwslt, "SIZES", {"train": 800, "validation": 100, "test": 200, "teacher_train": 2000})
-    splits = iwslt.generate(1, ("train", "validation", "test", "teacher_train"))
-    sentences = [record["translation"]["en"] for split in splits.values() for record in split]
+def test_no_english_sentence_is_shared():
+    sizes = {"train": 800, "validation": 100, "test": 200, "teacher_train": 2000}
+    splits = [iwslt.generate(name, 1, size) for name, size in sizes.items()]
+    sentences = [record["translation"]["en"] for split in splits for record in split]
     assert len(sentences) == len(set(sentences)) == 3100
-    buckets = [bucket for group in iwslt._BUCKETS.values() for bucket in group]
-    assert sorted(buckets) == list(range(8))
+    assert sorted(bucket for share in SHARES.values() for bucket in share) == list(range(8))
 
 
 def test_the_same_seed_gives_the_same_data_in_another_process():
-    code = "from bench.synthetic import iwslt; print(ascii(iwslt.generate(3, ('validation',))))"
+    code = "from bench.synthetic import iwslt; print(ascii(iwslt.generate('validation', 3)))"
     environment = {**os.environ, "PYTHONHASHSEED": "7"}
     other = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert other.stdout.strip() == ascii(iwslt.generate(3, ("validation",)))
-    assert iwslt.generate(3, ("validation",)) != iwslt.generate(4, ("validation",))
+    assert other.stdout.strip() == ascii(iwslt.generate("validation", 3))
+    assert iwslt.generate("validation", 3) != iwslt.generate("validation", 4)
