@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 
 from bench.system.errors import BenchError
 from bench.system.manifest import Environment
-from paper_tables.numbers.hardware import hardware_in_words
 
 
 @dataclass(frozen=True)
@@ -34,4 +33,4 @@ class NothingToDraw(BenchError):
 
 def timing_note(environments: Iterable[Environment]) -> str:
     """The sentence on what times were measured on."""
-    return f"Times measured on {'; '.join(sorted(set(map(hardware_in_words, environments))))}."
+    return f"Times measured on {'; '.join(sorted({environment.hardware for environment in environments}))}."

@@ -23,7 +23,7 @@ from paper_tables.paper.methods import METHOD_LABELS, SKEWED_LOSSES
 from paper_tables.paper.run_spec import default_run
 from paper_tables.paper.tables import Row, Table, metric_label, tables
 
-EXCLUSIVE = "with exclusive timing"
+EXCLUSIVELY_TIMED = "exclusively timed runs (nothing else ran on the machine)"
 LOGARITHMIC = ("alpha", "buffer-capacity")
 
 
@@ -121,7 +121,7 @@ def relative_time(index: RunIndex) -> Drawing:
                 | {"each": " ".join(f"{one:.6g}" for one in each), "seconds": statistics.fmean(seconds)}
                 | {"generation_share": statistics.fmean(run.record.time.share("generation") for run in cell.runs)}
             )
-    _need([row for row in rows if row["output_source"] != "dataset"], "table2", EXCLUSIVE)
+    _need([row for row in rows if row["output_source"] != "dataset"], "table2", EXCLUSIVELY_TIMED)
     names = {"dataset": "fixed\ndata", "adaptive-off-policy": "adaptive\noff-policy"}
     axes.set_xticks(range(len(places)), [names.get(source, source) for source in places])
     axes.set_xlim(-0.5, len(places) - 0.5)
@@ -134,7 +134,7 @@ def relative_time(index: RunIndex) -> Drawing:
         pd.DataFrame(rows),
         [
             "Figure 7: training time by output source, relative to the same loss on fixed data, on Dolly; of "
-            f"exclusively timed runs (n = {_range(counts)} a bar{dots}).",
+            f"{EXCLUSIVELY_TIMED}. n = {_range(counts)} a bar{dots}.",
             timing_note(run.record.environment for run in timed),
             *_missing(together, selection, "table2", index.preset),
         ],
@@ -252,7 +252,7 @@ def pareto(index: RunIndex) -> Drawing:
                 slowest=max(runs.each),
             )
         )
-    _need(points, "main", EXCLUSIVE)
+    _need(points, "main", EXCLUSIVELY_TIMED)
     best = -np.inf
     front = []
     for point in sorted(points, key=lambda p: (p.seconds, -p.score)):
@@ -289,14 +289,14 @@ def pareto(index: RunIndex) -> Drawing:
     names = [Label(p.seconds, p.score, p.method, look(number)["color"]) for number, p in enumerate(points)]
     label_points(axes, names, taken)
     several = any(point.timed > 1 for point in points)
-    spread = "horizontal bars: fastest to slowest of them" if several else "one each"
+    spread = "horizontal bars: the fastest to the slowest" if several else "one a method"
     return Drawing(
         figure,
         pd.DataFrame(map(asdict, points)),
         [
             "Quality against training time, all methods, instruction following. Filled: on the Pareto front (no "
-            f"method is both faster and better; line). Times are of exclusively timed runs ({spread}); vertical bars: "
-            "standard deviation over training seeds.",
+            f"method is both faster and better; line). Times are of {EXCLUSIVELY_TIMED}; {spread}. Vertical bars: standard "
+            "deviation over training seeds.",
             timing_note(run.record.environment for runs in methods.values() for run in runs.timed),
             *_missing(table, selection, "main", index.preset),
         ],
@@ -322,7 +322,7 @@ def equal_budget(index: RunIndex) -> Drawing:
             {"method": label, "step": s, "seconds": t, "best": b, "n": len(runs.scored)}
             for s, t, b in zip(steps, times, bests, strict=True)
         ]
-    _need(rows, "main", EXCLUSIVE)
+    _need(rows, "main", EXCLUSIVELY_TIMED)
     columns = min(5, len(lines))
     height = -(-len(lines) // columns)
     figure, panels = plt.subplots(
@@ -347,9 +347,9 @@ def equal_budget(index: RunIndex) -> Drawing:
         [
             "Quality over wall-clock, all methods, instruction following: a panel a method (blue), the others in grey. "
             f"Best validation {metric} so far, mean over training seeds, of the intermediate validations of "
-            "full-length runs: their learning rate follows the schedule of the full length, so this is not the score of "
-            "runs trained to a smaller budget, which may be higher.",
-            "A method's training time, of exclusively timed runs, is spread evenly over its steps.",
+            "full-length runs: their learning rate follows the schedule of the full length, so this is not the score "
+            "of runs trained to a smaller budget, which may be higher.",
+            f"A method's training time, of {EXCLUSIVELY_TIMED}, is spread evenly over its steps.",
             timing_note(run.record.environment for runs in methods.values() for run in runs.timed),
             *_missing(table, selection, "main", index.preset),
         ],
@@ -385,10 +385,10 @@ def _timed(table: Table, selection: Selection) -> dict[str, _TimedMethod]:
     return found
 
 
-def _need(rows: Sequence[object], suite: str, which: str = "") -> None:
+def _need(rows: Sequence[object], suite: str, runs: str = "runs") -> None:
     """Raises NothingToDraw where there are no rows."""
     if not rows:
-        raise NothingToDraw(f"no runs{f' {which}' if which else ''}: bench suite {suite}")
+        raise NothingToDraw(f"no {runs}: bench suite {suite}")
 
 
 def _missing(table: Table, selection: Selection, suite: str, preset: str) -> list[str]:

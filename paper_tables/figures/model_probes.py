@@ -10,22 +10,21 @@ import math
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor, MinLengthLogitsProcessor, PreTrainedModel
+from transformers import LogitsProcessor, MinLengthLogitsProcessor
 
 from bench.config.resolve import resolve
-from bench.experiment.run import Experiment
+from bench.experiment import stages
+from bench.experiment.context import prepare
+from bench.experiment.stages import Workshop
 from bench.metrics.rouge_l import RougeL
-from bench.models import loading as models
-from bench.models.batches import collate
-from bench.models.generation import Decoding, sample, sample_all
-from bench.models.loading import decoder_start, response_logits
+from bench.models.generation import Decoding
+from bench.models.language_model import LanguageModel
 from bench.system.artifacts import ArtifactCache, default_root
 from bench.system.environment import LoadMeter, describe
 from bench.system.files import write_json
@@ -59,48 +58,38 @@ TIMINGS = 7  # repetitions of which the median is taken, after one to warm up
 Found = TypeVar("Found")
 
 
-@dataclass
 class ModelPair:
-    """A teacher and the init student of a preset, loaded."""
+    """A preset's teacher and students, as every run of it has them; each is loaded, or made, when it is first needed.
 
-    preset: str
-    seed: int
-    reporter: Reporter
+    Args:
+        preset: the scale.
+        seed: training seed of the students.
+        reporter: told what is being made.
+
+    Raises:
+        BenchError: the data or the tokenizer cannot be had.
+    """
+
+    def __init__(self, preset: str, seed: int, reporter: Reporter) -> None:
+        config, method = resolve(preset=preset, task=TASK, method="srkl", seed=seed)
+        self.workshop = Workshop(ArtifactCache(default_root(), reporter.note), reporter)
+        self.context = prepare(config, method, self.workshop.cache)
 
     @cached_property
-    def experiment(self) -> Experiment:
-        """A run with them."""
-        config, method = resolve(preset=self.preset, task=TASK, method="srkl", seed=self.seed)
-        return Experiment(config, method, ArtifactCache(default_root(), self.reporter.note), self.reporter)
-
-    @cached_property
-    def teacher(self) -> PreTrainedModel:
+    def teacher(self) -> LanguageModel:
         """The teacher that runs distil from."""
-        return self._load(self.experiment.teacher_folder())
+        return stages.load(self.context, stages.teacher(self.context, self.workshop))
 
     @cached_property
-    def student(self) -> PreTrainedModel:
-        """The init student of the training seed."""
-        return self.student_of(self.seed)
-
-    def student_of(self, seed: int) -> PreTrainedModel:
-        """The init student of a training seed."""
-        config = self.experiment.config
-        return self._load(str(self.experiment.fine_tuned("student", config.init_training, seed, "init student")))
-
-    @cached_property
-    def sft_student(self) -> PreTrainedModel:
+    def sft_student(self) -> LanguageModel:
         """The student after supervised fine-tuning for as long as a run trains: its outputs are worth a look."""
-        return self._load(str(self.experiment.fine_tuned("student", self.experiment.config.training, self.seed, "sft")))
+        config = self.context.config
+        folder = stages.fine_tuned(self.context, self.workshop, "student", config.training, config.seed, "sft")
+        return stages.load(self.context, str(folder))
 
-    def _load(self, folder: str) -> PreTrainedModel:
-        model = models.load_model(folder, self.experiment.config.models.kind)
-        return model.to(self.experiment.device).eval()
-
-    def logits(self, model: PreTrainedModel, batch: list[TokenSequence]) -> Tensor:
-        """Logits (N, V) that predict the response tokens of a batch, one sequence after the other."""
-        made = collate(batch, self.experiment.codec, decoder_start(model), self.experiment.device)
-        return response_logits(model, made).float()
+    def init_student(self, seed: int | None = None) -> LanguageModel:
+        """The init student of a training seed; by default that of the pair."""
+        return stages.load(self.context, stages.init_student(self.context, self.workshop, seed))
 
 
 def probe(
@@ -124,14 +113,14 @@ def probe(
     pair = ModelPair(preset, seed, reporter)
     begun, load = time.perf_counter(), LoadMeter()
     found = PROBES[kind.name](pair)
-    config = pair.experiment.config.canonical()
+    config = pair.context.config.canonical()
     made = kind.record(
         name=kind.name,
         version=kind.version,
         config=config,
         config_hash=digest(config),
-        data=pair.experiment.fingerprint,
-        environment=describe(pair.experiment.device).model_copy(update={"other_load": load.mean()}),
+        data=pair.context.data_fingerprint,
+        environment=describe(pair.context.device).model_copy(update={"other_load": load.mean()}),
         seconds=round(time.perf_counter() - begun, 2),
         found=found,
     )
@@ -141,27 +130,24 @@ def probe(
 
 def noisy_outputs(pair: ModelPair) -> list[NoisyOutput]:
     """The responses of the SFT student to test prompts."""
-    experiment = pair.experiment
-    sequences, examples = experiment.sequences["test"][:RESPONSES], experiment.data.splits["test"]
-    decoding, batch_size = Decoding(experiment.limits.response), experiment.config.evaluation.batch_size
-    sampled = sample_all(
-        pair.sft_student, sequences, experiment.codec, decoding, batch_size, "noisy outputs", pair.seed
-    )
+    context, tokenizer = pair.context, pair.context.tokenizer
+    sequences, examples = context.sequences["test"][:RESPONSES], context.data.splits["test"]
+    decoding, batch_size = Decoding(context.limits.response), context.config.evaluation.batch_size
+    sampled = pair.sft_student.sample_all(sequences, decoding, batch_size, "noisy outputs", context.config.seed)
     rows = []
-    for index, (reference, response) in enumerate(zip(sequences, sampled, strict=True)):
-        output, example = reference.with_response(response, 0), examples[index]
-        text = experiment.codec.text(response)
+    for example, reference, response in zip(examples, sequences, sampled, strict=False):
+        text = tokenizer.text(response)
         rows.append(
             NoisyOutput(
                 example=example.id,
                 prompt=example.prompt,
                 reference=example.references[0],
                 output=text,
-                teacher_loss=_teacher_loss(pair, output),
+                teacher_loss=_teacher_loss(pair, reference.with_response(response, 0)),
                 teacher_loss_on_reference=_teacher_loss(pair, reference),
                 rouge_l=RougeL().example(text, example.references),
                 tokens=len(response),
-                ended=response[-1] == experiment.codec.eos_id,
+                ended=response[-1] == tokenizer.eos_id,
             )
         )
     return rows
@@ -169,57 +155,42 @@ def noisy_outputs(pair: ModelPair) -> list[NoisyOutput]:
 
 @torch.no_grad()
 def _teacher_loss(pair: ModelPair, sequence: TokenSequence) -> float:
-    log_p = pair.logits(pair.teacher, [sequence]).log_softmax(-1)
+    log_p = pair.teacher.score([sequence]).log_softmax(-1)
     tokens = torch.tensor(sequence.response, device=log_p.device)
     return round(-float(log_p.gather(-1, tokens[:, None]).mean()), 4)
 
 
 def cost(pair: ModelPair) -> list[GenerationCost]:
     """Times of a training step and of generating its batch, by length of the response."""
-    experiment = pair.experiment
-    size = experiment.config.training.batch_size
-    prompts = experiment.sequences["train"][:size]
-    limit = experiment.limits.response
-    student = pair.student.train()
-    optimiser = torch.optim.AdamW(student.parameters(), lr=1e-8)
+    context, student = pair.context, pair.init_student()
+    prompts = context.sequences["train"][: context.config.training.batch_size]
+    limit = context.limits.response
+    optimiser = torch.optim.AdamW(student.network.train().parameters(), lr=1e-8)
+    eos_id = context.tokenizer.eos_id
+    never_ends: list[LogitsProcessor] = [MinLengthLogitsProcessor(10**6, eos_id, device=str(context.device))]
     rows = []
     for length in (limit // 8, limit // 4, limit // 2, limit):
-        filler = experiment.codec.response_ids("")[:1] * length  # which tokens they are does not change the cost
-        batch = [s.with_response(filler, 0) for s in prompts]
+        filler = context.tokenizer.response_ids("")[:1] * length  # which tokens they are does not change the cost
+        responses = [s.with_response(filler, 0) for s in prompts]
 
-        def step(batch: list[TokenSequence] = batch) -> None:
+        def step(responses: list[TokenSequence] = responses) -> None:
             with torch.no_grad():
-                teacher = pair.logits(pair.teacher, batch)
-            srkl(pair.logits(student, batch), teacher).mean().backward()  # type: ignore[no-untyped-call]
+                teacher_logits = pair.teacher.score(responses)
+            srkl(student.score(responses), teacher_logits).mean().backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             optimiser.zero_grad()
 
         def generate(length: int = length) -> None:
-            _generate(pair, prompts, length)
+            student.sample([s.prompt for s in prompts], Decoding(length), "cost", processors=lambda _: never_ends)
 
         rows.append(
             GenerationCost(
                 length=length,
-                step_seconds=_median_seconds(step, experiment.device),
-                generation_seconds=_median_seconds(generate, experiment.device),
+                step_seconds=_median_seconds(step, context.device),
+                generation_seconds=_median_seconds(generate, context.device),
             )
         )
     return rows
-
-
-def _generate(pair: ModelPair, prompts: list[TokenSequence], length: int) -> None:
-    codec = pair.experiment.codec
-    never_ends: list[LogitsProcessor] = [
-        MinLengthLogitsProcessor(10**6, codec.eos_id, device=str(pair.experiment.device))
-    ]
-    sample(
-        pair.student,
-        [s.prompt for s in prompts],
-        codec,
-        Decoding(length),
-        "cost",
-        processors=lambda _: never_ends,
-    )
 
 
 def _median_seconds(action: Callable[[], None], device: torch.device) -> float:
@@ -241,12 +212,12 @@ def coefficients(pair: ModelPair) -> Coefficients:
     real responses; their quantiles are over those of all STUDENTS, their bounds are the same for all. How well a
     divergence is estimated is a matter of its student: see `monte_carlo` and `plug_in`, whose rows name its seed.
     """
-    log_p = _log_probabilities(pair.teacher, pair)
+    log_p = _log_probabilities(pair, pair.teacher)
     taken: dict[tuple[str, float], list[Tensor]] = {}
     errors: list[MonteCarloError] = []
     plugged: list[PlugInError] = []
     for seed in STUDENTS:
-        log_q = _log_probabilities(pair.student_of(seed), pair)
+        log_q = _log_probabilities(pair, pair.init_student(seed))
         generator = torch.Generator(device="cpu").manual_seed(seed)
         for loss, own in (("skl", log_p), ("srkl", log_q)):
             at = torch.multinomial(own.exp(), 1, generator=generator)
@@ -379,12 +350,12 @@ def bound(alpha: float, n: int) -> float | None:
 
 
 @torch.no_grad()
-def _log_probabilities(model: PreTrainedModel, pair: ModelPair) -> Tensor:
+def _log_probabilities(pair: ModelPair, model: LanguageModel) -> Tensor:
     """Of every token, (POSITIONS, V) in float64, at the response tokens of the validation split."""
-    batch = pair.experiment.sequences["validation"]
+    sequences = pair.context.sequences["validation"]
     parts: list[Tensor] = []
-    for start in range(0, len(batch), 16):
-        parts.append(pair.logits(model, batch[start : start + 16]).double().log_softmax(-1).cpu())
+    for start in range(0, len(sequences), 16):
+        parts.append(model.score(sequences[start : start + 16]).double().log_softmax(-1).cpu())
         if sum(map(len, parts)) >= POSITIONS:
             break
     return torch.cat(parts)[:POSITIONS]

@@ -13,7 +13,7 @@ from bench.record.record import RunRecord, Scores
 from bench.record.store import Store
 from bench.system.errors import BenchError
 from paper_tables.paper.run_spec import RunSpec
-from paper_tables.paper.tables import Row, Table
+from paper_tables.paper.tables import Row, Table, tables
 
 ExampleScores = Mapping[str, Mapping[str, Pooled]]
 """By evaluation set and example id."""
@@ -90,7 +90,7 @@ class RunIndex:
         warn: told of each run that is left out because its predictions cannot be read.
 
     Raises:
-        BenchError: nothing is recorded under the preset, or no run has a chosen key.
+        BenchError: an unknown preset, nothing recorded under it, or no run has a chosen key.
     """
 
     def __init__(
@@ -107,6 +107,7 @@ class RunIndex:
         self._own_fields = {record.run_id: _own_fields(record.config) for record in self.records}
         self._runs: dict[str, Run | None] = {}
         if not self.records:
+            tables(preset)  # an unknown preset is told as such
             others = sorted({record.config.preset for record in everything})
             instead = f" (recorded: --preset {' or '.join(others)})" if others else ""
             raise BenchError(

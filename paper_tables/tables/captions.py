@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 from bench.record.record import RunRecord
 from paper_tables.numbers.cells import SIGNIFICANCE, TableStatistics
-from paper_tables.numbers.hardware import hardware_in_words
 from paper_tables.numbers.runs import Selection
 from paper_tables.paper.methods import METHOD_LABELS
 from paper_tables.paper.tables import Table
@@ -27,8 +26,8 @@ def measured_notes(table: Table, selection: Selection, found: TableStatistics, r
     notes = [
         f"{metrics}: mean ± standard deviation over n of the training seeds {_list(selection.seeds)}, each the mean "
         f"over decoding seeds. Bold: the best of a column. {AS_GOOD_AS_BEST}: not significantly different from the "
-        f"best at {100 * SIGNIFICANCE:g} % (paired bootstrap over training seeds and examples, {resamples} resamples; with "
-        "several seeds Student's t with Satterthwaite's degrees of freedom; Holm's correction over the column)."
+        f"best at {100 * SIGNIFICANCE:g} % (paired bootstrap over training seeds and examples, {resamples} resamples; "
+        "with several seeds Student's t with Satterthwaite's degrees of freedom; Holm's correction over the column)."
     ]
     if any(cell.sd is None for cell in found.cells.values()):
         notes.append("Where n is 1, the test takes the training run as given and says nothing about other seeds.")
@@ -60,7 +59,7 @@ def setting_notes(records: list[RunRecord]) -> list[str]:
         f"Data: {_joined(map(_data, records))}.",
         f"Decoding: {_joined(map(_decoding, records))}.",
         *([f"Training settings that the preset gives single methods: {_joined(own)}."] if own else []),
-        f"Hardware: {_joined(hardware_in_words(record.environment) for record in records)}.",
+        f"Hardware: {_joined(record.environment.hardware for record in records)}.",
         f"Software: {_joined(map(_software, records))}.",
     ]
 
