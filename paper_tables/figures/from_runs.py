@@ -295,8 +295,8 @@ def pareto(index: RunIndex) -> Drawing:
         pd.DataFrame(map(asdict, points)),
         [
             "Quality against training time, all methods, instruction following. Filled: on the Pareto front (no "
-            f"method is both faster and better; line). Times are of {EXCLUSIVELY_TIMED}; {spread}. Vertical bars: standard "
-            "deviation over training seeds.",
+            f"method is both faster and better; line). Times are of {EXCLUSIVELY_TIMED}; {spread}. Vertical bars: "
+            "standard deviation over training seeds.",
             timing_note(run.record.environment for runs in methods.values() for run in runs.timed),
             *_missing(table, selection, "main", index.preset),
         ],
