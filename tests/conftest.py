@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -14,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bench.cli.main import main
+from bench.record.record import RunRecord
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -48,11 +48,11 @@ def invoke(*arguments: str) -> Result:
     return CliRunner().invoke(main, list(arguments))
 
 
-def record_of(*arguments: str) -> dict:
+def record_of(*arguments: str) -> RunRecord:
     """The record that `bench ARGUMENTS --json` prints."""
     result = invoke(*arguments, "--json")
     assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
+    return RunRecord.model_validate_json(result.stdout)
 
 
 def start(*arguments: str, cache: Path, preexec: Callable[[], object] = lambda: None) -> subprocess.Popen[str]:

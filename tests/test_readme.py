@@ -20,7 +20,7 @@ def test_the_method_of_ones_own(cache, tmp_path):
     file = tmp_path / "my_method.py"
     file.write_text(code, encoding="utf-8")
     record = record_of("run", "--method", f"{file}:METHOD", "--task", "iwslt", "--out", str(tmp_path), *short())
-    assert record["config"]["method"]["name"] == "both-skews"
+    assert record.config.method.name == "both-skews"
 
 
 def test_the_library():

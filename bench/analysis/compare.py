@@ -8,10 +8,9 @@ import numpy as np
 
 from bench.analysis.significance import hierarchical_comparison, holm
 from bench.config.comparable import differences
-from bench.metrics.metric import Array, Metric
-from bench.metrics.registry import find_metric
+from bench.metrics.metric import Array
 from bench.record.example_scores import example_scores
-from bench.record.record import RunRecord
+from bench.record.record import MetricInfo, RunRecord
 from bench.record.store import Store
 from bench.system.errors import BenchError
 
@@ -29,7 +28,7 @@ class SetComparison:
     """Two runs on one set by one metric.
 
     Attributes:
-        metric: its name in records.
+        metric, label: its name in records, and in tables.
         difference: first minus second.
         low, high: ends of the difference's 95 % interval.
         p: two-sided p-value.
@@ -39,6 +38,7 @@ class SetComparison:
 
     set: str
     metric: str
+    label: str
     first: RunScore
     second: RunScore
     difference: float
@@ -85,16 +85,16 @@ def compare_runs(store: Store, first: RunRecord, second: RunRecord, resamples: i
             if ids != sorted(two.get(name, {})):
                 raise BenchError(f"{name}: the two runs' predictions are not over the same examples")
             a, b = (np.array([side[name][i] for i in ids], dtype=np.float64) for side in (one, two))
-            found.append(_compare_set(name, find_metric(metric.name), (first.run_id, a), (second.run_id, b), resamples))
+            found.append(_compare_set(name, metric, (first.run_id, a), (second.run_id, b), resamples))
     corrected = holm([one.p for one in found])
     return [replace(one, p_holm=p) for one, p in zip(found, corrected, strict=True)]
 
 
 def _compare_set(
-    name: str, metric: Metric, first: tuple[str, Array], second: tuple[str, Array], resamples: int
+    name: str, metric: MetricInfo, first: tuple[str, Array], second: tuple[str, Array], resamples: int
 ) -> SetComparison:
     """One row, from run ids with example scores; `p_holm` is left uncorrected."""
-    of_sum = metric.score_of_sum
+    of_sum = metric.find().score_of_sum if first[1].ndim > 1 else None  # a mean of numbers needs no metric's code
     try:
         result = hierarchical_comparison(first[1][None], second[1][None], score=of_sum, resamples=resamples)
     except ValueError as error:  # a single example, say
@@ -103,6 +103,7 @@ def _compare_set(
     return SetComparison(
         set=name,
         metric=metric.name,
+        label=metric.label,
         first=scores[0],
         second=scores[1],
         difference=result.difference,

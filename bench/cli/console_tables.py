@@ -11,10 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.config.fidelity import WORTH, Fidelity
+from bench.config.presets import read_pair, read_preset, shipped
 from bench.config.registry import methods
-from bench.config.resolve import load_yaml, names
-from bench.data import TASKS
-from bench.metrics.registry import find_metric
+from bench.data import tasks
+from bench.metrics.registry import find_metrics
 from bench.record.record import CurvePoint, MetricInfo, RunRecord, Score, mean_of_sets
 from bench.record.store import FAILURE, Store
 from distillm import SOURCES
@@ -152,7 +152,7 @@ def comparison_table(rows: list[SetComparison]) -> Table:
         table.add_column(heading, justify="left" if heading == "set" else "right")
     for row in rows:
         table.add_row(
-            f"{row.set} {find_metric(row.metric).label}",
+            f"{row.set} {row.label}",
             f"{row.first.score:.2f}",
             f"{row.second.score:.2f}",
             f"{row.difference:+.2f}",
@@ -197,22 +197,22 @@ def _tasks() -> Rows:
     return [
         {
             "task": spec.name,
-            "metrics": ", ".join(find_metric(name).label for name in spec.metrics),
+            "metrics": ", ".join(metric.label for metric in find_metrics(spec.metrics)),
             "test sets": ", ".join(("test", *spec.evaluation_sets)),
-            "hub": spec.hub.id,
+            "hub": spec.hub.id if spec.hub else "",
         }
-        for spec in TASKS.values()
+        for spec in tasks().values()
     ]
 
 
 def _presets() -> Rows:
-    return [{"preset": name, "what": load_yaml("presets", name)["summary"]} for name in names("presets")]
+    return [{"preset": name, "what": read_preset(name).summary} for name in shipped("presets")]
 
 
 def _models() -> Rows:
     rows = []
-    for name in names("pairs"):
-        pair = load_yaml("pairs", name)["models"]
+    for name in shipped("pairs"):
+        pair = read_pair(name).settings["models"]
         rows.append({"models": name} | {key: pair[key] for key in ("kind", "teacher", "student")})
     return rows
 

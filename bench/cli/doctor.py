@@ -104,8 +104,10 @@ def _data(data_dir: Path | None) -> Iterator[Finding]:
         return
     from huggingface_hub import HfApi
 
+    hub = TASKS["samsum"].hub
+    assert hub is not None
     try:
-        HfApi().dataset_info(TASKS["samsum"].hub.id, timeout=5)
+        HfApi().dataset_info(hub.id, timeout=5)
     except Exception as error:  # any failure means the same to the user
         advice = "use --data-dir FOLDER and local model folders; the tiny preset needs neither"
         yield Finding("optional", "Hugging Face hub", f"not reached ({type(error).__name__})", advice)

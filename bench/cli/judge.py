@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,20 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from bench.cli.main import JSON, OUT, warn
+from bench.cli.options import JSON, OUT, warn
+from bench.judge.budget import RULE, Estimate, Prices
+from bench.judge.messages import Judge
+from bench.judge.protocol import Outcome, Protocol
+from bench.judge.results import Agreement, Judgement, PositionBias, ReadingCounts, SetResult
 from bench.record.store import Store
 from bench.system.errors import BenchError
-from bench.system.files import read_json
 
 
 class FiniteRange(click.FloatRange):
-    """A number in a range; infinity and NaN, which compare as if they were in any, are in none."""
+    """A number in a range that is neither infinite nor NaN, which click's own range lets through."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The number, as the option is given."""
+        """The number that the option is given as."""
         number = super().convert(value, param, ctx)
         if not math.isfinite(number):
             self.fail(f"{value} is no finite number.", param, ctx)
@@ -32,24 +35,37 @@ class FiniteRange(click.FloatRange):
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
-@click.option("--against", metavar="RUN", help="Which is better, RUN or this one? Instead of rating beside references.")
-@click.option("--model", default="gpt-4o", show_default=True, help="The judge, as the server knows it.")
+@click.option("--against", metavar="RUN", help="Ask which run is better, instead of rating beside references.")
+@click.option("--model", default="gpt-4o", show_default=True, help="Name of the judge at the server.")
 @click.option(
-    "--base-url", default="https://api.openai.com/v1", show_default=True, help="Any OpenAI-compatible server."
+    "--base-url",
+    default="https://api.openai.com/v1",
+    show_default=True,
+    help="Any OpenAI-compatible server; gets the key.",
 )
 @click.option("--sets", metavar="LIST", help="Evaluation sets.  [default: Dolly, SelfInst, Vicuna; other tasks: all]")
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many examples of a set.")
-@click.option("--decoding-seeds", type=click.IntRange(min=1), default=1, show_default=True, help="How many are judged.")
+@click.option("--decoding-seeds", type=click.IntRange(min=1), default=1, show_default=True, help="How many to judge.")
 @click.option("--repeats", type=click.IntRange(min=1), default=1, show_default=True, help="Judgements of each order.")
-@click.option("--prices", metavar="IN,OUT", help="Per million tokens of prompt and answer, in your currency.")
-@click.option("--max-cost", type=FiniteRange(min=0), help="Stop before it costs more; needs --prices.")
-@click.option("--concurrency", type=click.IntRange(min=1), default=8, show_default=True, help="Requests at a time.")
+@click.option("--prices", metavar="IN,OUT", help="Per million prompt and answer tokens, in any currency.")
+@click.option("--max-cost", type=FiniteRange(min=0), help="Stop before the total cost exceeds this; needs --prices.")
+@click.option("--concurrency", type=click.IntRange(min=1), default=8, show_default=True, help="Requests at once.")
 @click.option("--timeout", type=FiniteRange(min=0.01), default=60.0, show_default=True, help="Seconds per answer.")
-@click.option("--retries", type=click.IntRange(min=0), default=8, show_default=True, help="Of a request that failed.")
-@click.option("--batch", is_flag=True, help="Through the batch API: cheaper at OpenAI's, within a day.")
-@click.option("--poll", type=FiniteRange(min=0.01), default=30.0, show_default=True, help="Seconds, with --batch.")
-@click.option("--temperature", type=FiniteRange(min=0, max=2), default=0.0, show_default=True, help="Judge's.")
-@click.option("--max-tokens", type=click.IntRange(min=4), default=64, show_default=True, help="Longest answer.")
+@click.option(
+    "--retries",
+    type=click.IntRange(min=0),
+    default=8,
+    show_default=True,
+    help="How often a failed request is repeated.",
+)
+@click.option("--batch", is_flag=True, help="Use the batch API: half the price at OpenAI, within a day.")
+@click.option(
+    "--poll", type=FiniteRange(min=0.01), default=30.0, show_default=True, help="Seconds between two looks at a batch."
+)
+@click.option("--temperature", type=FiniteRange(min=0, max=2), default=0.0, show_default=True, help="Of the judge.")
+@click.option(
+    "--max-tokens", type=click.IntRange(min=4), default=64, show_default=True, help="Longest answer of the judge."
+)
 @click.option("--dry-run", is_flag=True, help="Print the estimate and stop.")
 @JSON
 @OUT
@@ -75,23 +91,21 @@ def judge(
     as_json: bool,
     out: Path,
 ) -> None:
-    """Have a language model score what recorded runs answered.
+    """Have a language model score the responses of recorded runs.
 
-    Each response is rated from 1 to 10 beside the reference (the paper's GPT-4 feedback; score = 100 x sum of the
-    run's ratings / sum of the references'), or, with --against, compared with another run's. Both orders are asked.
-    Every answer is kept in the artifact cache: the same command again, or after any interruption, asks nothing twice.
-    --max-cost is kept over all commands that ask the same, and counts requests that may have been paid for in vain.
-    The key is read from the environment variable OPENAI_API_KEY and from nowhere else. Results go beside the records,
-    OUT/runs/RUN/judged, and into the columns of `bench tables main`.
+    Each response is rated from 1 to 10 beside the reference, as in the paper's GPT-4 feedback (score = 100 x sum of the
+    run's ratings / sum of the references'), or compared with another run's response (--against). Both orders are asked.
+    Answers are kept in the artifact cache: after an interruption, the same command asks only what is missing.
+    --max-cost is a total across repeated commands and includes requests that may have been billed without an answer.
+    The key is read from the environment variable OPENAI_API_KEY only, and sent to the server that --base-url names.
+    Results go beside the records (OUT/runs/RUN/judged) and into the columns of `bench tables main`.
 
     \b
     bench judge dolly-distillm --dry-run
     bench judge dolly-distillm dolly-kld --prices 2.5,10 --max-cost 5
     bench judge dolly-distillm --against dolly-gkd --base-url http://localhost:8000/v1 --model my-model
     """
-    from bench.judge.messages import Judge
-    from bench.judge.protocol import Protocol
-    from bench.judge.session import Options, Session
+    from bench.judge.session import Options, Session  # takes seconds, which `bench --help` need not wait
 
     options = Options(
         Judge(model, base_url, temperature, max_tokens),
@@ -114,29 +128,27 @@ def judge(
     if dry_run and as_json:
         click.echo(json.dumps(expected.plain(), indent=1))
         return
-    click.echo(_told(expected.plain()), err=not dry_run)
+    click.echo(_in_words(expected), err=not dry_run)
     if dry_run:
         return
     if max_cost is not None and (expected.cost or 0) + (expected.spent or 0) > max_cost:
-        click.echo(f"this may pass --max-cost {max_cost:g}: it stops before that", err=True)
+        click.echo(f"this may cost more than --max-cost {max_cost:g}; it stops before that", err=True)
     console = Console(stderr=True)
     columns = (TextColumn("judging"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("judging", total=None)
         session.ask(lambda done, total: progress.update(task, completed=done, total=total))
-    paths = session.record()
+    written = session.write()
     if as_json:
-        click.echo(json.dumps([read_json(path) for path in paths.values()], indent=1, ensure_ascii=False))
+        click.echo(json.dumps([judgement.plain() for judgement in written.values()], indent=1, ensure_ascii=False))
         return
-    for table in _tables([read_json(path) for path in paths.values()]):
+    for table in _tables(written.values()):
         Console(highlight=False).print(table)
-    for path in paths.values():
+    for path in written:
         click.echo(str(path))
 
 
-def _prices(text: str | None) -> Any:
-    from bench.judge.budget import Prices
-
+def _prices(text: str | None) -> Prices | None:
     if text is None:
         return None
     try:
@@ -146,57 +158,61 @@ def _prices(text: str | None) -> Any:
     return Prices(prompt, completion)
 
 
-def _told(expected: dict[str, Any]) -> str:
-    left = expected["answers"] - expected["kept"]
+def _in_words(expected: Estimate) -> str:
     cost = "cost unknown without --prices"
-    if expected["cost"] is not None:
-        cost = f"about {expected['cost']:.4f}, after {expected['spent']:.4f} spent so far"
+    if expected.cost is not None:
+        cost = f"about {expected.cost:.4f}, after {expected.spent:.4f} spent so far"
     return (
-        f"{expected['answers']} answers needed, {expected['kept']} on disk, {left} to ask: about "
-        f"{expected['prompt_tokens']} prompt and {expected['completion_tokens']} answer tokens, {cost} "
-        f"({expected['rule']})"
+        f"{expected.answers} answers needed, {expected.kept} on disk, {expected.answers - expected.kept} to ask: about "
+        f"{expected.prompt_tokens} prompt and {expected.completion_tokens} answer tokens, {cost} ({RULE})"
     )
 
 
-def _tables(found: list[dict[str, Any]]) -> Iterator[Table]:
-    for one in found:
-        title = one["run_id"] + (f" against {one['against']}" if one["against"] else "")
+def _tables(judgements: Iterable[Judgement]) -> Iterator[Table]:
+    for judgement in judgements:
+        title = judgement.run_id + (f" against {judgement.against}" if judgement.against else "")
         table = Table(box=None, pad_edge=False, title=title, title_justify="left")
         for heading in ("set", "score", "scored", "not scored", "readings", "flagged", "orders agree", "position bias"):
             table.add_column(heading)
-        for name, result in one["results"].items():
-            outcomes = dict(result["outcomes"])
-            scored = outcomes.pop("scored", 0)
-            bias = (result["position_bias"] or {}).items()
+        for name, result in judgement.results.items():
+            unscored = {outcome: count for outcome, count in result.outcomes.items() if outcome != Outcome.SCORED}
             table.add_row(
                 name,
                 _score(result),
-                f"{scored}/{result['items']}",
-                ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items()) or "-",
-                _readings(result["readings"]),
-                str(result["flagged"]["items"]),
-                _agreement(result["agreement_of_orders"]),
-                ", ".join(f"{what.replace('_', ' ')} {value:.2f}" for what, value in bias if what != "verdicts"),
+                f"{result.items - sum(unscored.values())}/{result.items}",
+                ", ".join(f"{count} {outcome}" for outcome, count in unscored.items()) or "-",
+                _readings(result.readings),
+                str(result.flagged.items),
+                _agreement(result.agreement_of_orders),
+                _position_bias(result.position_bias),
             )
         yield table
 
 
-def _score(result: dict[str, Any]) -> str:
-    score = result["score"]
+def _score(result: SetResult) -> str:
+    score = result.score
     if score is None:
         return "-"
-    interval = "" if score["low"] is None else f" [{score['low']:.1f}, {score['high']:.1f}]"
-    counts = f" ({result['wins']}/{result['ties']}/{result['losses']})" if "wins" in result else ""
-    return f"{score['value']:.1f}{interval}{counts}"
+    interval = "" if score.low is None else f" [{score.low:.1f}, {score.high:.1f}]"
+    counts = "" if result.wins is None else f" ({result.wins}/{result.ties}/{result.losses})"
+    return f"{score.value:.1f}{interval}{counts}"
 
 
-def _readings(found: dict[str, Any]) -> str:
-    counts = [f"{count} {outcome}" for outcome, count in found["outcomes"].items()]
-    return ", ".join([*counts, f"{found['asked_again']} asked again"])
+def _readings(readings: ReadingCounts) -> str:
+    counts = [f"{count} {outcome}" for outcome, count in readings.outcomes.items()]
+    return ", ".join([*counts, f"{readings.asked_again} asked again"])
 
 
-def _agreement(found: dict[str, Any] | None) -> str:
-    if found is None:
+def _agreement(agreement: Agreement | None) -> str:
+    if agreement is None:
         return "-"
-    numbers = (("κ", found["kappa"]), ("ρ", found.get("spearman")))
+    numbers = (("κ", agreement.kappa), ("ρ", agreement.spearman))
     return ", ".join(f"{name} {value:.2f}" for name, value in numbers if value is not None) or "-"
+
+
+def _position_bias(bias: PositionBias | None) -> str:
+    if bias is None:
+        return ""
+    if bias.first_preferred is not None:
+        return f"first preferred {bias.first_preferred:.2f}"
+    return f"first minus second {bias.first_minus_second:.2f}"

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import importlib.util
-import sys
 from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
+from typing import get_args
 
 import baselines
 import distillm
+from bench.config.sections import MethodConfig
 from bench.system.errors import BenchError, did_you_mean
+from bench.system.extensions import from_entry_points, from_file, in_file
+from bench.system.files import sha256_of
 from distillm import SOURCES, Method
+from distillm.interface import Init
 
 ENTRY_POINTS = "distillm_bench.methods"
 
@@ -28,27 +29,26 @@ def methods() -> dict[str, Method]:
     known: dict[str, Method] = {}
     for method in (*baselines.METHODS, *distillm.METHODS):
         known[method.name] = method
-    for point in entry_points(group=ENTRY_POINTS):
-        try:
-            loaded = point.load()
-        except Exception as error:  # whatever the package raises; its name is what the user needs
-            raise BenchError(f"entry point {point.value}: cannot be loaded: {type(error).__name__}: {error}") from error
-        method = _checked(loaded, f"entry point {point.value}")
+    for where, loaded in from_entry_points(ENTRY_POINTS):
+        method = _checked(loaded, where)
         if method.name in known:
-            raise BenchError(f"entry point {point.value}: a method named {method.name!r} exists already")
+            raise BenchError(f"{where}: a method named {method.name!r} exists already")
         known[method.name] = method
     return known
 
 
-def find_method(name: str) -> tuple[Method, str | None]:
+def find_method(name: str, sha256: str | None = None) -> tuple[Method, str | None]:
     """A method by its name, or by `path/to/file.py:NAME`; with the file's SHA-256 in the second case.
 
+    Args:
+        name: name or file.
+        sha256: what the file's SHA-256 has to be; None = anything. Another file is refused before it is run.
+
     Raises:
-        BenchError: unknown name, no such file, or the file does not define such a method.
+        BenchError: unknown name, no such file, another file than expected, or one that does not define such a method.
     """
-    path, colon, attribute = name.rpartition(":")
-    if colon and path.endswith(".py"):
-        return _from_file(Path(path), attribute)
+    if place := in_file(name):
+        return _from_file(*place, sha256)
     if name not in methods():
         raise BenchError(
             f"unknown method {name!r}: {did_you_mean(name, methods())}\n"
@@ -57,25 +57,18 @@ def find_method(name: str) -> tuple[Method, str | None]:
     return methods()[name], None
 
 
-def _from_file(path: Path, attribute: str) -> tuple[Method, str]:
-    if not path.is_file():
-        raise BenchError(f"--method {path}:{attribute}: there is no file {path}")
-    spec = importlib.util.spec_from_file_location(f"user_method_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses and type hints look their module up there
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # whatever the user's file raises is theirs to read
-        raise BenchError(f"--method {path}: the file fails to import: {type(error).__name__}: {error}") from error
-    if not hasattr(module, attribute):
-        found = [key for key, value in vars(module).items() if isinstance(value, Method)]
-        raise BenchError(f"--method {path}: it defines no {attribute!r}; methods in it: {', '.join(found) or 'none'}")
-    method = _checked(getattr(module, attribute), f"--method {path}:{attribute}")
+def _from_file(path: Path, name: str, expected: str | None) -> tuple[Method, str]:
+    where = f"method {path}:{name}"
+    if expected is not None and path.is_file() and (now := sha256_of(path)) != expected:
+        raise BenchError(
+            f"{where}: the file has changed: its SHA-256 is {now}, method.file_sha256 of the configuration is "
+            f"{expected}.\nTo run it as it is now: --set method.file_sha256=null"
+        )
+    found, sha256 = from_file(path, name, lambda value: isinstance(value, Method), where)
+    method = _checked(found, where)
     if method.name in methods():
-        raise BenchError(f"--method {path}:{attribute}: a method named {method.name!r} exists already; rename yours")
-    return method, hashlib.sha256(path.read_bytes()).hexdigest()
+        raise BenchError(f"{where}: a method named {method.name!r} exists already; rename yours")
+    return method, sha256
 
 
 def _checked(method: object, where: str) -> Method:
@@ -85,6 +78,10 @@ def _checked(method: object, where: str) -> Method:
         raise BenchError(f"{where}: the objective must be a dataclass; its fields are the method's options")
     if not isinstance(getattr(method.objective, "needs_teacher", None), bool | property):
         raise BenchError(f"{where}: the objective must say `needs_teacher: ClassVar[bool] = True` (or False)")
+    if taken := {f.name for f in dataclasses.fields(method.objective)} & MethodConfig.model_fields.keys():
+        raise BenchError(f"{where}: the objective cannot have an option named {' or '.join(sorted(taken))}")
+    if method.init not in get_args(Init):
+        raise BenchError(f"{where}: unknown init student {method.init!r}: expected {' or '.join(get_args(Init))}")
     if method.source not in SOURCES:
         raise BenchError(f"{where}: unknown output source {method.source!r}: {did_you_mean(method.source, SOURCES)}")
     return method

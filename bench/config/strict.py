@@ -1,44 +1,21 @@
-"""Strict validation of plain values, with errors in the words of the user's keys."""
+"""Sections of the configuration, and options that a dataclass declares."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, fields
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
-from pydantic_core import ErrorDetails
+from pydantic import create_model
 
-from bench.system.errors import BenchError, did_you_mean
+from bench.system.errors import BenchError
+from bench.system.strict import StrictModel, validated
 
-_IN_PLAIN_WORDS = {
-    "list_type": "expected a list such as [10,20]",
-    "too_short": "expected at least one value, such as [10,20]",
-}
+__all__ = ["Section", "dataclass_options", "validated"]
 
 
-class Section(BaseModel):
+class Section(StrictModel):
     """A part of the configuration: strict types, finite numbers, no unknown keys, immutable."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-
-SectionT = TypeVar("SectionT", bound=Section)
-
-
-def validated(model: type[SectionT], values: Mapping[str, Any], where: str = "") -> SectionT:
-    """Build a section from plain values.
-
-    Raises:
-        BenchError: one line for each unknown key, wrong type or value out of range.
-    """
-    try:
-        return model.model_validate_json(json.dumps(values, default=str))
-    except ValidationError as error:
-        raise BenchError("\n".join(_explain(model, item, where) for item in error.errors())) from error
-    except TypeError as error:  # a value YAML knows and JSON does not, such as a date
-        raise BenchError(f"{where or 'configuration'}: {error}") from error
 
 
 def dataclass_options(cls: type, given: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -58,19 +35,3 @@ def dataclass_options(cls: type, given: Mapping[str, Any], where: str) -> dict[s
     except ValueError as error:
         raise BenchError(f"{where}.{error}") from error
     return {name: checked[name] for name in columns}
-
-
-def _explain(model: type[BaseModel], item: ErrorDetails, where: str) -> str:
-    parts = [where] * bool(where) + [str(part) for part in item["loc"]]
-    key = ".".join(parts)
-    if item["type"] == "extra_forbidden":
-        section = model
-        for part in item["loc"][:-1]:
-            annotation = section.model_fields[str(part)].annotation
-            assert isinstance(annotation, type)
-            section = annotation
-        known = [".".join([*parts[:-1], name]) for name in section.model_fields]
-        return f"unknown key {key!r}: {did_you_mean(key, known) if known else 'it has no options'}"
-    shown = "" if item["type"] == "missing" else f", got {item['input']!r}"
-    said = _IN_PLAIN_WORDS.get(item["type"], item["msg"].removeprefix("Value error, "))
-    return f"{key}: {said}{shown}"

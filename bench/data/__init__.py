@@ -1,29 +1,26 @@
-"""Tasks as data: what each consists of (`TASKS`), and loading its examples (`load_task`)."""
+"""Tasks as data: what each consists of (`find_task`), and loading its examples (`load_task`)."""
 
-from bench.data.examples import DataError, Example, TaskData
-from bench.data.load import load_task
-from bench.data.task import (
-    SPLITS,
-    TASKS,
-    Column,
-    EvaluationSet,
-    HubSource,
-    TaskSpec,
-    Template,
-    format_prompt,
-)
+from bench.data.examples import DataError, Example, Message, TaskData
+from bench.data.load import load_task, require_source, template_name
+from bench.data.registry import TASKS, find_task, task_of, tasks
+from bench.data.task import SPLITS, EvaluationOnlySet, HubSource, SplitSizes, TaskSpec, format_prompt
 
 __all__ = [
     "SPLITS",
     "TASKS",
-    "Column",
     "DataError",
-    "EvaluationSet",
+    "EvaluationOnlySet",
     "Example",
     "HubSource",
+    "Message",
+    "SplitSizes",
     "TaskData",
     "TaskSpec",
-    "Template",
+    "find_task",
     "format_prompt",
     "load_task",
+    "require_source",
+    "task_of",
+    "tasks",
+    "template_name",
 ]

@@ -12,12 +12,29 @@ class DataError(BenchError):
 
 
 @dataclass(frozen=True)
+class Message:
+    """One turn of a conversation; the role is "system", "user", "assistant" or what else a chat template knows."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
 class Example:
-    """One prompt, template applied, with its accepted responses; `references[0]` is the one trained on."""
+    """One prompt with its accepted responses.
+
+    Attributes:
+        id: unique in a split.
+        prompt: the text, template applied; of a conversation its turns as readable text.
+        references: the accepted responses; the first is the one trained on.
+        messages: the conversation so far, of a chat set; the model is given this, through its tokenizer's chat
+            template, and not `prompt`.
+    """
 
     id: str
     prompt: str
     references: tuple[str, ...]
+    messages: tuple[Message, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -26,8 +43,8 @@ class TaskData:
 
     Attributes:
         task: Name of the task.
-        template: Name of the prompt template applied.
-        source: "embedded (seed 0)", "folder PATH" or "hub NAME@REVISION".
+        template: Name of the prompt template applied; "chat" where the tokenizer's is.
+        source: "synthetic (seed 0)", "folder PATH" or "hub NAME@REVISION".
         splits: "train", "validation", "test" and the evaluation-only sets found; ids are unique in a split.
         notes: What a reader of the results should know: records skipped, overlaps, files chosen.
         overlap: Distinct prompts shared by two splits, for every pair ("train+test"), in the data returned.
@@ -47,10 +64,13 @@ class TaskData:
         return self.labels.get(split, split)
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over splits, ids, prompts and references: equal if and only if the examples are."""
+        """SHA-256 (hex) over splits, ids, prompts, references and messages: equal if and only if the examples are."""
         digest = hashlib.sha256()
         for split in sorted(self.splits):
             digest.update(json.dumps(["split", split]).encode())
             for example in self.splits[split]:
-                digest.update(json.dumps([example.id, example.prompt, example.references]).encode())
+                content: list[object] = [example.id, example.prompt, example.references]
+                if example.messages is not None:
+                    content.append([(message.role, message.content) for message in example.messages])
+                digest.update(json.dumps(content).encode())
         return digest.hexdigest()

@@ -5,26 +5,27 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
+from bench.data.content import read_content, record_id
 from bench.data.examples import DataError, Example, TaskData
 from bench.data.readers import RawRecord
-from bench.data.sources import RawData, from_embedded, from_folder, from_hub, sample_order
-from bench.data.task import SPLITS, TASKS, Column, TaskSpec, format_prompt
+from bench.data.registry import TASKS, find_task
+from bench.data.sources import RawData, from_folder, from_generator, from_hub, sample_order
+from bench.data.task import SPLITS, TaskSpec
 from bench.system.errors import did_you_mean
 
-_ABSENT = object()
 _IDS_SHOWN = 3
 
 
 @dataclass(frozen=True)
 class _Row:
-    """An example with what prompts are compared by: its prompt columns, stripped."""
+    """An example with what its prompt is compared by (`Content.key`)."""
 
     key: tuple[str, ...]
     example: Example
 
 
 def load_task(
-    name: str,
+    task: TaskSpec | str,
     *,
     data_dir: Path | None = None,
     hub: bool = False,
@@ -34,49 +35,50 @@ def load_task(
     drop_overlap: bool = False,
     limits: Mapping[str, int | None] | None = None,
     seed: int = 0,
-    embedded_splits: Sequence[str] | None = None,
+    synthetic_splits: Sequence[str] | None = None,
 ) -> TaskData:
-    """Load a task's examples: from a folder, from the hub, or else from the embedded generator.
+    """Load a task's examples: from a folder, from the hub, or else from the generator of synthetic data.
 
     Line ends are turned into "\\n"; other text stays as it is. Records with a blank prompt or response are
     skipped, in every split; a null counts as blank. Whatever was skipped, chosen or found odd is in the notes.
 
     Args:
-        name: A key of `TASKS`.
+        task: The task, its name, or the path of a task file.
         data_dir: Folder of the task, or parent of the folders of the task and its evaluation sets.
         hub: Load from the Hugging Face Hub.
         train_file: File to train on, in place of the folder's own; needs `data_dir`.
         test_file: File to test on, likewise.
-        template: Name of the prompt template; None is the task's default for real or embedded data. Tasks with
-            a single template ignore it.
+        template: Name of the prompt template; None is the task's default for real or synthetic data. Tasks with
+            a single template, and chat sets, ignore it.
         drop_overlap: Remove from train the prompts that stand in validation, test or an evaluation-only set,
             and from validation those that stand in test or an evaluation-only set.
         limits: Most examples per split: a random sample fixed by `seed`, in the order of the file, contained in
             every larger sample of the same seed. (The first n would be a few talks of IWSLT, or the shortest
             sentences of a sorted file.)
-        seed: Seed of the embedded data, of the samples, and of splits that are not published.
-        embedded_splits: Splits to generate; None is train, validation, test and the evaluation-only sets.
+        seed: Seed of the synthetic data, of the samples, and of splits that are not published.
+        synthetic_splits: Splits to generate; None is train, validation, test and the evaluation-only sets.
 
     Raises:
-        DataError: Unknown name or template, data missing or malformed, or a split left without examples.
+        BenchError: Unknown task, or a task file that is wrong.
+        DataError: Unknown template, data missing or malformed, or a split left without examples.
     """
-    if name not in TASKS:
-        raise DataError(f"unknown task {name!r}: {did_you_mean(name, TASKS)}")
-    spec = TASKS[name]
+    spec = find_task(task) if isinstance(task, str) else task
+    name = spec.name
     chosen = {split: path for split, path in (("train", train_file), ("test", test_file)) if path is not None}
     if hub and data_dir is not None:
         raise DataError(f"{name}: both a data folder ({data_dir}) and the hub are given; choose one")
     if chosen and data_dir is None:
         named = ", ".join(f"{split} file {path}" for split, path in chosen.items())
         raise DataError(f"{name}: {named} given, but no folder for the other splits: add --data-dir DIR")
+    require_source(spec, data_dir=data_dir is not None, hub=hub)
 
     if data_dir is not None:
         raw = from_folder(spec, data_dir, chosen)
-    elif hub:
-        raw = from_hub(spec, seed)
+    elif hub and spec.hub is not None:
+        raw = from_hub(spec, spec.hub, seed)
     else:
-        raw = from_embedded(spec, seed, embedded_splits or (*SPLITS, *spec.evaluation_sets))
-    template = _template(spec, template, embedded=data_dir is None and not hub)
+        raw = from_generator(spec, seed, synthetic_splits or (*SPLITS, *spec.evaluation_sets))
+    template = template_name(spec, template, synthetic=data_dir is None and not hub)
 
     notes = list(raw.notes)
     rows = {split: _rows(spec, template, split, records, notes) for split, records in raw.records.items()}
@@ -89,9 +91,27 @@ def load_task(
     return TaskData(name, template, raw.source, splits, tuple(notes), overlap, raw.labels)
 
 
-def _template(spec: TaskSpec, template: str | None, *, embedded: bool) -> str:
-    if template is None or len(spec.templates) == 1:
-        return spec.embedded_template if embedded else spec.template
+def require_source(spec: TaskSpec, *, data_dir: bool, hub: bool) -> None:
+    """Refuse a task without data: neither folder nor hub is given and none ships, or the task is not on the hub.
+
+    Raises:
+        DataError: says what to add.
+    """
+    if hub and spec.hub is None:
+        raise DataError(f"{spec.name}: the task names no data set on the hub (hub.id); give a folder: --data-dir DIR")
+    if not data_dir and not hub and spec.name not in TASKS:
+        on_hub = "" if spec.hub is None else f", or --set data.hub=true for {spec.hub.id}"
+        raise DataError(f"{spec.name}: no synthetic data ships for this task; give a folder: --data-dir DIR{on_hub}")
+
+
+def template_name(spec: TaskSpec, template: str | None, *, synthetic: bool) -> str:
+    """The name of the prompt template that is used: the one asked for, or the task's own for this kind of data.
+
+    Raises:
+        DataError: the task has several, and none of that name.
+    """
+    if template is None or len(spec.templates) <= 1:
+        return spec.default_template(synthetic=synthetic)
     if template not in spec.templates:
         raise DataError(f"{spec.name}: unknown template {template!r}: {did_you_mean(template, spec.templates)}")
     return template
@@ -103,14 +123,10 @@ def _rows(spec: TaskSpec, template: str, split: str, records: Iterable[RawRecord
     renamed: list[str] = []
     skipped: dict[str, list[str]] = {}
     for index, record in enumerate(records):
-        given = _id(record) or f"{split}-{index}"
-        values = {column.name: _text(record, column) for column in spec.prompt_columns}
-        references = _references(record, spec.response_column)
-        blank = [c.name for c in spec.prompt_columns if not c.optional and not values[c.name].strip()]
-        if not references:
-            blank.append(spec.response_column.name)
-        if blank:
-            skipped.setdefault(" and ".join(blank), []).append(given)
+        given = record_id(record) or f"{split}-{index}"
+        content = read_content(spec, template, record)
+        if content.blank:
+            skipped.setdefault(" and ".join(content.blank), []).append(given)
             continue
         unique, copy = given, 1
         while unique in ids:
@@ -119,8 +135,7 @@ def _rows(spec: TaskSpec, template: str, split: str, records: Iterable[RawRecord
         if unique != given:
             renamed.append(given)
         ids.add(unique)
-        key = tuple(text.strip() for text in values.values())
-        rows.append(_Row(key, Example(unique, format_prompt(spec, template, values), references)))
+        rows.append(_Row(content.key, Example(unique, content.prompt, content.references, content.messages)))
 
     for columns, found in skipped.items():
         notes.append(f"{split}: {_count(found, 'record')} without {columns} skipped ({_shown(found)})")
@@ -138,69 +153,6 @@ def _count(items: Sequence[str], noun: str) -> str:
 def _shown(ids: Sequence[str]) -> str:
     more = ", ..." if len(ids) > _IDS_SHOWN else ""
     return f"id{'s' * (len(ids) > 1)} {', '.join(ids[:_IDS_SHOWN])}{more}"
-
-
-def _id(record: RawRecord) -> str:
-    value = record.values.get("id")
-    if value is None:
-        return ""
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise DataError(f"{record.where}: column 'id' holds {type(value).__name__}, expected text or a whole number")
-    return _clean(record, "id", value).strip() if isinstance(value, str) else str(value)
-
-
-def _lookup(record: RawRecord, column: Column) -> tuple[str, object]:
-    """The spelling found and the value; the value is _ABSENT where the record has none of the spellings."""
-    for name in column.names:
-        value: object = record.values
-        for part in name.split("."):
-            value = value.get(part, _ABSENT) if isinstance(value, dict) else _ABSENT
-        if value is not _ABSENT:
-            return name, value
-    return column.name, _ABSENT
-
-
-def _require(record: RawRecord, column: Column) -> tuple[str, object]:
-    name, value = _lookup(record, column)
-    if value is _ABSENT:
-        found = ", ".join(str(key) for key in record.values) or "none"
-        wanted = " or ".join(repr(name) for name in column.names)
-        raise DataError(f"{record.where}: no column {wanted}; found: {found}")
-    return name, value
-
-
-def _text(record: RawRecord, column: Column) -> str:
-    if column.optional and _lookup(record, column)[1] is _ABSENT:
-        return ""
-    return _clean(record, *_require(record, column))
-
-
-def _references(record: RawRecord, column: Column) -> tuple[str, ...]:
-    """The accepted responses that are not blank, each once: the response, then the column `references`."""
-    candidates: list[str] = []
-    more = record.values.get("references")
-    if more is None or _lookup(record, column)[1] is not _ABSENT:
-        name, value = _require(record, column)
-        candidates += [_clean(record, name, v) for v in (value if isinstance(value, list) else [value])]
-    if more is not None:
-        if not isinstance(more, list):
-            raise DataError(
-                f"{record.where}: column 'references' holds {type(more).__name__}, expected a list of texts"
-            )
-        candidates += [_clean(record, "references", v) for v in more]
-    return tuple(dict.fromkeys(text for text in candidates if text.strip()))
-
-
-def _clean(record: RawRecord, name: str, value: object) -> str:
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise DataError(f"{record.where}: column {name!r} holds {type(value).__name__}, expected text")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:  # JSON can escape half of a surrogate pair, which no tokenizer takes
-        raise DataError(f"{record.where}: column {name!r} holds half of a surrogate pair: {error.reason}") from error
-    return value.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _drop_overlap(rows: dict[str, list[_Row]], spec: TaskSpec, notes: list[str]) -> None:

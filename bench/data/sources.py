@@ -1,4 +1,4 @@
-"""Where raw records come from: the embedded generator, a local folder, or the Hugging Face Hub."""
+"""Where raw records come from: the generators of synthetic data, a local folder, or the Hugging Face Hub."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from bench.data.examples import DataError
 from bench.data.readers import EXTENSIONS, RawRecord, read_records
-from bench.data.task import SPLITS, EvaluationSet, TaskSpec
+from bench.data.task import SPLITS, EvaluationOnlySet, HubSource, TaskSpec
 
 SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
 """Spellings of the splits in file names and on the hub."""
@@ -19,7 +19,14 @@ _T = TypeVar("_T")
 
 @dataclass
 class RawData:
-    """Raw records by split, with what is to be told about their origin."""
+    """Raw records by split.
+
+    Attributes:
+        source: Where they come from, in words.
+        records: By split.
+        notes: What a reader of the results should know.
+        labels: The name in tables of a split whose file has one of its own.
+    """
 
     source: str
     records: dict[str, list[RawRecord]] = field(default_factory=dict)
@@ -28,21 +35,21 @@ class RawData:
 
 
 def sample_order(items: Sequence[_T], seed: int, names: Sequence[str]) -> list[_T]:
-    """Items in a random order fixed by seed and names alone: the same on every platform and Python version.
+    """Items in a random order that seed and names alone decide: the same on every platform and Python version.
 
-    The first n of it are a sample, and samples of different size contain each other.
+    Its first n items are a sample, and samples of different sizes contain each other.
     """
     ranks = [hashlib.sha256(f"{seed}/{name}".encode()).digest() for name in names]
     return [items[i] for i in sorted(range(len(items)), key=ranks.__getitem__)]
 
 
-def from_embedded(spec: TaskSpec, seed: int, splits: Sequence[str]) -> RawData:
-    """Generate the records of the data that ships with the package."""
+def from_generator(spec: TaskSpec, seed: int, splits: Sequence[str]) -> RawData:
+    """Generate the synthetic data of a task that ships."""
     from bench.synthetic import generate  # here, so that real data can be read without building the generators
 
-    raw = RawData(f"embedded (seed {seed})")
+    raw = RawData(f"synthetic (seed {seed})")
     for split, records in generate(spec.name, tuple(splits), seed=seed).items():
-        place = f"embedded {spec.name}, {split}, record"
+        place = f"synthetic {spec.name}, {split}, record"
         raw.records[split] = [RawRecord(f"{place} {n}", dict(r)) for n, r in enumerate(records, start=1)]
     return raw
 
@@ -53,18 +60,18 @@ def from_folder(spec: TaskSpec, data_dir: Path, chosen: Mapping[str, Path]) -> R
     Args:
         spec: The task.
         data_dir: The folder.
-        chosen: Files named by the user, by split; they take the place of what the folder holds.
+        chosen: Files named by the user, by split; each takes the place of what the folder holds.
 
     Raises:
         DataError: No such folder, a split without a file or with several, or a file that cannot be read.
     """
     if not data_dir.is_dir():
-        raise DataError(f"{data_dir}: there is no such folder; give one with {_layout(spec)}")
-    folder = next((data_dir / name for name in spec.folders if (data_dir / name).is_dir()), data_dir)
+        raise DataError(f"{data_dir}: there is no such folder; give one with {_wanted_files(spec)}")
+    folder = next((data_dir / name for name in spec.folder_names if (data_dir / name).is_dir()), data_dir)
     raw = RawData(f"folder {folder}")
     paths: dict[str, Path] = {}
     for split in SPLITS:
-        path = chosen.get(split) or _find(folder, split, SPLIT_NAMES[split], any_test=split == "test")
+        path = chosen.get(split) or _find(folder, split, SPLIT_NAMES[split], with_suffix=split == "test")
         if path is not None:
             paths[split] = path
             if split in chosen:
@@ -73,22 +80,22 @@ def from_folder(spec: TaskSpec, data_dir: Path, chosen: Mapping[str, Path]) -> R
                 raw.notes.append(f"{split} read from {path.name}")
     if missing := [split for split in SPLITS if split not in paths]:
         raise DataError(_missing(spec, data_dir, folder, missing))
-    for extra in spec.extra_sets:
-        if (name := _find_extra(data_dir, extra)) is None:
+    for extra in spec.evaluation_only:
+        if (file := _find_evaluation_only(data_dir, extra)) is None:
             looked_for = ", ".join(extra.folders)
             raw.notes.append(f"evaluation set {extra.name} left out: {data_dir} has no test file in {looked_for}")
         else:
-            paths[extra.name] = data_dir / name
-            raw.labels[extra.name] = extra.label(name)
+            paths[extra.name] = data_dir / file
+            raw.labels[extra.name] = extra.label(file)
     raw.records = {split: read_records(path) for split, path in paths.items()}
     return raw
 
 
-def _find(folder: Path, split: str, names: Sequence[str], *, any_test: bool) -> Path | None:
-    """The file of a split; with `any_test`, a lone test_*.* does where there is no test.*."""
+def _find(folder: Path, split: str, names: Sequence[str], *, with_suffix: bool) -> Path | None:
+    """The file of a split; `with_suffix` also takes a single test_*.* where there is no test.*."""
     found = [folder / f"{name}{end}" for name in names for end in EXTENSIONS]
     found = [path for path in found if path.is_file()]
-    if not found and any_test:
+    if not found and with_suffix:
         found = sorted(path for path in folder.glob("test_*") if path.name.endswith(EXTENSIONS))
     if len(found) > 1:
         choice = f", or name one: --set data.{split}_file=PATH" if split in _CHOOSABLE else ""
@@ -97,19 +104,19 @@ def _find(folder: Path, split: str, names: Sequence[str], *, any_test: bool) -> 
     return found[0] if found else None
 
 
-def _find_extra(data_dir: Path, extra: EvaluationSet) -> str | None:
+def _find_evaluation_only(data_dir: Path, extra: EvaluationOnlySet) -> str | None:
+    """The file of an evaluation-only set, relative to the data folder."""
     for name in extra.folders:
-        folder = data_dir / name
         # the data folders of MiniLLM and DistiLLM name the file of an evaluation-only set "valid"
-        for stem, any_test in (("test", True), ("valid", False)):
-            path = _find(folder, extra.name, (stem,), any_test=any_test)
+        for stem, with_suffix in (("test", True), ("valid", False)):
+            path = _find(data_dir / name, extra.name, (stem,), with_suffix=with_suffix)
             if path is not None:
                 return f"{name}/{path.name}"
     return None
 
 
-def _layout(spec: TaskSpec) -> str:
-    columns = [" or ".join(c.names) for c in (*spec.prompt_columns, spec.response_column)]
+def _wanted_files(spec: TaskSpec) -> str:
+    columns = [" or ".join(column.names) for column in spec.columns]
     return (
         f"train, validation and test files of {spec.name} (one object per line in train.jsonl, "
         f"validation.jsonl, test.jsonl; {', '.join(EXTENSIONS)} are read) with the columns {'; '.join(columns)}"
@@ -122,20 +129,26 @@ def _missing(spec: TaskSpec, data_dir: Path, folder: Path, missing: Sequence[str
         names = "/".join(SPLIT_NAMES[split])
         choice = f", or name a file: --set data.{split}_file=PATH" if split in _CHOOSABLE else ""
         lines.append(f"{folder}: no {split} file for {spec.name}: wanted {names} with {', '.join(EXTENSIONS)}{choice}")
+    if "validation" in missing:
+        lines.append("checkpoints are chosen on it; to make one, move about one in twenty records of train to it")
     found = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
     lines.append(f"found there: {', '.join(found[:20]) or 'nothing'}{', ...' if len(found) > 20 else ''}")
     if folder == data_dir:
-        lines.append(f"a subfolder named {' or '.join(spec.folders)} with these files would do as well")
+        lines.append(f"a subfolder named {' or '.join(spec.folder_names)} with these files would do as well")
     return "\n".join(lines)
 
 
-def from_hub(spec: TaskSpec, seed: int) -> RawData:
+def from_hub(spec: TaskSpec, hub: HubSource, seed: int) -> RawData:
     """Download a task from the hub, or take it from the local cache of `datasets`.
 
+    Args:
+        spec: The task.
+        hub: Its data set.
+        seed: Decides the splits of a data set that publishes none.
+
     Raises:
-        DataError: The data set cannot be had, for whatever reason, or lacks a split.
+        DataError: The data set cannot be loaded, for whatever reason, or lacks a split.
     """
-    hub = spec.hub
     try:
         import datasets  # here, because it takes seconds to import and only this source needs it
 
@@ -143,7 +156,7 @@ def from_hub(spec: TaskSpec, seed: int) -> RawData:
         builder.download_and_prepare()
         found = {str(name): split.to_list() for name, split in builder.as_dataset().items()}
     except Exception as error:  # network, access, a loading script, a broken file: one way out
-        raise _hub_failure(spec, f"cannot be loaded: {type(error).__name__}: {error}") from error
+        raise _hub_failure(spec, hub, f"cannot be loaded: {type(error).__name__}: {error}") from error
     raw = RawData(f"hub {hub.id}@{builder.hash}")
     raw.notes = [f"evaluation set {name} left out: not part of {hub.id}" for name in spec.evaluation_sets]
 
@@ -151,24 +164,25 @@ def from_hub(spec: TaskSpec, seed: int) -> RawData:
     for split in wanted:
         name = next((name for name in SPLIT_NAMES[split] if name in found), None)
         if name is None:
-            raise _hub_failure(spec, f"no {split} split; found: {', '.join(found)}")
+            drawn = "; hub.train_split_sizes in the task file draws all splits from train" if "train" in found else ""
+            raise _hub_failure(spec, hub, f"no {split} split; found: {', '.join(found)}{drawn}")
         place = f"hub {hub.id}, split {name}, record"
         raw.records[split] = [RawRecord(f"{place} {n}", row) for n, row in enumerate(found[name], start=1)]
     if hub.train_split_sizes:
         everything = raw.records["train"]
-        sizes = hub.train_split_sizes
+        sizes: dict[str, int] = hub.train_split_sizes.model_dump()
         if len(everything) < sum(sizes.values()):
-            raise _hub_failure(spec, f"{len(everything)} records, too few for splits of {dict(sizes)}")
+            raise _hub_failure(spec, hub, f"{len(everything)} records, too few for splits of {sizes}")
         order = iter(sample_order(everything, seed, [record.where for record in everything]))
         raw.records = {split: [next(order) for _ in range(size)] for split, size in sizes.items()}
         drawn = ", ".join(f"{size} {split}" for split, size in sizes.items())
         raw.notes.append(
             f"{hub.id} has no splits: {drawn} drawn by seed {seed} from {len(everything)} records; "
-            "not the split of MiniLLM and DistiLLM, so scores do not compare with published ones"
+            "not a published split, so scores do not compare with published ones"
         )
     return raw
 
 
-def _hub_failure(spec: TaskSpec, what: str) -> DataError:
-    instead = f"A local folder would do instead: --data-dir DIR with {_layout(spec)}"
-    return DataError(f"hub {spec.hub.id}: {what}\n{instead}")
+def _hub_failure(spec: TaskSpec, hub: HubSource, what: str) -> DataError:
+    instead = f"A local folder would do instead: --data-dir DIR with {_wanted_files(spec)}"
+    return DataError(f"hub {hub.id}: {what}\n{instead}")

@@ -1,22 +1,53 @@
-"""The tasks as data: columns, prompt templates, metric, evaluation sets and where each is found.
+"""What a task is: its columns, prompts, metrics and evaluation sets, and where its data is found.
 
-To add a task, add one `TaskSpec` to `TASKS`; reading, checking and splitting follow from it.
+A task file (`tasks/*.yaml`, or a user's own) holds the fields of `TaskSpec`; `bench.data.registry` reads it.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
+from string import Formatter
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, field_validator, model_validator
+
+from bench.metrics.registry import check_known, metric_identity
+from bench.system.errors import BenchError, did_you_mean
+from bench.system.hashing import digest
+from bench.system.strict import StrictModel
 
 SPLITS = ("train", "validation", "test")
 """The splits that every task has; evaluation-only sets come on top."""
 
+CHAT = "chat"
+"""Stands for a template's name where the tokenizer's chat template makes the prompts."""
 
-@dataclass(frozen=True)
-class Column:
-    """A field of a record; `names` are the spellings accepted, a dot stepping into a nested object."""
+Text = Annotated[str, Field(min_length=1)]
+# strict validation takes no list for a tuple where a shorthand has been spelled out before
+Texts = Annotated[tuple[Text, ...], Field(min_length=1, strict=False)]
 
-    names: tuple[str, ...]
-    optional: bool = False
+
+def _plain(name: str) -> str:
+    if not re.fullmatch(r"[\w-]+", name, re.ASCII):
+        raise ValueError("use letters, digits, - and _")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_plain)]
+
+
+class Column(StrictModel):
+    """A field of a record; in a task file its name, or the fields below."""
+
+    names: Texts = Field(description="the spellings accepted; a dot steps into a nested object")
+    optional: bool = Field(default=False, description="whether a record may lack it or leave it blank")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: object) -> object:
+        return {"names": [value]} if isinstance(value, str) else value
 
     @property
     def name(self) -> str:
@@ -24,70 +55,174 @@ class Column:
         return self.names[0].rpartition(".")[2]
 
 
-@dataclass(frozen=True)
-class Template:
-    """A prompt as a format string over the prompt columns.
+class Template(StrictModel):
+    """A prompt as a format string over the prompt columns; in a task file that string, or the fields below."""
 
-    `without_optional` is used for records whose optional columns are all blank.
-    """
+    text: str = Field(description="{column} stands for a column's text; a brace itself is doubled: {{")
+    without_optional: str | None = Field(default=None, description="for records whose optional columns are all blank")
 
-    text: str
-    without_optional: str | None = None
-
-
-@dataclass(frozen=True)
-class HubSource:
-    """A data set on the Hugging Face Hub.
-
-    `train_split_sizes` is for data sets that publish only a train split: how many of its records each of our
-    splits gets, drawn by seed.
-    """
-
-    id: str
-    config: str | None = None
-    revision: str | None = None
-    train_split_sizes: Mapping[str, int] | None = None
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: object) -> object:
+        return {"text": value} if isinstance(value, str) else value
 
 
-@dataclass(frozen=True)
-class EvaluationSet:
-    """A set used for testing only, in the columns of its task.
+class SplitSizes(StrictModel):
+    """How many records each split gets."""
 
-    `folders` are the folder names looked for; `labels` maps a pattern over "folder/file" to the name that
-    scores on that file carry in tables, the first match counting (published subsets measure different things).
-    """
+    train: int = Field(gt=0)
+    validation: int = Field(gt=0)
+    test: int = Field(gt=0)
 
-    name: str
-    folders: tuple[str, ...]
-    labels: tuple[tuple[str, str], ...] = ()
+
+class HubSource(StrictModel):
+    """A data set on the Hugging Face Hub."""
+
+    id: str = Field(description="OWNER/NAME")
+    config: str | None = Field(default=None, description="its configuration (subset)")
+    revision: str | None = Field(default=None, description="branch, tag or commit")
+    train_split_sizes: SplitSizes | None = Field(
+        default=None, description="where it has a train split only: records of it for each of our splits, drawn by seed"
+    )
+
+
+class EvaluationOnlySet(StrictModel):
+    """A set used for testing only, in the columns of its task."""
+
+    name: Name
+    folders: Texts = Field(description="folder names looked for, within the data folder")
+    labels: dict[str, str] = Field(
+        default={},
+        description="a pattern over FOLDER/FILE, and what scores on that file are called in tables; the first match "
+        "counts (published subsets measure different things)",
+    )
 
     def label(self, file: str) -> str:
         """The name of scores on `file`, a path relative to the data folder with forward slashes."""
-        return next((label for pattern, label in self.labels if fnmatch(file, pattern)), self.name)
+        return next((label for pattern, label in self.labels.items() if fnmatch(file, pattern)), self.name)
 
 
-@dataclass(frozen=True)
-class TaskSpec:
-    """Everything the harness knows about a task.
+class TaskSpec(StrictModel):
+    """Everything the harness knows about a task."""
 
-    `template` is the default key of `templates` for real data, `embedded_template` for the embedded data.
-    """
+    name: Name = Field(description="letters, digits, - and _")
+    metrics: Texts = Field(
+        description="names (`bench.metrics`) or path/to/file.py:NAME, relative to the task file; the first selects "
+        "checkpoints and stands in tables"
+    )
+    messages: bool = Field(
+        default=False,
+        description="a chat set: records hold `messages` (role and content), the last by the assistant is the "
+        "response, and the tokenizer's chat template makes the prompt",
+    )
+    prompt_columns: tuple[Column, ...] = Field(default=(), description="what the prompt is made of")
+    response_column: Column | None = Field(
+        default=None, description="the response: a text, or a list of accepted texts"
+    )
+    templates: dict[Name, Template] = Field(default={}, description="prompts by name")
+    template: str | None = Field(default=None, description="the template for real data; none = the only one")
+    synthetic_template: str | None = Field(
+        default=None, description="the one for synthetic data; none = as for real data"
+    )
+    folders: tuple[Text, ...] = Field(
+        default=(), description="folder names looked for in a data folder; none = the name"
+    )
+    hub: HubSource | None = None
+    evaluation_only: tuple[EvaluationOnlySet, ...] = Field(default=(), description="sets that are tested on only")
 
-    name: str
-    metrics: tuple[str, ...]
-    prompt_columns: tuple[Column, ...]
-    response_column: Column
-    templates: Mapping[str, Template]
-    template: str
-    embedded_template: str
-    folders: tuple[str, ...]
-    hub: HubSource
-    extra_sets: tuple[EvaluationSet, ...] = ()
+    @field_validator("metrics")
+    @classmethod
+    def _metrics_known(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(metrics)) < len(metrics):
+            raise ValueError("each metric once")
+        try:
+            for name in metrics:
+                check_known(name)
+        except BenchError as error:
+            raise ValueError(str(error)) from error
+        return metrics
+
+    @field_validator("evaluation_only")
+    @classmethod
+    def _sets_apart(cls, sets: tuple[EvaluationOnlySet, ...]) -> tuple[EvaluationOnlySet, ...]:
+        taken = set(SPLITS)
+        for one in sets:
+            if one.name in taken:
+                raise ValueError(f"there is a split or set {one.name!r} already")
+            taken.add(one.name)
+        return sets
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> TaskSpec:
+        if problem := next(self._chat_problems() if self.messages else self._column_problems(), None):
+            raise ValueError(problem)
+        return self
+
+    def _chat_problems(self) -> Iterator[str]:
+        for key in ("prompt_columns", "response_column", "templates", "template", "synthetic_template"):
+            if getattr(self, key):
+                yield f"{key}: not with messages: true; the tokenizer's chat template makes the prompts"
+
+    def _column_problems(self) -> Iterator[str]:
+        for key in ("prompt_columns", "response_column", "templates"):
+            if not getattr(self, key):
+                yield f"{key}: is missing (a chat set with a column `messages` has messages: true instead)"
+        names = [column.name for column in self.prompt_columns]
+        if len(set(names)) < len(names):
+            yield f"prompt_columns: two columns have one name: {', '.join(names)}"
+        if self.template is None and len(self.templates) > 1:
+            yield f"template: is missing; say which one is the default: {', '.join(self.templates)}"
+        for key, chosen in (("template", self.template), ("synthetic_template", self.synthetic_template)):
+            if chosen is not None and chosen not in self.templates:
+                yield f"{key}: unknown template {chosen!r}: {did_you_mean(chosen, self.templates)}"
+        required = [column.name for column in self.prompt_columns if not column.optional]
+        for name, template in self.templates.items():
+            for key, text, allowed in (
+                ("text", template.text, names),
+                ("without_optional", template.without_optional, required),
+            ):
+                if text is not None and (problem := _template_problem(text, allowed, required)):
+                    yield f"templates.{name}.{key}: {problem}"
 
     @property
     def evaluation_sets(self) -> tuple[str, ...]:
         """Names of the evaluation-only sets."""
-        return tuple(extra.name for extra in self.extra_sets)
+        return tuple(one.name for one in self.evaluation_only)
+
+    @property
+    def folder_names(self) -> tuple[str, ...]:
+        """Folder names looked for in a data folder."""
+        return self.folders or (self.name,)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """All columns that a record must have, in the order of messages to the user."""
+        response = Column(names=("messages",)) if self.response_column is None else self.response_column
+        return (*self.prompt_columns, response)
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 over the task and its own metrics' files: tasks with equal ones treat equal data alike."""
+        content = self.model_dump_json(exclude={"metrics"})  # in the order of the file: the first label counts
+        return digest([content, [metric_identity(name) for name in self.metrics]])
+
+    def default_template(self, *, synthetic: bool) -> str:
+        """The template for synthetic or for real data; `CHAT` for a chat set."""
+        if self.messages:
+            return CHAT
+        chosen = self.synthetic_template if synthetic else None
+        return chosen or self.template or next(iter(self.templates))
+
+
+def _template_problem(text: str, allowed: list[str], required: list[str]) -> str | None:
+    try:
+        used = [field for _, field, _, _ in Formatter().parse(text) if field is not None]
+    except ValueError as error:
+        return f"{error}; write {{{{ and }}}} for braces that name no column"
+    for field in used:
+        if field not in allowed:
+            return f"{{{field}}} is none of its columns: {did_you_mean(field, allowed)}; write {{{{ for a brace itself"
+    return next((f"the prompt column {name!r} is not used: {{{name}}}" for name in required if name not in used), None)
 
 
 def format_prompt(spec: TaskSpec, template: str, values: Mapping[str, str]) -> str:
@@ -103,67 +238,3 @@ def format_prompt(spec: TaskSpec, template: str, values: Mapping[str, str]) -> s
     if chosen.without_optional is not None and not any(text.strip() for text in optional):
         return chosen.without_optional.format_map(values)
     return chosen.text.format_map(values)
-
-
-# The wording that MiniLLM and DistiLLM train GPT-2, OPT and OpenLLaMA with (after Alpaca, Taori et al. 2023).
-_ALPACA_HEAD = (
-    "Below is an instruction that describes a task. "
-    "Write a response that appropriately completes the request.\n\n"
-    "### Instruction:\n{instruction}\n\n"
-)
-
-DOLLY = TaskSpec(
-    name="dolly",
-    metrics=("rouge_l",),
-    prompt_columns=(Column(("instruction",)), Column(("context", "input"), optional=True)),
-    response_column=Column(("response", "output")),
-    templates={
-        "alpaca": Template(_ALPACA_HEAD + "### Input:\n{context}\n\n### Response:\n", _ALPACA_HEAD + "### Response:\n"),
-        "compact": Template("{instruction}\n{context}\n=>", "{instruction}\n=>"),
-        # what a judge is shown: the request without the marks that a model is trained to answer to
-        "plain": Template("{instruction}\n\n{context}", "{instruction}"),
-    },
-    template="alpaca",
-    embedded_template="compact",
-    folders=("dolly", "databricks-dolly-15k"),
-    # the sizes of the split of MiniLLM (Gu et al. 2024), which itself is not on the hub
-    hub=HubSource(
-        "databricks/databricks-dolly-15k",
-        train_split_sizes={"train": 11_435, "validation": 1_000, "test": 500},
-    ),
-    extra_sets=(
-        EvaluationSet("selfinst", ("selfinst", "self_instruct", "self-inst"), (("*", "SelfInst"),)),
-        EvaluationSet("vicuna", ("vicuna",), (("*", "Vicuna"),)),
-        EvaluationSet("sinst", ("sinst", "sinst/11_"), (("*11_*", "S-NI"),)),
-        # "UnNI" is the slice with references of 11 tokens and more; scores on short answers are not comparable
-        EvaluationSet("uinst", ("uinst", "uinst/11_"), (("*short*", "uinst-short"), ("*11_*", "UnNI"))),
-    ),
-)
-
-SAMSUM = TaskSpec(
-    name="samsum",
-    metrics=("rouge_l",),
-    prompt_columns=(Column(("dialogue",)),),
-    response_column=Column(("summary",)),
-    templates={"t5": Template("summarize: {dialogue}")},
-    template="t5",
-    embedded_template="t5",
-    folders=("samsum",),
-    hub=HubSource("knkarthick/samsum"),
-)
-
-IWSLT = TaskSpec(
-    name="iwslt",
-    metrics=("bleu",),
-    prompt_columns=(Column(("translation.en", "en")),),
-    response_column=Column(("translation.de", "de")),
-    templates={"t5": Template("translate English to German: {en}")},
-    template="t5",
-    embedded_template="t5",
-    folders=("iwslt", "iwslt2017", "iwslt2017_en_de", "iwslt2017-en-de"),
-    # the main branch holds a loading script, which `datasets` no longer runs; this is the hub's conversion
-    hub=HubSource("IWSLT/iwslt2017", config="iwslt2017-en-de", revision="refs/convert/parquet"),
-)
-
-TASKS: dict[str, TaskSpec] = {spec.name: spec for spec in (DOLLY, SAMSUM, IWSLT)}
-"""Every task by name."""

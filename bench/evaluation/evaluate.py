@@ -15,7 +15,7 @@ from bench.models.generation import Decoding
 from bench.models.language_model import LanguageModel
 from bench.record.example_scores import Prediction, upgraded
 from bench.record.record import Score, Scores, SetScores
-from bench.system.files import read_jsonl_gz, write_jsonl_gz
+from bench.system.files import is_whole, read_jsonl_gz, write_jsonl_gz
 from distillm import TokenSequence
 
 
@@ -54,7 +54,7 @@ def evaluate(
     for one in sets:
         for seed in seeds:
             part = parts / f"{one.name}-{seed}.jsonl.gz"
-            if not part.exists():
+            if not is_whole(part):
                 told = functools.partial(_offset, progress, before, total, one.name)
                 place = ("evaluation", one.name, seed)
                 responses = model.sample_all(one.sequences, decoding, config.batch_size, *place, progress=told)

@@ -1,4 +1,4 @@
-"""What can be found wrong with a configuration before any work: vocabularies, sizes of output layers, positions."""
+"""What can be found wrong with a configuration before any work: kinds, vocabularies, output layers, positions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from transformers import AutoConfig, PretrainedConfig
 
 from bench.config.sections import Config
 from bench.experiment.identity import SCRATCH, SIDES, Side, model_path, tokenizer_path
-from bench.models.loading import check_same_vocabulary, load_architecture, load_tokenizer
+from bench.models.loading import check_kind, check_same_vocabulary, load_architecture, load_tokenizer
 from bench.models.tokenizer import TokenizerAdapter
 from bench.system.errors import BenchError
 
@@ -35,7 +35,8 @@ def check_pair(config: Config, tokenizer: TokenizerAdapter | None, *, local_only
         local_only: look at no model that would have to be downloaded first.
 
     Raises:
-        BenchError: vocabularies or output layers differ, or sequences may be longer than a model's positions.
+        BenchError: a model is of the other kind, vocabularies or output layers differ, or sequences may be longer than
+            a model's positions.
     """
     paths = {side: model_path(config, side) for side in SIDES}
     there = {side: path for side, path in paths.items() if not local_only or path == SCRATCH or Path(path).is_dir()}
@@ -59,7 +60,9 @@ def check_pair(config: Config, tokenizer: TokenizerAdapter | None, *, local_only
 def _architecture(config: Config, side: Side, path: str, tokenizer: TokenizerAdapter | None) -> PretrainedConfig | None:
     """A model's configuration, as it is or as it will be made; None where that is not known here."""
     if path != SCRATCH:
-        return load_architecture(path)
+        architecture = load_architecture(path)
+        check_kind(path, architecture, config.models.kind)
+        return architecture.get_text_config()  # of a model that also sees pictures; any other's own
     given = config.models.teacher_config if side == "teacher" else config.models.student_config
     if given is None:
         raise BenchError(f"models.{side}={SCRATCH} needs an architecture: models.{side}_config")
@@ -88,5 +91,5 @@ def _lengths(config: Config) -> Iterator[tuple[str, int]]:
     if config.models.kind == "causal":
         yield "a prompt and its response", prompt + response
     else:
-        yield "a prompt", prompt
-        yield "a response", response
+        yield "prompts", prompt
+        yield "responses", response

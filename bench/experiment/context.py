@@ -13,13 +13,13 @@ from accelerate.state import AcceleratorState, PartialState
 
 from bench import __version__
 from bench.config.sections import Config
-from bench.data import TASKS, TaskData
+from bench.data import TaskData, TaskSpec, task_of
 from bench.evaluation.evaluate import EvaluationSet
 from bench.experiment.checks import check_pair
 from bench.experiment.examples import examples_of
-from bench.experiment.identity import run_id, run_key, tokenizer_path
+from bench.experiment.identity import run_id, run_key, task_key, tokenizer_path
 from bench.metrics.metric import Metric, references_of
-from bench.metrics.registry import find_metric
+from bench.metrics.registry import find_metrics
 from bench.models.generation import Decoding
 from bench.models.loading import load_tokenizer
 from bench.models.tokenizer import LengthLimits, TokenizerAdapter, train_tokenizer
@@ -27,6 +27,7 @@ from bench.record.record import MetricInfo
 from bench.system.artifacts import ArtifactCache
 from bench.system.environment import pick_device
 from bench.system.errors import BenchError
+from bench.system.extensions import in_file
 from bench.training.auxiliary_loss import AuxiliaryLoss, LanguageModelling, encode_plain_text, load_plain_text
 from distillm import SOURCES, Method, SourceOptions, TokenSequence
 
@@ -40,6 +41,8 @@ class RunContext:
         method: the method it names.
         device: where models go.
         accelerator: precision of forward passes.
+        task: what the task is.
+        task_key: what the task adds to the keys of all that depends on it.
         metrics: the task's; the first selects checkpoints.
         data: the task's examples.
         data_fingerprint: of all of them.
@@ -56,6 +59,8 @@ class RunContext:
     method: Method
     device: torch.device
     accelerator: Accelerator
+    task: TaskSpec
+    task_key: Mapping[str, Any]
     metrics: tuple[Metric, ...]
     data: TaskData
     data_fingerprint: str
@@ -80,7 +85,12 @@ class RunContext:
     def metric_infos(self) -> list[MetricInfo]:
         """The metrics, with what exactly they compute on the test set."""
         references = references_of([len(example.references) for example in self.data.splits["test"]])
-        return [MetricInfo(name=m.name, label=m.label, signature=m.signature(references)) for m in self.metrics]
+        return [
+            MetricInfo(
+                name=m.name, label=m.label, signature=m.signature(references), file=given if in_file(given) else None
+            )
+            for m, given in zip(self.metrics, self.task.metrics, strict=True)
+        ]
 
     def decoding(self, no_repeat_ngram: int = 0) -> Decoding:
         """How responses are sampled for scores."""
@@ -104,20 +114,25 @@ def prepare(config: Config, method: Method, cache: ArtifactCache, *, data: TaskD
     """
     device = pick_device(config.device)
     accelerator = _accelerator(config, device)
-    data = data or examples_of(config.task, config.data)
+    task = task_of(config.task, config.task_file)
+    metrics = find_metrics(task.metrics)
+    data = data or examples_of(task, config.data)
     fingerprint = data.fingerprint()
     tokenizer = _tokenizer(config, data, fingerprint, cache)
     check_pair(config, tokenizer)
     limits = LengthLimits(config.data.max_prompt_length, config.data.max_response_length)
     sequences, cut = _encode(config, data, tokenizer, limits)
     auxiliary_loss = _auxiliary_loss(config, tokenizer)
-    key = run_key(config, device.type, fingerprint)
+    of_task = task_key(task)
+    key = run_key(config, device.type, fingerprint, tokenizer.fingerprint, of_task)
     return RunContext(
         config=config.model_copy(update={"device": device.type}),
         method=method,
         device=device,
         accelerator=accelerator,
-        metrics=tuple(find_metric(name) for name in TASKS[config.task].metrics),
+        task=task,
+        task_key=of_task,
+        metrics=metrics,
         data=data,
         data_fingerprint=fingerprint,
         tokenizer=tokenizer,

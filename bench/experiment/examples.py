@@ -5,19 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.config.sections import DataConfig
-from bench.data import TASKS, TaskData, load_task
+from bench.data import TaskData, TaskSpec, find_task, load_task
 
 
-def examples_of(task: str, data: DataConfig) -> TaskData:
-    """Load a task as a configuration's section `data` says.
+def examples_of(task: TaskSpec | str, data: DataConfig) -> TaskData:
+    """Load a task, or the task of a name or file, as a configuration's section `data` says.
 
     Raises:
-        DataError: the data is missing or malformed.
+        BenchError: there is no such task, or the data is missing or malformed.
     """
+    spec = find_task(task) if isinstance(task, str) else task
     sizes = {"train": data.max_train, "validation": data.max_validation}
-    tests = ("test", *TASKS[task].evaluation_sets)
+    tests = ("test", *spec.evaluation_sets)
     return load_task(
-        task,
+        spec,
         data_dir=Path(data.dir) if data.dir else None,
         hub=data.hub,
         train_file=Path(data.train_file) if data.train_file else None,

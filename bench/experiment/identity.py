@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from bench import __version__
 from bench.config.sections import Config
+from bench.data import TASKS, TaskSpec
 from bench.models.loading import hub_commit
 from bench.synthetic import shipped_student, shipped_teacher
 from bench.system.errors import BenchError
@@ -18,7 +20,7 @@ SIDES: tuple[Side, ...] = ("teacher", "student")
 SCRATCH = "scratch"
 
 # what determines a model's outputs; cards and logs beside it do not
-_MODEL_FILES = ("config.json", "*.safetensors", "*.bin", "*.gguf", "tokenizer.json", "*.model", "vocab.*", "merges.txt")
+_MODEL_FILES = ("config.json", "generation_config.json", "*.safetensors", "*.bin", "*.gguf")
 
 
 def model_path(config: Config, side: Side) -> str:
@@ -53,12 +55,29 @@ def model_fingerprint(path: str) -> str:
     return f"{path}@{hub_commit(path)}"
 
 
-def run_key(config: Config, device: str, data_fingerprint: str) -> dict[str, Any]:
-    """All that determines a run's numbers, as plain values."""
+def task_key(task: TaskSpec) -> dict[str, Any]:
+    """What a task determines beside its examples: its metrics. Empty for one that ships: the version stands for it."""
+    return {} if task.name in TASKS else {"task": task.identity}
+
+
+def run_key(
+    config: Config, device: str, data_fingerprint: str, tokenizer_fingerprint: str, of_task: Mapping[str, Any]
+) -> dict[str, Any]:
+    """All that determines a run's numbers, as plain values; of a task file what it says, not where it is.
+
+    Args:
+        config: of the run.
+        device: where it runs.
+        data_fingerprint: of the examples.
+        tokenizer_fingerprint: of the pair's tokenizer, its chat template included.
+        of_task: as `task_key` gives it.
+    """
     text = config.plain_text.file
     return {
-        "config": config.canonical() | {"device": device},
+        "config": config.identity() | {"device": device},
+        **of_task,
         "data": data_fingerprint,
+        "tokenizer": tokenizer_fingerprint,
         "models": {side: model_fingerprint(model_path(config, side)) for side in SIDES},
         "plain_text": sha256_of(Path(text)) if text else "generated",
         "version": __version__,

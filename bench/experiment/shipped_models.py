@@ -44,7 +44,7 @@ PRETRAINING = TrainingConfig.model_validate(
 def _teachers_data(task: str) -> TaskData:
     """The synthetic examples of a task, with the large split for teachers in the place of the training set."""
     sets = (*SPLITS, TEACHER_TRAIN, *TASKS[task].evaluation_sets)
-    data = load_task(task, embedded_splits=sets)
+    data = load_task(task, synthetic_splits=sets)
     kept = {name: examples for name, examples in data.splits.items() if name != TEACHER_TRAIN}
     return dataclasses.replace(data, splits=kept | {"train": data.splits[TEACHER_TRAIN]})
 

@@ -22,7 +22,6 @@ from bench.record.record import Scores, SetScores, TeacherResponses
 from bench.system.artifacts import WORK, ArtifactCache
 from bench.system.errors import BenchError
 from bench.system.files import read_json, read_jsonl_gz, write_json, write_jsonl_gz
-from bench.system.hashing import digest
 from bench.system.progress import Reporter
 from bench.training.trainer import Trainer, TrainingJob, ValidationSet, total_steps
 from distillm import SOURCES, OutputSource, SourceOptions, TokenSequence
@@ -98,6 +97,7 @@ def fine_tuned(
             accelerator=context.accelerator,
             work=folder / WORK,
             on_step=workshop.on_step,
+            note=workshop.reporter.note,
         )
         state = Trainer(job).fit()
         job.student.save(folder)
@@ -112,11 +112,13 @@ def scores(context: RunContext, workshop: Workshop, path: str, label: str) -> Sc
     config = context.config
     key = {
         "model": model_fingerprint(path),
+        "tokenizer": context.tokenizer.fingerprint,
+        **context.task_key,
         "data": context.data_fingerprint,
         "limits": [context.limits.prompt, context.limits.response],
         "evaluation": config.evaluation.model_dump(mode="json"),
         "no_repeat_ngram": config.fidelity.no_repeat_ngram,
-        "metrics": [info.model_dump() for info in context.metric_infos],
+        "metrics": [info.model_dump(exclude={"file"}) for info in context.metric_infos],
         "precision": config.precision,
         "device": context.device.type,
         "version": __version__,
@@ -154,6 +156,8 @@ def training_sequences(context: RunContext, workshop: Workshop, teacher_path: st
     decoding = Decoding(context.limits.response, beams=context.config.sgo.beams)
     key = {
         "teacher": model_fingerprint(teacher_path),
+        "tokenizer": context.tokenizer.fingerprint,
+        **context.task_key,
         "data": context.data_fingerprint,
         "limits": [context.limits.prompt, context.limits.response],
         "batch_size": batch_size,
@@ -240,6 +244,7 @@ def distillation(
         accelerator=context.accelerator,
         work=work,
         on_step=workshop.on_step,
+        note=workshop.reporter.note,
         auxiliary_loss=auxiliary,
         fidelity=config.fidelity,
     )
@@ -264,7 +269,8 @@ def _trained_on(context: RunContext, training: TrainingConfig, side: Side) -> di
         "architecture": pair[f"{side}_config"],
         "identity": context.run_key["models"][side],
         "kind": config.models.kind,
-        "tokenizer": digest(context.tokenizer.backend.get_vocab()),
+        "tokenizer": context.tokenizer.fingerprint,
+        **context.task_key,
         "training": training.model_dump(mode="json"),
         "data": context.data_fingerprint,
         "limits": [context.limits.prompt, context.limits.response],

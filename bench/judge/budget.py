@@ -1,4 +1,4 @@
-"""What judging will cost, by a stated rule; and a purse that is not overdrawn, whatever goes wrong on the way."""
+"""What judging will cost, by a stated rule; and a budget that holds even when requests fail after they were billed."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bench.judge.messages import Answer, Request
-from bench.judge.unpaid import Ledger
+from bench.judge.unanswered import UnansweredRequests
 from bench.system.errors import BenchError
 
 BYTES_PER_TOKEN = 3
 TOKENS_PER_MESSAGE = 8
-_MOST_TOKENS_PER_MESSAGE = 32  # what servers put around a message, generously
+_MAX_TOKENS_PER_MESSAGE = 32  # what servers add around a message, generously
 RULE = (
-    f"a token for every {BYTES_PER_TOKEN} bytes of text and {TOKENS_PER_MESSAGE} a message, "
-    "every answer at its limit; answers that cannot be read and are asked for again come on top"
+    f"one token per {BYTES_PER_TOKEN} bytes of text and {TOKENS_PER_MESSAGE} per message, every answer as long as "
+    "allowed; answers that cannot be read and are asked for again are not included"
 )
 
 
 @dataclass(frozen=True)
 class Prices:
-    """Prices per million tokens, in whatever currency the bill is in.
+    """Prices per million tokens, in the currency of the bill.
 
     Raises:
-        BenchError: they are no prices.
+        BenchError: a price is negative, infinite or NaN.
     """
 
     prompt: float
@@ -36,39 +36,43 @@ class Prices:
         if not all(0 <= price < math.inf for price in (self.prompt, self.completion)):
             raise BenchError(f"--prices {self.prompt:g},{self.completion:g}: expected two numbers of 0 or more")
 
-    def of(self, prompt_tokens: int, completion_tokens: int) -> float:
+    def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
         """What so many tokens cost."""
         return (prompt_tokens * self.prompt + completion_tokens * self.completion) / 1e6
 
-    def most(self, request: Request) -> float:
-        """The most a request can cost: no tokenizer makes more tokens than there are bytes."""
-        size = sum(len(message["content"].encode()) for message in request.messages)
-        return self.of(size + _MOST_TOKENS_PER_MESSAGE * len(request.messages), request.judge.max_tokens)
+    def upper_bound(self, request: Request) -> float:
+        """The most that a request can cost: no tokenizer makes more tokens than there are bytes."""
+        size = _size(request) + _MAX_TOKENS_PER_MESSAGE * len(request.messages)
+        return self.cost(size, request.max_tokens)
 
     def paid(self, request: Request, answer: Answer) -> float:
-        """What an answer cost; the most it can have cost where the server does not say."""
+        """What an answer cost; the most that it can have cost where the server does not say."""
         if answer.prompt_tokens is None or answer.completion_tokens is None:
-            return self.most(request)
-        return self.of(answer.prompt_tokens, answer.completion_tokens)
+            return self.upper_bound(request)
+        return self.cost(answer.prompt_tokens, answer.completion_tokens)
 
 
-def prompt_tokens(request: Request) -> int:
-    """Tokens of a request by the rule: more than tokenizers make of English, about right for other scripts."""
-    size = sum(len(message["content"].encode()) for message in request.messages)
-    return -(-size // BYTES_PER_TOKEN) + TOKENS_PER_MESSAGE * len(request.messages)
+def _size(request: Request) -> int:
+    """Bytes of a request's texts."""
+    return sum(len(message.content.encode()) for message in request.messages)
+
+
+def estimated_prompt_tokens(request: Request) -> int:
+    """Tokens of a request by `RULE`: more than tokenizers make of English, about right for other scripts."""
+    return -(-_size(request) // BYTES_PER_TOKEN) + TOKENS_PER_MESSAGE * len(request.messages)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is to be asked, about what it will cost, and what is spent already.
+    """What is still to be asked, about what that will cost, and what was spent so far.
 
     Attributes:
-        answers: answers needed, each different question once.
-        kept: of these, how many are on disk already.
-        prompt_tokens: of the rest, by `RULE`.
-        completion_tokens: of the rest, every answer at its limit.
-        cost: of the rest; None without prices.
-        spent: on these questions so far, with what may have been paid for in vain; None without prices.
+        answers: answers needed, each distinct question once.
+        kept: how many of them are on disk.
+        prompt_tokens: of the others, by `RULE`.
+        completion_tokens: of the others, by `RULE`.
+        cost: of the others; None without prices.
+        spent: on these questions so far, unanswered requests included; None without prices.
     """
 
     answers: int
@@ -79,87 +83,96 @@ class Estimate:
     spent: float | None
 
     def plain(self) -> dict[str, Any]:
-        """As plain values."""
+        """As plain values, with the rule."""
         return {**asdict(self), "rule": RULE}
 
 
 def estimate(answers: int, pending: Iterable[Request], prices: Prices | None, spent: float) -> Estimate:
-    """Estimate the cost of the pending among all requests."""
+    """Estimate the cost of the requests that are still to be made.
+
+    Args:
+        answers: answers needed in all.
+        pending: the requests for those that are not on disk.
+        prices: None if unknown.
+        spent: on all of them so far.
+    """
     requests = list(pending)
-    prompts = sum(map(prompt_tokens, requests))
-    completions = sum(request.judge.max_tokens for request in requests)
-    cost = prices.of(prompts, completions) if prices else None
+    prompts = sum(map(estimated_prompt_tokens, requests))
+    completions = sum(request.max_tokens for request in requests)
+    cost = prices.cost(prompts, completions) if prices else None
     return Estimate(answers, answers - len(requests), prompts, completions, cost, spent if prices else None)
 
 
-class Purse:
-    """Keeps what some questions cost in all below a limit.
+class Budget:
+    """Keeps the total cost of a set of questions within a limit.
 
-    A request is paid for by the most it can cost before it is sent. Its answer's price takes the place of that; without
-    an answer it stays, unless the server has certainly not answered. What earlier commands spent counts.
+    Before a request is sent, the most that it can cost is spent (`reserve`). Its answer replaces that by the true price
+    (`settle`). If no answer comes, it stays spent, unless the server has certainly not answered (`refund`).
 
     Args:
-        ledger: where requests without an answer are written down.
-        prices: None if unknown; nothing is counted then.
-        limit: the most to be spent; None for no limit.
-        spent: what is spent already.
+        unanswered: where requests in flight and without an answer are counted.
+        prices: None if unknown; costs are 0 then.
+        limit: the most to spend; None for no limit.
+        spent: what was spent before, by earlier commands too.
     """
 
-    def __init__(self, ledger: Ledger, prices: Prices | None, limit: float | None, spent: float = 0.0) -> None:
-        self.ledger, self.prices, self.limit, self.spent = ledger, prices, limit, spent
-        self.on_their_way = 0
-        self._back = asyncio.Event()
+    def __init__(
+        self, unanswered: UnansweredRequests, prices: Prices | None, limit: float | None, spent: float = 0.0
+    ) -> None:
+        self.unanswered, self.prices, self.limit, self.spent = unanswered, prices, limit, spent
+        self._in_flight = 0
+        self._returned = asyncio.Event()
 
-    def fits(self, request: Request) -> bool:
-        """Whether a request can be paid for, whatever becomes of it."""
-        return self.prices is None or self.limit is None or self.spent + self.prices.most(request) <= self.limit
+    def affords(self, request: Request) -> bool:
+        """Whether the limit is kept if this request costs the most that it can."""
+        return self.limit is None or self.spent + self.upper_bound(request) <= self.limit
 
-    def empty(self) -> BenchError:
-        """The error for a request that does not fit."""
+    def limit_reached(self) -> BenchError:
+        """The error for a request that cannot be afforded."""
         return BenchError(
-            f"stopped before --max-cost {self.limit:g} could be passed: these questions have cost {self.spent:.4f} so "
-            "far, earlier commands and unanswered requests included. Answers are kept: the same command with a higher "
-            "--max-cost goes on"
+            f"stopped before the total could exceed --max-cost {self.limit:g}: these questions have cost "
+            f"{self.spent:.4f} so far, earlier commands and unanswered requests included. Answers are kept: the same "
+            "command with a higher --max-cost continues"
         )
 
     async def reserve(self, request: Request) -> None:
-        """Pay for a request that is about to be sent.
+        """Spend the most that a request can cost, before it is sent; wait for answers that may turn out cheaper.
 
         Raises:
-            BenchError: it might cost more than is left, and nothing is on its way that might turn out cheaper.
+            BenchError: the limit does not allow it, and no request is in flight.
         """
-        while not self.fits(request):
-            if not self.on_their_way:
-                raise self.empty()
-            self._back.clear()
-            await self._back.wait()
-        self.on_their_way += 1
-        self.spent += self.most(request)
-        self.ledger.add(request.key)
+        while not self.affords(request):
+            if not self._in_flight:
+                raise self.limit_reached()
+            self._returned.clear()
+            await self._returned.wait()
+        self._in_flight += 1
+        self.spent += self.upper_bound(request)
+        self.unanswered.add(request.key)
 
-    def lost(self) -> None:
-        """No answer came, though one may have been paid for."""
-        self._came_back(0.0)
+    def lose(self) -> None:
+        """No answer came, though one may have been billed."""
+        self._return(0.0)
 
-    def unpaid(self, request: Request) -> None:
+    def refund(self, request: Request) -> None:
         """The server has certainly not answered."""
-        self._came_back(-self.most(request))
-        self.ledger.remove(request.key)
+        self._return(-self.upper_bound(request))
+        self.unanswered.remove(request.key)
 
     def settle(self, request: Request, answer: Answer) -> None:
-        """An answer came, and is kept."""
-        self._came_back(self.price(request, answer) - self.most(request))
-        self.ledger.remove(request.key)
+        """An answer came and is kept."""
+        self._return(self.paid(request, answer) - self.upper_bound(request))
+        self.unanswered.remove(request.key)
 
-    def price(self, request: Request, answer: Answer) -> float:
+    def paid(self, request: Request, answer: Answer) -> float:
         """What an answer cost."""
         return self.prices.paid(request, answer) if self.prices else 0.0
 
-    def most(self, request: Request) -> float:
-        """The most a request can cost."""
-        return self.prices.most(request) if self.prices else 0.0
+    def upper_bound(self, request: Request) -> float:
+        """The most that a request can cost."""
+        return self.prices.upper_bound(request) if self.prices else 0.0
 
-    def _came_back(self, change: float) -> None:
+    def _return(self, change: float) -> None:
         self.spent += change
-        self.on_their_way -= 1
-        self._back.set()
+        self._in_flight -= 1
+        self._returned.set()

@@ -7,23 +7,34 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from bench.config.sections import DataConfig
-from bench.data import TASKS, TaskData
+from bench.data import TaskData, task_of
 from bench.experiment.examples import examples_of
 from bench.judge.prompt_injection import suspicions
+from bench.judge.queue import Question
 from bench.judge.redaction import well_formed
-from bench.judge.runner import Question
-from bench.record.store import Record, Store
+from bench.record.record import RunRecord
+from bench.record.store import Store
 from bench.system.errors import BenchError, did_you_mean
 
 PAPERS_SETS = ("test", "SelfInst", "selfinst", "Vicuna", "vicuna")
 """The evaluation sets that the paper has GPT-4 judge, by their names in records."""
-PLAIN = "plain"
+PLAIN_TEMPLATE = "plain"
 """The prompt template that a judge is shown, where a task has several."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """Two responses to one example: `response` is the run's, `other` the reference, or another run's if a `rival`."""
+    """A response and what it is judged against.
+
+    Attributes:
+        set: evaluation set.
+        id: of the example.
+        seed: decoding seed.
+        prompt: of the example, without the marks of a model's prompt template.
+        response: the run's.
+        other: the reference, or the other run's response.
+        other_is_run: which of the two.
+    """
 
     set: str
     id: str
@@ -31,7 +42,7 @@ class Item:
     prompt: str
     response: str
     other: str
-    rival: bool = False
+    other_is_run: bool = False
 
     def question(self, swapped: bool, repeat: int) -> Question:
         """The item in one of its two orders."""
@@ -40,45 +51,45 @@ class Item:
 
     @cached_property
     def suspicions(self) -> tuple[str, ...]:
-        """What in the run's response speaks to the judge."""
+        """Patterns by which the run's response addresses the judge."""
         return suspicions(self.response)
 
     @cached_property
     def suspicions_against(self) -> tuple[str, ...]:
-        """What in the other run's response does; references are trusted."""
-        return suspicions(self.other) if self.rival else ()
+        """The same of the other run's response; references are trusted."""
+        return suspicions(self.other) if self.other_is_run else ()
 
     @property
     def flagged(self) -> bool:
-        """Whether either response speaks to the judge."""
+        """Whether either response addresses the judge."""
         return bool(self.suspicions or self.suspicions_against)
 
 
-def chosen_sets(record: Record, wanted: Sequence[str]) -> list[str]:
-    """The evaluation sets to judge; of Dolly those of the paper where none is named, of other tasks all.
+def chosen_sets(record: RunRecord, wanted: Sequence[str]) -> list[str]:
+    """The evaluation sets to judge: those wanted, else for Dolly those of the paper and for other tasks all.
 
     Raises:
-        BenchError: the run was not evaluated on one.
+        BenchError: the run was not evaluated on a set that is wanted.
     """
-    there = list(record["scores"])
+    known = list(record.scores)
     for name in wanted:
-        if name not in there:
-            raise BenchError(f"--sets {name}: {record['run_id']} was not evaluated on it: {did_you_mean(name, there)}")
-    own = [name for name in there if name in PAPERS_SETS] if record["config"]["task"] == "dolly" else there
-    return list(dict.fromkeys(wanted)) or own
+        if name not in known:
+            raise BenchError(f"--sets {name}: {record.run_id} was not evaluated on it: {did_you_mean(name, known)}")
+    default = [name for name in known if name in PAPERS_SETS] if record.task == "dolly" else known
+    return list(dict.fromkeys(wanted)) or default
 
 
-def items(
-    store: Store, record: Record, against: Record | None, sets: Sequence[str], seeds: int, limit: int | None
+def items_of(
+    store: Store, record: RunRecord, against: RunRecord | None, sets: Sequence[str], seeds: int, limit: int | None
 ) -> list[Item]:
     """The items of a run, in the order of its predictions.
 
     Args:
         store: holds the predictions.
         record: the run.
-        against: another run; none = the references.
+        against: another run; None for the references.
         sets: evaluation sets.
-        seeds: so many decoding seeds, the first ones.
+        seeds: how many decoding seeds, the first ones.
         limit: at most so many examples of a set, the first ones.
 
     Raises:
@@ -86,59 +97,58 @@ def items(
     """
     examples = _examples(record)
     others = _texts(store, against) if against else None
-    taken: list[Item] = []
+    chosen: list[Item] = []
     for (name, seed, example), text in _texts(store, record).items():
-        if name not in sets or seed not in _seeds(record)[:seeds]:
+        if name not in sets or seed not in _decoding_seeds(record)[:seeds]:
             continue
         prompt, reference = examples[name, example]
         if others is not None and (name, seed, example) not in others:
             assert against is not None
-            raise BenchError(f"{against['run_id']} has no response to {example} of {name} with decoding seed {seed}")
+            raise BenchError(f"{against.run_id} has no response to {example} of {name} with decoding seed {seed}")
         other = reference if others is None else others[name, seed, example]
-        taken.append(Item(name, example, seed, prompt, text, other, rival=others is not None))
-    return list(_limited(taken, limit))
+        chosen.append(Item(name, example, seed, prompt, text, other, other_is_run=others is not None))
+    return list(_limited(chosen, limit))
 
 
-def _limited(taken: list[Item], limit: int | None) -> Iterator[Item]:
-    kept: dict[str, dict[str, None]] = {}
-    for item in taken:
-        ids = kept.setdefault(item.set, {})
+def _limited(chosen: list[Item], limit: int | None) -> Iterator[Item]:
+    kept: dict[str, set[str]] = {}
+    for item in chosen:
+        ids = kept.setdefault(item.set, set())
         if limit is None or item.id in ids or len(ids) < limit:
-            ids[item.id] = None
+            ids.add(item.id)
             yield item
 
 
-def _seeds(record: Record) -> list[int]:
-    return [int(seed) for seed in next(iter(record["scores"].values()))["by_decoding_seed"]]
+def _decoding_seeds(record: RunRecord) -> list[int]:
+    return list(next(iter(record.scores.values())).primary.by_decoding_seed)
 
 
-def _texts(store: Store, record: Record) -> dict[tuple[str, int, str], str]:
+def _texts(store: Store, record: RunRecord) -> dict[tuple[str, int, str], str]:
+    """The run's responses by set, decoding seed and example."""
     rows = store.predictions(record)
     if not rows or "prediction" not in rows[0]:
-        raise BenchError(
-            f"{record['run_id']}: its predictions hold no texts (packed runs do not); judge the run itself"
-        )
+        raise BenchError(f"{record.run_id}: its predictions hold no texts (packed runs do not); judge the run itself")
     return {(row["set"], row["seed"], row["id"]): well_formed(row["prediction"]) for row in rows}
 
 
-def _examples(record: Record) -> dict[tuple[str, str], tuple[str, str]]:
+def _examples(record: RunRecord) -> dict[tuple[str, str], tuple[str, str]]:
     """Prompt and first reference by set, as records name it, and example."""
-    task, given = record["config"]["task"], DataConfig.model_validate(record["config"]["data"])
-    data = _loaded(task, given.model_dump_json())
-    if data.fingerprint() != record["data"]["fingerprint"]:
+    task, config = record.config.task_file or record.task, record.config.data
+    data = _loaded(task, config.model_dump_json())
+    if data.fingerprint() != record.data.fingerprint:
         raise BenchError(
-            f"{record['run_id']}: the data of its configuration is not what it was made from (the fingerprint differs)"
+            f"{record.run_id}: the data of its configuration is not what it was made from (the fingerprint differs)"
         )
-    if PLAIN in TASKS[task].templates:
-        data = _loaded(task, given.model_copy(update={"template": PLAIN}).model_dump_json())
+    if PLAIN_TEMPLATE in task_of(record.task, record.config.task_file).templates:
+        data = _loaded(task, config.model_copy(update={"template": PLAIN_TEMPLATE}).model_dump_json())
     return {
-        (data.labels.get(split, split), one.id): (well_formed(one.prompt.strip()), well_formed(one.references[0]))
+        (data.label(split), example.id): (well_formed(example.prompt.strip()), well_formed(example.references[0]))
         for split, examples in data.splits.items()
-        for one in examples
+        for example in examples
     }
 
 
 @lru_cache(maxsize=8)
 def _loaded(task: str, data: str) -> TaskData:
-    """The examples of a configuration given as JSON; runs that are judged together mostly share one."""
+    """The examples of a task (a name or file) and a section `data` as JSON; runs judged together mostly share them."""
     return examples_of(task, DataConfig.model_validate_json(data))

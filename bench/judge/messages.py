@@ -1,20 +1,79 @@
-"""A question put to a judge, the answer it gave, and the key under which the answer is kept."""
+"""What is sent to a judge and what comes back, and the key under which an answer is kept."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any
 
-from pydantic import AnyHttpUrl, BaseModel, BeforeValidator, ConfigDict, TypeAdapter, ValidationError
+from pydantic import AnyHttpUrl, BeforeValidator, Field, TypeAdapter, ValidationError
 
 from bench.judge.redaction import KEY, holds_key, well_formed
 from bench.system.errors import BenchError
 from bench.system.hashing import digest
+from bench.system.manifest import Plain
 
 OPENAI = "https://api.openai.com/v1"
+
+
+class Parameters(Plain):
+    """The judge and how it decodes, as the API names it; one of the two limits is set.
+
+    Attributes:
+        max_completion_tokens: the longest answer, by its name at OpenAI, whose newer models refuse the older name.
+        max_tokens: the same by its name at all other servers, some of which ignore the newer name.
+    """
+
+    model: str
+    temperature: float
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+
+
+class Message(Plain):
+    """One turn of a chat."""
+
+    role: str
+    content: str
+
+
+class Body(Parameters):
+    """The body of a request for a chat completion."""
+
+    messages: list[Message]
+
+
+class Request(Plain):
+    """One request for an answer.
+
+    Attributes:
+        base_url: the server.
+        body: what is sent to it.
+        repeat: which of several independent answers to the same chat.
+        attempt: 0, or more after answers that could not be read.
+    """
+
+    base_url: str
+    body: Body
+    repeat: int
+    attempt: int
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of everything that the answer may depend on."""
+        return digest(self.model_dump(exclude_none=True))
+
+    @property
+    def messages(self) -> list[Message]:
+        """The chat."""
+        return self.body.messages
+
+    @property
+    def max_tokens(self) -> int:
+        """The longest answer that it allows."""
+        return self.body.max_tokens or self.body.max_completion_tokens or 0
 
 
 @dataclass(frozen=True)
@@ -28,7 +87,7 @@ class Judge:
         max_tokens: the longest answer it may give.
 
     Raises:
-        BenchError: the address is none, or it or the name holds what must not be recorded.
+        BenchError: the address is malformed, or the address or the name holds what must not be recorded.
     """
 
     model: str
@@ -38,7 +97,9 @@ class Judge:
 
     def __post_init__(self) -> None:
         if holds_key(self.model) or well_formed(self.model) != self.model or not self.model.strip():
-            raise BenchError(f"--model holds a key, or is no name; give the key in the environment variable {KEY}")
+            raise BenchError(
+                f"--model is empty, malformed or holds a key; give the key in the environment variable {KEY}"
+            )
         if not 0 <= self.temperature < math.inf:
             raise BenchError(f"--temperature {self.temperature:g}: expected a number of 0 or more")
         object.__setattr__(self, "base_url", _address(self.base_url))
@@ -49,17 +110,22 @@ class Judge:
         return self.base_url == OPENAI
 
     @property
-    def parameters(self) -> dict[str, Any]:
+    def parameters(self) -> Parameters:
         """What is sent with every question."""
-        # OpenAI's newer models refuse the old name of the limit, and older servers ignore the new one
-        limit = "max_completion_tokens" if self.at_openai else "max_tokens"
-        return {"model": self.model, "temperature": self.temperature, limit: self.max_tokens}
+        if self.at_openai:
+            return Parameters(model=self.model, temperature=self.temperature, max_completion_tokens=self.max_tokens)
+        return Parameters(model=self.model, temperature=self.temperature, max_tokens=self.max_tokens)
+
+    def request(self, messages: list[Message], repeat: int, attempt: int) -> Request:
+        """The request for an answer to a chat."""
+        body = Body(**self.parameters.model_dump(), messages=messages)
+        return Request(base_url=self.base_url, body=body, repeat=repeat, attempt=attempt)
 
 
 def _address(base_url: str) -> str:
-    """An address in one spelling, so that one server is known again however it is written."""
+    """An address in one spelling, so that a server is recognised however its address is written."""
     if any(sign in base_url for sign in "@?#") or holds_key(base_url):
-        raise BenchError(  # without the address: errors are shown to others too
+        raise BenchError(  # without the address: other people may see error messages
             "--base-url holds a password, a key, a query or a fragment, which would end up in records. "
             f"Give the plain address, and the key in the environment variable {KEY}"
         )
@@ -72,49 +138,12 @@ def _address(base_url: str) -> str:
         ) from error
 
 
-@dataclass(frozen=True)
-class Request:
-    """One request for an answer.
-
-    Args:
-        judge: who is asked.
-        messages: the chat.
-        repeat: which of several independent answers to the same chat.
-        attempt: which time it is asked, after answers that could not be read.
-    """
-
-    judge: Judge
-    messages: list[dict[str, str]] = field(compare=False)
-    repeat: int
-    attempt: int
-
-    @cached_property
-    def body(self) -> dict[str, Any]:
-        """What is sent."""
-        return {**self.judge.parameters, "messages": self.messages}
-
-    @cached_property
-    def key(self) -> str:
-        """Hash of all that the answer may depend on."""
-        return digest(self.plain)
-
-    @property
-    def plain(self) -> dict[str, Any]:
-        """The request as plain values."""
-        return {
-            "base_url": self.judge.base_url,
-            "body": self.body,
-            "repeat": self.repeat,
-            "attempt": self.attempt,
-        }
-
-
-def _count(value: Any) -> int | None:
-    """A number of tokens; None for what is none: a server's slip must not cost an answer that is paid for."""
+def _token_count(value: Any) -> int | None:
+    """A number of tokens; None for anything else: a malformed count must not discard an answer that was paid for."""
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
-class Answer(BaseModel):
+class Answer(Plain):
     """An answer as it is kept.
 
     Attributes:
@@ -122,27 +151,25 @@ class Answer(BaseModel):
         refusal: the judge's words where it declined.
         finish_reason: the server's ("stop", "length", "content_filter"), or "filtered", "too long" and "rejected" for
             questions that the server turned down.
-        model: the model the server says it used.
+        model: the model that the server says it used.
         system_fingerprint: the server's, if it gives one.
-        prompt_tokens: billed, if the server says.
-        completion_tokens: billed, if the server says.
-        received: when, in UTC.
+        prompt_tokens: billed, if the server says so.
+        completion_tokens: billed, if the server says so.
+        received: when, in UTC (ISO 8601).
         requests: how many requests it took.
-        faults: what went wrong before, and how often.
+        faults: what failed before, and how often.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     content: str
     refusal: str | None = None
     finish_reason: str
     model: str
     system_fingerprint: str | None = None
-    prompt_tokens: Annotated[int | None, BeforeValidator(_count)] = None
-    completion_tokens: Annotated[int | None, BeforeValidator(_count)] = None
+    prompt_tokens: Annotated[int | None, BeforeValidator(_token_count)] = None
+    completion_tokens: Annotated[int | None, BeforeValidator(_token_count)] = None
     received: str
     requests: int = 1
-    faults: dict[str, int] = {}
+    faults: dict[str, int] = Field(default_factory=dict)
 
 
 class MalformedAnswer(ValueError):
@@ -155,7 +182,7 @@ def answer_from(body: Any, received: str, requests: int = 1, faults: Mapping[str
     Only what is needed is required: servers that speak the API differ in the rest.
 
     Raises:
-        MalformedAnswer: no choice, or a wrong type.
+        MalformedAnswer: the body holds no choice, or a value of a wrong type.
     """
     try:
         body = well_formed(body)

@@ -1,7 +1,7 @@
-"""Responses that speak to the judge instead of to the user are flagged; they are judged all the same.
+"""Flags responses that address the judge instead of the user; they are judged all the same.
 
-The patterns err towards flagging: a flag is counted and reported, and the score is given with and without flagged
-responses, so a false alarm costs nothing. Every repetition in them is bounded, so that no response is slow to look at.
+The patterns err towards flagging. Flags are counted and reported, and scores are given with and without flagged
+responses, so a false alarm costs nothing. Every repetition in a pattern is bounded: no response takes long to search.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-# lines end as a judge may see them: U+2028 stands for every line end but \n once a text is made plain
+# line ends as a judge may see them: in a normalised text, U+2028 stands for every line end but \n
 _BEGIN, _END = r"(?:^|(?<=\u2028))[ >*#]{0,8}", r"[ \t*.]{0,4}(?=\u2028|$)"
 _NUMBER = r"(?:10|\d)(?:\.\d{1,2})?"
 _RATINGS = rf"{_NUMBER}[ \u2028]?[ \u2028,;/:|][ \u2028]?{_NUMBER}"
@@ -45,18 +45,20 @@ _LINE_ENDS = str.maketrans(dict.fromkeys("\r\v\f\x1c\x1d\x1e\x85\u2029", "\u2028
 
 
 def suspicions(response: str) -> tuple[str, ...]:
-    """Names of the patterns that a response matches, however its letters are written."""
-    readings = {_plain(response, unseen) for unseen in ("", " ")}
-    return tuple(name for name, pattern in PATTERNS.items() if any(map(pattern.search, readings)))
+    """Names of the patterns that a response matches, whatever Unicode characters it writes them with."""
+    spellings = {_normalised(response, unseen) for unseen in ("", " ")}
+    return tuple(name for name, pattern in PATTERNS.items() if any(map(pattern.search, spellings)))
 
 
-def _plain(text: str, unseen: str) -> str:
-    """One spelling of a text (NFKC, blanks single), with `unseen` for each run of characters that show nothing."""
+def _normalised(text: str, unseen: str) -> str:
+    """The text in NFKC with single blanks, and `unseen` in place of each run of invisible characters."""
     text = text.replace("\r\n", "\n").translate(_LINE_ENDS)
-    shown = "".join(one if _shows(one) else "\0" for one in unicodedata.normalize("NFKC", text))
+    shown = "".join(char if _visible(char) else "\0" for char in unicodedata.normalize("NFKC", text))
     return re.sub(r"[^\S\n\u2028]+", " ", re.sub("\0+", unseen, shown))
 
 
-def _shows(one: str) -> bool:
-    # besides format characters: the grapheme joiner, Hangul fillers (letters by category) and variation selectors
-    return unicodedata.category(one) != "Cf" and one not in "\u034f\u115f\u1160\0" and not "\ufe00" <= one <= "\ufe0f"
+def _visible(char: str) -> bool:
+    # invisible besides format characters: grapheme joiner, Hangul fillers (letters by category), variation selectors
+    return (
+        unicodedata.category(char) != "Cf" and char not in "\u034f\u115f\u1160\0" and not "\ufe00" <= char <= "\ufe0f"
+    )

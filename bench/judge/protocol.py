@@ -1,4 +1,4 @@
-"""What a judge is asked and how its answer is read: ratings from 1 to 10 of two responses, or which is better."""
+"""What a judge is asked, and how its answer is read: two ratings from 1 to 10, or which of two responses is better."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from typing import Literal
 
 import yaml
 
-from bench.judge.messages import Answer
+from bench.judge.messages import Answer, Message
 from bench.system.hashing import digest
+from bench.system.manifest import Plain
 
 PROMPTS = resources.files("bench") / "judge" / "prompts"
 ProtocolName = Literal["rating", "pairwise"]
 Verdict = tuple[float, float]
-"""What each of the two responses got: two ratings, or (1, 0), (0, 1) and (0.5, 0.5) for a better one and a tie."""
+"""What the first and second response got: two ratings, or (1, 0), (0, 1) or (0.5, 0.5) for a preference or a tie."""
 
-# two numbers and nothing else: prose around them is an answer that was not asked for, and is not guessed at
+# two numbers and nothing else: prose around them was not asked for, and guessing would bias the score
 _NUMBER = r"(\d{1,2}(?:\.\d{1,2})?)"
 _RATINGS = re.compile(rf"{_NUMBER}(?:[ \t]+|[ \t]*,[ \t]*){_NUMBER}", re.ASCII)
-# how models decline in plain text: an apology before a "but" or a person, or an inability named at once
+# how models decline in plain text: an apology followed by a "but" or a person, or an inability right away
 _REFUSAL = re.compile(
     r"(?:(?:i'm|i am)(?: very| so| really)? sorry|sorry|i apologi[sz]e|my apologies|unfortunately)\b,?(?: but)? "
     r"(?:i\b|as an ai\b|both\b|the\b|this\b|that\b|these\b)"
@@ -35,10 +36,10 @@ _PREFERENCES: dict[str, Verdict] = {"1": (1.0, 0.0), "2": (0.0, 1.0), "tie": (0.
 
 
 class Outcome(StrEnum):
-    """What came of a question. Only `SCORED` enters a score."""
+    """How a question ended. Only `SCORED` enters a score."""
 
     SCORED = "scored"
-    UNPARSABLE = "unparsable"  # complete, but not in the form asked for
+    UNPARSABLE = "unparsable"  # complete, but not in the requested form
     REFUSED = "refused"  # the judge declined
     TRUNCATED = "truncated"  # cut at the token limit before the verdict was whole
     FILTERED = "filtered"  # withheld by the server's content filter
@@ -46,28 +47,44 @@ class Outcome(StrEnum):
     REJECTED = "rejected"  # turned down by the server for another reason, though it answers other questions
 
 
+class Prompt(Plain):
+    """A file of the folder `prompts`.
+
+    Attributes:
+        version: changes with the texts.
+        source: where the prompt comes from, in words.
+        system, user: the two messages, as format strings over `question`, `first`, `second` and `code`.
+        reminder: added to `user` after an answer that could not be read.
+    """
+
+    version: str
+    source: str
+    system: str
+    user: str
+    reminder: str
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the texts: shows that a prompt has changed even if its version has not."""
+        return digest(self.model_dump(include={"system", "user", "reminder"}))
+
+
 @dataclass(frozen=True)
 class Protocol:
-    """A way of judging: its prompt and how a verdict is read.
+    """A way of judging: its prompt, and how a verdict is read.
 
     Args:
-        name: which one; the prompt is the file of that name in the folder `prompts`.
+        name: `rating` or `pairwise`, also the name of the prompt's file.
     """
 
     name: ProtocolName
 
     @cached_property
-    def prompt(self) -> dict[str, str]:
-        """`version`, `source`, and the texts `system`, `user` and `reminder`."""
-        loaded: dict[str, str] = yaml.safe_load((PROMPTS / f"{self.name}.yaml").read_text(encoding="utf-8"))
-        return loaded
+    def prompt(self) -> Prompt:
+        """The prompt that ships under this name."""
+        return Prompt.model_validate(yaml.safe_load((PROMPTS / f"{self.name}.yaml").read_text(encoding="utf-8")))
 
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 of the prompt's texts: tells a changed prompt even if its version was forgotten."""
-        return digest({part: self.prompt[part] for part in ("system", "user", "reminder")})
-
-    def messages(self, question: str, first: str, second: str, *, again: bool = False) -> list[dict[str, str]]:
+    def messages(self, question: str, first: str, second: str, *, again: bool = False) -> list[Message]:
         """The chat that asks for a verdict.
 
         Args:
@@ -78,14 +95,14 @@ class Protocol:
         """
         texts = {"question": question, "first": first, "second": second}
         texts["code"] = _code(texts)
-        user = self.prompt["user"].format_map(texts) + (f"\n{self.prompt['reminder']}" if again else "")
+        user = self.prompt.user.format_map(texts) + (f"\n{self.prompt.reminder}" if again else "")
         return [
-            {"role": "system", "content": self.prompt["system"].format_map(texts)},
-            {"role": "user", "content": user},
+            Message(role="system", content=self.prompt.system.format_map(texts)),
+            Message(role="user", content=user),
         ]
 
     def read(self, answer: Answer) -> tuple[Outcome, Verdict | None]:
-        """What an answer says; a verdict comes with `Outcome.SCORED` only."""
+        """The outcome of an answer, and its verdict if that is `Outcome.SCORED`."""
         if answer.finish_reason in (Outcome.TOO_LONG, Outcome.FILTERED, Outcome.REJECTED):
             return Outcome(answer.finish_reason), None
         if answer.finish_reason == "content_filter":
@@ -112,7 +129,7 @@ class Protocol:
 
 
 def _code(texts: dict[str, str]) -> str:
-    """A code that stands in none of the texts: the same for the same texts, and not to be guessed from within them."""
+    """A code that occurs in none of the texts: equal for equal texts, and impossible to guess from inside them."""
     salt = 0
     while True:
         code = digest({**texts, "salt": salt})[:16]

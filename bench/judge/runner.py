@@ -1,142 +1,57 @@
-"""Getting every question answered: what is on disk is not asked, what cannot be read is asked again, in parallel."""
+"""Asks many questions at once: nothing that is on disk, and again what could not be read."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
-from bench.judge.answers import AnswerCache
-from bench.judge.budget import Prices, Purse
-from bench.judge.client import Client, Rejected, no_answer
-from bench.judge.messages import Answer, Judge, Request
-from bench.judge.protocol import Outcome, Protocol, Verdict
-from bench.judge.unpaid import Ledger
+from bench.judge.budget import Budget
+from bench.judge.client import Client, Rejected, placeholder
+from bench.judge.messages import Request
+from bench.judge.protocol import Outcome
+from bench.judge.queue import JudgeQueue, Question
 
-_REJECTIONS = 10  # so many, and not one answer: it is not the questions
-
-
-@dataclass(frozen=True)
-class Question:
-    """Two responses to a request, in one order, to be judged once.
-
-    Args:
-        prompt: what the assistants were asked.
-        first: the response shown first.
-        second: the response shown second.
-        repeat: which of several independent judgements.
-    """
-
-    prompt: str
-    first: str
-    second: str
-    repeat: int = 0
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What came of a question: its last answer, the requests that led to it, and the verdict if there is one."""
-
-    outcome: Outcome
-    verdict: Verdict | None
-    answers: tuple[Answer, ...]
-    keys: tuple[str, ...]
-
-
-class Court:
-    """Questions to one judge under one protocol, and the answers so far.
-
-    Args:
-        judge: who is asked.
-        protocol: what is asked.
-        cache: where answers are kept.
-        ledger: where requests without an answer are written down.
-        reasks: how often a question is put again whose answer cannot be read.
-    """
-
-    def __init__(self, judge: Judge, protocol: Protocol, cache: AnswerCache, ledger: Ledger, reasks: int) -> None:
-        self.judge, self.protocol, self.cache, self.ledger, self.reasks = judge, protocol, cache, ledger, reasks
-
-    def request(self, question: Question, attempt: int) -> Request:
-        """The request that puts a question."""
-        messages = self.protocol.messages(question.prompt, question.first, question.second, again=attempt > 0)
-        return Request(self.judge, messages, question.repeat, attempt)
-
-    def look(self, question: Question) -> Request | Reading:
-        """The request to be made next for a question, or what came of it if it needs none."""
-        answers: list[Answer] = []
-        keys: list[str] = []
-        for attempt in range(self.reasks + 1):
-            request = self.request(question, attempt)
-            answer = self.cache.get(request.key)
-            if answer is None:
-                return request
-            answers.append(answer)
-            keys.append(request.key)
-            outcome, verdict = self.protocol.read(answer)
-            if outcome != Outcome.UNPARSABLE:
-                break
-        return Reading(outcome, verdict, tuple(answers), tuple(keys))
-
-    def pending(self, questions: Iterable[Question]) -> list[Request]:
-        """The requests to be made next, for each different question once."""
-        looked = (self.look(question) for question in dict.fromkeys(questions))
-        return [one for one in looked if isinstance(one, Request)]
-
-    def spent(self, questions: Iterable[Question], prices: Prices | None) -> float:
-        """What the questions have cost so far, with what may have been paid for in vain."""
-        if prices is None:
-            return 0.0
-        found = 0.0
-        for question in dict.fromkeys(questions):
-            for attempt in range(self.reasks + 1):
-                request = self.request(question, attempt)
-                answer = self.cache.get(request.key)
-                found += self.ledger.count(request.key) * prices.most(request)
-                if answer is None:
-                    break
-                found += prices.paid(request, answer)
-        return found
+_MAX_REJECTIONS = 10  # so many without a single answer: the cause is not in the questions
 
 
 async def ask_all(
-    court: Court,
+    queue: JudgeQueue,
     client: Client,
     questions: Iterable[Question],
-    purse: Purse,
+    budget: Budget,
     *,
     concurrency: int,
     progress: Callable[[int, int], None],
 ) -> None:
-    """Have every question answered, each different one once.
+    """Have every question answered, each distinct one once.
 
     Args:
-        court: holds the answers.
-        client: asks.
+        queue: knows what is still to be asked.
+        client: sends the requests.
         questions: any number.
-        purse: pays.
-        concurrency: requests on their way at once.
-        progress: told questions done, and in all.
+        budget: pays for them.
+        concurrency: requests in flight at once.
+        progress: called with the number of questions done and their total.
 
     Raises:
-        BenchError: the server cannot or will not answer; what it did answer is kept.
+        BenchError: the server cannot or will not answer, or the budget does not suffice. Answers so far are kept.
     """
-    waiting = list(dict.fromkeys(questions))
-    total, done = len(waiting), 0
-    answered = total > len(court.pending(waiting))
+    remaining = list(dict.fromkeys(questions))
+    total, done = len(remaining), 0
+    some_on_disk = total > len(queue.pending(remaining))
     rejected: list[tuple[Request, Rejected]] = []
-    waiting.reverse()
+    remaining.reverse()
 
     async def work() -> None:
         nonlocal done
-        while waiting and not client.stopped:
-            question = waiting.pop()
-            while not client.stopped and isinstance(request := court.look(question), Request):
+        while remaining and not client.stopped:
+            question = remaining.pop()
+            while not client.stopped and isinstance(request := queue.resolve(question), Request):
                 try:
-                    await _ask(court, client, request, purse)
-                except Rejected as error:  # perhaps this one only: the others will tell
+                    await _ask(queue, client, request, budget)
+                except Rejected as error:  # perhaps only this one: the others will show
                     rejected.append((request, error))
-                    if len(rejected) == _REJECTIONS and not (answered or client.answered):
+                    if len(rejected) == _MAX_REJECTIONS and not (some_on_disk or client.answered):
                         raise
                     break
             done += 1
@@ -146,7 +61,7 @@ async def ask_all(
     if not workers:
         return
     try:
-        # not `gather`: cancelled by Ctrl-C, it would cancel the workers, and what they have paid for would be lost
+        # not `gather`: on Ctrl-C it would cancel the workers, and answers that were paid for would be lost
         ended, _ = await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
         for worker in ended:
             worker.result()
@@ -155,31 +70,31 @@ async def ask_all(
         raise
     if not rejected:
         return
-    if not (answered or client.answered):
+    if not (some_on_disk or client.answered):
         raise rejected[0][1]
     client.note(f"{len(rejected)} questions count as rejected, the first of them because {rejected[0][1]}")
-    for request, _ in rejected:  # for now only: it has cost nothing, and the server may be told to accept it
-        court.cache.remember(request.key, no_answer(Outcome.REJECTED, court.judge.model))
+    for request, _ in rejected:  # for this process only: it cost nothing, and the server may accept it next time
+        queue.answers.remember(request.key, placeholder(Outcome.REJECTED, queue.judge.model))
 
 
 async def _wind_up(client: Client, workers: list[asyncio.Task[None]]) -> None:
-    """Wait for the requests on their way, each of which ends within its timeout: their answers may be paid for."""
+    """Wait for the requests in flight, each of which ends within its timeout: their answers may have been billed."""
     client.stopped = True
-    late = [worker for worker in workers if worker in client.sending]
+    sending = [worker for worker in workers if worker in client.sending]
     for worker in workers:
         if worker not in client.sending:
             worker.cancel()
-    if late:
-        client.note(f"waiting for {len(late)} answers on their way, {client.timeout:g} s at most; Ctrl-C gives them up")
+    if sending:
+        client.note(f"waiting up to {client.timeout:g} s for {len(sending)} answers in flight; Ctrl-C gives them up")
     await asyncio.gather(*workers, return_exceptions=True)
 
 
-async def _ask(court: Court, client: Client, request: Request, purse: Purse) -> None:
-    async with court.cache.claim(request.key):
-        answer = court.cache.get(request.key)
-        if answer is not None:  # another process asked in the meantime
-            purse.spent += purse.price(request, answer)
+async def _ask(queue: JudgeQueue, client: Client, request: Request, budget: Budget) -> None:
+    async with queue.answers.claim(request.key):
+        answer = queue.answers.get(request.key)
+        if answer is not None:  # another process has asked in the meantime
+            budget.spent += budget.paid(request, answer)
             return
-        answer = await client.ask(request, purse)
-        court.cache.put(request, answer)
-        purse.settle(request, answer)
+        answer = await client.ask(request, budget)
+        queue.answers.put(request, answer)
+        budget.settle(request, answer)

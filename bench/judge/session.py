@@ -1,34 +1,34 @@
-"""`bench judge`: from a run to a recorded judgement, with every answer kept on the way."""
+"""`bench judge` without its command line: from recorded runs to judgements beside them."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bench import __version__
+from bench.analysis.compare import check_comparable
 from bench.judge.answers import AnswerCache
 from bench.judge.batches import Batches
-from bench.judge.budget import Estimate, Prices, Purse, estimate
+from bench.judge.budget import Budget, Estimate, Prices, estimate
 from bench.judge.client import Client, key_for
-from bench.judge.items import Item, chosen_sets, items
+from bench.judge.items import Item, chosen_sets, items_of
 from bench.judge.messages import Judge
 from bench.judge.prompt_injection import PATTERNS
 from bench.judge.protocol import Protocol
-from bench.judge.runner import Court, Question, Reading, ask_all
-from bench.judge.scores import ORDERS, Judged, by_set
-from bench.judge.unpaid import Ledger
-from bench.record.store import JUDGED, Record, Store
+from bench.judge.queue import JudgeQueue, Question, Reading
+from bench.judge.results import SCHEMA, ItemRow, JudgeInfo, Judgement, ReadingRow, write
+from bench.judge.runner import ask_all
+from bench.judge.scores import ORDERS, JudgedItem, by_set
+from bench.judge.unanswered import UnansweredRequests
+from bench.record.record import RunRecord
+from bench.record.store import JUDGED, Store
 from bench.system.artifacts import default_root
 from bench.system.errors import BenchError
-from bench.system.files import write_json, write_jsonl_gz
-from bench.system.hashing import digest
 
-SCHEMA = 1
+_BATCH_ROUNDS = 2  # batches in a row that may bring no answer
 
 
 @dataclass(frozen=True)
@@ -36,24 +36,24 @@ class Options:
     """How runs are judged.
 
     Attributes:
-        judge: who judges.
+        judge: the model that judges.
         protocol: `rating` beside the reference, or `pairwise` against another run.
-        sets: evaluation sets; none = the paper's.
-        seeds: so many decoding seeds.
+        sets: evaluation sets; empty for the default ones.
+        seeds: how many decoding seeds.
         limit: at most so many examples of a set.
         repeats: independent judgements of each order.
-        reasks: how often an answer that cannot be read is asked for again.
+        reasks: how often a question is asked again whose answer cannot be read.
         prices: per million tokens; None if unknown.
-        max_cost: what the questions may cost in all, earlier commands included, in the currency of the prices.
+        max_cost: limit of what the questions cost in all, earlier commands included; in the currency of the prices.
         concurrency: requests at once.
         timeout: seconds for an answer.
-        retries: of a request that failed.
+        retries: how often a failed request is repeated.
         resamples: of the bootstrap.
-        batch: ask through the batch API.
+        batch: whether to ask through the batch API.
         poll: seconds between two looks at a batch.
 
     Raises:
-        BenchError: a limit of cost that is none, or without prices.
+        BenchError: `max_cost` is no amount, or comes without prices.
     """
 
     judge: Judge
@@ -80,162 +80,156 @@ class Options:
 
 
 class Session:
-    """Runs to judge, all with one judge and protocol.
+    """Runs to judge, all by one judge under one protocol.
 
     Args:
         store: holds the runs.
         records: the runs.
         against: the run to compare with, for `pairwise`.
-        options: how.
-        note: told what a user should know.
+        options: how to judge.
+        note: receives messages for the user.
 
     Raises:
-        BenchError: texts or data are missing, or runs that cannot be compared.
+        BenchError: texts or data are missing, or two runs cannot be compared.
     """
 
     def __init__(
         self,
         store: Store,
-        records: Sequence[Record],
-        against: Record | None,
+        records: Sequence[RunRecord],
+        against: RunRecord | None,
         options: Options,
         note: Callable[[str], None],
     ) -> None:
         self.store, self.against, self.options, self.note = store, against, options, note
-        root = default_root()
-        cache, ledger = AnswerCache(root, note), Ledger(root)
-        self.court = Court(options.judge, options.protocol, cache, ledger, options.reasks)
+        self._root = default_root()
+        answers, unanswered = AnswerCache(self._root, note), UnansweredRequests(self._root)
+        self.queue = JudgeQueue(options.judge, options.protocol, answers, unanswered, options.reasks)
         self.items: dict[str, list[Item]] = {}
-        self.records = {record["run_id"]: record for record in records}
-        for run_id, record in self.records.items():
+        for record in records:
             if against is not None:
-                _check_comparable(record, against)
+                if record.run_id == against.run_id:
+                    raise BenchError(f"{record.run_id} cannot be compared with itself")
+                check_comparable(record, against)
             sets = chosen_sets(record, options.sets)
-            self.items[run_id] = items(store, record, against, sets, options.seeds, options.limit)
+            self.items[record.run_id] = items_of(store, record, against, sets, options.seeds, options.limit)
 
     @property
     def questions(self) -> list[Question]:
-        """All of them: each item in both orders, each so many times."""
+        """Every item in both orders, each as often as `repeats` says."""
         return [
             item.question(swapped, repeat)
-            for found in self.items.values()
-            for item in found
+            for items in self.items.values()
+            for item in items
             for swapped in ORDERS
             for repeat in range(self.options.repeats)
         ]
 
     def estimate(self) -> Estimate:
-        """What is still to be asked, about what it will cost, and what is spent already."""
+        """What is still to be asked, about what that will cost, and what was spent so far."""
         questions, prices = self.questions, self.options.prices
-        spent = self.court.spent(questions, prices)
-        return estimate(len(dict.fromkeys(questions)), self.court.pending(questions), prices, spent)
+        spent = self.queue.spent(questions, prices)
+        return estimate(len(dict.fromkeys(questions)), self.queue.pending(questions), prices, spent)
 
     def ask(self, progress: Callable[[int, int], None]) -> None:
-        """Have everything answered that is not yet.
+        """Have every question answered that is not answered yet.
+
+        Args:
+            progress: called with the number of questions done and their total.
 
         Raises:
             BenchError: no key, a server that cannot or will not answer, or a cost above the limit. Answers are kept.
         """
-        options = self.options
-        if not self.court.pending(self.questions):
+        options, questions = self.options, self.questions
+        if not self.queue.pending(questions):
             return
         key = key_for(options.judge)
 
         async def run() -> None:
             client = Client(options.judge, key, timeout=options.timeout, retries=options.retries, note=self.note)
-            spent = self.court.spent(self.questions, options.prices)
-            purse = Purse(self.court.ledger, options.prices, options.max_cost, spent)
+            spent = self.queue.spent(questions, options.prices)
+            budget = Budget(self.queue.unanswered, options.prices, options.max_cost, spent)
             async with client.api:
                 if options.batch:
-                    root = default_root()
-                    batches = Batches(self.court, client, root, purse, rounds=2, poll=options.poll, note=self.note)
-                    await batches.ask_all(self.questions, progress)
-                    return
-                await ask_all(
-                    self.court, client, self.questions, purse, concurrency=options.concurrency, progress=progress
-                )
+                    rounds, poll, note = _BATCH_ROUNDS, options.poll, self.note
+                    batches = Batches(self.queue, client, self._root, budget, rounds=rounds, poll=poll, note=note)
+                    await batches.ask_all(questions, progress)
+                else:
+                    concurrency = options.concurrency
+                    await ask_all(self.queue, client, questions, budget, concurrency=concurrency, progress=progress)
 
         asyncio.run(run())
 
-    def record(self) -> dict[str, Path]:
-        """Write a judgement beside each run; by run, its file. The same answers give the same bytes."""
-        return {run_id: self._write(run_id) for run_id in self.items}
+    def write(self) -> dict[Path, Judgement]:
+        """Write a judgement beside each run, once all is answered; by file. The same answers give the same bytes.
 
-    def _write(self, run_id: str) -> Path:
-        options, judged = self.options, []
-        for item in self.items[run_id]:
-            readings: dict[tuple[bool, int], Reading] = {}
-            for swapped in ORDERS:
-                for repeat in range(options.repeats):
-                    reading = self.court.look(item.question(swapped, repeat))
-                    assert isinstance(reading, Reading)
-                    readings[swapped, repeat] = reading
-            judged.append(Judged(item, readings))
-        key = {
-            "judge": options.judge.parameters | {"base_url": options.judge.base_url},
-            "protocol": options.protocol.name,
-            "prompt": options.protocol.fingerprint,
-            "against": self.against["run_id"] if self.against else None,
-            "sets": list(dict.fromkeys(one.item.set for one in judged)),
-            "decoding_seeds": options.seeds,
-            "limit": options.limit,
-            "repeats": options.repeats,
-        }
-        answers = [answer for one in judged for reading in one.readings.values() for answer in reading.answers]
-        found: dict[str, Any] = {
-            "schema": SCHEMA,
-            "run_id": run_id,
-            "version": __version__,
-            **key,
-            "prompt_version": options.protocol.prompt["version"],
-            "prompt_source": options.protocol.prompt["source"],
-            "models_served": sorted({answer.model for answer in answers}),
-            "asked": sorted({answer.received[:10] for answer in answers}),
-            "answers": len(answers),
-            "prompt_tokens": sum(answer.prompt_tokens or 0 for answer in answers),
-            "completion_tokens": sum(answer.completion_tokens or 0 for answer in answers),
-            "patterns": sorted(PATTERNS),
-            "results": by_set(judged, options.protocol.name, options.resamples),
-        }
-        folder = self.store.folder(run_id) / JUDGED
-        name = f"{options.protocol.name}-{_plain_name(options.judge.model)}-{digest(key)[:10]}"
-        write_jsonl_gz(folder / f"{name}.jsonl.gz", (_row(one) for one in judged))
-        write_json(folder / f"{name}.json", found)
-        return folder / f"{name}.json"
+        Raises:
+            BenchError: a folder cannot be written.
+        """
+        written: dict[Path, Judgement] = {}
+        for run_id, items in self.items.items():
+            judged = [self._judged(item) for item in items]
+            judgement = self._judgement(run_id, judged)
+            path = write(self.store.folder(run_id) / JUDGED, judgement, map(_row, judged))
+            written[path] = judgement
+        return written
+
+    def _judged(self, item: Item) -> JudgedItem:
+        readings: dict[tuple[bool, int], Reading] = {}
+        for swapped in ORDERS:
+            for repeat in range(self.options.repeats):
+                reading = self.queue.resolve(item.question(swapped, repeat))
+                assert isinstance(reading, Reading)
+                readings[swapped, repeat] = reading
+        return JudgedItem(item, readings)
+
+    def _judgement(self, run_id: str, items: list[JudgedItem]) -> Judgement:
+        options, prompt = self.options, self.options.protocol.prompt
+        answers = [answer for judged in items for reading in judged.readings.values() for answer in reading.answers]
+        return Judgement(
+            schema=SCHEMA,
+            run_id=run_id,
+            version=__version__,
+            judge=JudgeInfo(**options.judge.parameters.model_dump(exclude_none=True), base_url=options.judge.base_url),
+            protocol=options.protocol.name,
+            prompt=prompt.fingerprint,
+            against=self.against.run_id if self.against else None,
+            sets=list(dict.fromkeys(judged.item.set for judged in items)),
+            decoding_seeds=options.seeds,
+            limit=options.limit,
+            repeats=options.repeats,
+            prompt_version=prompt.version,
+            prompt_source=prompt.source,
+            models_served=sorted({answer.model for answer in answers}),
+            asked=sorted({answer.received[:10] for answer in answers}),
+            answers=len(answers),
+            prompt_tokens=sum(answer.prompt_tokens or 0 for answer in answers),
+            completion_tokens=sum(answer.completion_tokens or 0 for answer in answers),
+            patterns=sorted(PATTERNS),
+            results=by_set(items, options.protocol.name, options.resamples),
+        )
 
 
-def _row(one: Judged) -> dict[str, Any]:
-    return {
-        "set": one.item.set,
-        "id": one.item.id,
-        "seed": one.item.seed,
-        "outcome": one.outcome.value,
-        "pair": one.pair,
-        "suspicions": one.item.suspicions,
-        **({"suspicions_against": one.item.suspicions_against} if one.item.rival else {}),
-        "readings": [
-            {
-                "response_shown": "second" if swapped else "first",
-                "repeat": repeat,
-                "outcome": reading.outcome.value,
-                "verdict": reading.verdict,
-                "answers": [answer.content for answer in reading.answers],
-                "keys": reading.keys,
-            }
-            for (swapped, repeat), reading in one.readings.items()
+def _row(judged: JudgedItem) -> ItemRow:
+    item = judged.item
+    against = {"suspicions_against": list(item.suspicions_against)} if item.other_is_run else {}
+    return ItemRow(
+        set=item.set,
+        id=item.id,
+        seed=item.seed,
+        outcome=judged.outcome,
+        pair=judged.pair,
+        suspicions=list(item.suspicions),
+        **against,
+        readings=[
+            ReadingRow(
+                response_shown="second" if swapped else "first",
+                repeat=repeat,
+                outcome=reading.outcome,
+                verdict=reading.verdict,
+                answers=[answer.content for answer in reading.answers],
+                keys=list(reading.keys),
+            )
+            for (swapped, repeat), reading in judged.readings.items()
         ],
-    }
-
-
-def _plain_name(model: str) -> str:
-    return re.sub(r"[^A-Za-z0-9.]+", "-", model).strip("-.") or "model"
-
-
-def _check_comparable(record: Record, against: Record) -> None:
-    if record["run_id"] == against["run_id"]:
-        raise BenchError(f"{record['run_id']} cannot be compared with itself")
-    if record["comparison_key"] != against["comparison_key"]:
-        from bench.analysis.compare import differences  # imports all that evaluates, which takes seconds
-
-        found = "\n  ".join(differences(record["comparison_fields"], against["comparison_fields"]))
-        raise BenchError(f"{record['run_id']} and {against['run_id']} cannot be compared; they differ in\n  {found}")
+    )

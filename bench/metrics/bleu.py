@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from sacrebleu.metrics import BLEU
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from bench.metrics.metric import Array, check_references
 
-# The effective order changes sentence scores, which are not used, and not the counts behind them.
-_SEGMENT_BLEU = BLEU(effective_order=True)
+if TYPE_CHECKING:
+    from sacrebleu.metrics import BLEU
+
+
+@cache
+def _bleu() -> BLEU:
+    from sacrebleu.metrics import BLEU  # here, because a list of tasks does not need it
+
+    # the effective order changes sentence scores, which are not used, and not the counts behind them
+    return BLEU(effective_order=True)
 
 
 def bleu_statistics(prediction: str, references: Sequence[str]) -> list[int]:
@@ -20,15 +28,24 @@ def bleu_statistics(prediction: str, references: Sequence[str]) -> list[int]:
     Raises ValueError without a reference.
     """
     check_references(references)
-    score = _SEGMENT_BLEU.sentence_score(prediction, references)
+    score = _bleu().sentence_score(prediction, references)
     return [score.sys_len, score.ref_len, *score.counts, *score.totals]
 
 
 def bleu_from_statistics(summed: Sequence[float] | Array) -> float:
     """Corpus BLEU in percent, exponentially smoothed, from the sums of `bleu_statistics` over the examples."""
     prediction_length, reference_length, *counts = (round(count) for count in summed)
-    score = BLEU.compute_bleu(counts[:4], counts[4:], prediction_length, reference_length, smooth_method="exp")
+    score = _bleu().compute_bleu(counts[:4], counts[4:], prediction_length, reference_length, smooth_method="exp")
     return float(score.score)
+
+
+def sacrebleu_signature(metric: Any, references: int | None) -> str:
+    """The signature of one of sacreBLEU's metrics, which knows the number of references after scoring only."""
+    if references is None:
+        metric.corpus_score(["a", "a"], [["a", "a"], ["a", None]])
+    else:
+        metric.corpus_score(["a"], [["a"]] * references)
+    return str(metric.get_signature())
 
 
 class Bleu:
@@ -39,13 +56,10 @@ class Bleu:
     score_of_sum = staticmethod(bleu_from_statistics)
 
     def signature(self, references: int | None) -> str:
-        """sacreBLEU's signature."""
-        metric = BLEU()
-        if references is None:
-            metric.corpus_score(["a", "a"], [["a", "a"], ["a", None]])
-        else:
-            metric.corpus_score(["a"], [["a"]] * references)
-        return str(metric.get_signature())
+        """See `bench.metrics.metric.Metric`; sacreBLEU's own."""
+        from sacrebleu.metrics import BLEU
+
+        return sacrebleu_signature(BLEU(), references)
 
     def example(self, prediction: str, references: Sequence[str]) -> list[int]:
         """See `bench.metrics.metric.Metric`."""

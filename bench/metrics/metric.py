@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,13 @@ from numpy.typing import NDArray
 ExampleScore = float | list[int]
 """What one example adds: a number, where a set's score is the mean over examples, or counts that are summed."""
 
-ScoreOfSum = Callable[[NDArray[np.float64]], float]
+Array = NDArray[np.float64]
+
+ScoreOfSum = Callable[[Array], float]
+"""From the sums of the examples' counts, (counts,), to the score of the set."""
 
 
+@runtime_checkable
 class Metric(Protocol):
     """How responses are scored against references; higher is better.
 
@@ -24,7 +28,7 @@ class Metric(Protocol):
 
     @property
     def name(self) -> str:
-        """Its name in task files and records."""
+        """Its name in task files and records: letters, digits, - and _."""
         ...
 
     @property
@@ -37,7 +41,7 @@ class Metric(Protocol):
         ...
 
     def example(self, prediction: str, references: Sequence[str]) -> ExampleScore:
-        """What one example adds.
+        """What one example adds, in plain Python numbers.
 
         Raises ValueError without a reference.
         """
@@ -50,7 +54,7 @@ class Metric(Protocol):
 
 
 def set_score(metric: Metric, examples: Sequence[ExampleScore]) -> float:
-    """A set's score from what its examples add."""
+    """A set's score from what its examples add: the exact mean of numbers, or the score of the summed counts."""
     if metric.score_of_sum is None:
         return statistics.fmean(examples)  # type: ignore[arg-type]  # numbers where there is no score of a sum
     return metric.score_of_sum(np.sum(np.asarray(examples), axis=0))
@@ -74,6 +78,3 @@ def check_references(references: Sequence[str]) -> None:
     """
     if isinstance(references, str) or not references:
         raise ValueError(f"expected a list of one or more references, got {references!r}")
-
-
-Array = np.ndarray[Any, np.dtype[np.float64]]

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from rouge_score.rouge_scorer import RougeScorer
+from functools import cache
+from typing import TYPE_CHECKING
 
 from bench.metrics.metric import check_references
 
-_ROUGE = RougeScorer(["rougeL"], use_stemmer=True)
+if TYPE_CHECKING:
+    from rouge_score.rouge_scorer import RougeScorer
+
+
+@cache
+def _scorer() -> RougeScorer:
+    from rouge_score.rouge_scorer import RougeScorer  # here: it brings nltk, and a list of tasks needs neither
+
+    return RougeScorer(["rougeL"], use_stemmer=True)
 
 
 def rouge_l(prediction: str, references: Sequence[str]) -> float:
@@ -18,7 +26,8 @@ def rouge_l(prediction: str, references: Sequence[str]) -> float:
     Raises ValueError without a reference.
     """
     check_references(references)
-    return 100.0 * max(float(_ROUGE.score(reference, prediction)["rougeL"].fmeasure) for reference in references)
+    scorer = _scorer()
+    return 100.0 * max(float(scorer.score(reference, prediction)["rougeL"].fmeasure) for reference in references)
 
 
 class RougeL:

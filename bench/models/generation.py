@@ -93,11 +93,12 @@ def sample(
         NonFiniteLogits: the model's logits are nan or inf.
     """
     seed_torch(*seed)
+    stops = stop_ids(network, tokenizer)
     settings = GenerationConfig(
         do_sample=False,
         max_new_tokens=decoding.max_new_tokens,
         pad_token_id=tokenizer.pad_id,
-        eos_token_id=tokenizer.eos_id,
+        eos_token_id=stops,
         bos_token_id=tokenizer.backend.bos_token_id,
         decoder_start_token_id=start_id,
         use_cache=True,
@@ -119,7 +120,7 @@ def sample(
         network.generation_config = own
         network.train(was_training)
     prefix = ids.shape[1] if tokenizer.kind == "causal" else 1
-    return [_until_eos(row[prefix:], tokenizer.eos_id) for row in output.tolist()]
+    return [_until_stop(row[prefix:], stops, tokenizer.eos_id) for row in output.tolist()]
 
 
 def _drawing(decoding: Decoding) -> list[LogitsProcessor]:
@@ -136,6 +137,19 @@ def _drawing(decoding: Decoding) -> list[LogitsProcessor]:
     return [*made, _Draw()]
 
 
-def _until_eos(row: list[int], eos_id: int) -> tuple[int, ...]:
-    """The tokens up to the first EOS: what follows is padding, whatever its id."""
-    return tuple(row[: row.index(eos_id) + 1] if eos_id in row else row)
+def stop_ids(network: PreTrainedModel, tokenizer: TokenizerAdapter) -> list[int]:
+    """The ids that end a response: the tokenizer's EOS, and those the checkpoint names beside it.
+
+    Chat models often name several (Llama-3, Gemma); one that is used as it is would not stop without them.
+    """
+    given = network.generation_config.eos_token_id
+    named = given if isinstance(given, list) else [] if given is None else [given]
+    return sorted({tokenizer.eos_id, *named})
+
+
+def _until_stop(row: list[int], stops: list[int], eos_id: int) -> tuple[int, ...]:
+    """The tokens before the first stop, closed by the EOS that training uses: what follows is padding."""
+    for at, token in enumerate(row):
+        if token in stops:
+            return (*row[:at], eos_id)
+    return tuple(row)

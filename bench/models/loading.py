@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
+    GenerationConfig,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -53,19 +55,47 @@ def load_network(name: str, kind: Kind, dtype: torch.dtype = torch.float32) -> P
     """A model from a local folder or the hub.
 
     Raises:
-        BenchError: it cannot be had, or it is of the other kind.
+        BenchError: it cannot be had, it is of the other kind, or its checkpoint lacks weights.
     """
-    config = load_architecture(name)
+    check_kind(name, load_architecture(name), kind)
     try:
-        if config.is_encoder_decoder != (kind == "seq2seq"):
-            other = "seq2seq" if config.is_encoder_decoder else "causal"
-            raise BenchError(f"{name} is a {other} model, the pair is {kind}: choose another --models")
-        model: PreTrainedModel = _AUTO[kind].from_pretrained(name, dtype=dtype)
-    except BenchError:
-        raise
+        network, found = _AUTO[kind].from_pretrained(name, dtype=dtype, output_loading_info=True)
     except Exception as error:
         raise _unloadable("model", name, error) from error
+    _check_complete(name, found)
+    _mend_generation_config(network)
+    model: PreTrainedModel = network
     return model
+
+
+def _check_complete(name: str, found: Mapping[str, Iterable[object]]) -> None:
+    """Refuse a checkpoint that does not hold every weight: transformers would fill the rest with random numbers."""
+    lacking = {what: sorted(map(str, found[f"{what}_keys"])) for what in ("missing", "mismatched", "unexpected")}
+    if not (lacking["missing"] or lacking["mismatched"]):
+        return
+    told = [f"{what}: {_some(names)}" for what, names in lacking.items() if names]
+    raise BenchError(
+        f"{name}: the checkpoint does not hold the weights of its config.json ({'; '.join(told)}). "
+        "Save the whole model again (save_pretrained), with the names that transformers gives its weights"
+    )
+
+
+def _mend_generation_config(network: PreTrainedModel) -> None:
+    """Keep only the special ids of generation settings that transformers would refuse to save.
+
+    Many checkpoints have a temperature beside do_sample=false. Sampling here never reads these settings; saving the
+    student after a whole training does.
+    """
+    given = network.generation_config
+    try:
+        given.validate(strict=True)
+    except ValueError:
+        names = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+        network.generation_config = GenerationConfig(**{name: getattr(given, name) for name in names})
+
+
+def _some(names: list[str], most: int = 4) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _unloadable(what: str, name: str, error: Exception) -> BenchError:
@@ -134,6 +164,17 @@ def check_same_vocabulary(
             f"vocabularies ({shared} tokens in common at the same id): their distributions cannot be compared. "
             "Choose a student of the teacher's family, or one from scratch: --set models.student=scratch"
         )
+
+
+def check_kind(name: str, architecture: PretrainedConfig, kind: Kind) -> None:
+    """Refuse a model of the other kind.
+
+    Raises:
+        BenchError: it is.
+    """
+    if architecture.is_encoder_decoder != (kind == "seq2seq"):
+        other = "seq2seq" if architecture.is_encoder_decoder else "causal"
+        raise BenchError(f"{name} is a {other} model, the pair is {kind}: choose another --models")
 
 
 def parameter_count(name: str, kind: Kind) -> int:

@@ -10,7 +10,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from bench.data import Example
+from bench.models.chat import chat_prompt_ids
 from bench.system.errors import BenchError
+from bench.system.hashing import digest
 from distillm import TokenSequence
 
 Kind = Literal["causal", "seq2seq"]
@@ -35,17 +37,42 @@ class TokenizerAdapter:
         self.eos_id: int = backend.eos_token_id
         self.pad_id: int = self.eos_id if backend.pad_token_id is None else backend.pad_token_id
 
+    @property
+    def fingerprint(self) -> str:
+        """Hash of all that decides which ids a text becomes, and which text ids become."""
+        backend = self.backend
+        rules = backend.backend_tokenizer.to_str() if backend.is_fast else backend.get_vocab()
+        special = {name: str(token) for name, token in backend.special_tokens_map.items()}
+        ids = {"eos": self.eos_id, "pad": self.pad_id, "bos": backend.bos_token_id}
+        return digest(
+            {
+                "class": type(backend).__name__,
+                "rules": rules,
+                "special": special,
+                "ids": ids,
+                "chat_template": backend.chat_template,
+                "clean_up": bool(getattr(backend, "clean_up_tokenization_spaces", False)),
+            }
+        )
+
     def prompt_ids(self, prompt: str) -> tuple[int, ...]:
         """Ids of a prompt with the model's own marks: BOS where it uses one, EOS closing an encoder's input."""
-        ids: list[int] = self.backend(prompt, add_special_tokens=True, verbose=False)["input_ids"]
+        ids: list[int] = self._ids(prompt, add_special_tokens=True)
         if self.kind == "causal" and ids and ids[-1] == self.eos_id:
             ids = ids[:-1]  # a causal prompt goes on in the response
         return tuple(ids)
 
     def response_ids(self, response: str) -> tuple[int, ...]:
         """Ids of a response, closed by EOS."""
-        ids: list[int] = self.backend(response, add_special_tokens=False, verbose=False)["input_ids"]
+        ids: list[int] = self._ids(response, add_special_tokens=False)
         return (*ids, self.eos_id)
+
+    def _ids(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        """A user's text is text: where it spells a special token ("</s>"), it stays the letters it is made of."""
+        ids: list[int] = self.backend(
+            text, add_special_tokens=add_special_tokens, split_special_tokens=True, verbose=False
+        )["input_ids"]
+        return ids
 
     def text(self, response: tuple[int, ...]) -> str:
         """The text of a response, special tokens left out."""
@@ -67,7 +94,11 @@ class TokenizerAdapter:
         """
         sequences, counts = [], {"prompts_dropped": 0, "prompts_cut": 0, "responses_cut": 0}
         for example in examples:
-            prompt, response = self.prompt_ids(example.prompt), self.response_ids(example.references[0])
+            if example.messages is None:
+                prompt = self.prompt_ids(example.prompt)
+            else:
+                prompt = chat_prompt_ids(self.backend, example.messages)
+            response = self.response_ids(example.references[0])
             if without_bos and len(prompt) > 1 and prompt[0] == self.backend.bos_token_id:
                 prompt = prompt[1:]
             if len(prompt) > limits.prompt:

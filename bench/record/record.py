@@ -13,6 +13,8 @@ from typing import Any
 from pydantic import Field
 
 from bench.config.sections import Config
+from bench.metrics.metric import Metric
+from bench.metrics.registry import find_metric
 from bench.system.manifest import Environment, PeakMemory, Plain
 
 SCHEMA = 2
@@ -20,11 +22,27 @@ SCHEMA = 2
 
 
 class MetricInfo(Plain):
-    """A metric of a run: its name in the registry, its label in tables, and what exactly it computes."""
+    """A metric of a run.
+
+    Attributes:
+        name: its name in scores and predictions.
+        label: its name in tables.
+        signature: what exactly it computes.
+        file: `path/to/file.py:NAME` of a user's own metric; None where its name is enough to find it.
+    """
 
     name: str
     label: str
     signature: str
+    file: str | None = None
+
+    def find(self) -> Metric:
+        """The metric itself, to score sums of counts with.
+
+        Raises:
+            BenchError: it is not known here.
+        """
+        return find_metric(self.file or self.name)
 
 
 class Score(Plain):

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,12 @@ def write_bytes(path: Path, data: bytes) -> None:
     finally:
         if part.parent.is_dir():
             part.unlink(missing_ok=True)
+
+
+def flush_to_disk(path: Path) -> None:
+    """Wait until a file that a library has written is on the disk, so that a power cut cannot take it back."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def cannot_write(path: Path, error: Exception) -> BenchError:
@@ -74,6 +81,15 @@ def read_jsonl_gz(path: Path) -> list[dict[str, Any]]:
     """Read rows written by `write_jsonl_gz`."""
     with gzip.open(path, "rt", encoding="utf-8") as file:
         return [json.loads(line) for line in file]
+
+
+def is_whole(path: Path) -> bool:
+    """Whether rows written by `write_jsonl_gz` are there and can be read to the end."""
+    try:
+        read_jsonl_gz(path)
+    except (OSError, EOFError, ValueError, zlib.error):
+        return False
+    return True
 
 
 def sha256_of(path: Path) -> str:

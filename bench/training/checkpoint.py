@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from safetensors.torch import load_model as load_weights
 from safetensors.torch import save_model as save_weights
 from transformers import PreTrainedModel
 
-from bench.system.files import WRITE_ERRORS, cannot_write, read_json, write_json
+from bench.system.files import WRITE_ERRORS, cannot_write, flush_to_disk, read_json, sha256_of, write_json
 from bench.training.state import TrainerState
 from distillm import BatchObjective, Objective, OutputSource
+
+MANIFEST = "checksums.json"
 
 
 class Checkpoints:
@@ -29,16 +32,19 @@ class Checkpoints:
         optimiser: torch.optim.Optimizer,
         output_source: OutputSource,
         objective: Objective,
+        note: Callable[[str], None],
     ) -> None:
         self.folder, self.network, self.optimiser, self.output_source = folder, network, optimiser, output_source
-        self.objective = objective
+        self.objective, self.note = objective, note
 
     def load(self) -> TrainerState | None:
-        """Restore network, optimiser and output source from the last checkpoint; None if there is none."""
-        found = sorted(self.folder.glob("step-*"))
-        if not found:
+        """Restore network, optimiser and output source from the last checkpoint; None if there is none.
+
+        A damaged one is named and dropped: its training begins again.
+        """
+        last = self._last_intact()
+        if last is None:
             return None
-        last = found[-1]
         load_weights(self.network, last / "model.safetensors", strict=False)
         moments = self.optimiser.state_dict()
         moments["state"] = {}
@@ -53,6 +59,24 @@ class Checkpoints:
         state = TrainerState(**saved["state"])
         state.resumes += 1
         return state
+
+    def _last_intact(self) -> Path | None:
+        for found in sorted(self.folder.glob("step-*"), reverse=True):
+            damaged = self._damaged(found)
+            if damaged is None:
+                return found
+            self.note(f"checkpoint {found} is damaged ({damaged}); it is dropped")
+            shutil.rmtree(found)
+        return None
+
+    def _damaged(self, checkpoint: Path) -> str | None:
+        """The first file of a checkpoint that is not what was written; None if all are."""
+        try:
+            checksums: dict[str, str] = read_json(checkpoint / MANIFEST)
+            changed = (name for name, checksum in checksums.items() if sha256_of(checkpoint / name) != checksum)
+            return next(changed, None)
+        except (OSError, ValueError, AttributeError):
+            return MANIFEST
 
     def save(self, state: TrainerState) -> None:
         """Write a checkpoint, then remove what it replaces.
@@ -71,6 +95,11 @@ class Checkpoints:
             if isinstance(self.objective, BatchObjective):
                 saved["objective"] = self.objective.state_dict()
             write_json(partial / "state.json", saved)
+            best = [f"../{path.name}" for path in [self.best_path(state)] if path.exists()]
+            names = [path.name for path in partial.iterdir()] + best
+            for name in names:
+                flush_to_disk(partial / name)
+            write_json(partial / MANIFEST, {name: sha256_of(partial / name) for name in names})
             if final.exists():
                 shutil.rmtree(final)
             partial.replace(final)

@@ -77,6 +77,7 @@ class TrainingJob:
         accelerator: precision of forward passes.
         work: folder for checkpoints, the training's alone.
         on_step: told step, total steps and what to show.
+        note: told what a user should know.
         auxiliary_loss: None where it is off.
         fidelity: the authors' defects to repeat.
     """
@@ -94,6 +95,7 @@ class TrainingJob:
     accelerator: Accelerator
     work: Path
     on_step: Callable[[int, int, dict[str, float]], None]
+    note: Callable[[str], None]
     auxiliary_loss: AuxiliaryLoss | None = None
     fidelity: Fidelity = field(default_factory=Fidelity)
 
@@ -178,7 +180,9 @@ class Trainer:
             lr=self.config.learning_rate,
             betas=(0.9, self.config.adam_beta2),
         )
-        self.checkpoints = Checkpoints(job.work, job.student.network, self.optimiser, job.output_source, job.objective)
+        self.checkpoints = Checkpoints(
+            job.work, job.student.network, self.optimiser, job.output_source, job.objective, job.note
+        )
         self.state = TrainerState(total_steps=self.total)
 
     def fit(self) -> TrainerState:

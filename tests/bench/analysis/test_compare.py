@@ -66,7 +66,7 @@ def test_difference_interval_and_p_value(store):
     assert row.first == RunScore("a", pytest.approx(a.mean()))
     assert row.second == RunScore("b", pytest.approx(b.mean()))
     assert row.difference == pytest.approx(a.mean() - b.mean())
-    assert (row.set, row.metric, row.examples) == ("test", "rouge_l", 40)
+    assert (row.set, row.metric, row.label, row.examples) == ("test", "rouge_l", "ROUGE-L", 40)
     direct = hierarchical_comparison(a[None], b[None], resamples=RESAMPLES)
     assert (row.low, row.high, row.p) == pytest.approx((direct.low, direct.high, direct.p_value))
     assert row.low < row.difference < row.high
@@ -143,6 +143,21 @@ def test_every_metric_has_its_rows_the_one_that_selects_checkpoints_first(store)
     shown = invoke("compare", "a", "b", "--resamples", "200", "--out", str(store.root)).stdout
     assert "test BLEU" in shown
     assert "test ROUGE-L" in shown
+
+
+def test_numbers_are_compared_without_the_metrics_code_and_counts_are_not(store):
+    mine = [MetricInfo(name="mine", label="my metric", signature="")]
+
+    def run(run_id: str, scores: list) -> RunRecord:
+        rows = [{"set": "test", "seed": 10, "id": f"e{i}", "scores": {"mine": one}} for i, one in enumerate(scores)]
+        record = recorded(store, run_id, rows, x=1).model_copy(update={"metrics": mine})
+        store.write(record, rows)
+        return record
+
+    (row,) = compare_runs(store, run("a", [1.0, 0.0, 1.0]), run("b", [0.0, 0.0, 1.0]), 200)
+    assert (row.metric, row.label, row.difference) == ("mine", "my metric", pytest.approx(1 / 3))
+    with pytest.raises(BenchError, match="unknown metric 'mine'"):
+        compare_runs(store, run("a", [[1, 2], [3, 4]]), run("b", [[1, 2], [0, 4]]), 200)
 
 
 def test_bleu_is_that_of_sacrebleu_over_the_pooled_predictions(store):

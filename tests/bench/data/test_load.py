@@ -1,14 +1,13 @@
 import csv
 import gzip
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.data import SPLITS, TASKS, DataError, HubSource, TaskData, format_prompt, load_task
+from bench.data import SPLITS, TASKS, DataError, HubSource, SplitSizes, TaskData, TaskSpec, format_prompt, load_task
 from bench.data.readers import read_records
 from bench.system.errors import BenchError
 
@@ -225,7 +224,7 @@ def test_evaluation_sets_carry_the_label_of_their_file(tmp_path: Path, file: str
 
 def test_unknown_names_are_errors(folder: Path) -> None:
     assert issubclass(DataError, BenchError)
-    with pytest.raises(DataError, match="did you mean 'samsum'"):
+    with pytest.raises(BenchError, match="did you mean 'samsum'"):
         load_task("samsun", data_dir=folder)
     with pytest.raises(DataError, match="there is no such folder"):
         load_task("samsum", data_dir=folder / "nope")
@@ -319,7 +318,7 @@ def test_every_template_uses_every_prompt_column(name: str) -> None:
     values = {column.name: f"<{column.name}>" for column in spec.prompt_columns}
     for template in spec.templates:
         assert all(text in format_prompt(spec, template, values) for text in values.values())
-    assert {spec.template, spec.embedded_template} <= set(spec.templates)
+    assert {spec.default_template(synthetic=synthetic) for synthetic in (True, False)} <= set(spec.templates)
 
 
 # --- overlap, limits, fingerprint ----------------------------------------------------------------------------------
@@ -379,31 +378,33 @@ def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_hub_data_equals_folder_data(folder: Path, hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def on_hub(name: str, repository: Path, **fields: object) -> TaskSpec:
+    return TASKS[name].model_copy(update={"hub": HubSource(id=str(repository), **fields)})
+
+
+def test_hub_data_equals_folder_data(folder: Path, hub_cache: Path) -> None:
     repository = folder / "repository"
     repository.mkdir()
     for split in SPLITS:
         (folder / f"{split}.jsonl").rename(repository / f"{split}.jsonl")
-    monkeypatch.setitem(TASKS, "samsum", replace(TASKS["samsum"], hub=HubSource(str(repository))))
-    data = load_task("samsum", hub=True)
+    data = load_task(on_hub("samsum", repository), hub=True)
     assert data.fingerprint() == load_task("samsum", data_dir=repository).fingerprint()
     assert data.source.startswith(f"hub {repository}@")
 
 
-def test_hub_data_without_splits_is_split_by_seed(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_data_without_splits_is_split_by_seed(hub_cache: Path) -> None:
     repository = hub_cache / "repository"
     records = [{"instruction": f"Do {i}.", "context": "", "response": f"Done {i}."} for i in range(20)]
     write(repository / "train.jsonl", records)
 
     def load(seed: int, **wanted: int) -> TaskData:
-        hub = HubSource(str(repository), train_split_sizes=wanted)
-        monkeypatch.setitem(TASKS, "dolly", replace(TASKS["dolly"], hub=hub))
-        return load_task("dolly", hub=True, seed=seed)
+        spec = on_hub("dolly", repository, train_split_sizes=SplitSizes(**wanted))
+        return load_task(spec, hub=True, seed=seed)
 
     data = load(0, train=12, validation=3, test=4)
     assert sizes(data) == {"train": 12, "validation": 3, "test": 4}
     assert set(data.overlap.values()) == {0}
-    assert any("not the split of MiniLLM" in note for note in data.notes)
+    assert any("not a published split" in note for note in data.notes)
     assert data.fingerprint() == load(0, train=12, validation=3, test=4).fingerprint()
     assert data.fingerprint() != load(1, train=12, validation=3, test=4).fingerprint()
     with pytest.raises(DataError, match="20 records, too few"):
@@ -411,9 +412,8 @@ def test_hub_data_without_splits_is_split_by_seed(hub_cache: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("name", sorted(TASKS))
-def test_hub_failure_says_which_folder_would_do(name: str, hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(TASKS, name, replace(TASKS[name], hub=HubSource(str(hub_cache / "100%-absent"))))
+def test_hub_failure_says_which_folder_would_do(name: str, hub_cache: Path) -> None:
     with pytest.raises(DataError, match=r"cannot be loaded") as caught:
-        load_task(name, hub=True)
+        load_task(on_hub(name, hub_cache / "100%-absent"), hub=True)
     for part in ("--data-dir DIR", "train.jsonl", TASKS[name].response_column.name):
         assert part in str(caught.value)

@@ -12,20 +12,15 @@ import baselines
 import distillm
 from baselines.minillm import MiniLLM
 from baselines.sft import CrossEntropy
-from bench.models.batches import collate
-from bench.models.loading import decoder_start, response_logits
 from bench.training.rollouts import TeacherMixture, roll_out
-from bench.training.trainer import train
+from bench.training.trainer import Trainer
 from distillm import SOURCES, BatchObjective, Sampling, SourceOptions
 from distillm.methods import SRKL
+from tests.tiny import Recording, weights
 
 ALL_METHODS = (*baselines.METHODS, *distillm.METHODS)
 GOLDEN = Path(__file__).parents[2] / "golden" / "adaptive_schedule.json"
 EAGER = {"capacity": 4, "initial_phi": 1.0, "probability": 1.0, "rollouts": 8, "inner_epochs": 2}
-
-
-def weights(model) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
 PAIRS = [(method, source) for method in ALL_METHODS for source in SOURCES]
@@ -49,8 +44,8 @@ def test_micro_batches_add_up_to_the_batch(family, method, source, make_job):
             "learning_rate": 1e-4,
         }
         job = make_job(family, method.objective(), source, options, **fields)
-        progress = train(job)
-        results.append((progress.curve, weights(job.student)))
+        state = Trainer(job).fit()
+        results.append((state.curve, weights(job.student)))
     (whole, expected), (parts, found) = results
     for a, b in zip(whole, parts, strict=True):
         assert b["loss"] == pytest.approx(a["loss"], rel=1e-4, abs=1e-6)
@@ -74,23 +69,12 @@ def test_an_sgo_equal_to_the_reference_costs_what_the_reference_costs(family, me
         objective = method.objective()
         if isinstance(objective, BatchObjective):
             batch = objective.on_step_begin(batch, 1, 10)
-        tensors = collate(batch, job.codec, decoder_start(job.student), torch.device("cpu"))
+        tensors = job.student.batch(batch)
         with torch.no_grad():
-            student, teacher = (response_logits(m, tensors) for m in (job.student, job.teacher))
+            student, teacher = (model.score(tensors) for model in (job.student, job.teacher))
         losses.append(objective(student, teacher, tensors.tokens, batch))
     assert torch.equal(*losses)
     assert len(losses[0]) == sum(len(s.response) for s in references)
-
-
-class Recording:
-    """An objective that notes the batches it is given."""
-
-    def __init__(self, objective) -> None:
-        self.objective, self.needs_teacher, self.batches = objective, objective.needs_teacher, []
-
-    def __call__(self, student_logits, teacher_logits, tokens, batch):
-        self.batches.append(batch)
-        return self.objective(student_logits, teacher_logits, tokens, batch)
 
 
 class Drawn(random.Random):
@@ -124,27 +108,27 @@ def test_golden_schedule_traces_through_the_training_loop(index, make_job):
     job = make_job("llama", None, "adaptive-off-policy", options, learning_rate=1e-5, **fields)
     job = dataclasses.replace(job, max_response_length=2)
     # at each of the loop's own validations the trace's loss instead of the measured one
-    observe, told = job.source.observe, []
+    observe, told = job.output_source.observe, []
 
     def scripted(loss):
         told.append(loss)
         observe(losses[len(told) - 1])
 
-    job.source.observe = scripted
+    job.output_source.observe = scripted
     decisions, phis, fills = [], [], []
-    original = job.source.next
+    original = job.output_source.next
 
     def following(context):
-        phis.append(job.source.phi)
+        phis.append(job.output_source.phi)
         context.rng = Drawn(rows[context.step - 1]["draw"])
         sourced = original(context)
         decisions.append(sourced.decision)
-        fills.append(job.source.buffer_size)
+        fills.append(job.output_source.buffer_size)
         return sourced
 
-    job.source.next = following
-    progress = train(job)
-    assert told == [row["loss"] for row in progress.validations]
+    job.output_source.next = following
+    state = Trainer(job).fit()
+    assert told == [row["loss"] for row in state.validations]
     assert decisions == [row["source"] for row in rows]
     assert fills == [row["buffer_size"] for row in rows]
     assert phis == pytest.approx([row["threshold"] for row in rows], abs=1e-9)
@@ -180,18 +164,18 @@ def test_the_loops_own_validation_losses_drive_algorithm_1(ratio, fresh_share, m
     fields = {"steps": 30, "validations": 10, "learning_rate": 0.03, "schedule": "constant"}
     job = make_job("llama", CrossEntropy(), "adaptive-off-policy", options, **fields)
     job = dataclasses.replace(job, max_response_length=2)
-    found, draws, original = [], [], job.source.next
+    found, draws, original = [], [], job.output_source.next
 
     def noting(context):
         ahead = random.Random()
         ahead.setstate(context.rng.getstate())  # what the source is about to draw
         draws.append(ahead.random())
-        phi, sourced = job.source.phi, original(context)
-        found.append((sourced.decision, phi, job.source.buffer_size))
+        phi, sourced = job.output_source.phi, original(context)
+        found.append((sourced.decision, phi, job.output_source.buffer_size))
         return sourced
 
-    job.source.next = noting
-    losses = [row["loss"] for row in train(job).validations]
+    job.output_source.next = noting
+    losses = [row["loss"] for row in Trainer(job).fit().validations]
     assert found == algorithm_1(draws, losses, 3, phi=0.5, batch_size=2, fresh_share=fresh_share, **rules)
     # the losses rose more than once, and not always, so that every part of the rule was needed
     assert {decision for decision, *_ in found} == {"dataset", "generate", "replay"}
@@ -215,10 +199,11 @@ def test_the_mixture_is_that_of_both_models_at_every_token(family, make_job, mon
         return seen[-1]
 
     monkeypatch.setattr(TeacherMixture, "__call__", recording)
-    made = roll_out(job.student, job.teacher, batch, job.codec, 6, Sampling(0.3, log_probs=True), 7, 1)
-    tensors = collate(made, job.codec, decoder_start(job.student), torch.device("cpu"))
+    made = roll_out(job.student, job.teacher, batch, Sampling(0.3, log_probs=True), 6, 1, step=7)
+    tensors = job.student.batch(made)
+    job.student.network.eval()
     with torch.no_grad():
-        q, p = (response_logits(m, tensors).float().log_softmax(-1) for m in (job.student.eval(), job.teacher))
+        q, p = (model.score(tensors).float().log_softmax(-1) for model in (job.student, job.teacher))
     expected = (0.7 * q.exp() + 0.3 * p.exp()).log()
     start = 0
     for row, sequence in enumerate(made):
@@ -236,10 +221,10 @@ def test_the_mixture_is_that_of_both_models_at_every_token(family, make_job, mon
 def test_rounds_of_roll_outs(make_job):
     options = SourceOptions(rollouts=6, inner_epochs=2)
     job = make_job("llama", None, "roll-outs", options, steps=8)
-    progress = train(job)
+    state = Trainer(job).fit()
     # 3 batches of 2, each trained on twice: a new round after 6 steps
-    assert [row["share_generate"] for row in progress.curve] == [1, 0, 0, 0, 0, 0, 1, 0]
-    assert [row["sgo_age"] for row in progress.curve] == [0, 1, 2, 3, 4, 5, 0, 1]
+    assert [row["share_generate"] for row in state.curve] == [1, 0, 0, 0, 0, 0, 1, 0]
+    assert [row["sgo_age"] for row in state.curve] == [0, 1, 2, 3, 4, 5, 0, 1]
 
 
 def test_a_round_answers_the_prompts_of_the_steps_it_replaces(make_job):
@@ -247,7 +232,7 @@ def test_a_round_answers_the_prompts_of_the_steps_it_replaces(make_job):
     seen = {}
     for source in ("dataset", "roll-outs"):
         job = make_job("llama", Recording(CrossEntropy()), source, options, steps=6, work=source)
-        train(job)
+        Trainer(job).fit()
         seen[source] = [{s.id for s in batch} for batch in job.objective.batches]
     for first in (0, 2, 4):  # shuffled within a round, so that batches of one round are compared together
         rounds = [set.union(*seen[source][first : first + 2]) for source in ("dataset", "roll-outs")]
@@ -260,11 +245,11 @@ def test_minillms_mixture_is_sampled_from_in_training(mix, least, most, make_job
     options = SourceOptions(rollouts=8, inner_epochs=1)
     job = make_job("llama", MiniLLM(teacher_mix=mix), "roll-outs", options, steps=1)
     # a teacher that always says 9: what it has in the mixture shows in the roll-outs
-    always = 50.0 * torch.nn.functional.one_hot(torch.tensor(9), len(job.codec.tokenizer))
-    job.teacher.get_output_embeddings().register_forward_hook(lambda module, inputs, logits: logits + always)
-    train(job)
-    tokens = [token for s in job.source.round for token in s.response]
-    assert len(job.source.round) == 8
+    always = 50.0 * torch.nn.functional.one_hot(torch.tensor(9), len(job.student.tokenizer.backend))
+    job.teacher.head.register_forward_hook(lambda module, inputs, logits: logits + always)
+    Trainer(job).fit()
+    tokens = [token for s in job.output_source.round for token in s.response]
+    assert len(job.output_source.round) == 8
     assert least <= tokens.count(9) / len(tokens) <= most
 
 
@@ -274,8 +259,8 @@ def test_replayed_roll_outs_keep_what_minillms_policy_loss_needs(make_job):
         options = SourceOptions(probability=1.0, capacity=2, replay_ratio="increasing")
         job = make_job("llama", MiniLLM(policy_gradient=policy), "off-policy", options, steps=3, work=f"work-{policy}")
         # a step without effect: both students stay alike, and so do their responses
-        progress = train(dataclasses.replace(job, config=job.config.model_copy(update={"learning_rate": 1e-30})))
-        replayed = [row for row in progress.curve if row["share_replay"]]
+        state = Trainer(dataclasses.replace(job, config=job.config.model_copy(update={"learning_rate": 1e-30}))).fit()
+        replayed = [row for row in state.curve if row["share_replay"]]
         assert replayed
         losses[policy] = [row["gradient_norm"] for row in replayed]
     assert all(with_it != without for with_it, without in zip(losses[True], losses[False], strict=True))
@@ -284,9 +269,10 @@ def test_replayed_roll_outs_keep_what_minillms_policy_loss_needs(make_job):
 # --- what is measured
 
 
-def test_signals_are_those_of_the_models(make_job):
+def test_diagnostics_are_those_of_the_models(make_job):
     job = make_job("llama", None, "on-policy", steps=1)
-    before = make_job("llama").student.eval()
+    before = make_job("llama").student
+    before.network.eval()
     kept = {}
     objective = job.objective
 
@@ -297,42 +283,44 @@ def test_signals_are_those_of_the_models(make_job):
             kept.update(batch=batch)
             return objective(student_logits, teacher_logits, tokens, batch)
 
-    job.objective = Keeping()
-    row = train(job).curve[0]
-    tensors = collate(kept["batch"], job.codec, None, torch.device("cpu"))
+    row = Trainer(dataclasses.replace(job, objective=Keeping())).fit().curve[0]
+    tensors = before.batch(kept["batch"])
     with torch.no_grad():
-        log_q, log_p = (response_logits(m, tensors).log_softmax(-1) for m in (before, job.teacher))
+        log_q, log_p = (model.score(tensors).log_softmax(-1) for model in (before, job.teacher))
     assert row["student_entropy"] == pytest.approx(-(log_q.exp() * log_q).sum(-1).mean().item(), rel=1e-4)
     chosen = log_p.gather(-1, tensors.tokens[:, None])
     assert row["teacher_loss_on_sgo"] == pytest.approx(-chosen.mean().item(), rel=1e-4)
 
 
 @pytest.mark.parametrize("micro", [None, 3])
-def test_signals_of_a_batch_of_references_and_sgos_are_those_of_the_sgos(micro, make_job):
+def test_diagnostics_of_a_batch_of_references_and_sgos_are_those_of_the_sgos(micro, make_job):
     """DistiLLM-2's batches hold both; a student that often says EOS makes some responses end and others not."""
     job = make_job("llama", Recording(SRKL()), "contrastive", steps=1, batch_size=4, micro_batch_size=micro)
-    before = make_job("llama").student.eval()
+    before = make_job("llama").student
+    before.network.eval()
     for model in (job.student, before):
-        often = 2.0 * torch.nn.functional.one_hot(torch.tensor(job.codec.eos_id), len(job.codec.tokenizer))
-        model.get_output_embeddings().register_forward_hook(lambda module, inputs, logits, often=often: logits + often)
-    row = train(job).curve[0]
+        often = 2.0 * torch.nn.functional.one_hot(
+            torch.tensor(job.student.tokenizer.eos_id), len(job.student.tokenizer.backend)
+        )
+        model.head.register_forward_hook(lambda module, inputs, logits, often=often: logits + often)
+    row = Trainer(job).fit().curve[0]
     batch = [s for part in job.objective.batches for s in part]
     sampled = [s for s in batch if s.sampled_at_step is not None]
     assert (len(batch), len(sampled)) == (8, 4)
 
-    tensors = collate(sampled, job.codec, None, torch.device("cpu"))
+    tensors = before.batch(sampled)
     with torch.no_grad():
-        log_p = response_logits(job.teacher, tensors).log_softmax(-1)
+        log_p = job.teacher.score(tensors).log_softmax(-1)
     assert row["teacher_loss_on_sgo"] == pytest.approx(
         -log_p.gather(-1, tensors.tokens[:, None]).mean().item(), rel=1e-4
     )
-    tensors = collate(batch, job.codec, None, torch.device("cpu"))
+    tensors = before.batch(batch)
     with torch.no_grad():
-        log_q = response_logits(before, tensors).log_softmax(-1)
+        log_q = before.score(tensors).log_softmax(-1)
     assert row["student_entropy"] == pytest.approx(-(log_q.exp() * log_q).sum(-1).mean().item(), rel=1e-4)
 
     lengths = [len(s.response) for s in sampled]
-    ended = [s.response[-1] == job.codec.eos_id for s in sampled]
+    ended = [s.response[-1] == job.student.tokenizer.eos_id for s in sampled]
     assert row["sgo_length"] == sum(lengths) / 4
     assert row["sgo_ended"] == sum(ended) / 4
     assert 0 < row["sgo_ended"] < 1

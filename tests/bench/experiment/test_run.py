@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from bench.config.registry import methods
 from bench.data import TASKS
@@ -21,46 +22,48 @@ pytestmark = pytest.mark.usefixtures("cache")
 def test_every_method_runs_on_every_task(task, method, tmp_path):
     record = record_of("run", "--method", method, "--task", task, "--out", str(tmp_path), *short())
     sets = {"test"} | ({"SelfInst", "Vicuna", "S-NI", "UnNI"} if task == "dolly" else set())
-    assert len(record["scores"]) == len(sets)
-    assert "test" in record["scores"]
-    for scores in (record["scores"], record["teacher_scores"], record["init_scores"]):
-        assert all(0 <= one["mean"] <= 100 for one in scores.values())
-    assert record["metric"]["name"] == ("BLEU" if task == "iwslt" else "ROUGE-L")
-    assert record["training"]["steps"] == 12
-    assert record["time"]["phases"]["student"] > 0
+    assert len(record.scores) == len(sets)
+    assert "test" in record.scores
+    names = [metric.name for metric in record.metrics]
+    for scores in (record.scores, record.teacher_scores, record.init_scores):
+        assert all(list(one.metrics) == names for one in scores.values())
+        assert all(0 <= score.mean <= 100 for one in scores.values() for score in one.metrics.values())
+    assert record.metric.label == ("BLEU" if task == "iwslt" else "ROUGE-L")
+    assert record.training.steps == 12
+    assert record.time.phases["student"] > 0
     without_teacher = {"sft", "seqkd"}  # the responses that SeqKD trains on are made before training
-    assert (record["time"]["phases"]["teacher"] > 0.001) == (method not in without_teacher)
-    assert record["models"]["teacher_parameters"] > 4 * record["models"]["student_parameters"]
+    assert (record.time.phases["teacher"] > 0.001) == (method not in without_teacher)
+    assert record.models.teacher_parameters > 4 * record.models.student_parameters
 
 
 @pytest.mark.parametrize("source", list(SOURCES))
 def test_output_sources_are_recorded(source, tmp_path):
     options = short(sgo__initial_phi=1.0, sgo__capacity=8, training__steps=8)
     record = record_of("run", "--method", "skl", "--task", "iwslt", "--sgo", source, "--out", str(tmp_path), *options)
-    generated = record["training"]["tokens_generated"]
+    generated = record.training.tokens_generated
     assert (generated > 0) == (source not in ("dataset", "teacher"))
-    ages = [row["sgo_age"] for row in record["curve"] if "sgo_age" in row]
+    ages = [row["sgo_age"] for row in record.curve if "sgo_age" in row]
     if source == "on-policy":
         assert len(ages) == 8
         assert set(ages) == {0.0}
     if source == "adaptive-off-policy":
-        assert {row["share_replay"] for row in record["curve"]} == {0.0, 1.0}
+        assert {row["share_replay"] for row in record.curve} == {0.0, 1.0}
         assert max(ages) > 0
-        assert all(row["buffer"] == 8 for row in record["curve"])
+        assert all(row["buffer"] == 8 for row in record.curve)
 
 
 def test_options_without_effect_and_a_teacher_that_does_not_end_are_noted_once(tmp_path):
     options = short(sgo__final_data_share=0.01, data__max_response_length=4)
     command = ("run", "--method", "imitkd", "--task", "iwslt", "--out", str(tmp_path), *options)
-    notes = record_of(*command)["data"]["notes"]
+    notes = record_of(*command).data.notes
     expected = "sgo.final_data_share=0.01 has no effect: on-policy does not read it (mixed, off-policy would)"
     assert notes.count(expected) == 1
     assert sum("trained without its plain-text loss" in note for note in notes) == 1
     record = record_of("run", "--method", "seqkd", "--task", "iwslt", "--out", str(tmp_path), *options[2:])
-    answered = record["data"]["teacher_responses"]
-    assert answered["ended"] < 0.5
-    assert answered["mean_length"] <= 4
-    assert any("the teacher ended" in note and "max_response_length=4" in note for note in record["data"]["notes"])
+    answered = record.data.teacher_responses
+    assert answered.ended < 0.5
+    assert answered.mean_length <= 4
+    assert any("the teacher ended" in note and "max_response_length=4" in note for note in record.data.notes)
 
 
 def test_the_same_command_again_gives_the_record_and_fresh_makes_it_again(tmp_path):
@@ -70,11 +73,11 @@ def test_the_same_command_again_gives_the_record_and_fresh_makes_it_again(tmp_pa
     assert "recorded before" in again.stdout
     assert "BLEU" in again.stdout
     assert "teacher" in again.stdout
-    assert first["run_id"] in again.stdout.replace("\n", "")
+    assert first.run_id in again.stdout.replace("\n", "")
     fresh = record_of(*command, "--fresh")
-    assert fresh["scores"] == first["scores"]
-    assert fresh["validations"] == first["validations"]
-    assert sorted(p.name for p in (tmp_path / "runs" / first["run_id"]).iterdir()) == [
+    assert fresh.scores == first.scores
+    assert fresh.validations == first.validations
+    assert sorted(p.name for p in (tmp_path / "runs" / first.run_id).iterdir()) == [
         "lock",
         "predictions.jsonl.gz",
         "record.json",
@@ -84,44 +87,45 @@ def test_the_same_command_again_gives_the_record_and_fresh_makes_it_again(tmp_pa
 
 def test_the_recorded_student_gives_the_recorded_predictions(tmp_path):
     from bench.data import load_task
-    from bench.models.generation import Decoding, sample_all
-    from bench.models.loading import load_model, load_tokenizer
-    from bench.models.tokenizer import Codec, Limits
+    from bench.models.generation import Decoding
+    from bench.models.language_model import LanguageModel
+    from bench.models.loading import load_tokenizer
+    from bench.models.tokenizer import LengthLimits, TokenizerAdapter
 
     record = record_of("run", "--method", "skl", "--task", "iwslt", "--out", str(tmp_path), *short())
-    folder = tmp_path / "runs" / record["run_id"]
-    codec = Codec(load_tokenizer(str(folder / "student")), "seq2seq")
-    model = load_model(str(folder / "student"), "seq2seq")
+    folder = tmp_path / "runs" / record.run_id
+    tokenizer = TokenizerAdapter(load_tokenizer(str(folder / "student")), "seq2seq")
+    model = LanguageModel.load(str(folder / "student"), tokenizer, torch.device("cpu"))
     examples = load_task("iwslt", limits={"test": 8}).splits["test"]
-    limits = Limits(record["config"]["data"]["max_prompt_length"], record["config"]["data"]["max_response_length"])
-    sequences, _ = codec.encode(examples, limits, drop_long=False)
-    batch = record["config"]["evaluation"]["batch_size"]
-    responses = sample_all(model, sequences, codec, Decoding(limits.response), batch, "evaluation", "test", 10)
+    limits = LengthLimits(record.config.data.max_prompt_length, record.config.data.max_response_length)
+    sequences, _ = tokenizer.encode(examples, limits, drop_long=False)
+    batch = record.config.evaluation.batch_size
+    responses = model.sample_all(sequences, Decoding(limits.response), batch, "evaluation", "test", 10)
     with gzip.open(folder / "predictions.jsonl.gz", "rt", encoding="utf-8") as file:
         recorded = [json.loads(line)["prediction"] for line in file]
-    assert [codec.text(r) for r in responses] == recorded
+    assert [tokenizer.text(r) for r in responses] == recorded
 
 
 def test_methods_compared_share_teacher_and_init(tmp_path):
     a, b = (
         record_of("run", "--method", m, "--task", "samsum", "--out", str(tmp_path), *short()) for m in ("sft", "srkl")
     )
-    assert a["comparison_key"] == b["comparison_key"]
-    assert a["run_id"] != b["run_id"]
-    assert a["init_scores"] == b["init_scores"]
-    assert a["teacher_scores"] == b["teacher_scores"]
-    assert a["validations"][0] == b["validations"][0]
+    assert a.comparison_key == b.comparison_key
+    assert a.run_id != b.run_id
+    assert a.init_scores == b.init_scores
+    assert a.teacher_scores == b.teacher_scores
+    assert a.validations[0] == b.validations[0]
 
-    compared = invoke("compare", a["run_id"], b["run_id"], "--out", str(tmp_path))
+    compared = invoke("compare", a.run_id, b.run_id, "--out", str(tmp_path))
     assert compared.exit_code == 0
     assert "95 % interval" in compared.stdout
-    shown = invoke("show", a["run_id"][:12], "--out", str(tmp_path))
-    assert a["comparison_key"][:16] in shown.stdout.replace("\n", "")
+    shown = invoke("show", a.run_id[:12], "--out", str(tmp_path))
+    assert a.comparison_key[:16] in shown.stdout.replace("\n", "")
     listed = invoke("list", "runs", "--out", str(tmp_path))
     assert listed.exit_code == 0
 
     other = record_of("run", "--method", "sft", "--task", "samsum", "--out", str(tmp_path), *short(training__steps=4))
-    refused = invoke("compare", a["run_id"], other["run_id"], "--out", str(tmp_path))
+    refused = invoke("compare", a.run_id, other.run_id, "--out", str(tmp_path))
     assert refused.exit_code == 2
     assert "config.training.steps: 12 against 4" in refused.stderr
 
@@ -129,8 +133,8 @@ def test_methods_compared_share_teacher_and_init(tmp_path):
 def test_start_from_random_weights(tmp_path):
     command = ("run", "--method", "sft", "--task", "samsum", "--out", str(tmp_path), *short())
     init, pretrained = record_of(*command), record_of(*command, "--init", "pretrained")
-    assert pretrained["validations"][0]["loss"] > init["validations"][0]["loss"] + 0.5
-    assert pretrained["comparison_key"] == init["comparison_key"]
+    assert pretrained.validations[0].loss > init.validations[0].loss + 0.5
+    assert pretrained.comparison_key == init.comparison_key
 
 
 def test_a_method_from_a_users_file(tmp_path):
@@ -144,14 +148,14 @@ def test_a_method_from_a_users_file(tmp_path):
         "    def __call__(self, student_logits, teacher_logits, tokens, batch):\n"
         "        one, two = skl(student_logits, teacher_logits), srkl(student_logits, teacher_logits)\n"
         "        return self.weight * one + (1 - self.weight) * two\n\n\n"
-        "METHOD = Method('both', Both, 'mixed', 'init', 'mine', 'mean of both skews')\n"
+        "METHOD = Method('both', Both, 'mixed', 'sft', 'mine', 'mean of both skews')\n"
     )
     record = record_of(
         *("run", "--method", f"{file}:METHOD", "--task", "iwslt", "--out", str(tmp_path)),
         *short(method__weight=0.25),
     )
-    assert record["config"]["method"]["weight"] == 0.25
-    assert record["config"]["sgo"]["source"] == "mixed"
+    assert record.config.method.options["weight"] == 0.25
+    assert record.config.sgo.source == "mixed"
 
 
 def test_dry_run_prints_the_configuration_and_writes_nothing(tmp_path):
@@ -178,11 +182,11 @@ def test_real_samsum_with_a_real_checkpoint(tmp_path):
         *("--out", str(tmp_path), "--set", f"models.teacher={teacher}", "--set", "data.drop_overlap=true"),
         *short(teacher_training__steps=2, teacher_training__batch_size=4, data__max_prompt_length=192),
     )
-    notes = " ".join(record["data"]["notes"])
+    notes = " ".join(record.data.notes)
     assert "13828807" in notes
     assert "train" in notes
-    assert record["models"]["teacher_parameters"] == 260_032
-    assert record["data"]["source"].startswith("folder")
+    assert record.models.teacher_parameters == 260_032
+    assert record.data.source.startswith("folder")
 
 
 def test_doctor(tmp_path, monkeypatch):
@@ -198,29 +202,29 @@ def test_the_teachers_responses_are_sampled_once_and_trained_on(cache, tmp_path)
     command = ("run", "--method", "sft", "--task", "iwslt", "--out", str(tmp_path), *short(data__max_train=48))
     references, teacher = record_of(*command), record_of(*command, "--sgo", "teacher")
     again = record_of(*command[:2], "kld", *command[3:], "--sgo", "teacher")
-    assert references["curve"][0]["loss"] != teacher["curve"][0]["loss"]
+    assert references.curve[0]["loss"] != teacher.curve[0]["loss"]
     made = [f for f in (cache / "teacher-responses").iterdir() if f.is_dir() and len(_rows(f)) == 48]
     assert len(made) == 1, "sampled once for both runs"
-    assert again["comparison_key"] == teacher["comparison_key"]
+    assert again.comparison_key == teacher.comparison_key
 
 
 def test_faithful_runs_are_no_match_for_corrected_ones(tmp_path):
     command = ("run", "--method", "imitkd", "--task", "samsum", "--out", str(tmp_path), *short())
     corrected = record_of(*command)
     faithful = record_of(*command, "--set", "fidelity=faithful")
-    assert corrected["comparison_key"] != faithful["comparison_key"]
-    assert corrected["curve"][0]["loss"] != faithful["curve"][0]["loss"]
-    assert corrected["curve"][0]["share_generate"] == 1.0
-    assert faithful["curve"][0]["share_replay"] == 1.0
+    assert corrected.comparison_key != faithful.comparison_key
+    assert corrected.curve[0]["loss"] != faithful.curve[0]["loss"]
+    assert corrected.curve[0]["share_generate"] == 1.0
+    assert faithful.curve[0]["share_replay"] == 1.0
 
 
 def test_the_plain_text_loss_is_recorded_or_its_absence_noted(tmp_path):
     command = ("run", "--method", "minillm", "--out", str(tmp_path), *short())
     there = record_of(*command, "--task", "dolly", "--set", "plain_text.weight=1")
     missing = record_of(*command, "--task", "iwslt")
-    assert all(row["plain_text_loss"] > 0 for row in there["curve"])
-    assert not any("plain_text_loss" in row for row in missing["curve"])
-    assert any("without its plain-text loss" in note for note in missing["data"]["notes"])
+    assert all(row["plain_text_loss"] > 0 for row in there.curve)
+    assert not any("plain_text_loss" in row for row in missing.curve)
+    assert any("without its plain-text loss" in note for note in missing.data.notes)
 
 
 def _rows(folder: Path) -> list[str]:

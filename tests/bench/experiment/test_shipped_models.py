@@ -7,8 +7,10 @@ from rich.console import Console
 
 from bench.config.resolve import resolve
 from bench.data import TASKS
-from bench.experiment.run import Experiment
+from bench.experiment import stages
+from bench.experiment.context import prepare
 from bench.experiment.shipped_models import CARD, PRETRAINING, intact, shipped
+from bench.experiment.stages import Workshop
 from bench.synthetic import shipped_student, shipped_teacher
 from bench.system.artifacts import ArtifactCache
 from bench.system.files import read_json
@@ -46,10 +48,11 @@ def test_the_score_on_the_card(folder, tmp_path):
     task = card["task"]
     config, method = resolve(preset="tiny", task=task, method="sft", device="cpu")
     reporter = Reporter(Console(stderr=True), quiet=True)
-    experiment = Experiment(config, method, ArtifactCache(tmp_path, reporter.note), reporter)
-    scores = experiment.scores_of(str(folder), "shipped-model")
+    workshop = Workshop(ArtifactCache(tmp_path, reporter.note), reporter)
+    context = prepare(config, method, workshop.cache)
+    scores = stages.scores(context, workshop, str(folder), "shipped-model")
     for name, score in card["scores"].items():
-        assert scores[name]["mean"] == pytest.approx(score, abs=1.5), name
-    assert card["metric"] == experiment.signature
+        assert scores[name].primary.mean == pytest.approx(score, abs=1.5), name
+    assert card["metric"] == context.metric_infos[0].signature
     training = PRETRAINING if folder == shipped_student(task) else config.teacher_training
     assert card["training"] == training.model_dump(mode="json"), "made with other settings than today's"

@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -9,16 +10,21 @@ from tokenizers.processors import TemplateProcessing
 
 from bench.config.fidelity import NO_REPEAT_NGRAM, Fidelity
 from bench.config.resolve import resolve
-from bench.experiment.run import Experiment
-from bench.models.generation import Decoding, sample_all
-from bench.models.loading import load_model, load_tokenizer
+from bench.experiment import stages
+from bench.experiment.context import RunContext, prepare
+from bench.experiment.run import STAGES, make
+from bench.experiment.run import run as run_of
+from bench.experiment.stages import Workshop
+from bench.models.generation import Decoding
+from bench.models.loading import load_tokenizer
+from bench.record.record import RunRecord
 from bench.record.store import Store
 from bench.synthetic import plain_text
 from bench.system.artifacts import ArtifactCache
 from bench.system.progress import Reporter
 from bench.training.auxiliary_loss import LanguageModelling
 from bench.training.phase_timer import PHASES
-from distillm import SourceOptions
+from distillm import OutputSource, SourceOptions
 
 WORDS = ["cat", "dog", "sat", "mat", "road", "land", "north", "long", "short", "text"]
 ARCHITECTURE = {
@@ -27,7 +33,7 @@ ARCHITECTURE = {
     "intermediate_size": 32,
     "num_hidden_layers": 1,
     "num_attention_heads": 2,
-    "max_position_embeddings": 128,
+    "max_position_embeddings": 256,
     "tie_word_embeddings": True,
 }
 SETTINGS = {
@@ -61,11 +67,22 @@ def world(tmp_path_factory, tokenizer_folder):
     return root
 
 
-@pytest.fixture(scope="module")
-def experiment(world):
-    """A function from a method and options (`a__b` stands for `a.b`) to an experiment."""
+def workshop_in(world) -> Workshop:
+    """With the cache of all runs here, and a reporter of one run's own."""
+    reporter = Reporter(Console(stderr=True), quiet=True)
+    return Workshop(ArtifactCache(world / "cache", reporter.note), reporter)
 
-    def make(method="srkl", sgo=None, init="init", **changes):
+
+@pytest.fixture
+def workshop(world) -> Workshop:
+    return workshop_in(world)
+
+
+@pytest.fixture(scope="module")
+def context(world):
+    """A function from a method and options (`a__b` stands for `a.b`) to a run's context."""
+
+    def make_context(method="srkl", sgo=None, init="sft", **changes) -> RunContext:
         settings = SETTINGS | {"models.tokenizer": str(world / "tokenizer")}
         settings |= {name.replace("__", "."): value for name, value in changes.items()}
         config, found = resolve(
@@ -79,24 +96,24 @@ def experiment(world):
             data_dir=str(world / "data"),
             assignments=[f"{key}={json.dumps(value)}" for key, value in settings.items()],
         )
-        reporter = Reporter(Console(stderr=True), quiet=True)
-        return Experiment(config, found, ArtifactCache(world / "cache", reporter.note), reporter)
+        return prepare(config, found, workshop_in(world).cache)
 
-    return make
+    return make_context
 
 
 @pytest.fixture(scope="module")
-def run(world, experiment):
-    """A function that makes the run of such an experiment and gives its record."""
+def run(world, context):
+    """A function that makes the run of such a context and gives its record."""
 
-    def record(*arguments, **changes):
-        return experiment(*arguments, **changes).run(Store(world / "out")).record
+    def record(*arguments, **changes) -> RunRecord:
+        one = context(*arguments, **changes)
+        return run_of(one.config, one.method, Store(world / "out"), workshop_in(world)).record
 
     return record
 
 
-def first(record):
-    return record["curve"][0]
+def first(record: RunRecord) -> dict[str, float]:
+    return record.curve[0]
 
 
 # --- options
@@ -108,15 +125,19 @@ def first(record):
 )
 def test_an_option_of_the_method_changes_what_is_minimised(method, option, value, run):
     given, changed = run(method), run(method, **{f"method__{option}": value})
-    assert changed["config"]["method"][option] == value
+    assert changed.config.method.options[option] == value
     assert first(changed)["loss"] != pytest.approx(first(given)["loss"], rel=1e-3)
     # and nothing before the first step
-    assert changed["init_scores"] == given["init_scores"]
-    assert changed["teacher_scores"] == given["teacher_scores"]
-    assert changed["validations"][0] == given["validations"][0]
+    assert changed.init_scores == given.init_scores
+    assert changed.teacher_scores == given.teacher_scores
+    assert changed.validations[0] == given.validations[0]
 
 
-def test_options_of_the_source_reach_it(experiment):
+def source_of(context: RunContext) -> OutputSource:
+    return stages.output_source(context, len(context.sequences["train"]))
+
+
+def test_options_of_the_source_reach_it(context):
     options = {
         "probability": 0.25,
         "initial_phi": 0.3,
@@ -130,34 +151,34 @@ def test_options_of_the_source_reach_it(experiment):
         "beams": 2,
     }
     set_ = {f"sgo__{name}": value for name, value in options.items()}
-    source = experiment("srkl", "adaptive-off-policy", **set_, training__steps=7).output_source()
+    source = source_of(context("srkl", "adaptive-off-policy", **set_, training__steps=7))
     assert source.options == SourceOptions(**options)
     assert (source.phi, source.total_steps, source.buffer.capacity, source.replays_fresh) == (0.3, 7, 11, False)
-    assert experiment("srkl", "mixed", **set_).output_source().phi == 0.25
+    assert source_of(context("srkl", "mixed", **set_)).phi == 0.25
 
 
 @pytest.mark.parametrize("beams", [1, 3])
-def test_the_teachers_responses_are_searched_by_as_many_beams_as_asked_for(beams, experiment):
-    one = experiment("seqkd", sgo__beams=beams)
-    folder = one.teacher_folder()
+def test_the_teachers_responses_are_searched_by_as_many_beams_as_asked_for(beams, context, workshop):
+    one = context("seqkd", sgo__beams=beams)
+    folder = stages.teacher(one, workshop)
     train, size = one.sequences["train"], one.config.evaluation.batch_size
     expected, other = (
-        sample_all(load_model(folder, "causal"), train, one.codec, Decoding(6, beams=n), size, "teacher responses")
+        stages.load(one, folder).sample_all(train, Decoding(6, beams=n), size, "teacher responses")
         for n in (beams, 4 - beams)
     )
-    made = one.teacher_responses(folder)
-    assert [s.response for s in made] == expected != other
-    assert [(s.id, s.prompt, s.sampled_at_step) for s in made] == [(s.id, s.prompt, None) for s in train]
+    responses = stages.training_sequences(one, workshop, folder)
+    assert [s.response for s in responses] == expected != other
+    assert [(s.id, s.prompt, s.sampled_at_step) for s in responses] == [(s.id, s.prompt, None) for s in train]
 
 
-def test_the_auxiliary_loss_is_as_configured(world, experiment):
+def test_the_auxiliary_loss_is_as_configured(world, context):
     text = {"plain_text__file": str(world / "text.txt")}
-    assert experiment("kld", **text).auxiliary_loss is None
+    assert context("kld", **text).auxiliary_loss is None
     sizes = {"plain_text__batch_size": 3, "plain_text__max_length": 9}
-    made = experiment("kld", **text, **sizes, plain_text__weight=0.25, plain_text__kl_share=0.75).auxiliary_loss
-    assert (made.objective, made.weight, made.batch_size) == (LanguageModelling(0.75), 0.25, 3)
-    assert len(made.sequences) == 6
-    assert {len(s.prompt) + len(s.response) for s in made.sequences} == {9}
+    auxiliary = context("kld", **text, **sizes, plain_text__weight=0.25, plain_text__kl_share=0.75).auxiliary_loss
+    assert (auxiliary.objective, auxiliary.weight, auxiliary.batch_size) == (LanguageModelling(0.75), 0.25, 3)
+    assert len(auxiliary.sequences) == 6
+    assert {len(s.prompt) + len(s.response) for s in auxiliary.sequences} == {9}
 
 
 def test_the_auxiliary_loss_is_taken_in_the_shares_asked_for(world, run):
@@ -172,10 +193,10 @@ def test_the_auxiliary_loss_is_taken_in_the_shares_asked_for(world, run):
 
 def test_the_phases_and_phi_of_a_run_are_recorded(run):
     record = run("srkl", "on-policy")
-    assert list(record["time"]["phases"]) == list(PHASES)
-    assert record["time"]["phases"]["generation"] > 0
+    assert list(record.time.phases) == list(PHASES)
+    assert record.time.phases["generation"] > 0
     assert first(record)["phi"] == 1.0
-    assert run("srkl")["time"]["phases"]["generation"] == 0
+    assert run("srkl").time.phases["generation"] == 0
 
 
 # --- each fidelity switch alone
@@ -194,8 +215,8 @@ def test_uncounted_tokens_of_sgos(run):
         # the same responses, made from the same start
         for key in ("sgo_length", "sgo_ended", "student_entropy"):
             assert first(record)[key] == first(correct)[key]
-        assert record["training"]["tokens_trained"] == correct["training"]["tokens_trained"]
-        assert record["validations"][0] == correct["validations"][0]
+        assert record.training.tokens_trained == correct.training.tokens_trained
+        assert record.validations[0] == correct.validations[0]
     losses = [first(record)["loss"] for record in (correct, *switched.values())]
     assert len({round(loss, 4) for loss in losses}) == 3
     # the data set's responses lose nothing
@@ -203,74 +224,80 @@ def test_uncounted_tokens_of_sgos(run):
     assert on_references == [first(run("sft"))] * 2
 
 
-def test_replayed_on_policy(experiment, run):
-    assert experiment("srkl", "on-policy").output_source().replays_fresh is False
+def test_replayed_on_policy(context, run):
+    assert source_of(context("srkl", "on-policy")).replays_fresh is False
     changed = {"fidelity__replayed_on_policy": True, "sgo__capacity": 16}
-    assert experiment("srkl", "on-policy", **changed).output_source().buffer.capacity == 16
+    assert source_of(context("srkl", "on-policy", **changed)).buffer.capacity == 16
     record = run("srkl", "on-policy", **changed)
     assert (first(record)["share_replay"], first(record)["buffer"]) == (1.0, 8)
     assert first(run("srkl", "on-policy"))["share_generate"] == 1.0
 
 
-def test_train_without_bos(world, experiment):
+def test_train_without_bos(world, context, workshop):
     # a length of its own, so that no other test's artifacts are counted below
     with_bos, without = (
-        experiment(data__max_response_length=5, fidelity__train_without_bos=switch) for switch in (False, True)
+        context("seqkd", data__max_response_length=5, fidelity__train_without_bos=switch) for switch in (False, True)
     )
-    assert all(s.prompt[0] == with_bos.codec.tokenizer.bos_token_id for s in with_bos.sequences["train"])
+    bos = with_bos.tokenizer.backend.bos_token_id
+    assert all(s.prompt[0] == bos for s in with_bos.sequences["train"])
     assert [s.prompt for s in without.sequences["train"]] == [s.prompt[1:] for s in with_bos.sequences["train"]]
     for split in ("validation", "test"):
         assert without.sequences[split] == with_bos.sequences[split]
     # models trained and responses made from other prompts are others, and are not taken from the cache
-    keys = [one.shared_key(one.config.init_training, "student") for one in (with_bos, without)]
-    assert keys[0] != keys[1]
-    folder = with_bos.teacher_folder()
+    for trained in (stages.teacher, stages.init_student):
+        assert trained(with_bos, workshop) != trained(without, workshop)
+    folder = stages.teacher(with_bos, workshop)
 
     def kept():
         return {path for path in (world / "cache" / "teacher-responses").glob("*") if path.is_dir()}
 
     before = kept()
     for one in (with_bos, without):
-        assert [s.prompt for s in one.teacher_responses(folder)] == [s.prompt for s in one.sequences["train"]]
+        responses = stages.training_sequences(one, workshop, folder)
+        assert [s.prompt for s in responses] == [s.prompt for s in one.sequences["train"]]
     assert len(kept() - before) == 2
 
 
 class Noting:
-    """A metric that notes the texts it is given for some examples."""
+    """A metric that notes the texts it scores for some examples."""
 
     def __init__(self, metric, examples, texts) -> None:
-        self.metric, self.examples, self.texts = metric, examples, texts
+        self.metric, self.texts = metric, texts
+        self.noted = [example.references for example in examples]
 
     def __getattr__(self, name):
         return getattr(self.metric, name)
 
-    def of(self, predictions, examples):
-        if examples == self.examples:
-            self.texts.append(predictions)
-        return self.metric.of(predictions, examples)
+    def example(self, prediction, references):
+        if any(references is one for one in self.noted):  # those of other examples may be equal
+            self.texts.append(prediction)
+        return self.metric.example(prediction, references)
 
 
-def test_no_repeat_ngram(world, experiment):
+def test_no_repeat_ngram(world, context, workshop):
     """Greedy and untrained, the student says one thing over and over; the switch forbids it at test only."""
     start = {"init": "pretrained", "training__learning_rate": 1e-30, "evaluation__temperature": 0}
     lengths = {"data__max_response_length": 16, "training__select_by": "metric"}
     predictions, validated = {}, {False: [], True: []}
     for switch in (False, True):
-        one = experiment("srkl", **start, **lengths, fidelity__no_repeat_ngram=switch)
-        one.metric = Noting(one.metric, one.data.splits["validation"], validated[switch])
-        record = one.run(Store(world / "out")).record
-        predictions[switch] = [row["prediction"] for row in Store(world / "out").predictions(record)]
-    one = experiment("srkl", **start, **lengths)
-    folder = str(world / "out" / "runs" / record["run_id"] / "student")
-    student = load_model(folder, "causal")
+        one = context("srkl", **start, **lengths, fidelity__no_repeat_ngram=switch)
+        noting = Noting(one.metrics[0], one.data.splits["validation"], validated[switch])
+        folder = world / "runs" / f"noted-{switch}"
+        with workshop.reporter.session(list(STAGES)):
+            _, rows = make(replace(one, metrics=(noting,)), workshop, folder)
+        predictions[switch] = [row["prediction"] for row in rows]
+    one = context("srkl", **start, **lengths)
+    student = stages.load(one, str(folder / "student"))
+    size = one.config.evaluation.batch_size
     for switch, ngram in ((False, 0), (True, NO_REPEAT_NGRAM)):
         decoding = Decoding(16, temperature=0, no_repeat_ngram=ngram)
-        responses = sample_all(student, one.sequences["test"], one.codec, decoding, 150, "evaluation", "test", 10)
-        assert predictions[switch] == [one.codec.text(response) for response in responses]
+        responses = student.sample_all(one.sequences["test"], decoding, size, "evaluation", "test", 10)
+        assert predictions[switch] == [one.tokenizer.text(response) for response in responses]
         grams = [[r[i : i + NO_REPEAT_NGRAM] for i in range(len(r) - NO_REPEAT_NGRAM + 1)] for r in responses]
         assert any(len(set(found)) < len(found) for found in grams) is not switch
     assert predictions[True] != predictions[False]
     assert validated[True] == validated[False] != []
     for switch in (False, True):  # nor do shared models' scores come from the cache of the other
-        experiment("srkl", **lengths, fidelity__no_repeat_ngram=switch).scores_of(folder, "both-ways")
+        other = context("srkl", **lengths, fidelity__no_repeat_ngram=switch)
+        stages.scores(other, workshop, str(folder / "student"), "both-ways")
     assert len([path for path in (world / "cache" / "both-ways-scores").iterdir() if path.is_dir()]) == 2

@@ -66,7 +66,7 @@ def found(result: Result) -> dict:
 def texts(out: Path, method: str, name: str) -> list[tuple[str, str]]:
     """Response and example id of a run's first decoding seed."""
     store = Store(out)
-    record = next(r for r in store.all() if r["config"]["method"]["name"] == method)
+    record = next(r for r in store.all() if r.config.method.name == method)
     rows = store.predictions(record)
     return [(row["prediction"], row["id"]) for row in rows if (row["set"], row["seed"]) == (name, 10)]
 
@@ -205,7 +205,7 @@ def test_both_sides_of_a_comparison_are_looked_at(ask, tmp_path, server):
 
 def test_half_a_character_in_a_response_is_no_obstacle(ask, tmp_path, server):
     record = write_run(tmp_path / "out", "sft")
-    path = Store(tmp_path / "out").folder(record["run_id"]) / PREDICTIONS
+    path = Store(tmp_path / "out").folder(record.run_id) / PREDICTIONS
     rows = [row | {"prediction": "broken \ud800"} for row in read_jsonl_gz(path)]
     path.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
     result = ask("dolly-sft", "--base-url", server.url, "--model", "m", "--sets", "test", out=tmp_path / "out")
@@ -277,7 +277,7 @@ def test_ctrl_c_waits_for_answers_on_their_way_and_a_second_one_for_nothing(ask,
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == 130, stderr
-    assert "answers on their way" in stderr
+    assert "answers in flight" in stderr
     assert "Traceback" not in stderr
     assert server.asked.total() == 4
     server.fault = lambda handler, number: False
@@ -391,8 +391,8 @@ def test_runs_under_other_conditions_are_not_compared(ask, tmp_path, server):
 
 def test_a_run_on_other_data_is_not_judged(ask, tmp_path, server):
     record = write_run(tmp_path, "sft")
-    path = Store(tmp_path).folder(record["run_id"]) / RECORD
-    write_json(path, record | {"data": record["data"] | {"fingerprint": "0" * 64}})
+    path = Store(tmp_path).folder(record.run_id) / RECORD
+    write_json(path, record.plain() | {"data": record.data.model_dump(mode="json") | {"fingerprint": "0" * 64}})
     result = ask("dolly-sft", "--base-url", server.url, out=tmp_path)
     assert result.exit_code == 2
     assert "the fingerprint differs" in result.stderr

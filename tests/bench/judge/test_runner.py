@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 
 from bench.judge import client as client_module
-from bench.judge.budget import Prices, Purse
+from bench.judge.budget import Budget, Prices
 from bench.judge.client import Client, retry_after
 from bench.judge.messages import Judge
 from bench.judge.protocol import Outcome
-from bench.judge.runner import Question, Reading, ask_all
+from bench.judge.queue import Question, Reading
+from bench.judge.runner import ask_all
 from bench.system.errors import BenchError
-from tests.judge_court import PRICES, LocalCourt, most, questions
+from tests.judge_queue import PRICES, LocalQueue, questions, upper_bound
 from tests.judge_server import Handler, judge_server, rating
 
 
@@ -34,27 +35,27 @@ def short_waits(monkeypatch):
 
 
 @pytest.fixture
-def court(server, tmp_path) -> Callable[..., LocalCourt]:
-    return lambda **judge: LocalCourt(server.url, tmp_path, **judge)
+def new_queue(server, tmp_path) -> Callable[..., LocalQueue]:
+    return lambda **judge: LocalQueue(server.url, tmp_path, **judge)
 
 
 async def asking(
-    court: LocalCourt,
+    queue: LocalQueue,
     asked: Sequence[Question],
     *,
     limit: float | None = None,
     concurrency: int = 8,
     timeout: float = 5.0,
     retries: int = 8,
-) -> Purse:
-    purse = Purse(court.ledger, PRICES, limit, court.spent(asked, PRICES))
-    client = Client(court.judge, None, timeout=timeout, retries=retries, note=court.said.append)
+) -> Budget:
+    budget = Budget(queue.unanswered, PRICES, limit, queue.spent(asked, PRICES))
+    client = Client(queue.judge, None, timeout=timeout, retries=retries, note=queue.notes.append)
     async with client.api:
-        await ask_all(court, client, asked, purse, concurrency=concurrency, progress=lambda done, total: None)
-    return purse
+        await ask_all(queue, client, asked, budget, concurrency=concurrency, progress=lambda done, total: None)
+    return budget
 
 
-def ask(*arguments: Any, **options: Any) -> Purse:
+def ask(*arguments: Any, **options: Any) -> Budget:
     return asyncio.run(asyncio.wait_for(asking(*arguments, **options), 120))
 
 
@@ -90,12 +91,12 @@ def faults(handler: Handler, number: int) -> bool:
     return True
 
 
-def test_a_thousand_items_under_faults_none_lost_none_paid_twice(server, court, monkeypatch):
+def test_a_thousand_items_under_faults_none_lost_none_paid_twice(server, new_queue, monkeypatch):
     monkeypatch.setattr("os.fsync", lambda file: None)  # half the time, and of use in a power cut only
     server.fault = faults
-    asked, made = questions(1000), court()
-    purse = ask(made, asked, concurrency=32, timeout=5.0, retries=40)
-    readings = [made.look(question) for question in asked]
+    asked, queue = questions(1000), new_queue()
+    budget = ask(queue, asked, concurrency=32, timeout=5.0, retries=40)
+    readings = [queue.resolve(question) for question in asked]
     for question, reading in zip(asked, readings, strict=True):
         assert isinstance(reading, Reading)
         assert reading.verdict in ((rating(question.first), rating(question.second)), None)
@@ -104,7 +105,7 @@ def test_a_thousand_items_under_faults_none_lost_none_paid_twice(server, court, 
     assert len(wrong) > 50
     assert sum(reading.verdict is None for reading in readings) < 10
     assert server.answered == Counter(
-        json.dumps(made.request(question, attempt).messages)
+        json.dumps([message.model_dump() for message in queue.request(question, attempt).messages])
         for question, reading in zip(asked, readings, strict=True)
         for attempt in range(len(reading.answers))
     )
@@ -114,10 +115,10 @@ def test_a_thousand_items_under_faults_none_lost_none_paid_twice(server, court, 
         for answer in reading.answers:
             seen.update(answer.faults)
     assert {"http 429", "http 500", "http 503", "connection", "malformed", "timeout"} == seen.keys()
-    lost = sum(len(path.read_bytes()) for path in made.ledger.folder.rglob("*") if path.is_file())
+    lost = sum(len(path.read_bytes()) for path in queue.unanswered.folder.rglob("*") if path.is_file())
     assert lost == seen["connection"] + seen["malformed"] + seen["timeout"]
-    assert purse.spent == pytest.approx(court().spent(asked, PRICES)), "what is on disk is what was counted"
-    assert purse.spent > 1.03 * server.answered.total() + 10 * lost
+    assert budget.spent == pytest.approx(new_queue().spent(asked, PRICES)), "what is on disk is what was counted"
+    assert budget.spent > 1.03 * server.answered.total() + 10 * lost
 
 
 @pytest.mark.parametrize(
@@ -133,56 +134,56 @@ def test_a_thousand_items_under_faults_none_lost_none_paid_twice(server, court, 
         (lambda handler: handler.error(503, "overloaded"), False),
     ],
 )
-def test_what_may_have_been_paid_for_in_vain_is_counted_and_written_down(server, court, fault, paid):
+def test_what_may_have_been_paid_for_in_vain_is_counted_and_written_down(server, new_queue, fault, paid):
     server.fault = lambda handler, number: number <= 2 and fault(handler) is None
     (question,) = questions(1)
-    made = court()
-    price = most(made, question)
-    purse = ask(made, [question], timeout=0.5)
+    queue = new_queue()
+    price = upper_bound(queue, question)
+    budget = ask(queue, [question], timeout=0.5)
     assert server.asked.total() == 3
-    assert purse.spent == pytest.approx(1.03 + 2 * price * paid)
-    assert court().spent([question], PRICES) == pytest.approx(purse.spent)
-    assert court().spent(questions(2)[1:], PRICES) == 0
+    assert budget.spent == pytest.approx(1.03 + 2 * price * paid)
+    assert new_queue().spent([question], PRICES) == pytest.approx(budget.spent)
+    assert new_queue().spent(questions(2)[1:], PRICES) == 0
 
 
-def test_what_never_reached_a_server_was_not_paid_for(tmp_path, court):
-    made = court()
-    made.judge = Judge("m", "http://127.0.0.1:9/v1")
+def test_what_never_reached_a_server_was_not_paid_for(tmp_path, new_queue):
+    queue = new_queue()
+    queue.judge = Judge("m", "http://127.0.0.1:9/v1")
     with pytest.raises(BenchError, match="cannot reach the judge"):
-        ask(made, questions(1))
-    assert made.spent(questions(1), PRICES) == 0
+        ask(queue, questions(1))
+    assert queue.spent(questions(1), PRICES) == 0
 
 
-def test_an_answer_without_usage_costs_the_most_it_can(server, court):
+def test_an_answer_without_usage_costs_the_most_it_can(server, new_queue):
     body = '{"choices": [{"message": {"content": "5 5"}}], "usage": {"prompt_tokens": -100, "completion_tokens": -3}}'
     server.fault = lambda handler, number: handler.send(200, body) is None
     asked = questions(1)
-    assert ask(court(), asked).spent == pytest.approx(most(court(), asked[0]))
+    assert ask(new_queue(), asked).spent == pytest.approx(upper_bound(new_queue(), asked[0]))
 
 
-def test_a_limit_holds_over_all_commands_that_ask_the_same(server, court):
+def test_a_limit_holds_over_all_commands_that_ask_the_same(server, new_queue):
     asked = questions(60)
     for _ in range(3):
         with pytest.raises(BenchError, match="--max-cost 40"):
-            ask(court(), asked, limit=40)
+            ask(new_queue(), asked, limit=40)
         answered = server.answered.total()
-        assert 40 - 13 < court().spent(asked, PRICES) <= 40
-        assert answered == server.asked.total() == 60 - len(court().pending(asked)), "what was sent is kept"
+        assert 40 - 13 < new_queue().spent(asked, PRICES) <= 40
+        assert answered == server.asked.total() == 60 - len(new_queue().pending(asked)), "what was sent is kept"
         assert 10 < answered < 40
-    ask(court(), asked, limit=100)
+    ask(new_queue(), asked, limit=100)
     assert server.answered.total() == server.asked.total() == 60
 
 
-def test_a_limit_counts_requests_that_are_tried_again(server, court):
+def test_a_limit_counts_requests_that_are_tried_again(server, new_queue):
     server.fault = lambda handler, number: handler.send(200, "null") is None
     asked = questions(1)
-    limit = 3.5 * most(court(), asked[0])
+    limit = 3.5 * upper_bound(new_queue(), asked[0])
     for _ in range(2):
         with pytest.raises(BenchError, match="--max-cost"):
-            ask(court(), asked, limit=limit, retries=20)
+            ask(new_queue(), asked, limit=limit, retries=20)
         assert server.asked.total() == 3
     server.fault = lambda handler, number: False
-    assert ask(court(), asked, limit=2 * limit).spent == pytest.approx(3 / 3.5 * limit + 1.03)
+    assert ask(new_queue(), asked, limit=2 * limit).spent == pytest.approx(3 / 3.5 * limit + 1.03)
 
 
 @pytest.mark.parametrize("prices", [(float("nan"), 1), (1, float("inf")), (-1, 1)])
@@ -191,7 +192,7 @@ def test_prices_that_are_none_are_refused(prices):
         Prices(*prices)
 
 
-def test_when_one_question_ends_it_all_answers_on_their_way_are_kept_and_nothing_is_tried_again(server, court):
+def test_when_one_question_ends_it_all_answers_on_their_way_are_kept_and_nothing_is_tried_again(server, new_queue):
     def fault(handler: Handler, number: int) -> bool:
         if "question 0" in handler.chat:
             time.sleep(0.3)
@@ -207,16 +208,16 @@ def test_when_one_question_ends_it_all_answers_on_their_way_are_kept_and_nothing
         return True
 
     server.fault = fault
-    made, begun = court(), time.monotonic()
+    queue, begun = new_queue(), time.monotonic()
     with pytest.raises(BenchError, match="says 401"):
-        ask(made, questions(10), concurrency=4)
+        ask(queue, questions(10), concurrency=4)
     assert time.monotonic() - begun < 5
-    assert [isinstance(made.look(question), Reading) for question in questions(4)] == [False, False, True, False]
+    assert [isinstance(queue.resolve(question), Reading) for question in questions(4)] == [False, False, True, False]
     assert server.asked.total() == 4
-    assert "waiting for 2 answers on their way" in " ".join(made.said)
+    assert "waiting up to 5 s for 2 answers in flight" in " ".join(queue.notes)
 
 
-def test_retry_after_holds_back_every_request(server, court):
+def test_retry_after_holds_back_every_request(server, new_queue):
     begun: list[float] = []
 
     def fault(handler: Handler, number: int) -> bool:
@@ -225,7 +226,7 @@ def test_retry_after_holds_back_every_request(server, court):
         return number == 1 and handler.error(429, "slow down", None, Retry_After="0.7") is None
 
     server.fault = fault
-    ask(court(), questions(6), concurrency=2)
+    ask(new_queue(), questions(6), concurrency=2)
     assert len(begun) == 7
     assert begun[1] - begun[0] < 0.1
     assert all(later - begun[0] >= 0.75 for later in begun[2:])
@@ -246,12 +247,12 @@ def test_retry_after_in_all_its_forms(headers, seconds):
     assert retry_after(headers) == seconds
 
 
-def test_a_server_that_says_to_wait_no_time_is_given_some(server, court, monkeypatch):
+def test_a_server_that_says_to_wait_no_time_is_given_some(server, new_queue, monkeypatch):
     monkeypatch.setattr(client_module, "FIRST_WAIT", 0.1)
     server.fault = lambda handler, number: handler.error(429, "slow down", None, Retry_After="0") is None
     begun = time.monotonic()
     with pytest.raises(BenchError, match="failed 4 times in a row"):
-        ask(court(), questions(1), retries=3)
+        ask(new_queue(), questions(1), retries=3)
     assert time.monotonic() - begun >= 0.75 * (0.1 + 0.2 + 0.4)
 
 
@@ -259,33 +260,33 @@ def test_a_server_that_says_to_wait_no_time_is_given_some(server, court, monkeyp
     ("code", "wait", "said"),
     [("insufficient_quota", "1", "no credit left"), ("rate_limit_exceeded", "601", "asks to wait 601 s")],
 )
-def test_what_will_not_pass_is_not_waited_for(server, court, code, wait, said):
+def test_what_will_not_pass_is_not_waited_for(server, new_queue, code, wait, said):
     server.fault = lambda handler, number: handler.error(429, "no more", code, Retry_After=wait) is None
     with pytest.raises(BenchError, match=said):
-        asyncio.run(asyncio.wait_for(asking(court(), questions(1)), 10))
+        asyncio.run(asyncio.wait_for(asking(new_queue(), questions(1)), 10))
     assert server.asked.total() == 1
 
 
-def test_two_at_a_time_ask_each_question_once(server, court):
+def test_two_at_a_time_ask_each_question_once(server, new_queue):
     server.delay = 0.03
     asked = questions(20)
 
-    async def both() -> Sequence[Purse]:
-        return await asyncio.gather(*(asking(court(), asked, concurrency=4) for _ in range(2)))
+    async def both() -> Sequence[Budget]:
+        return await asyncio.gather(*(asking(new_queue(), asked, concurrency=4) for _ in range(2)))
 
-    for purse in asyncio.run(both()):
-        assert purse.spent == pytest.approx(20 * 1.03), "also what the other one paid"
+    for budget in asyncio.run(both()):
+        assert budget.spent == pytest.approx(20 * 1.03), "also what the other one paid"
     assert len(server.asked) == server.asked.total() == 20
 
 
-def test_so_many_requests_are_on_their_way_at_once(server, court):
+def test_so_many_requests_are_on_their_way_at_once(server, new_queue):
     server.delay = 0.1
-    ask(court(), questions(12), concurrency=4)
+    ask(new_queue(), questions(12), concurrency=4)
     assert server.most_at_once == 4
 
 
-def test_what_is_sent(server, court):
-    ask(court(temperature=0.3, max_tokens=99), questions(1))
+def test_what_is_sent(server, new_queue):
+    ask(new_queue(temperature=0.3, max_tokens=99), questions(1))
     (body,) = server.bodies
     messages = body.pop("messages")
     assert body == {"model": "m", "temperature": 0.3, "max_tokens": 99}
@@ -305,46 +306,46 @@ def test_what_is_sent(server, court):
         (422, None, "something else", Outcome.REJECTED),
     ],
 )
-def test_one_question_that_is_turned_down_does_not_keep_the_others(server, court, status, code, message, outcome):
+def test_one_question_that_is_turned_down_does_not_keep_the_others(server, new_queue, status, code, message, outcome):
     server.fault = lambda handler, number: "question 0" in handler.chat and handler.error(status, message, code) is None
-    made = court()
-    purse = ask(made, questions(5), concurrency=1)
-    readings = [made.look(question) for question in questions(5)]
+    queue = new_queue()
+    budget = ask(queue, questions(5), concurrency=1)
+    readings = [queue.resolve(question) for question in questions(5)]
     assert [reading.outcome for reading in readings] == [outcome, *[Outcome.SCORED] * 4]
-    assert purse.spent == pytest.approx(4 * 1.03)
+    assert budget.spent == pytest.approx(4 * 1.03)
     assert server.asked.total() == 5
     # what a server has not explained may change: it is asked again, for nothing, by the next command
-    assert len(court().pending(questions(5))) == (outcome == Outcome.REJECTED)
-    again = court()
+    assert len(new_queue().pending(questions(5))) == (outcome == Outcome.REJECTED)
+    again = new_queue()
     ask(again, questions(5))
-    assert again.look(questions(1)[0]).outcome == outcome
+    assert again.resolve(questions(1)[0]).outcome == outcome
 
 
 @pytest.mark.parametrize("count", [2, 30])
-def test_a_server_that_turns_everything_down_is_told_of(server, court, count):
+def test_a_server_that_turns_everything_down_is_told_of(server, new_queue, count):
     server.fault = lambda handler, number: handler.error(400, "temperature must be 1") is None
-    made = court()
+    queue = new_queue()
     with pytest.raises(BenchError, match=r"says 400: temperature must be 1.*--temperature"):
-        ask(made, questions(count), concurrency=1)
+        ask(queue, questions(count), concurrency=1)
     assert server.asked.total() == min(count, 10)
-    assert len(made.pending(questions(count))) == count
+    assert len(queue.pending(questions(count))) == count
 
 
-def test_an_answer_with_half_a_character_is_kept(server, court):
+def test_an_answer_with_half_a_character_is_kept(server, new_queue):
     server.say = lambda user, texts: "7 8\n\ud800"
-    ask(court(), questions(2))
-    ask(court(), questions(2))
+    ask(new_queue(), questions(2))
+    ask(new_queue(), questions(2))
     assert server.asked.total() == 2
-    assert court().look(questions(1)[0]).verdict == (7, 8)
+    assert new_queue().resolve(questions(1)[0]).verdict == (7, 8)
 
 
-def test_a_damaged_answer_is_told_of_once_and_asked_for_again(server, court):
-    ask(court(), questions(2))
-    made = court()
-    path = made.cache.path(made.request(questions(1)[0], 0).key)
+def test_a_damaged_answer_is_told_of_once_and_asked_for_again(server, new_queue):
+    ask(new_queue(), questions(2))
+    queue = new_queue()
+    path = queue.answers.path(queue.request(questions(1)[0], 0).key)
     path.write_text("{", encoding="utf-8")
-    ask(made, questions(2))
-    assert [note for note in made.said if "damaged" in note] == [
+    ask(queue, questions(2))
+    assert [note for note in queue.notes if "damaged" in note] == [
         f"cache: {path} is damaged; the question is asked again"
     ]
     assert server.asked.total() == 3

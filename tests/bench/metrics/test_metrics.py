@@ -8,7 +8,12 @@ import sacrebleu
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.metrics.scores import bleu_from_statistics, bleu_signature, bleu_statistics, exact_match, rouge_l
+from bench.metrics.bleu import bleu_from_statistics, bleu_statistics
+from bench.metrics.chrf import chrf_from_statistics, chrf_statistics
+from bench.metrics.exact_match import exact_match
+from bench.metrics.metric import score_texts, set_score
+from bench.metrics.registry import find_metric, metrics
+from bench.metrics.rouge_l import rouge_l
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "rouge_l.json"
 words = st.lists(st.sampled_from(["the", "cat", "sat", "on", "a", "mat", ",", "Haus", "1,000"]), max_size=12)
@@ -50,32 +55,55 @@ def test_exact_match(prediction, references, expected):
     assert exact_match(prediction, references) == expected
 
 
-def corpus_bleu(corpus: list[tuple[str, list[str]]]) -> float:
+def streams(corpus: list[tuple[str, list[str]]]) -> list[list[str | None]]:
+    """References as sacreBLEU takes them: the first of every example, the second, and so on; None where it has none."""
     width = max(len(references) for _, references in corpus)
-    streams = [[refs[i] if i < len(refs) else None for _, refs in corpus] for i in range(width)]
-    return sacrebleu.corpus_bleu([prediction for prediction, _ in corpus], streams).score
+    return [[refs[i] if i < len(refs) else None for _, refs in corpus] for i in range(width)]
 
 
-def pooled_bleu(corpus: list[tuple[str, list[str]]]) -> float:
-    rows = [bleu_statistics(prediction, references) for prediction, references in corpus]
-    return bleu_from_statistics([sum(column) for column in zip(*rows, strict=True)])
+def corpus_score(name: str, corpus: list[tuple[str, list[str]]]) -> float:
+    metric = {"bleu": sacrebleu.BLEU, "chrf": sacrebleu.CHRF}[name]()
+    return metric.corpus_score([prediction for prediction, _ in corpus], streams(corpus)).score
+
+
+def our_score(name: str, corpus: list[tuple[str, list[str]]]) -> float:
+    return score_texts(find_metric(name), *zip(*corpus, strict=True))
 
 
 @settings(max_examples=200, deadline=None)
 @given(corpora)
-def test_bleu_is_that_of_sacrebleu(corpus):
-    assert pooled_bleu(corpus) == pytest.approx(corpus_bleu(corpus), rel=1e-12)
+def test_bleu_and_chrf_are_those_of_sacrebleu(corpus):
+    assert our_score("bleu", corpus) == pytest.approx(corpus_score("bleu", corpus), rel=1e-12)
+    assert our_score("chrf", corpus) == pytest.approx(corpus_score("chrf", corpus), rel=1e-9)
 
 
-def test_bleu_of_real_sentences():
+def test_bleu_and_chrf_of_real_sentences():
     corpus = [
         ("Das Wetter ist heute sehr schön.", ["Das Wetter ist heute schön.", "Heute ist das Wetter sehr schön."]),
         ("Er kam um 10:30 Uhr; sie ging.", ["Er kam um 10:30 Uhr, und sie ging."]),
         ("", ["Nichts."]),
     ]
-    assert pooled_bleu(corpus) == pytest.approx(corpus_bleu(corpus), rel=1e-12)
-    assert 30 < pooled_bleu(corpus) < 90
-    assert pooled_bleu([("the cat sat on the mat", ["the cat sat on the mat"])]) == pytest.approx(100.0)
+    for name in ("bleu", "chrf"):
+        assert our_score(name, corpus) == pytest.approx(corpus_score(name, corpus), rel=1e-12)
+        assert 30 < our_score(name, corpus) < 90
+        assert our_score(name, [("the cat sat on the mat", ["the cat sat on the mat"])]) == pytest.approx(100.0)
+    same = [(prediction, references[:1] * 3) for prediction, references in corpus]
+    assert our_score("chrf", same) == pytest.approx(corpus_score("chrf", same), rel=1e-12)
+
+
+def test_chrf_statistics_by_hand():
+    # spaces do not count: "abc" against "abd" has 3, 2, 1 n-grams on either side, of which "a", "b" and "ab" are shared
+    assert chrf_statistics("a bc", ["x", "ab d"]) == [3, 3, 2, 2, 2, 1, 1, 1, 0] + [0] * 9
+
+
+def test_a_set_is_scored_by_the_mean_of_numbers_or_by_the_sum_of_counts():
+    tenths = [0.1] * 10  # their plain sum is not 1
+    assert set_score(find_metric("rouge_l"), tenths) == 0.1
+    rows = [chrf_statistics("a cat", ["the cat"]), chrf_statistics("dogs", ["dog"])]
+    summed = [sum(column) for column in zip(*rows, strict=True)]
+    assert set_score(find_metric("chrf"), rows) == chrf_from_statistics(summed)
+    rows = [bleu_statistics("a cat sat on it", ["the cat sat on it"]), bleu_statistics("dogs", ["dog"])]
+    assert set_score(find_metric("bleu"), rows) == bleu_from_statistics([sum(c) for c in zip(*rows, strict=True)])
 
 
 def test_bleu_statistics_by_hand():
@@ -83,14 +111,17 @@ def test_bleu_statistics_by_hand():
     assert bleu_statistics("the cat the", ["the cat sat down"]) == [3, 4, 2, 1, 0, 0, 3, 2, 1, 0]
 
 
-def test_bleu_signature():
+def test_signatures_say_what_is_computed():
     version = sacrebleu.__version__
-    assert bleu_signature() == f"nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:{version}"
-    assert bleu_signature(3).startswith("nrefs:3|")
-    assert bleu_signature(None).startswith("nrefs:var|")
+    bleu, chrf = find_metric("bleu"), find_metric("chrf")
+    assert bleu.signature(1) == f"nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:{version}"
+    assert chrf.signature(1) == f"nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|version:{version}"
+    for metric in (bleu, chrf):
+        assert metric.signature(3).startswith("nrefs:3|")
+        assert metric.signature(None).startswith("nrefs:var|")
 
 
-@pytest.mark.parametrize("metric", [rouge_l, exact_match, bleu_statistics])
+@pytest.mark.parametrize("metric", [metric.example for metric in metrics().values()], ids=list(metrics()))
 @pytest.mark.parametrize("references", [[], "a string"])
 def test_references_must_be_a_list_of_at_least_one(metric, references):
     with pytest.raises(ValueError, match="one or more references"):

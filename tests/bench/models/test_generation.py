@@ -7,10 +7,8 @@ from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers import models as tokenizer_models
 from transformers import PreTrainedTokenizerFast
 
-from bench.models.generation import Decoding, sample, sample_all
-from bench.models.loading import decoder_start
-from bench.models.tokenizer import Codec
-from distillm import TokenSequence
+from bench.models.generation import Decoding
+from bench.models.tokenizer import TokenizerAdapter
 
 GREEDY = Decoding(8, temperature=0)
 PROMPTS = [(5, 6, 7, 8, 9, 10), (11,), (12, 13, 14), (15, 16)]
@@ -20,37 +18,37 @@ WIDE = {"gpt2": {"initializer_range": 0.5}, "llama": {"initializer_range": 0.5},
 
 @pytest.fixture
 def eight_tokens():
-    """A codec over eight tokens, so that frequencies can be counted and responses end by chance."""
+    """Tokenizers over eight tokens, so that frequencies can be counted and responses end by chance."""
     vocabulary = {"<pad>": 0, "<s>": 1, "</s>": 2, "a": 3, "b": 4, "c": 5, "d": 6, "e": 7}
     tokenizer = Tokenizer(tokenizer_models.WordLevel(vocabulary, unk_token="e"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="e"
     )
-    return {kind: Codec(wrapped, kind) for kind in ("causal", "seq2seq")}
+    return {kind: TokenizerAdapter(wrapped, kind) for kind in ("causal", "seq2seq")}
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "t5"])
 def test_a_batch_gives_what_its_prompts_give_alone(family, make_model):
-    model, codec = make_model(family, **WIDE[family])
-    together = sample(model, PROMPTS, codec, GREEDY, 0)
-    alone = [sample(model, [prompt], codec, GREEDY, 0)[0] for prompt in PROMPTS]
+    model = make_model(family, **WIDE[family])
+    together = model.sample(PROMPTS, GREEDY, 0)
+    alone = [model.sample([prompt], GREEDY, 0)[0] for prompt in PROMPTS]
     assert together == alone
     assert len(set(alone)) > 1  # the prompts matter
 
 
 @pytest.mark.parametrize("family", ["gpt2", "t5"])
 def test_greedy_tokens_are_those_of_plain_forward_passes(family, make_model):
-    model, codec = make_model(family, **WIDE[family])
-    model.eval()
-    for prompt, response in zip(PROMPTS, sample(model, PROMPTS, codec, GREEDY, 0), strict=True):
+    model = make_model(family, **WIDE[family])
+    model.network.eval()
+    for prompt, response in zip(PROMPTS, model.sample(PROMPTS, GREEDY, 0), strict=True):
         tokens = []
-        while len(tokens) < GREEDY.max_new_tokens and codec.eos_id not in tokens:
+        while len(tokens) < GREEDY.max_new_tokens and model.tokenizer.eos_id not in tokens:
             if family == "t5":
-                decoder = torch.tensor([[decoder_start(model), *tokens]])
-                logits = model(input_ids=torch.tensor([prompt]), decoder_input_ids=decoder).logits
+                decoder = torch.tensor([[model.start_id, *tokens]])
+                logits = model.network(input_ids=torch.tensor([prompt]), decoder_input_ids=decoder).logits
             else:
-                logits = model(torch.tensor([[*prompt, *tokens]])).logits
+                logits = model.network(torch.tensor([[*prompt, *tokens]])).logits
             tokens.append(int(logits[0, -1].argmax()))
         assert response == tuple(tokens)
 
@@ -58,42 +56,42 @@ def test_greedy_tokens_are_those_of_plain_forward_passes(family, make_model):
 @pytest.mark.parametrize("family", ["gpt2", "t5"])
 @pytest.mark.parametrize("pad_is_eos", [False, True])
 def test_responses_end_at_eos_or_at_the_limit(family, pad_is_eos, make_model, eight_tokens):
-    codec = eight_tokens["seq2seq" if family == "t5" else "causal"]
+    tokenizer = eight_tokens["seq2seq" if family == "t5" else "causal"]
     if pad_is_eos:
-        codec.pad_id = codec.eos_id
-    model, _ = make_model(family, codec=codec)
-    responses = sample(model, [(3, 4)] * 64, codec, Decoding(6), 0)
-    ended = [r for r in responses if r[-1] == codec.eos_id]
-    cut = [r for r in responses if r[-1] != codec.eos_id]
+        tokenizer.pad_id = tokenizer.eos_id
+    model = make_model(family, tokenizer=tokenizer)
+    responses = model.sample([(3, 4)] * 64, Decoding(6), 0)
+    ended = [r for r in responses if r[-1] == tokenizer.eos_id]
+    cut = [r for r in responses if r[-1] != tokenizer.eos_id]
     assert ended
     assert cut
-    assert all(r.count(codec.eos_id) == 1 and len(r) <= 6 for r in ended)
+    assert all(r.count(tokenizer.eos_id) == 1 and len(r) <= 6 for r in ended)
     assert len({len(r) for r in ended}) > 1
-    assert all(len(r) == 6 and codec.eos_id not in r for r in cut)
+    assert all(len(r) == 6 and tokenizer.eos_id not in r for r in cut)
 
 
 @pytest.mark.parametrize("family", ["llama", "t5"])
 def test_equal_seeds_give_equal_samples(family, make_model):
-    model, codec = make_model(family)
-    first = sample(model, PROMPTS, codec, Decoding(8), 3, "place")
+    model = make_model(family)
+    first = model.sample(PROMPTS, Decoding(8), 3, "place")
     torch.rand(5)
-    assert sample(model, PROMPTS, codec, Decoding(8), 3, "place") == first
-    assert sample(model, PROMPTS, codec, Decoding(8), 4, "place") != first
-    assert sample(model, PROMPTS, codec, Decoding(8), 3, "elsewhere") != first
-    assert sample(model, PROMPTS, codec, GREEDY, 3) == sample(model, PROMPTS, codec, GREEDY, 4)
+    assert model.sample(PROMPTS, Decoding(8), 3, "place") == first
+    assert model.sample(PROMPTS, Decoding(8), 4, "place") != first
+    assert model.sample(PROMPTS, Decoding(8), 3, "elsewhere") != first
+    assert model.sample(PROMPTS, GREEDY, 3) == model.sample(PROMPTS, GREEDY, 4)
 
 
 @pytest.mark.parametrize(("family", "argument"), [("gpt2", "input_ids"), ("t5", "decoder_input_ids")])
 def test_the_cache_is_used(family, argument, make_model):
-    model, codec = make_model(family)
-    model.config.use_cache = model.generation_config.use_cache = False  # as a checkpoint may have it
+    model = make_model(family)
+    model.network.config.use_cache = model.network.generation_config.use_cache = False  # as a checkpoint may have it
     widths = []
 
     def record(_, args, kwargs):
         widths.append(kwargs[argument].shape[1])
 
-    model.register_forward_pre_hook(record, with_kwargs=True)
-    sample(model, PROMPTS, codec, Decoding(5), 0)
+    model.network.register_forward_pre_hook(record, with_kwargs=True)
+    model.sample(PROMPTS, Decoding(5), 0)
     assert len(widths) == 5
     assert widths[1:] == [1] * 4
 
@@ -113,64 +111,46 @@ def test_the_cache_is_used(family, argument, make_model):
     ],
 )
 def test_defaults_of_the_checkpoint_do_not_leak_in(family, temperature, defaults, make_model, eight_tokens):
-    codec = eight_tokens["seq2seq" if family == "t5" else "causal"]
-    model, _ = make_model(family, codec=codec, **WIDE[family])
+    tokenizer = eight_tokens["seq2seq" if family == "t5" else "causal"]
+    model = make_model(family, tokenizer=tokenizer, **WIDE[family])
     decoding = Decoding(8, temperature=temperature)
     prompts = [(3, 4), (5,), (6, 7), (7,)] * 4
-    expected = sample(model, prompts, codec, decoding, 1)
+    expected = model.sample(prompts, decoding, 1)
     for name, value in defaults.items():
-        setattr(model.generation_config, name, value)
-    own = model.generation_config
-    assert sample(model, prompts, codec, decoding, 1) == expected
-    assert model.generation_config is own
+        setattr(model.network.generation_config, name, value)
+    own = model.network.generation_config
+    assert model.sample(prompts, decoding, 1) == expected
+    assert model.network.generation_config is own
     assert all(getattr(own, name) == value for name, value in defaults.items())
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_the_model_samples_in_eval_mode_and_goes_back(training, make_model):
-    model, codec = make_model("gpt2")  # it has dropout
-    model.train(training)
+    model = make_model("gpt2")  # it has dropout
+    model.network.train(training)
     modes = []
-    model.register_forward_pre_hook(lambda module, _: modes.append(module.training))
-    sample(model, PROMPTS, codec, Decoding(2), 0)
+    model.network.register_forward_pre_hook(lambda module, _: modes.append(module.training))
+    model.sample(PROMPTS, Decoding(2), 0)
     assert modes == [False, False]
-    assert model.training is training
+    assert model.network.training is training
     with pytest.raises(IndexError):
-        sample(model, [(10_000,)], codec, Decoding(2), 0)
-    assert model.training is training
-    assert all(p.requires_grad for p in model.parameters())
-
-
-def test_sample_all_answers_in_the_order_of_the_sequences(make_model):
-    model, codec = make_model("gpt2", **WIDE["gpt2"])
-    sequences = [TokenSequence(str(i), prompt, (2,)) for i, prompt in enumerate(PROMPTS * 2)]
-    done = []
-    found = sample_all(model, sequences, codec, GREEDY, 3, 0, progress=done.append)
-    assert found == [sample(model, [s.prompt], codec, GREEDY, 0)[0] for s in sequences]
-    assert done == [3, 6, 8]
-
-
-def test_batches_of_one_prompt_have_draws_of_their_own(make_model):
-    model, codec = make_model("gpt2")
-    sequences = [TokenSequence(str(i), (5, 6), (2,)) for i in range(4)]
-    found = sample_all(model, sequences, codec, Decoding(8), 2, 0)
-    assert len(set(found)) == 4
-    assert sample_all(model, sequences, codec, Decoding(8), 2, 0) == found
-    assert sample_all(model, sequences, codec, Decoding(8), 2, 1) != found
+        model.sample([(10_000,)], Decoding(2), 0)
+    assert model.network.training is training
+    assert all(p.requires_grad for p in model.network.parameters())
 
 
 @pytest.mark.parametrize("family", ["gpt2", "t5"])
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
 def test_frequencies_are_those_of_the_softmax(family, temperature, make_model, eight_tokens):
-    codec = eight_tokens["seq2seq" if family == "t5" else "causal"]
-    model, _ = make_model(family, codec=codec, initializer_range=0.15)
-    model.eval()
+    tokenizer = eight_tokens["seq2seq" if family == "t5" else "causal"]
+    model = make_model(family, tokenizer=tokenizer, initializer_range=0.15)
+    model.network.eval()
     prompt = (3, 5, 4)
     with torch.no_grad():
-        start = {"decoder_input_ids": torch.tensor([[decoder_start(model)]])} if family == "t5" else {}
-        logits = model(input_ids=torch.tensor([prompt]), **start).logits[0, -1]
+        start = {"decoder_input_ids": torch.tensor([[model.start_id]])} if family == "t5" else {}
+        logits = model.network(input_ids=torch.tensor([prompt]), **start).logits[0, -1]
     draws = 6000
-    responses = sample(model, [prompt] * draws, codec, Decoding(1, temperature=temperature), 0)
+    responses = model.sample([prompt] * draws, Decoding(1, temperature=temperature), 0)
     counts = torch.bincount(torch.tensor([r[0] for r in responses]), minlength=8)
     expected = (logits.double() / temperature).softmax(0) * draws
     assert stats.chisquare(counts.numpy(), expected.numpy()).pvalue > 1e-3
@@ -179,35 +159,35 @@ def test_frequencies_are_those_of_the_softmax(family, temperature, make_model, e
 
 
 def test_top_k_and_top_p_restrict(make_model, eight_tokens):
-    codec = eight_tokens["causal"]
-    model, _ = make_model("gpt2", codec=codec, initializer_range=0.15)
-    model.eval()
+    tokenizer = eight_tokens["causal"]
+    model = make_model("gpt2", tokenizer=tokenizer, initializer_range=0.15)
+    model.network.eval()
     with torch.no_grad():
-        probabilities = model(torch.tensor([[3, 5]])).logits[0, -1].softmax(0)
+        probabilities = model.network(torch.tensor([[3, 5]])).logits[0, -1].softmax(0)
     ranked = probabilities.argsort(descending=True)
-    seen = {r[0] for r in sample(model, [(3, 5)] * 500, codec, Decoding(1, top_k=2), 0)}
+    seen = {r[0] for r in model.sample([(3, 5)] * 500, Decoding(1, top_k=2), 0)}
     assert seen == set(ranked[:2].tolist())
     three = float(probabilities[ranked[:3]].sum()) - 1e-4
-    seen = {r[0] for r in sample(model, [(3, 5)] * 500, codec, Decoding(1, top_p=three), 0)}
+    seen = {r[0] for r in model.sample([(3, 5)] * 500, Decoding(1, top_p=three), 0)}
     assert seen == set(ranked[:3].tolist())
-    assert len({r[0] for r in sample(model, [(3, 5)] * 500, codec, Decoding(1), 0)}) == 8
+    assert len({r[0] for r in model.sample([(3, 5)] * 500, Decoding(1), 0)}) == 8
 
 
 @pytest.mark.parametrize("family", ["llama", "t5"])
 def test_repeated_ngrams_are_forbidden_on_demand(family, make_model):
-    model, codec = make_model(family)
+    model = make_model(family)
     for forbidden in (0, 1):
         decoding = Decoding(60 if family == "t5" else 40, no_repeat_ngram=forbidden)
-        responses = sample(model, [(5, 6, 7)] * 8, codec, decoding, 1)
+        responses = model.sample([(5, 6, 7)] * 8, decoding, 1)
         repeats = any(len(set(response)) < len(response) for response in responses)
         assert repeats == (forbidden == 0)
 
 
 @pytest.mark.parametrize("family", ["llama", "t5"])
 def test_beam_search_does_not_depend_on_the_seed(family, make_model):
-    model, codec = make_model(family)
+    model = make_model(family)
     prompts = [(5, 6, 7), (9,)]
-    beams = [sample(model, prompts, codec, Decoding(8, beams=3), seed) for seed in (1, 2)]
-    sampled = [sample(model, prompts, codec, Decoding(8), seed) for seed in (1, 2)]
+    beams = [model.sample(prompts, Decoding(8, beams=3), seed) for seed in (1, 2)]
+    sampled = [model.sample(prompts, Decoding(8), seed) for seed in (1, 2)]
     assert beams[0] == beams[1]
     assert sampled[0] != sampled[1]

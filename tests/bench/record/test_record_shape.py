@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from bench.record.record import RunRecord
 from bench.record.store import Store
 from tests.conftest import invoke, record_of, short
-from tests.records import make_record
+from tests.records import make_record, write_record
+
+DOCS = Path(__file__).resolve().parents[3] / "docs" / "records.md"
 
 # a made record names a few packages only, has no phases to speak of and two validations
 FREE = ("environment.packages.", "time.phases.", "data.overlap.")
@@ -30,9 +34,9 @@ def shape(record: Mapping[str, object]) -> set[str]:
 def test_made_and_real_records_have_the_same_fields(cache, tmp_path):
     real = record_of("run", "--method", "kld", "--task", "samsum", "--out", str(tmp_path), *short())
     made, rows = make_record("kld", "samsum")
-    assert shape(made.plain()) == shape(real)
+    assert shape(made.plain()) == shape(real.plain())
     (read,) = Store(tmp_path).all()
-    assert json.loads(json.dumps(read.plain())) == real
+    assert read == real
     assert rows[0].keys() == Store(tmp_path).predictions(read)[0].keys()
     assert read.environment.other_load is not None
     assert read.environment.other_load >= 0
@@ -53,3 +57,22 @@ def test_without_a_run_show_is_refused():
     result = invoke("show")
     assert result.exit_code == 2
     assert "Missing argument 'RUN'" in result.stderr
+
+
+def test_the_documentation_names_every_field_of_the_record_and_of_predictions():
+    text = DOCS.read_text(encoding="utf-8")
+    record, rows = make_record()
+    table = re.findall(r"^\| (`.+?) \|", text, flags=re.MULTILINE)
+    named = {name for row in table for name in re.findall(r"`(\w+)`", row)}
+    assert record.plain().keys() <= named
+    (example,) = re.findall(r"```json\n(.*?)\n```", text, flags=re.DOTALL)
+    assert json.loads(example).keys() == rows[0].keys()
+    assert json.loads(example)["scores"].keys() == rows[0]["scores"].keys()
+
+
+def test_what_the_documentation_does_in_python_works(tmp_path, monkeypatch, capsys):
+    record = write_record(tmp_path / "results")
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), flags=re.DOTALL)
+    exec(code, {})
+    assert capsys.readouterr().out.split() == [record.run_id, "ROUGE-L", str(record.scores["test"].primary.mean)]

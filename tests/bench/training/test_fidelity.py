@@ -10,9 +10,9 @@ from bench.config.comparable import comparison_fields
 from bench.config.fidelity import WORTH, Fidelity
 from bench.config.resolve import resolve
 from bench.system.errors import BenchError
-from bench.training.auxiliary_loss import LanguageModelling, encode_plain_text, load_plain_text
+from bench.training.auxiliary_loss import AuxiliaryLoss, LanguageModelling, encode_plain_text, load_plain_text
 from bench.training.reference_bugs import counted_tokens
-from bench.training.trainer import AuxiliaryLoss, train
+from bench.training.trainer import Trainer
 from distillm import OutputSource, SourceOptions, TokenSequence
 
 EOS = PAD = 2
@@ -53,7 +53,7 @@ def test_uncounted_tokens_leave_the_loss_and_its_mean(make_job):
                 return costs[-1][0]
 
         job = dataclasses.replace(make_job("llama", Noting(), "on-policy", steps=1, work=name), fidelity=fidelity)
-        losses[name] = train(job).curve[0]["loss"], costs[0]
+        losses[name] = Trainer(job).fit().curve[0]["loss"], costs[0]
     (whole, (tokens, lengths)), (partial, _) = losses["corrected"], losses["faithful"]
     assert whole == pytest.approx(tokens.mean().item())
     kept = torch.cat([part[1:] for part in tokens.split(lengths)])
@@ -65,17 +65,17 @@ def test_sources_that_are_not_of_the_authors_loop_keep_all_tokens(source, make_j
     options, curves = SourceOptions(rollouts=4, inner_epochs=1), []
     for name, fidelity in (("corrected", Fidelity()), ("faithful", Fidelity(sgo_first_token=True, sgo_eos=True))):
         job = make_job("llama", CrossEntropy(), source, options, steps=2, work=name)
-        curves.append(train(dataclasses.replace(job, fidelity=fidelity)).curve)
+        curves.append(Trainer(dataclasses.replace(job, fidelity=fidelity)).fit().curve)
     assert curves[0] == curves[1]
 
 
 def test_replayed_on_policy_trains_on_older_responses(make_job):
     options = SourceOptions(capacity=8)
     job = make_job("llama", None, "on-policy", options, steps=8)
-    job.source = OutputSource("on-policy", options, total_steps=8, batch_size=2, replays_fresh=True)
-    progress = train(job)
-    assert progress.tokens_generated > 0
-    assert max(row["sgo_age"] for row in progress.curve) > 0
+    source = OutputSource("on-policy", options, total_steps=8, batch_size=2, replays_fresh=True)
+    state = Trainer(dataclasses.replace(job, output_source=source)).fit()
+    assert state.tokens_generated > 0
+    assert max(row["sgo_age"] for row in state.curve) > 0
 
 
 def test_configuration():
@@ -92,9 +92,12 @@ def test_configuration():
         config("fidelity.no_repeat_ngrm=true")
 
 
-def test_plain_text_goes_with_the_method_and_not_into_the_comparison_key():
+def test_plain_text_goes_with_the_method_and_not_into_the_comparison_key(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("a paragraph")
+
     def small(method, *more):
-        return config("plain_text.file=text.txt", *more, method=method, preset="small")
+        return config(f"plain_text.file={text}", *more, method=method, preset="small")
 
     assert small("minillm").plain_text.weight == 1.0
     assert small("minillm").plain_text.kl_share == 0.5
@@ -127,14 +130,14 @@ def test_plain_text_files(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["causal", "seq2seq"])
-def test_paragraphs_as_sequences(kind, codecs):
+def test_paragraphs_as_sequences(kind, tokenizers):
     texts = ["the cat sat on the mat and the dog sat on the cat", "a"]
-    (sequence,) = encode_plain_text(texts, codecs[kind], 8)
-    ids = codecs[kind].response_ids(texts[0])[:8]
+    (sequence,) = encode_plain_text(texts, tokenizers[kind], 8)
+    ids = tokenizers[kind].response_ids(texts[0])[:8]
     assert sequence.prompt + sequence.response == ids
     assert len(sequence.prompt) == (1 if kind == "causal" else 4)
     with pytest.raises(BenchError, match="no paragraph has 4 tokens"):
-        encode_plain_text(["a"], codecs[kind], 8)
+        encode_plain_text(["a"], tokenizers[kind], 8)
 
 
 @pytest.mark.parametrize("kl_share", [0.0, 0.5])
@@ -142,8 +145,8 @@ def test_the_auxiliary_loss_adds_its_gradient(kl_share, make_job):
     def trained(weight, work):
         job = make_job("llama", CrossEntropy(), steps=2, learning_rate=1e-2, max_grad_norm=1e9, work=work)
         auxiliary = AuxiliaryLoss(LanguageModelling(kl_share), weight, job.train[4:], 2) if weight is not None else None
-        progress = train(dataclasses.replace(job, plain_text=auxiliary))
-        return progress.curve, torch.cat([p.detach().flatten() for p in job.student.parameters()])
+        state = Trainer(dataclasses.replace(job, auxiliary_loss=auxiliary)).fit()
+        return state.curve, torch.cat([p.detach().flatten() for p in job.student.network.parameters()])
 
     without, nothing, with_it = trained(None, "a"), trained(0.0, "b"), trained(1.0, "c")
     assert torch.equal(without[1], nothing[1])

@@ -1,4 +1,4 @@
-"""Requests that may have been paid for though their answers were lost: counted on disk, to outlast any interruption."""
+"""Requests that were sent and never answered, but perhaps billed: counted on disk, where no interruption loses them."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from bench.system.files import cannot_write
 FOLDER = "judge-unanswered"
 
 
-class Ledger:
-    """How many requests of a key were sent and not answered: the size of a file, a byte for each.
+class UnansweredRequests:
+    """How often each request was sent without an answer: the size of a file, one byte for each time.
 
-    Whoever changes a key's count holds its lock in the cache of answers.
+    Whoever changes the count of a key holds its lock (`AnswerCache.claim`).
 
     Args:
-        root: the artifact cache's folder; the counts lie in its sub-folder `judge-unanswered`.
+        root: the artifact cache's folder; the counts are in its sub-folder `judge-unanswered`.
     """
 
     def __init__(self, root: Path) -> None:
         self.folder = root / FOLDER
 
     def count(self, key: str) -> int:
-        """Requests without an answer, those on their way included."""
+        """Requests without an answer, those in flight included."""
         try:
             return self._path(key).stat().st_size
         except OSError:
             return 0
 
     def add(self, key: str) -> None:
-        """A request is about to be sent.
+        """Count a request that is about to be sent.
 
         Raises:
             BenchError: the folder cannot be written.
@@ -43,7 +43,7 @@ class Ledger:
             raise cannot_write(path, error) from error
 
     def remove(self, key: str) -> None:
-        """A request was answered, or has cost nothing.
+        """Take back the count of a request that was answered or has cost nothing.
 
         Raises:
             BenchError: the folder cannot be written.

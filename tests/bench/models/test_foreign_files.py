@@ -1,0 +1,129 @@
+"""Checkpoints and tokenizers that others made: what they lack is refused, what they name beside it is honoured."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import GenerationConfig
+
+from bench.experiment.identity import model_fingerprint
+from bench.models.generation import Decoding, stop_ids
+from bench.models.language_model import LanguageModel
+from bench.models.loading import load_network, load_tokenizer
+from bench.models.tokenizer import TokenizerAdapter
+from bench.system.errors import BenchError
+from tests.tiny import CPU
+
+
+@pytest.fixture
+def saved(make_model, tmp_path):
+    """A model's folder and its tensors."""
+    make_model("llama").save(tmp_path / "model")
+    return tmp_path / "model", load_file(tmp_path / "model" / "model.safetensors")
+
+
+def write(folder, tensors):
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+# --- checkpoints
+
+
+def test_a_checkpoint_without_a_layer_is_refused(saved):
+    folder, tensors = saved
+    write(folder, {name: tensor for name, tensor in tensors.items() if ".layers.1." not in name})
+    with pytest.raises(BenchError, match=r"does not hold the weights .*missing: model\.layers\.1\..* more"):
+        load_network(str(folder), "causal")
+
+
+def test_a_checkpoint_with_other_names_is_refused(saved):
+    folder, tensors = saved
+    write(folder, {f"module.{name}": tensor for name, tensor in tensors.items()})
+    with pytest.raises(BenchError, match=r"missing: .*; unexpected: module\.model\."):
+        load_network(str(folder), "causal")
+
+
+def test_a_checkpoint_with_more_than_the_model_needs_loads(saved):
+    folder, tensors = saved
+    write(folder, {**tensors, "a.buffer": torch.zeros(2)})
+    loaded = load_network(str(folder), "causal").state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in tensors.items())
+
+
+def test_generation_settings_that_cannot_be_saved_are_mended_at_loading(saved, tokenizers, tmp_path):
+    folder, _ = saved
+    settings = json.loads((folder / "generation_config.json").read_text())
+    (folder / "generation_config.json").write_text(json.dumps(settings | {"do_sample": False, "temperature": 0.6}))
+    model = LanguageModel.load(str(folder), tokenizers["causal"], CPU)
+    model.save(tmp_path / "again")
+    kept = GenerationConfig.from_pretrained(tmp_path / "again")
+    assert kept.eos_token_id == settings["eos_token_id"]
+    assert kept.temperature in (None, 1.0)
+
+
+def test_a_response_ends_at_any_eos_of_the_checkpoint(make_model):
+    model = make_model("llama")
+    decoding, prompts = Decoding(12), [(5, 6, 7)] * 40
+    before = model.sample(prompts, decoding, 0)
+    other = next(token for response in before for token in response[:3] if token != model.tokenizer.eos_id)
+    model.network.generation_config.eos_token_id = [model.tokenizer.eos_id, other]
+    assert stop_ids(model.network, model.tokenizer) == sorted([model.tokenizer.eos_id, other])
+    after = model.sample(prompts, decoding, 0)
+    assert any(other in response for response in before)
+    for response in after:
+        assert other not in response
+        # training knows one EOS: the response is closed by it
+        assert response[-1] == model.tokenizer.eos_id or len(response) == 12
+
+
+# --- tokenizers
+
+
+@pytest.mark.parametrize("text", ["He wrote </s> in the page", "<s>", "<pad> twice <pad>", "</s></s>"])
+@pytest.mark.parametrize("kind", ["causal", "seq2seq"])
+def test_text_that_spells_a_special_token_stays_text(text, kind, tokenizers):
+    tokenizer = tokenizers[kind]
+    special = {tokenizer.eos_id, tokenizer.pad_id, tokenizer.backend.bos_token_id}
+    response = tokenizer.response_ids(text)
+    assert response[-1] == tokenizer.eos_id
+    assert not special & set(response[:-1])
+    assert not special & set(tokenizer.prompt_ids(text))
+    assert tokenizer.text(response) == text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"eos_token": "<s>", "bos_token": "</s>"},
+        {"pad_token": "</s>"},
+        {"chat_template": "{{ messages[0]['content'] }}"},
+    ],
+    ids=["eos", "pad", "template"],
+)
+def test_the_fingerprint_covers_all_that_changes_ids_or_outputs(change, tokenizer_folder, tmp_path):
+    folder = tmp_path / "tokenizer"
+    shutil.copytree(tokenizer_folder, folder)
+    first = TokenizerAdapter(load_tokenizer(str(folder)), "causal").fingerprint
+    assert TokenizerAdapter(load_tokenizer(str(folder)), "causal").fingerprint == first
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | change))
+    assert TokenizerAdapter(load_tokenizer(str(folder)), "causal").fingerprint != first
+
+
+def test_the_fingerprint_does_not_hang_on_the_folder_or_on_use(tokenizer_folder, tmp_path):
+    shutil.copytree(tokenizer_folder, tmp_path / "elsewhere")
+    tokenizer, other = (
+        TokenizerAdapter(load_tokenizer(str(folder)), "causal") for folder in (tokenizer_folder, tmp_path / "elsewhere")
+    )
+    tokenizer.prompt_ids("the cat")
+    assert tokenizer.fingerprint == other.fingerprint
+
+
+def test_a_models_fingerprint_covers_its_generation_settings(saved):
+    folder, _ = saved
+    before = model_fingerprint(str(folder))
+    settings = json.loads((folder / "generation_config.json").read_text())
+    (folder / "generation_config.json").write_text(json.dumps(settings | {"eos_token_id": [2, 5]}))
+    assert model_fingerprint(str(folder)) != before

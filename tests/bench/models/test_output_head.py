@@ -1,0 +1,245 @@
+"""The output layer, wrapped once: scores against the plain forward pass, and what stays as it was."""
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from bench.models.language_model import LanguageModel
+from bench.models.loading import new_network
+from bench.models.output_head import ResponseHead
+from bench.system.errors import BenchError
+from distillm import TokenSequence, kld
+from tests.tiny import ARCHITECTURES, kind_of
+
+FAMILIES = list(ARCHITECTURES)
+BATCH = [
+    TokenSequence("a", (5, 6, 7, 8), (9, 10, 2)),
+    TokenSequence("b", (11,), (12, 13, 14, 15, 2)),
+    TokenSequence("c", (16, 17), (2,)),
+]
+RESPONSE_TOKENS = 9
+
+
+def gradients(model, logits):
+    model.network.zero_grad()
+    (logits * torch.linspace(-1, 1, logits.numel()).view_as(logits)).sum().backward()
+    return {name: p.grad.clone() for name, p in model.network.named_parameters() if p.grad is not None}
+
+
+# --- scores
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_scores_are_the_logits_of_the_plain_forward_pass(family, make_model):
+    model = make_model(family)
+    model.network.eval()
+    batch = model.batch(BATCH)
+    plain = model.network(**batch.inputs, use_cache=False).logits[batch.response_mask]
+    expected = gradients(model, plain)
+    gathered = model.score(batch)
+    assert gathered.shape == (RESPONSE_TOKENS, len(model.tokenizer.backend))
+    torch.testing.assert_close(gathered, plain, rtol=1e-5, atol=1e-7)
+    found = gradients(model, gathered)
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+    assert torch.equal(model.score(BATCH), gathered)  # sequences will do as well
+
+
+def test_soft_capping_and_scaling_are_kept(make_model):
+    model = make_model("gemma2")
+    capped = model.score(BATCH)
+    model.network.config.final_logit_softcapping = None
+    uncapped = model.score(BATCH)
+    torch.testing.assert_close(capped, 0.05 * torch.tanh(uncapped / 0.05))
+    assert uncapped.abs().max() > 0.05  # so the capping mattered
+
+    model = make_model("t5")
+    network = model.network.eval()
+    assert network.get_output_embeddings().weight is network.get_input_embeddings().weight
+    seen = []
+    network.get_output_embeddings().register_forward_hook(lambda _, inputs, output: seen.append(inputs[0]))
+    batch = model.batch(BATCH)
+    model.score(batch)
+    encoded = network.encoder(batch.inputs["input_ids"], batch.inputs["attention_mask"]).last_hidden_state
+    decoded = network.decoder(
+        batch.inputs["decoder_input_ids"],
+        attention_mask=batch.inputs["decoder_attention_mask"],
+        encoder_hidden_states=encoded,
+        encoder_attention_mask=batch.inputs["attention_mask"],
+    ).last_hidden_state
+    mask = batch.response_mask
+    torch.testing.assert_close(seen[0][mask], (decoded * 16**-0.5)[mask])  # d_model ** -0.5
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logits_are_not_rounded_under_autocast_nor_by_weights_in_bfloat16(family, make_model):
+    model = make_model(family)
+    model.network.eval()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        autocast = model.score(BATCH)
+    model.network.bfloat16()
+    with torch.no_grad():
+        weights = model.score(BATCH)
+    for logits in (autocast, weights):
+        assert logits.dtype == torch.float32
+        rounded = logits == logits.bfloat16().float()
+        assert rounded.float().mean() < 0.1
+
+
+def test_gradients_under_autocast_are_those_of_float64(make_model):
+    """Teacher and student close together, logits far from 0: where rounded logits bend the gradient most."""
+    model = make_model("llama", tie_word_embeddings=False)
+    model.network.eval()
+    torch.nn.init.normal_(model.head.weight, std=5.0)
+    batch, seen = model.batch(BATCH), []
+    handle = model.head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with torch.autocast("cpu", torch.bfloat16):
+        student = model.score(batch)
+    handle.remove()
+    exact = seen[0][batch.response_mask].detach().double() @ model.head.weight.detach().double().T
+    noise = torch.randn(exact.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 0.05
+    found, wanted = student.detach().requires_grad_(), exact.requires_grad_()
+    kld(found, (exact + noise).detach().float()).sum().backward()
+    kld(wanted, (exact + noise).detach()).sum().backward()
+    error = (found.grad.double() - wanted.grad).norm() / wanted.grad.norm()
+    assert error < 1e-3
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_only_response_positions_are_projected_and_the_model_stays_as_it_was(family, make_model):
+    model = make_model(family)
+    batch = model.batch(BATCH)
+    shapes = []
+    head = model.network.get_output_embeddings()
+    handle = head.register_forward_hook(lambda _, inputs, output: shapes.append(output.shape))
+    model.score(batch)
+    model.network(**batch.inputs)
+    handle.remove()
+    assert shapes == [(RESPONSE_TOKENS, 300), (*batch.response_mask.shape, 300)]
+
+
+def test_the_model_stays_as_it_was_after_an_error(make_model):
+    model = make_model("llama")
+    batch = model.batch(BATCH)
+    good = batch.inputs["input_ids"].clone()
+    batch.inputs["input_ids"][0, 0] = 10_000
+    with pytest.raises(IndexError):
+        model.score(batch)
+    assert model.network(input_ids=good).logits.shape == (*good.shape, 300)
+
+
+# --- the wrap
+
+
+def make_up(network):
+    """Every module with its class and the method a call runs, and whether that is its own instead of its class's."""
+    return [
+        (path, id(module), type(module), module.forward.__func__, "forward" in vars(module))
+        for path, module in network.named_modules()
+    ]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_module_or_method_is_exchanged_while_a_model_scores(family, make_model):
+    model = make_model(family)
+    before, during = make_up(model.network), []
+    for module in model.network.modules():
+        module.register_forward_hook(lambda module, *_: during.append((module, make_up(model.network))))
+    model.score(BATCH)
+    assert model.head in [module for module, _ in during]
+    assert all(seen == before for _, seen in during)
+    assert make_up(model.network) == before
+    assert not any(own for *_, own in before)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_network_is_wrapped_once(family, make_model):
+    model = make_model(family)
+    model.network.eval()
+    assert isinstance(model.head, ResponseHead)
+    assert model.network.get_output_embeddings() is model.head
+    again = LanguageModel(model.network, model.tokenizer, "again")
+    assert again.head is model.head
+    assert model.network.get_output_embeddings() is model.head
+    assert torch.equal(again.score(BATCH), model.score(BATCH))
+
+
+def tensors_in(folder) -> dict[str, list[int]]:
+    """Shapes of the tensors in a saved model, by name."""
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+
+
+@pytest.mark.parametrize(
+    ("family", "tied"),
+    [
+        *((family, True) for family in FAMILIES),
+        *((family, False) for family in FAMILIES if family != "t5"),
+    ],  # T5 always
+)
+def test_tied_embeddings_stay_tied_and_tensors_keep_their_names(family, tied, tokenizers, tmp_path):
+    tokenizer = tokenizers[kind_of(family)]
+    network = new_network(ARCHITECTURES[family] | {"tie_word_embeddings": tied}, tokenizer, 0)
+    assert (network.get_output_embeddings().weight is network.get_input_embeddings().weight) == tied
+    names, parameters = list(network.state_dict()), [(name, id(p)) for name, p in network.named_parameters()]
+    network.save_pretrained(tmp_path / "plain")
+
+    model = LanguageModel(network, tokenizer, family)
+    assert list(network.state_dict()) == names
+    assert [(name, id(p)) for name, p in network.named_parameters()] == parameters
+    model.save(tmp_path / "wrapped")
+    loaded = LanguageModel.load(str(tmp_path / "wrapped"), tokenizer, model.device)
+    loaded.save(tmp_path / "again")
+    plain, wrapped, again = (tensors_in(tmp_path / name) for name in ("plain", "wrapped", "again"))
+    assert wrapped == plain
+    assert again == plain
+
+    for one in (model, loaded):
+        embeddings = one.network.get_input_embeddings()
+        assert (one.head.weight is embeddings.weight) == tied
+        before = one.head.weight.detach().clone()
+        with torch.no_grad():
+            embeddings.weight.add_(1.0)
+        assert torch.equal(one.head.weight, before + 1.0) == tied
+
+
+class Adapter(torch.nn.Module):
+    """What an adapter puts in the place of an output layer: the layer inside, its weight outside."""
+
+    def __init__(self, base):
+        super().__init__()
+        self.base = base
+        self.low, self.high = torch.nn.Linear(base.in_features, 2), torch.nn.Linear(2, base.out_features)
+
+    @property
+    def weight(self):
+        return self.base.weight
+
+    def forward(self, hidden):
+        return self.base(hidden) + self.high(self.low(hidden))
+
+
+class Scaled(torch.nn.Linear):
+    """A linear layer by its class, and not by what it does."""
+
+    def forward(self, hidden):
+        return 2.0 * super().forward(hidden)
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (Adapter, r"a .*test_output_head\.Adapter"),
+        (lambda layer: Scaled(layer.in_features, layer.out_features, bias=False), r"a .*test_output_head\.Scaled"),
+        (lambda layer: None, "none"),
+    ],
+    ids=["adapter", "own-forward", "none"],
+)
+def test_an_output_layer_that_is_not_plainly_linear_is_refused_by_its_class(make, named, tokenizers):
+    network = new_network(ARCHITECTURES["llama"], tokenizers["causal"], 0)
+    layer = make(network.get_output_embeddings())
+    network.set_output_embeddings(layer)
+    with pytest.raises(BenchError, match=rf"^models/mine: its output layer is {named}; .*merge_and_unload"):
+        LanguageModel(network, tokenizers["causal"], "models/mine")
+    assert network.get_output_embeddings() is layer
