@@ -1,4 +1,4 @@
-"""What can be found wrong with a configuration before any work: kinds of model, vocabularies, output layers, positions."""
+"""What can be found wrong with a configuration before any work: kinds of model, vocabularies, sizes, positions."""
 
 from __future__ import annotations
 
