@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from bench.config.sections import TrainingConfig
 from bench.models.generation import Decoding
@@ -113,6 +114,7 @@ def make_job(
     teacher = LanguageModel.from_scratch(architecture | wide, tokenizer, device, "teacher")
     teacher.network.eval()
     assert config.steps is not None
+    AcceleratorState._reset_state(True)  # accelerate keeps the first device of a process
     return TrainingJob(
         label="the student",
         objective=objective,
