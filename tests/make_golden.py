@@ -16,7 +16,7 @@ import torch
 
 import baselines
 import distillm
-from bench.training.trainer import Trainer
+from bench.training.trainer import Trainer, TrainingJob
 from distillm import Method, SourceOptions
 from tests import tiny
 
@@ -26,13 +26,13 @@ FAMILIES = ("llama", "t5")
 METHODS = (*baselines.METHODS, *distillm.METHODS)
 
 
-def trajectory(job) -> dict[str, list[float]]:
+def trajectory(job: TrainingJob) -> dict[str, list[float]]:
     """Loss and gradient norm (before clipping) of each step of a training."""
     curve = Trainer(job).fit().curve
     return {name: [float(f"{row[name]:.7g}") for row in curve] for name in ("loss", "gradient_norm")}
 
 
-def pinned_job(tokenizers, family: str, method: Method, work: Path):
+def pinned_job(tokenizers: tiny.Tokenizers, family: str, method: Method, work: Path) -> TrainingJob:
     """The training whose trajectory is pinned: a method on its own output source, with its paper's options of it."""
     # buffers, rounds and phi so that twelve steps see all of them
     small = {"capacity": 4, "initial_phi": 0.5, "rollouts": 6, "inner_epochs": 2}

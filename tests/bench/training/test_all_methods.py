@@ -13,6 +13,7 @@ import distillm
 from baselines.sft import CrossEntropy
 from bench.training.trainer import Trainer
 from distillm import SOURCES, BatchObjective, SourceOptions
+from tests.drawn import Drawn
 from tests.tiny import weights
 
 ALL_METHODS = (*baselines.METHODS, *distillm.METHODS)
@@ -79,20 +80,6 @@ def test_an_sgo_equal_to_the_reference_costs_what_the_reference_costs(family, me
         losses.append(objective(student, teacher, tensors.tokens, batch))
     assert torch.equal(*losses)
     assert len(losses[0]) == sum(len(s.response) for s in references)
-
-
-class Drawn(random.Random):
-    """The draw of a trace for `random()`, true random bits for drawing from the buffer."""
-
-    def __init__(self, draw: float) -> None:
-        super().__init__(0)
-        self.draw = draw
-
-    def random(self) -> float:
-        return self.draw
-
-    def getrandbits(self, k: int) -> int:
-        return super().getrandbits(k)
 
 
 @pytest.mark.parametrize("index", range(4))
