@@ -150,9 +150,10 @@ METHOD = Method(
     "Gu et al. 2024, arXiv:2306.08543",
     "policy gradient for reverse KL on roll-outs, with single-step and plain-text terms",
     deviations=(
-        "advantages are whitened over counted tokens, the authors' over padding too; optimiser, learning rate and "
-        "steps are those of every other method. As in the authors' code, the return at t holds r_t beside the "
-        "single-step term, and the student trains without dropout"
+        "advantages are whitened over counted tokens, the authors' over padding too; optimiser, batch size and steps "
+        "are those of every other method, so are learning rate and warm-up unless the preset gives MiniLLM its own, as "
+        "`paper` does. As in the authors' code, the return at t holds r_t beside the single-step term, and the student "
+        "trains without dropout"
     ),
     source_options={"probability": 1.0},
     plain_text=PlainText(weight=1.0, kl_share=0.5),

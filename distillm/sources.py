@@ -46,6 +46,10 @@ class SourceRule:
     rounds: bool = False
     paired: bool = False
 
+    def replays_fresh(self, asked: bool) -> bool:
+        """Whether the authors' defect of that name (see `OutputSource`) reaches this source."""
+        return asked and self.phi != "never" and not (self.buffered or self.rounds or self.paired)
+
     @property
     def reads(self) -> frozenset[str]:
         """The options (`SourceOptions`) that have an effect."""
@@ -124,6 +128,22 @@ class SourceOptions:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
+    def check(self, source: str, batch_size: int, *, replays_fresh: bool = False) -> None:
+        """Refuse options that a source cannot fill its batches with; the arguments are those of `OutputSource`.
+
+        Raises:
+            ValueError: unknown source, or a buffer or a round smaller than a batch.
+        """
+        if source not in SOURCES:
+            raise ValueError(f"unknown output source {source!r}; known: {', '.join(SOURCES)}")
+        rule = SOURCES[source]
+        if (rule.buffered or rule.replays_fresh(replays_fresh)) and self.capacity < batch_size:
+            raise ValueError(
+                f"capacity {self.capacity} is smaller than the batch of {batch_size}: no batch could be drawn"
+            )
+        if rule.rounds and self.rollouts < batch_size:
+            raise ValueError(f"rollouts {self.rollouts} are fewer than the batch of {batch_size}")
+
 
 @dataclass(frozen=True)
 class SourcedBatch:
@@ -158,18 +178,11 @@ class OutputSource:
         batch_size: int,
         replays_fresh: bool = False,
     ) -> None:
-        if name not in SOURCES:
-            raise ValueError(f"unknown output source {name!r}; known: {', '.join(SOURCES)}")
+        options.check(name, batch_size, replays_fresh=replays_fresh)
         rule = SOURCES[name]
         self.rule, self.options, self.total_steps = rule, options, total_steps
-        self.replays_fresh = replays_fresh and rule.phi != "never" and not (rule.buffered or rule.rounds or rule.paired)
+        self.replays_fresh = rule.replays_fresh(replays_fresh)
         buffered = rule.buffered or self.replays_fresh
-        if buffered and options.capacity < batch_size:
-            raise ValueError(
-                f"capacity {options.capacity} is smaller than the batch of {batch_size}: no batch could be drawn"
-            )
-        if rule.rounds and options.rollouts < batch_size:
-            raise ValueError(f"rollouts {options.rollouts} are fewer than the batch of {batch_size}")
         constant = {"never": 0.0, "always": 1.0, "constant": options.probability}
         self.schedule: AdaptiveSchedule | ConstantSchedule = (
             AdaptiveSchedule(

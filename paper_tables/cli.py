@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from bench.cli.main import JSON, OUT, warn
+from bench.cli.options import JSON, OUT, warn
 from bench.record.store import Store
 from bench.system.errors import BenchError
 

@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.config.fidelity import WORTH, Fidelity
+from bench.config.presets import read_pair, read_preset, shipped
 from bench.config.registry import methods
-from bench.config.resolve import load_yaml, names
 from bench.data import tasks
 from bench.metrics.registry import find_metrics
 from bench.record.record import CurvePoint, MetricInfo, RunRecord, Score, mean_of_sets
@@ -206,13 +206,13 @@ def _tasks() -> Rows:
 
 
 def _presets() -> Rows:
-    return [{"preset": name, "what": load_yaml("presets", name)["summary"]} for name in names("presets")]
+    return [{"preset": name, "what": read_preset(name).summary} for name in shipped("presets")]
 
 
 def _models() -> Rows:
     rows = []
-    for name in names("pairs"):
-        pair = load_yaml("pairs", name)["models"]
+    for name in shipped("pairs"):
+        pair = read_pair(name).settings["models"]
         rows.append({"models": name} | {key: pair[key] for key in ("kind", "teacher", "student")})
     return rows
 

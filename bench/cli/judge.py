@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from bench.cli.main import JSON, OUT, warn
+from bench.cli.options import JSON, OUT, warn
 from bench.judge.budget import RULE, Estimate, Prices
 from bench.judge.messages import Judge
 from bench.judge.protocol import Outcome, Protocol

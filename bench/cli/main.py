@@ -9,21 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-import yaml
 from rich.console import Console
 
+from bench.cli.options import JSON, OUT, warn
 from bench.cli.plugins import CommandGroup
+from bench.cli.run import run
 from bench.system.errors import BenchError
-
-OUT = click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder of the records."
-)
-JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
-
-
-def warn(message: str) -> None:
-    """Tell on standard error what was left out."""
-    click.echo(f"warning: {message}", err=True)
 
 
 class Group(CommandGroup):
@@ -53,102 +44,7 @@ def main() -> None:
     """
 
 
-@main.command()
-@click.option(
-    "--method", default="srkl", show_default=True, help="A name (`bench list methods`) or path/to/file.py:NAME."
-)
-@click.option("--task", default="samsum", show_default=True, help="A name (`bench list tasks`) or path/to/task.yaml.")
-@click.option("--preset", default="tiny", show_default=True, help="The scale: tiny, small or paper.")
-@click.option("--sgo", metavar="SOURCE", help="Output source instead of the method's own (`bench list sources`).")
-@click.option("--init", metavar="START", help="Student's start: init (after a short SFT) or pretrained (as loaded).")
-@click.option("--models", metavar="NAME", help="Model pair instead of the preset's (`bench list models`).")
-@click.option("--seed", type=int, help="Training seed.  [default: 10]")
-@click.option("--device", help="auto, cpu, cuda or mps.  [default: auto]")
-@click.option(
-    "--data-dir", metavar="FOLDER", help="Local data: files train, validation, test as .jsonl[.gz], .json, .csv."
-)
-@click.option(
-    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any key that --dry-run prints; repeatable."
-)
-@OUT
-@click.option("--resume/--fresh", default=True, help="Go on where a run was left (default), or begin it again.")
-@click.option("--dry-run", is_flag=True, help="Print the configuration, looking at no data or model, and stop.")
-@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
-@click.option("--json", "as_json", is_flag=True, help="Print the record as JSON on standard output.")
-def run(
-    method: str,
-    task: str,
-    preset: str,
-    sgo: str | None,
-    init: str | None,
-    models: str | None,
-    seed: int | None,
-    device: str | None,
-    data_dir: str | None,
-    assignments: tuple[str, ...],
-    out: Path,
-    resume: bool,
-    dry_run: bool,
-    quiet: bool,
-    as_json: bool,
-) -> None:
-    """Distil one student and record what happened.
-
-    The same command again gives the recorded result at once; after an interruption it goes on where it was.
-
-    \b
-    bench run --method distillm --task dolly --seed 20
-    bench run --method srkl --task samsum --data-dir my/samsum --set method.alpha=0.3
-    bench run --method my_method.py:METHOD --sgo on-policy --set training.steps=100
-    """
-    from bench.config.resolve import resolve
-    from bench.system.hashing import digest
-
-    config, found = resolve(
-        preset=preset,
-        task=task,
-        method=method,
-        models=models,
-        sgo=sgo,
-        init=init,
-        seed=seed,
-        device=device,
-        data_dir=data_dir,
-        assignments=assignments,
-    )
-    if dry_run:
-        plain = config.canonical()
-        if as_json:
-            click.echo(json.dumps({"config": plain, "config_hash": digest(plain)}, indent=1))
-        else:
-            click.echo(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True).rstrip())
-            click.echo(
-                f"# configuration hash {digest(plain)}; a run's id also stands for the contents of data and models"
-            )
-        return
-
-    from bench.cli.console_tables import run_tables
-    from bench.experiment import run as experiment
-    from bench.experiment.stages import Workshop
-    from bench.models.loading import quiet_libraries
-    from bench.record.store import Store
-    from bench.system.artifacts import ArtifactCache, default_root
-    from bench.system.progress import Reporter
-
-    quiet_libraries()
-    title = f"{config.method.name} x {config.sgo.source} on {config.task}, preset {preset}, seed {config.seed}"
-    reporter = Reporter(Console(stderr=True), quiet=quiet or as_json, title=title)
-    workshop = Workshop(ArtifactCache(default_root(), reporter.note), reporter)
-    outcome = experiment.run(config, found, Store(out), workshop, fresh=not resume)
-    if as_json:
-        click.echo(json.dumps(outcome.record.plain(), indent=1, ensure_ascii=False))
-        return
-    console = Console(highlight=False)
-    if outcome.cached:
-        console.print("recorded before; --fresh makes it again", style="dim")
-    for part in run_tables(outcome.record):
-        console.print(part)
-    console.print(f"record: {outcome.folder / 'record.json'}", soft_wrap=True)
+main.add_command(run)
 
 
 @main.command("list")

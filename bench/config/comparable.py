@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from bench.config.layers import with_values
+
 ABSENT = None
 """Stands for the value of a key that only one side has."""
 
@@ -32,9 +34,14 @@ def differences(first: object, second: object, path: str = "") -> Iterator[Diffe
 
 def comparison_fields(run_key: Mapping[str, Any]) -> dict[str, Any]:
     """What two runs must share to stand in one table: all but method (its plain-text loss included),
-    output source, init student and training seed."""
-    arm = ("method", "sgo", "init", "seed")
-    config = {name: value for name, value in run_key["config"].items() if name not in arm}
+    output source, init student and training seed.
+
+    Where the preset gives the method settings of its own (`method_settings`), those of the other methods stand: a
+    difference that is declared keeps nothing apart, any other one does.
+    """
+    arm = ("method", "sgo", "init", "seed", "method_settings", "shared_settings")
+    config = with_values(run_key["config"], run_key["config"]["shared_settings"])
+    config = {name: value for name, value in config.items() if name not in arm}
     # the auxiliary loss belongs to a method; the text it is taken on does not
     config["plain_text"] = {k: v for k, v in config["plain_text"].items() if k not in ("weight", "kl_share")}
     return {**run_key, "config": config}

@@ -5,12 +5,16 @@ from __future__ import annotations
 import dataclasses
 from functools import cache
 from pathlib import Path
+from typing import get_args
 
 import baselines
 import distillm
+from bench.config.sections import MethodConfig
 from bench.system.errors import BenchError, did_you_mean
 from bench.system.extensions import from_entry_points, from_file, in_file
+from bench.system.files import sha256_of
 from distillm import SOURCES, Method
+from distillm.interface import Init
 
 ENTRY_POINTS = "distillm_bench.methods"
 
@@ -33,14 +37,18 @@ def methods() -> dict[str, Method]:
     return known
 
 
-def find_method(name: str) -> tuple[Method, str | None]:
+def find_method(name: str, sha256: str | None = None) -> tuple[Method, str | None]:
     """A method by its name, or by `path/to/file.py:NAME`; with the file's SHA-256 in the second case.
 
+    Args:
+        name: name or file.
+        sha256: what the file's SHA-256 has to be; None = anything. Another file is refused before it is run.
+
     Raises:
-        BenchError: unknown name, no such file, or the file does not define such a method.
+        BenchError: unknown name, no such file, another file than expected, or one that does not define such a method.
     """
     if place := in_file(name):
-        return _from_file(*place)
+        return _from_file(*place, sha256)
     if name not in methods():
         raise BenchError(
             f"unknown method {name!r}: {did_you_mean(name, methods())}\n"
@@ -49,8 +57,13 @@ def find_method(name: str) -> tuple[Method, str | None]:
     return methods()[name], None
 
 
-def _from_file(path: Path, name: str) -> tuple[Method, str]:
-    where = f"--method {path}:{name}"
+def _from_file(path: Path, name: str, expected: str | None) -> tuple[Method, str]:
+    where = f"method {path}:{name}"
+    if expected is not None and path.is_file() and (now := sha256_of(path)) != expected:
+        raise BenchError(
+            f"{where}: the file has changed: its SHA-256 is {now}, method.file_sha256 of the configuration is "
+            f"{expected}.\nTo run it as it is now: --set method.file_sha256=null"
+        )
     found, sha256 = from_file(path, name, lambda value: isinstance(value, Method), where)
     method = _checked(found, where)
     if method.name in methods():
@@ -65,6 +78,10 @@ def _checked(method: object, where: str) -> Method:
         raise BenchError(f"{where}: the objective must be a dataclass; its fields are the method's options")
     if not isinstance(getattr(method.objective, "needs_teacher", None), bool | property):
         raise BenchError(f"{where}: the objective must say `needs_teacher: ClassVar[bool] = True` (or False)")
+    if taken := {f.name for f in dataclasses.fields(method.objective)} & MethodConfig.model_fields.keys():
+        raise BenchError(f"{where}: the objective cannot have an option named {' or '.join(sorted(taken))}")
+    if method.init not in get_args(Init):
+        raise BenchError(f"{where}: unknown init student {method.init!r}: expected {' or '.join(get_args(Init))}")
     if method.source not in SOURCES:
         raise BenchError(f"{where}: unknown output source {method.source!r}: {did_you_mean(method.source, SOURCES)}")
     return method

@@ -1,61 +1,150 @@
-"""The configuration of a run: typed, layered, validated, hashed.
+"""From layers to the configuration of a run: merged, settled, validated.
 
-Layers, each overriding the one before: preset <- its block for the task <- models <- method <- `--set KEY=VALUE`.
-Every unknown key is an error that offers the nearest name. The field descriptions are the documentation of the keys.
+    layers     preset <- its block for the task <- model pair <- its block for the method <- options <- --set KEY=VALUE
+    settle     what one section decides about another, such as data about models
+    validate   every key and type, the options of method and output source, names, files
+
+`resolve` starts from names, `resolve_again` from a configuration that was resolved before. Every unknown key is an
+error that offers the nearest name. The field descriptions of `bench.config.sections` document the keys.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
-from importlib import resources
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
 from bench.config.fidelity import Fidelity
+from bench.config.layers import Layer, merge, with_values
+from bench.config.presets import check_folder, direct_pair, read_pair, read_preset
 from bench.config.registry import find_method
-from bench.config.sections import Config
-from bench.config.strict import dataclass_options, validated
-from bench.data import find_task, require_source
+from bench.config.sections import Config, DataConfig, MethodConfig, ModelsConfig, may_differ
+from bench.config.strict import Section, dataclass_options, validated
+from bench.data import TaskSpec, find_task, require_source, task_of, template_name
+from bench.data.readers import EXTENSIONS
 from bench.synthetic import PLAIN_TEXT_TASKS
+from bench.system import yaml_text
 from bench.system.errors import BenchError, did_you_mean
 from distillm import SOURCES, Method, SourceOptions
 
-CONFIG = resources.files("bench") / "config"
+_SECTIONS = {
+    name: field.annotation
+    for name, field in Config.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+}
+_EXAMPLES = {
+    "method": "method.alpha=0.2; choose the method with --method",
+    "sgo": "sgo.capacity=500; choose the source with --sgo",
+    "plain_text": "plain_text.weight=0",
+}
+_CHOSEN_BY = {
+    "preset": "--preset",
+    "task": "--task",
+    "task_file": "--task",
+    "models.name": "--models",
+    "method.name": "--method",
+    "method.file": "--method",
+    "method.file_sha256": "--method",
+}
+_DECLARED = ("method_settings", "shared_settings")
 
 
-def names(kind: Literal["presets", "pairs"]) -> list[str]:
-    """Names of the shipped presets or model pairs."""
-    return sorted(Path(entry.name).stem for entry in (CONFIG / kind).iterdir() if entry.name.endswith(".yaml"))
+def resolve(
+    *,
+    preset: str,
+    task: str,
+    method: str,
+    models: str | None = None,
+    teacher: str | None = None,
+    student: str | None = None,
+    sgo: str | None = None,
+    init: str | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    data_dir: str | None = None,
+    assignments: Iterable[str] = (),
+) -> tuple[Config, Method]:
+    """The configuration of a run that is chosen by names; None leaves a choice to the preset or the method.
 
-
-def load_yaml(kind: Literal["presets", "pairs"], name: str) -> dict[str, Any]:
-    """One shipped file of the folder `config/KIND`.
+    Args:
+        preset: the name of a shipped preset, or a user's file.
+        task: a task's name, or the path of a task file.
+        method: a method's name, or `path/to/file.py:NAME`.
+        models: the name of a shipped model pair, or a user's file.
+        teacher: with `student`, a pair given directly: hub ids or local folders.
+        student: see `teacher`.
+        sgo: the output source.
+        init: the init student, `sft` or `pretrained`; `init` is another word for `sft`.
+        seed: the training seed.
+        device: where to run.
+        data_dir: folder of local data.
+        assignments: `KEY=VALUE` each, the last word on any key.
 
     Raises:
-        BenchError: no such file.
+        BenchError: an unknown name or key, a wrong type or value, a missing file; the message says which and what
+            would do.
     """
-    if name not in names(kind):
-        raise BenchError(f"unknown {kind.rstrip('s')} {name!r}: {did_you_mean(name, names(kind))}")
-    loaded: dict[str, Any] = yaml.safe_load((CONFIG / kind / f"{name}.yaml").read_text(encoding="utf-8"))
-    return loaded
+    spec = find_task(task)
+    found, file_sha256 = find_method(method)
+    chosen = read_preset(preset)
+    if teacher is None and student is None:
+        pair = read_pair(models or chosen.models(spec.name))
+    elif teacher is None or student is None or models is not None:
+        raise BenchError(
+            "--teacher and --student go together, without --models; one model of a pair is exchanged by "
+            "--set models.teacher=ID_OR_FOLDER or --set models.student=ID_OR_FOLDER"
+        )
+    else:
+        pair = direct_pair(teacher, student)
+
+    auxiliary = {"weight": None, "kl_share": found.plain_text.kl_share}
+    layer = merge({"plain_text": auxiliary}, merge(chosen.settings(spec.name), pair.settings))
+    layer = merge(layer, {"models": {"name": pair.name}})
+    layer |= {"preset": chosen.name, "task": spec.name, "task_file": None if task == spec.name else task}
+    layer["init"] = chosen.init(found)
+    layer["method"] = {"name": found.name, "file": method if file_sha256 else None, "file_sha256": file_sha256}
+    layer["sgo"] = {"source": sgo or found.source}
+    layer = merge(layer, _of_options(init, seed, device, data_dir))
+    own = merge(layer, chosen.settings_of(found.name))
+    return _resolved(_Draft(spec, found, layer, own, chosen.sgo(spec.name)), assignments), found
 
 
-def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Deep merge of two layers; the second wins.
+def resolve_again(
+    values: Mapping[str, Any],
+    *,
+    init: str | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    data_dir: str | None = None,
+    assignments: Iterable[str] = (),
+) -> tuple[Config, Method]:
+    """The configuration of a run from one that was resolved before, with options and assignments on top.
 
-    Architectures (`*_config`) are replaced whole, and a length in steps replaces one in epochs and the other way round.
+    Args:
+        values: the plain values of a whole configuration (`Config.canonical`).
+        init: as for `resolve`.
+        seed: as for `resolve`.
+        device: as for `resolve`.
+        data_dir: as for `resolve`.
+        assignments: as for `resolve`; `method.file` and `task_file` say where files that were moved are now.
+
+    Raises:
+        BenchError: as `resolve`; or the method's file is not the one that the configuration was made with.
     """
-    merged = dict(base)
-    for key, value in over.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = merge(merged[key], value) if both and not key.endswith("_config") else value
-    for given, other in (("steps", "epochs"), ("epochs", "steps")):
-        if over.get(given) is not None and other not in over:
-            merged.pop(other, None)
-    return merged
+    given = validated(Config, values)
+    assignments = tuple(assignments)
+    layer = merge(given.canonical(), _of_options(init, seed, device, data_dir))
+    for name in _DECLARED:
+        del layer[name]
+    assigned = _assigned(layer, assignments)
+    task_file = None if assigned["task_file"] is None else str(assigned["task_file"])
+    method, where = _method_again(assigned["method"])
+    own = merge(layer, {"method": where, "task_file": task_file})
+    shared = with_values(own, given.shared_settings)
+    return _resolved(_Draft(task_of(given.task, task_file), method, shared, own, {}), assignments), method
 
 
 def parse_assignment(text: str) -> tuple[list[str], Any]:
@@ -69,172 +158,244 @@ def parse_assignment(text: str) -> tuple[list[str], Any]:
     if not equals or not all(path):
         raise BenchError(f"--set {text!r}: expected KEY=VALUE, for example training.steps=100")
     try:
-        return path, json.loads(raw)  # YAML 1.1 would read 1e-3 as text
-    except json.JSONDecodeError:
-        try:
-            return path, yaml.safe_load(raw)
-        except yaml.YAMLError as error:
-            raise BenchError(f"--set {text!r}: the value is neither JSON nor YAML") from error
+        return path, yaml_text.parse(raw)
+    except yaml.YAMLError as error:
+        raise BenchError(f"--set {text!r}: the value is neither JSON nor YAML") from error
 
 
-def resolve(
-    *,
-    preset: str,
-    task: str,
-    method: str,
-    models: str | None = None,
-    sgo: str | None = None,
-    init: str | None = None,
-    seed: int | None = None,
-    device: str | None = None,
-    data_dir: str | None = None,
-    assignments: Iterable[str] = (),
-) -> tuple[Config, Method]:
-    """Merge the layers and validate the result.
+# --- layers ---------------------------------------------------------------------------------------------------------
 
-    Raises:
-        BenchError: an unknown name or key, a wrong type or value; the message says which and what would do.
+
+@dataclass(frozen=True)
+class _Draft:
+    """Merged layers, before `--set`.
+
+    Attributes:
+        task: the task.
+        method: the method.
+        shared: the settings that hold for every method.
+        own: the same with the settings that the preset gives this method.
+        sgo: the preset's options for the output sources that read them.
     """
-    spec = find_task(task)
-    task_file = None if task == spec.name else task
-    found, method_file_hash = find_method(method)
-    layer = load_yaml("presets", preset)
-    per_task = layer.pop("tasks")
-    layer = merge(layer, per_task.get(spec.name, {}))
-    default_models = layer.pop("models", None)
-    del layer["summary"]
-    pair = models or default_models
-    if pair is None:
-        raise BenchError(f"preset {preset!r} names no models for the task {spec.name!r}: add --models NAME")
-    layer = merge(layer, load_yaml("pairs", pair))
-    layer["models"]["name"] = pair
-    start = layer.pop("init")
-    preset_sgo = layer.pop("sgo", {})
-    layer |= {"preset": preset, "task": spec.name, "task_file": task_file}
-    layer |= {"init": found.init if start == "paper" else start}
-    layer["method"] = {"name": found.name}
-    layer["sgo"] = {"source": found.source}
-    layer["plain_text"] = {"weight": None, "kl_share": found.plain_text.kl_share} | layer.get("plain_text", {})
-    layer["fidelity"] = {}
-    given = {"init": "sft" if init == "init" else init, "seed": seed, "device": device}
-    layer |= {key: value for key, value in given.items() if value is not None}
-    if sgo is not None:
-        layer["sgo"]["source"] = sgo
-    if data_dir is not None:
-        layer["data"] |= {"dir": data_dir, "hub": False}
+
+    task: TaskSpec
+    method: Method
+    shared: Layer
+    own: Layer
+    sgo: Layer
+
+
+def _method_again(section: object) -> tuple[Method, Layer]:
+    """The method that a configuration names, from the same file if it came from one; with that file and its hash."""
+    if not isinstance(section, Mapping):
+        raise _no_options("method", section)
+    name, file, expected = section["name"], section["file"], section["file_sha256"]
+    if file is None and expected is not None:
+        raise BenchError(
+            f"method.file is missing: the method {name} comes from a file (SHA-256 {expected}); "
+            "say which: --set method.file=path/to/file.py:NAME"
+        )
+    method, found = find_method(str(file or name), expected)
+    if file is not None and (found is None or method.name != name):
+        raise BenchError(f"method.file={file}: expected path/to/file.py:NAME with the method {name}")
+    return method, {"file": file, "file_sha256": found}
+
+
+def _of_options(init: str | None, seed: int | None, device: str | None, data_dir: str | None) -> Layer:
+    given = {"init": init, "seed": seed, "device": device}
+    layer: Layer = {key: value for key, value in given.items() if value is not None}
+    return layer if data_dir is None else layer | {"data": {"dir": data_dir, "hub": False}}
+
+
+def _assigned(layer: Layer, assignments: Iterable[str]) -> Layer:
+    """A layer with `--set` on top."""
+    layer = _spelled_out(layer)
     for path, value in map(parse_assignment, assignments):
-        layer = merge(layer, _nested(path, value))
-    _settle_for_other_data(layer)
-    _settle_plain_text(layer, found)
-    _settle_fidelity(layer)
-    _settle_source(layer, found)
-    _settle_buffer(layer, preset_sgo)
-    layer["method"] = _method_section(layer["method"], found, method_file_hash)
-    layer["sgo"] = _sgo_section(layer["sgo"])
-    config = validated(Config, layer)
-    chosen = {
-        "preset": (preset, config.preset),
-        "task": (spec.name, config.task),
-        "task_file": (task_file, config.task_file),
-        "models.name": (pair, config.models.name),
+        if path[0] in _DECLARED:
+            raise BenchError(f"{path[0]} cannot be set: a preset gives it, as `methods: {{METHOD: {{training: ...}}}}`")
+        for part in reversed(path):
+            value = {part: value}
+        layer = _spelled_out(merge(layer, value))
+    return layer
+
+
+def _spelled_out(layer: Layer) -> Layer:
+    """A layer in which `faithful` and `corrected` stand as all keys of fidelity, so that one of them can be changed."""
+    given, whole = layer.get("fidelity"), {"faithful": True, "corrected": False}
+    if not isinstance(given, str) or given not in whole:
+        return layer
+    return layer | {"fidelity": dict.fromkeys(Fidelity.model_fields, whole[given])}
+
+
+def _resolved(draft: _Draft, assignments: Iterable[str]) -> Config:
+    """The configuration of a draft, with the settings that its method has alone declared."""
+    assignments = tuple(assignments)
+    config = _validated(draft, _settled(draft, _assigned(draft.own, assignments)))
+    if draft.own == draft.shared:
+        return config
+    others = _validated(draft, _settled(draft, _assigned(draft.shared, assignments)))
+    own, shared = _by_key(config), _by_key(others)
+    keys = [key for key, value in own.items() if value != shared[key]]
+    declared = {"method_settings": {k: own[k] for k in keys}, "shared_settings": {k: shared[k] for k in keys}}
+    return config.model_copy(update=declared)
+
+
+def _by_key(config: Config) -> Layer:
+    """The settings that a method may have alone, by dotted key."""
+    values = config.canonical()
+    keyed = {f"{section}.{name}": value for section in _SECTIONS for name, value in values[section].items()}
+    return {key: value for key, value in keyed.items() if may_differ(key)}
+
+
+# --- settle ---------------------------------------------------------------------------------------------------------
+
+
+def _settled(draft: _Draft, layer: Layer) -> Layer:
+    """A layer in which every section is there, and settled by the others it depends on."""
+    layer = _with_every_section(layer)
+    data, init = layer["data"], layer["init"]
+    return layer | {
+        "init": "sft" if init == "init" else init,
+        "models": _models_on(data, layer["models"]),
+        "plain_text": _plain_text_on(data, layer["plain_text"], draft),
+        "sgo": _with_usual_options(layer["sgo"], layer["fidelity"], draft),
     }
-    for key, (asked, got) in chosen.items():
-        if got != asked:
-            raise BenchError(f"{key} cannot be set: choose it with --{key.partition('.')[0].removesuffix('_file')}")
-    require_source(spec, data_dir=config.data.dir is not None, hub=config.data.hub)
-    return config, found
 
 
-def _nested(path: list[str], value: Any) -> dict[str, Any]:
-    for part in reversed(path):
-        value = {part: value}
-    assert isinstance(value, dict)
-    return value
+def _with_every_section(layer: Layer) -> Layer:
+    """The layer with an empty section where one is missing; a section that is something else is refused."""
+    sections = {name: layer.get(name, {}) for name in _SECTIONS}
+    for name, given in sections.items():
+        if not isinstance(given, Mapping):
+            raise _no_options(name, given)
+    return layer | sections
 
 
-def _settle_for_other_data(layer: dict[str, Any]) -> None:
-    """The shipped models know the embedded data only: on other data the same pair is trained from scratch."""
-    data, models = layer["data"], layer["models"]
-    if not (isinstance(data, dict) and isinstance(models, dict)):
-        return
-    embedded = not data.get("dir") and not data.get("hub") and data.get("seed", 0) == 0
-    if models.get("teacher") == "shipped" and not embedded:
+def _no_options(name: str, given: object) -> BenchError:
+    if name == "fidelity":
+        defect = given if str(given) in Fidelity.model_fields else "no_repeat_ngram"
+        return BenchError(
+            f"fidelity: expected faithful, corrected or one defect such as fidelity.{defect}=true, got {given!r}"
+        )
+    example = _EXAMPLES.get(name, f"{name}.{next(iter(_SECTIONS[name].model_fields))}=...")
+    return BenchError(f"{name}: expected options such as {example}, got {given!r}")
+
+
+def _is_synthetic(data: Layer) -> bool:
+    return not data.get("dir") and not data.get("hub")
+
+
+def _models_on(data: Layer, models: Layer) -> Layer:
+    """The shipped models know the synthetic data of seed 0 only: on other data the pair is trained from scratch."""
+    models = dict(models)
+    if "kind" not in models:
+        raise BenchError(
+            f"models.kind is missing: say which kind of model {models.get('student')} is: --set models.kind=causal "
+            "(decoder only, such as GPT-2) or --set models.kind=seq2seq (encoder and decoder, such as T5)"
+        )
+    if models.get("teacher") == "shipped" and not (_is_synthetic(data) and data.get("seed", 0) == 0):
         models["teacher"] = "scratch"
     if models.get("student") == "shipped" and models.get("teacher") != "shipped":
         models["student"] = "scratch"
     if models.get("tokenizer") == "shipped" and models.get("teacher") != "shipped":
-        # a loaded teacher brings its own vocabulary
-        models["tokenizer"] = "trained" if models.get("teacher") == "scratch" else "teacher"
+        models["tokenizer"] = "teacher"
+    if models.get("tokenizer", "teacher") == "teacher" and models.get("teacher") == "scratch":
+        models["tokenizer"] = "trained"  # a loaded teacher brings its own vocabulary, one from scratch has none
+    return models
 
 
-def _settle_plain_text(layer: dict[str, Any], method: Method) -> None:
+def _plain_text_on(data: Layer, plain_text: Layer, draft: _Draft) -> Layer:
     """A method's auxiliary loss is left out where there is no plain text, unless it was asked for."""
-    section = layer["plain_text"]
-    if not isinstance(section, dict):
-        raise BenchError("plain_text: expected options such as plain_text.weight=0")
-    data = layer["data"] if isinstance(layer["data"], dict) else {}
-    embedded = not data.get("dir") and not data.get("hub") and layer["task"] in PLAIN_TEXT_TASKS
-    there = embedded or section.get("file") is not None
-    if section["weight"] is None:
-        section["weight"] = method.plain_text.weight if there else 0.0
-    elif section["weight"] != 0 and not there:
+    there = (_is_synthetic(data) and draft.task.name in PLAIN_TEXT_TASKS) or plain_text.get("file") is not None
+    weight = plain_text.get("weight")
+    if weight is None:
+        weight = draft.method.plain_text.weight if there else 0.0
+    elif weight != 0 and not there:
         raise BenchError(
-            f"plain_text.weight={section['weight']}: there is no plain text for {layer['task']} on this data; "
-            "give one with --set plain_text.file=FILE (.txt, a paragraph a line)"
+            f"plain_text.weight={weight}: there is no plain text for {draft.task.name} on this data; give one with "
+            "--set plain_text.file=FILE (.txt, a paragraph a line), or go without: --set plain_text.weight=0"
         )
+    return {**plain_text, "weight": weight}
 
 
-def _settle_fidelity(layer: dict[str, Any]) -> None:
-    """`fidelity=faithful` and `fidelity=corrected` set every defect at once."""
-    whole = {"faithful": True, "corrected": False}
-    given = layer["fidelity"]
-    if isinstance(given, str) and given in whole:
-        layer["fidelity"] = dict.fromkeys(Fidelity.model_fields, whole[given])
-    elif not isinstance(given, dict):
-        example = f"fidelity.{given if given in Fidelity.model_fields else 'no_repeat_ngram'}=true"
-        raise BenchError(f"fidelity: expected faithful, corrected or one defect such as {example}, got {given!r}")
-
-
-def _settle_source(layer: dict[str, Any], method: Method) -> None:
-    """The method's own options of its output source.
+def _with_usual_options(sgo: Layer, fidelity: Layer, draft: _Draft) -> Layer:
+    """What is not said of the output source: the method's own options of it, then those of the preset that it reads.
 
     The probability 1 of a method that is on-policy goes with it into the replay buffer, but `mixed` would be on-policy
     under another name with it.
     """
-    sgo = layer["sgo"]
-    if not isinstance(sgo, dict):
-        return
-    options = dict(method.source_options)
-    if sgo["source"] == "mixed" and SOURCES[method.source].phi == "always":
-        options.pop("probability", None)
-    layer["sgo"] = {**options, **sgo}
-
-
-def _settle_buffer(layer: dict[str, Any], preset: Mapping[str, Any]) -> None:
-    """The preset's options of the replay buffer, where there is one: a buffer that never fills replays nothing."""
-    sgo, fidelity = layer["sgo"], layer["fidelity"]
-    if not isinstance(sgo, dict):
-        return
+    usual = dict(draft.method.source_options)
+    if sgo["source"] == "mixed" and SOURCES[draft.method.source].phi == "always":
+        usual.pop("probability", None)
     rule = SOURCES.get(str(sgo["source"]))
-    if rule and (rule.buffered or fidelity.get("replayed_on_policy")):
-        layer["sgo"] = {**preset, **sgo}
+    if rule is not None:
+        reads = rule.reads | ({"capacity"} if fidelity.get("replayed_on_policy") else set())
+        usual = {key: value for key, value in draft.sgo.items() if key in reads} | usual
+    return usual | sgo
 
 
-def _method_section(given: Any, method: Method, file_hash: str | None) -> dict[str, Any]:
-    if not isinstance(given, dict):
-        raise BenchError("method: expected options such as method.alpha=0.2; choose the method with --method")
-    options = {key: value for key, value in given.items() if key != "name"}
-    if given["name"] != method.name:
-        raise BenchError("method.name cannot be set: choose the method with --method")
-    resolved = dataclass_options(method.objective, options, "method")
-    return {"name": method.name, **resolved, **({"file_sha256": file_hash} if file_hash else {})}
+# --- validate -------------------------------------------------------------------------------------------------------
 
 
-def _sgo_section(given: Any) -> dict[str, Any]:
-    if not isinstance(given, dict):
-        raise BenchError("sgo: expected options such as sgo.capacity=500; choose the source with --sgo")
-    options = dict(given)
-    source = options.pop("source")
+def _validated(draft: _Draft, layer: Layer) -> Config:
+    """The layer as a configuration whose every value can be used, as far as can be told without data and models."""
+    _check_chosen(draft.own, layer)
+    where = {key: draft.own["method"][key] for key in MethodConfig.model_fields}
+    options = {key: value for key, value in layer["method"].items() if key not in where}
+    sgo = dict(layer["sgo"])
+    source = sgo.pop("source")
     if str(source) not in SOURCES:
         raise BenchError(f"sgo.source: unknown output source {source!r}: {did_you_mean(str(source), SOURCES)}")
-    return {"source": source, **dataclass_options(SourceOptions, options, "sgo")}
+    layer = layer | {
+        "method": where | dataclass_options(draft.method.objective, options, "method"),
+        "sgo": {"source": source, **dataclass_options(SourceOptions, sgo, "sgo")},
+    }
+    config = validated(Config, layer)
+    _check_source(config)
+    _check_data(draft.task, config.data)
+    _check_models(config.models)
+    if config.plain_text.file is not None and not Path(config.plain_text.file).is_file():
+        raise BenchError(f"plain_text.file={config.plain_text.file}: there is no such file")
+    return config
+
+
+def _check_chosen(chosen: Layer, layer: Layer) -> None:
+    """Refuse a `--set` of what decides about whole layers, which were merged before it."""
+    for key, option in _CHOSEN_BY.items():
+        section, _, name = key.partition(".")
+        was, is_now = (one[section][name] if name else one[section] for one in (chosen, layer))
+        if is_now != was and not (is_now is None and key == "method.file_sha256"):
+            raise BenchError(f"{key} cannot be set: choose it with {option}")
+
+
+def _check_source(config: Config) -> None:
+    options, replays_fresh = SourceOptions(**config.sgo.options), config.fidelity.replayed_on_policy
+    try:
+        options.check(config.sgo.source, config.training.batch_size, replays_fresh=replays_fresh)
+    except ValueError as error:
+        raise BenchError(f"sgo.{error}") from error
+
+
+def _check_data(task: TaskSpec, data: DataConfig) -> None:
+    require_source(task, data_dir=data.dir is not None, hub=data.hub)
+    template_name(task, data.template, synthetic=data.dir is None and not data.hub)
+    if data.dir is not None and data.hub:
+        raise BenchError(f"data.dir={data.dir} and data.hub=true: both a folder and the hub are given; choose one")
+    if data.dir is not None and not Path(data.dir).is_dir():
+        raise BenchError(
+            f"data.dir={data.dir}: there is no such folder; give one with files train, validation and test "
+            f"({', '.join(EXTENSIONS)})"
+        )
+    for key, file in (("data.train_file", data.train_file), ("data.test_file", data.test_file)):
+        if file is not None and data.dir is None:
+            raise BenchError(f"{key}={file}: no folder for the other splits is given: add --data-dir FOLDER")
+        if file is not None and not Path(file).is_file():
+            raise BenchError(f"{key}={file}: there is no such file")
+
+
+def _check_models(models: ModelsConfig) -> None:
+    for side in ("teacher", "student", "tokenizer"):
+        name: str = getattr(models, side)
+        check_folder(side, name)
+        if name == "scratch" and side != "tokenizer" and getattr(models, f"{side}_config") is None:
+            raise BenchError(f"models.{side}=scratch needs an architecture: models.{side}_config={{model_type: ...}}")

@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, JsonValue, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, JsonValue, ValidationInfo, field_validator, model_validator
 
 from bench.config.fidelity import Fidelity
 from bench.config.strict import Section
+
+MAY_DIFFER = "training and plain_text (all but plain_text.file)"
+"""Where a method may have settings of its own, in words; `may_differ` says it of a key."""
+
+
+def may_differ(key: str) -> bool:
+    """Whether a preset may give one method its own value of a dotted key.
+
+    All else must be equal between runs that are compared: data, models, teacher and evaluation.
+    """
+    return key.partition(".")[0] in ("training", "plain_text") and key != "plain_text.file"
+
+
+def _plain_name(name: str) -> str:
+    if not name.strip() or "/" in name or "\\" in name:
+        raise ValueError("expected a name without slashes")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_plain_name)]
+"""A name that is recorded: files are named after it."""
 
 
 class MethodConfig(Section):
@@ -16,7 +37,8 @@ class MethodConfig(Section):
     model_config = ConfigDict(extra="allow")
 
     name: str = Field(description="what --method was given, or the name that the method's file gives")
-    file_sha256: str | None = Field(None, description="of the user's own file, where the method comes from one")
+    file: str | None = Field(None, description="path/to/file.py:NAME, where the method comes from a user's own file")
+    file_sha256: str | None = Field(None, description="of the contents of that file")
 
     @property
     def options(self) -> dict[str, JsonValue]:
@@ -48,7 +70,7 @@ class SgoConfig(Section):
 class DataConfig(Section):
     """Where examples come from and how they are cut."""
 
-    dir: str | None = Field(None, description="local folder; none = embedded data, or the hub with data.hub=true")
+    dir: str | None = Field(None, description="local folder; none = synthetic data, or the hub with data.hub=true")
     hub: bool = Field(False, description="load from the Hugging Face hub")
     train_file: str | None = Field(None, description="a file to train on where the folder has no training split")
     test_file: str | None = Field(None, description="a file to test on where the folder has several test sets or none")
@@ -59,13 +81,13 @@ class DataConfig(Section):
     max_train: int | None = Field(None, gt=0, description="use at most so many training examples")
     max_validation: int | None = Field(None, gt=0, description="use at most so many validation examples")
     max_test: int | None = Field(None, gt=0, description="use at most so many examples per test set")
-    seed: int = Field(0, ge=0, description="seed of the embedded data and of the sample max_train takes")
+    seed: int = Field(0, ge=0, description="seed of the synthetic data and of the sample max_train takes")
 
 
 class ModelsConfig(Section):
     """The model pair."""
 
-    name: str = Field(description="what --models was given")
+    name: Name = Field(description="what --models was given; of a file, its stem")
     kind: Literal["causal", "seq2seq"] = Field(description="decoder-only or encoder-decoder")
     teacher: str = Field(description="'shipped', 'scratch', a local folder or a hub id")
     student: str = Field(description="'shipped', 'scratch', a local folder or a hub id")
@@ -130,7 +152,7 @@ class EvaluationConfig(Section):
 class Config(Section):
     """Everything that determines a run."""
 
-    preset: str
+    preset: Name = Field(description="what --preset was given; of a file, its stem")
     task: str
     task_file: str | None = Field(None, description="the task file, where the task comes from one")
     method: MethodConfig
@@ -147,7 +169,37 @@ class Config(Section):
     evaluation: EvaluationConfig
     plain_text: PlainTextConfig
     fidelity: Fidelity
+    method_settings: dict[str, JsonValue] = Field(
+        default_factory=dict, description="settings that the preset gives this method alone, by dotted key"
+    )
+    shared_settings: dict[str, JsonValue] = Field(
+        default_factory=dict,
+        validate_default=True,
+        description="what the other methods have at the keys of method_settings",
+    )
+
+    @field_validator("shared_settings")
+    @classmethod
+    def _declared_as_it_is(cls, shared: dict[str, JsonValue], info: ValidationInfo) -> dict[str, JsonValue]:
+        if not info.data.keys() >= {"training", "plain_text", "method_settings"}:
+            return shared  # one of them is wrong, which is told
+        if shared.keys() != info.data["method_settings"].keys():
+            raise ValueError("expected the same keys as in method_settings")
+        for key, own in info.data["method_settings"].items():
+            section, _, name = key.partition(".")
+            if not may_differ(key) or name not in type(info.data[section]).model_fields:
+                raise ValueError(f"{key} is no setting of {MAY_DIFFER}")
+            if (there := getattr(info.data[section], name)) != own:
+                raise ValueError(f"{key} is {there!r}, but method_settings has {own!r}")
+        return shared
 
     def canonical(self) -> dict[str, Any]:
         """The configuration as plain values."""
         return self.model_dump(mode="json")
+
+    def identity(self) -> dict[str, Any]:
+        """All of it that makes a run another run: where the files of a method or a task lie does not.
+
+        What a method's file says stands in `method.file_sha256`, what a task's file says in the run's key.
+        """
+        return self.model_dump(mode="json", exclude={"method": {"file"}, "task_file": True})

@@ -1,7 +1,7 @@
 """Tasks as data: what each consists of (`find_task`), and loading its examples (`load_task`)."""
 
 from bench.data.examples import DataError, Example, Message, TaskData
-from bench.data.load import load_task, require_source
+from bench.data.load import load_task, require_source, template_name
 from bench.data.registry import TASKS, find_task, task_of, tasks
 from bench.data.task import SPLITS, EvaluationOnlySet, HubSource, SplitSizes, TaskSpec, format_prompt
 
@@ -22,4 +22,5 @@ __all__ = [
     "require_source",
     "task_of",
     "tasks",
+    "template_name",
 ]

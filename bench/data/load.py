@@ -78,7 +78,7 @@ def load_task(
         raw = from_hub(spec, spec.hub, seed)
     else:
         raw = from_generator(spec, seed, synthetic_splits or (*SPLITS, *spec.evaluation_sets))
-    template = _template(spec, template, synthetic=data_dir is None and not hub)
+    template = template_name(spec, template, synthetic=data_dir is None and not hub)
 
     notes = list(raw.notes)
     rows = {split: _rows(spec, template, split, records, notes) for split, records in raw.records.items()}
@@ -104,7 +104,12 @@ def require_source(spec: TaskSpec, *, data_dir: bool, hub: bool) -> None:
         raise DataError(f"{spec.name}: no synthetic data ships for this task; give a folder: --data-dir DIR{on_hub}")
 
 
-def _template(spec: TaskSpec, template: str | None, *, synthetic: bool) -> str:
+def template_name(spec: TaskSpec, template: str | None, *, synthetic: bool) -> str:
+    """The name of the prompt template that is used: the one asked for, or the task's own for this kind of data.
+
+    Raises:
+        DataError: the task has several, and none of that name.
+    """
     if template is None or len(spec.templates) <= 1:
         return spec.default_template(synthetic=synthetic)
     if template not in spec.templates:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from bench.data.task import TaskSpec
+from bench.system import yaml_text
 from bench.system.errors import BenchError, did_you_mean
 from bench.system.extensions import from_entry_points, in_file
 from bench.system.strict import validated
@@ -24,25 +22,13 @@ def read_task(path: Path) -> TaskSpec:
     Raises:
         BenchError: the file cannot be read or is no task; every line names the file and the key.
     """
-    values = _read_yaml(path)
+    values = yaml_text.read(path)
     if isinstance(given := values.get("metrics"), list):
         values = values | {"metrics": [_beside(path, name) for name in given]}
     try:
         return validated(TaskSpec, values)
     except BenchError as error:
         raise BenchError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from error
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BenchError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise BenchError(f"{path}: not YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise BenchError(f"{path}: expected a task's keys, such as name and metrics, found {type(values).__name__}")
-    return values
 
 
 def _beside(task_file: Path, name: object) -> object:

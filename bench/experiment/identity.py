@@ -73,9 +73,8 @@ def run_key(
         of_task: as `task_key` gives it.
     """
     text = config.plain_text.file
-    shared = {name: value for name, value in config.canonical().items() if name != "task_file"}
     return {
-        "config": shared | {"device": device},
+        "config": config.identity() | {"device": device},
         **of_task,
         "data": data_fingerprint,
         "tokenizer": tokenizer_fingerprint,

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
+from bench.config.presets import read_preset
 from bench.config.registry import methods
-from bench.config.resolve import load_yaml, resolve
+from bench.config.resolve import resolve
 from bench.config.sections import Config
 from distillm.interface import Init
 
@@ -163,17 +164,12 @@ NAMES = ("1", "2", "3", "4", "5", "main")
 
 def start(preset: str, method: str) -> Init:
     """Where the student of a method starts under a preset: what `bench run` does without `--init`."""
-    chosen: str = load_yaml("presets", preset)["init"]
-    known = methods().get(method)
-    if chosen == "paper":
-        return known.init if known else "sft"
-    return "sft" if chosen == "sft" else "pretrained"
+    return read_preset(preset).init(methods().get(method))
 
 
 def own_models(preset: str, task: str) -> str:
     """The model pair of a task under a preset."""
-    models: str = load_yaml("presets", preset)["tasks"][task]["models"]
-    return models
+    return read_preset(preset).models(task)
 
 
 @cache

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
@@ -244,6 +244,9 @@ def test_finite_non_negative_and_as_in_float64(divergence, scale, seed, masked):
     for entry, (in_student, in_teacher) in enumerate(masked):  # the last entry stays
         student[:, entry] += -INF if in_student else 0.0
         teacher[:, entry] += -INF if in_teacher else 0.0
+    if divergence is tvd:  # its gradient jumps where p = q: there rounding decides on which side it is
+        p, q = (side.double().softmax(-1) for side in (teacher, student))
+        assume((((p - q).abs() > 1e-6) | (q < 1e-7)).all())
     value, gradient = value_and_gradient(divergence, student, teacher)
     assert value.isfinite().all()
     assert gradient.isfinite().all()

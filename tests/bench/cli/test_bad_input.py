@@ -36,7 +36,7 @@ def refused(tmp_path: Path, *arguments: str) -> str:
         (["--preset", "tyni"], ["unknown preset", "did you mean 'tiny'"]),
         (["--models", "tiny-lama"], ["unknown model", "did you mean 'tiny-llama'"]),
         (["--sgo", "onpolicy"], ["unknown output source", "did you mean 'on-policy'"]),
-        (["--init", "warm"], ["init", "'pretrained' or 'init'"]),
+        (["--init", "warm"], ["init", "'pretrained' or 'sft'"]),
         (["--set", "trainig.steps=5"], ["unknown key 'trainig'", "did you mean 'training'"]),
         (["--set", "training.stepz=5"], ["training.stepz", "training.steps"]),
         (["--set", "method.alfa=0.5"], ["method.alfa", "did you mean 'method.alpha'"]),
@@ -66,11 +66,36 @@ def refused(tmp_path: Path, *arguments: str) -> str:
         (["--set", "evaluation.seeds=[10,10]"], ["evaluation.seeds", "once"]),
         (["--set", "evaluation.seeds=10"], ["evaluation.seeds", "a list such as [10,20]"]),
         (["--set", "evaluation.seeds=[]"], ["evaluation.seeds", "at least one value"]),
+        (["--preset", "absent.yaml"], ["preset absent.yaml", "no such file"]),
+        (["--models", "own/absent"], ["model pair own/absent", "no such file", "--teacher ID_OR_FOLDER"]),
+        (["--teacher", "org/a", "--student", "org/b"], ["org/b", "--set models.kind=causal"]),
+        (["--teacher", "org/a"], ["--teacher and --student go together"]),
+        (["--set", "method_settings.training=1"], ["method_settings cannot be set"]),
+        (["--config", "absent.yaml"], ["absent.yaml", "No such file"]),
     ],
 )
 def test_refused(arguments, words, tmp_path):
     message = refused(tmp_path, "run", *arguments)
     for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("preset: tiny\ntask: [dolly", ["line 2", "neither YAML nor JSON"]),
+        ("- preset", ["expected keys with values"]),
+        ("preset: tiny\ntask: dolly", ["method: ", "training: "]),
+        ("config: 5", ["config: expected a configuration as --dry-run prints it"]),
+        ('{"schema": 99, "run_id": "x"}', ["schema 99", "newer version"]),
+        ('{"schema": 2, "run_id": "x"}', ["not a record of bench run"]),
+    ],
+)
+def test_a_configuration_that_is_none_is_refused(content, words, tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text(content)
+    message = refused(tmp_path, "run", "--config", str(file))
+    for word in (*words, "run.yaml"):
         assert word in message
 
 
@@ -186,7 +211,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_is_recorded(tmp_path):
         "@dataclass(frozen=True)\nclass Bad:\n    needs_teacher: ClassVar[bool] = False\n\n"
         "    def __call__(self, student_logits, teacher_logits, tokens, batch):\n"
         "        return student_logits.sum(-1) * float('nan')\n\n\n"
-        "METHOD = Method('bad', Bad, 'dataset', 'init', 'none', 'always nan')\n"
+        "METHOD = Method('bad', Bad, 'dataset', 'sft', 'none', 'always nan')\n"
     )
     result = invoke("run", "--method", f"{file}:METHOD", "--task", "iwslt", "--out", str(tmp_path), *short())
     assert result.exit_code == 2
@@ -215,7 +240,7 @@ def test_an_objective_that_returns_no_loss_per_token(tmp_path):
         "@dataclass(frozen=True)\nclass Mean:\n    needs_teacher: ClassVar[bool] = True\n\n"
         "    def __call__(self, student_logits, teacher_logits, tokens, batch):\n"
         "        return kld(student_logits, teacher_logits).mean()\n\n\n"
-        "METHOD = Method('mean', Mean, 'dataset', 'init', 'none', 'a scalar')\n"
+        "METHOD = Method('mean', Mean, 'dataset', 'sft', 'none', 'a scalar')\n"
     )
     result = invoke("run", "--method", f"{file}:METHOD", "--task", "iwslt", "--out", str(tmp_path), *short())
     assert result.exit_code == 2

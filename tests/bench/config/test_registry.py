@@ -41,12 +41,21 @@ USER_FILE = """
         scale: float = 1.0
 
 
-    MINE = Method("mine", Loss, "dataset", "init", "nowhere", "a try")
-    TAKEN = Method("srkl", Loss, "dataset", "init", "nowhere", "a try")
-    SOURCE = Method("mine", Loss, "on-polisy", "init", "nowhere", "a try")
-    PLAIN = Method("mine", NoDataclass, "dataset", "init", "nowhere", "a try")
-    SILENT = Method("mine", Silent, "dataset", "init", "nowhere", "a try")
+    MINE = Method("mine", Loss, "dataset", "sft", "nowhere", "a try")
+    TAKEN = Method("srkl", Loss, "dataset", "sft", "nowhere", "a try")
+    SOURCE = Method("mine", Loss, "on-polisy", "sft", "nowhere", "a try")
+    PLAIN = Method("mine", NoDataclass, "dataset", "sft", "nowhere", "a try")
+    SILENT = Method("mine", Silent, "dataset", "sft", "nowhere", "a try")
     NUMBER = 5
+
+
+    @dataclass(frozen=True)
+    class Clashing(Loss):
+        file: str = ""
+
+
+    CLASHING = Method("mine", Clashing, "dataset", "sft", "nowhere", "a try")
+    INIT = Method("mine", Loss, "dataset", "warm", "nowhere", "a try")
 """
 
 
@@ -65,7 +74,7 @@ def test_built_in_methods_fulfil_the_interface(name):
     assert method.paper
     assert "\n" not in method.summary
     assert method.source in SOURCES
-    assert method.init in ("pretrained", "init")
+    assert method.init in ("pretrained", "sft")
     SourceOptions(**method.source_options)
     objective = method.objective()
     assert dataclasses.is_dataclass(objective)
@@ -80,16 +89,16 @@ def test_built_in_methods_fulfil_the_interface(name):
     assert student.grad.abs().sum() > 0
 
 
-# name: objective with its defaults, source, start, options of the source, weight and KL share of the plain-text loss
+# name: objective with its defaults, source, init student, options of the source, weight and KL share of its plain text
 DEFAULTS = {
     "sft": ("CrossEntropy", {}, "dataset", "pretrained", {}, (0.0, 0.0)),
     "kld": ("KLD", {}, "dataset", "pretrained", {}, (0.0, 0.0)),
-    "rkld": ("RKLD", {}, "dataset", "init", {}, (0.0, 0.0)),
-    "jsd": ("JSD", {"beta": 0.1}, "dataset", "init", {}, (0.0, 0.0)),
-    "tvd": ("TVD", {}, "dataset", "init", {}, (0.0, 0.0)),
+    "rkld": ("RKLD", {}, "dataset", "sft", {}, (0.0, 0.0)),
+    "jsd": ("JSD", {"beta": 0.1}, "dataset", "sft", {}, (0.0, 0.0)),
+    "tvd": ("TVD", {}, "dataset", "sft", {}, (0.0, 0.0)),
     "seqkd": ("SeqKD", {"loss": "ce"}, "teacher", "pretrained", {}, (0.0, 0.0)),
-    "imitkd": ("KLD", {}, "on-policy", "init", {"probability": 1.0}, (1.0, 0.0)),
-    "gkd": ("JSD", {"beta": 0.1}, "mixed", "init", {"probability": 0.5}, (0.0, 0.0)),
+    "imitkd": ("KLD", {}, "on-policy", "sft", {"probability": 1.0}, (1.0, 0.0)),
+    "gkd": ("JSD", {"beta": 0.1}, "mixed", "sft", {"probability": 0.5}, (0.0, 0.0)),
     "minillm": (
         "MiniLLM",
         {
@@ -105,25 +114,25 @@ DEFAULTS = {
             "single_step": True,
         },
         "roll-outs",
-        "init",
+        "sft",
         {"probability": 1.0},
         (1.0, 0.5),
     ),
-    "akl": ("AKL", {"mu": 0.5}, "dataset", "init", {}, (0.0, 0.0)),
-    "abkd": ("ABKD", {"alpha": 0.2, "beta": 0.7}, "dataset", "init", {}, (0.0, 0.0)),
+    "akl": ("AKL", {"mu": 0.5}, "dataset", "sft", {}, (0.0, 0.0)),
+    "abkd": ("ABKD", {"alpha": 0.2, "beta": 0.7}, "dataset", "sft", {}, (0.0, 0.0)),
     "taid": (
         "TAID",
         {"start": 0.4, "end": 1.0, "alpha": 5e-4, "momentum": 0.99},
         "dataset",
-        "init",
+        "sft",
         {},
         (0.0, 0.0),
     ),
-    "distillm2": ("Contrastive", {"alpha": 0.1, "beta": 0.5}, "contrastive", "init", {}, (0.0, 0.0)),
-    "skl": ("SKL", {"alpha": 0.1}, "dataset", "init", {}, (0.0, 0.0)),
-    "srkl": ("SRKL", {"alpha": 0.1}, "dataset", "init", {}, (0.0, 0.0)),
-    "distillm": ("SRKL", {"alpha": 0.1}, "adaptive-off-policy", "init", {}, (1.0, 0.0)),
-    "distillm-skl": ("SKL", {"alpha": 0.1}, "adaptive-off-policy", "init", {}, (1.0, 0.0)),
+    "distillm2": ("Contrastive", {"alpha": 0.1, "beta": 0.5}, "contrastive", "sft", {}, (0.0, 0.0)),
+    "skl": ("SKL", {"alpha": 0.1}, "dataset", "sft", {}, (0.0, 0.0)),
+    "srkl": ("SRKL", {"alpha": 0.1}, "dataset", "sft", {}, (0.0, 0.0)),
+    "distillm": ("SRKL", {"alpha": 0.1}, "adaptive-off-policy", "sft", {}, (1.0, 0.0)),
+    "distillm-skl": ("SKL", {"alpha": 0.1}, "adaptive-off-policy", "sft", {}, (1.0, 0.0)),
 }
 BEYOND_THE_PAPER = {"akl", "abkd", "taid", "distillm2"}
 
@@ -146,13 +155,15 @@ def test_what_every_method_stands_for():
 
 
 @pytest.mark.parametrize("name", DEFAULTS)
-def test_a_methods_defaults_reach_the_configuration(name):
+def test_a_methods_defaults_reach_the_configuration(name, tmp_path):
     _, options, source, init, source_options, (weight, kl_share) = DEFAULTS[name]
-    given = {"preset": "paper", "task": "samsum", "assignments": ["plain_text.file=text.txt"]}
+    (tmp_path / "text.txt").write_text("a paragraph")
+    given = {"preset": "paper", "task": "samsum", "assignments": [f"plain_text.file={tmp_path / 'text.txt'}"]}
     config, _ = resolve(method=name, **given)
-    assert config.method == {"name": name, **options}
-    assert config.sgo["source"] == source
-    assert {key: config.sgo[key] for key in source_options} == source_options
+    assert (config.method.name, config.method.file, config.method.file_sha256) == (name, None, None)
+    assert config.method.options == options
+    assert config.sgo.source == source
+    assert {key: getattr(config.sgo, key) for key in source_options} == source_options
     assert config.init == init
     assert (config.plain_text.weight, config.plain_text.kl_share) == (weight, kl_share)
 
@@ -171,8 +182,10 @@ def test_a_users_file_works_with_its_options_and_its_hash(user_file):
     config, _ = resolve(
         preset="tiny", task="dolly", method=f"{user_file}:MINE", assignments=["method.scale=2", "sgo.source=mixed"]
     )
-    assert config.method == {"name": "mine", "scale": 2.0, "file_sha256": file_hash}
-    assert config.sgo["source"] == "mixed"
+    assert config.method.options == {"scale": 2.0}
+    assert (config.method.name, config.method.file) == ("mine", f"{user_file}:MINE")
+    assert config.method.file_sha256 == file_hash
+    assert config.sgo.source == "mixed"
     with pytest.raises(BenchError, match=r"'method.scales': did you mean 'method.scale'"):
         resolve(preset="tiny", task="dolly", method=f"{user_file}:MINE", assignments=["method.scales=2"])
 
@@ -195,6 +208,8 @@ def test_the_hash_changes_with_the_file_and_the_code_with_it(user_file):
         ("SILENT", ["needs_teacher"]),
         ("SOURCE", ["unknown output source 'on-polisy'", "did you mean 'on-policy'"]),
         ("TAKEN", ["'srkl' exists already"]),
+        ("CLASHING", ["cannot have an option named file"]),
+        ("INIT", ["unknown init student 'warm'", "pretrained or sft"]),
     ],
 )
 def test_what_is_wrong_in_a_users_file_is_told(user_file, attribute, words):
@@ -246,7 +261,8 @@ def test_an_installed_packages_method_is_known_by_name(install):
     assert (method.name, file_hash) == ("mine", None)
     assert "srkl" in methods()
     config, _ = resolve(preset="tiny", task="dolly", method="mine", assignments=["method.scale=0.5"])
-    assert config.method == {"name": "mine", "scale": 0.5}
+    assert (config.method.name, config.method.file_sha256) == ("mine", None)
+    assert config.method.options == {"scale": 0.5}
 
 
 @pytest.mark.parametrize(

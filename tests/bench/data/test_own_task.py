@@ -119,35 +119,35 @@ def test_without_a_validation_file_the_message_says_how_to_make_one(page: Path) 
 # --- conversations
 
 
-def chat_tokenizer(tokenizer):
-    tokenizer.chat_template = CHAT_TEMPLATE
-    return tokenizer
+def chat_tokenizer(backend):
+    backend.chat_template = CHAT_TEMPLATE
+    return backend
 
 
-def test_a_chat_set_loads_and_the_tokenizers_template_makes_its_prompts(page: Path, tokenizer) -> None:
+def test_a_chat_set_loads_and_the_tokenizers_template_makes_its_prompts(page: Path, backend) -> None:
     data = load_task(str(page / "chat.yaml"), data_dir=page / "chats")
     assert data.template == "chat"
     example = data.splits["train"][0]
     assert example.messages == (Message("user", "Name a river in France."),)
     assert (example.prompt, example.references) == ("user: Name a river in France.", ("The Loire.",))
 
-    adapter = TokenizerAdapter(chat_tokenizer(tokenizer), "causal")
+    adapter = TokenizerAdapter(chat_tokenizer(backend), "causal")
     (sequence,), _ = adapter.encode(data.splits["train"], LengthLimits(200, 200), drop_long=True)
     expected = "<s>user: Name a river in France.</s><s>assistant: "
-    assert tokenizer.decode(list(sequence.prompt)) == expected
-    assert sequence.prompt[0] == tokenizer.bos_token_id  # the template's marks are tokens, and there are no others
-    assert tokenizer.decode(list(sequence.response)) == "The Loire.</s>"
+    assert backend.decode(list(sequence.prompt)) == expected
+    assert sequence.prompt[0] == backend.bos_token_id  # the template's marks are tokens, and there are no others
+    assert backend.decode(list(sequence.response)) == "The Loire.</s>"
 
 
-def test_a_longer_conversation_is_a_prompt_up_to_its_last_message(page: Path, tokenizer) -> None:
+def test_a_longer_conversation_is_a_prompt_up_to_its_last_message(page: Path, backend) -> None:
     turns = [("system", "Be brief."), ("user", "Hi."), ("assistant", "Hello."), ("user", "And?"), ("assistant", "Bye.")]
     messages = [{"role": role, "content": content} for role, content in turns]
     folder = write(page / "long", {"messages": messages, "references": ["Bye.", "See you."]})
     example = load_task(str(page / "chat.yaml"), data_dir=folder).splits["test"][0]
     assert example.references == ("Bye.", "See you.")
-    adapter = TokenizerAdapter(chat_tokenizer(tokenizer), "causal")
+    adapter = TokenizerAdapter(chat_tokenizer(backend), "causal")
     (sequence,), _ = adapter.encode((example,), LengthLimits(200, 200), drop_long=True)
-    assert tokenizer.decode(list(sequence.prompt)) == (
+    assert backend.decode(list(sequence.prompt)) == (
         "<s>system: Be brief.</s><s>user: Hi.</s><s>assistant: Hello.</s><s>user: And?</s><s>assistant: "
     )
 
@@ -162,18 +162,18 @@ def test_the_fingerprint_covers_who_said_what(page: Path) -> None:
     assert len(prints) == 4
 
 
-def test_a_tokenizer_without_a_chat_template_is_refused_with_what_to_do(page: Path, tokenizer) -> None:
+def test_a_tokenizer_without_a_chat_template_is_refused_with_what_to_do(page: Path, backend) -> None:
     data = load_task(str(page / "chat.yaml"), data_dir=page / "chats")
-    adapter = TokenizerAdapter(tokenizer, "causal")
+    adapter = TokenizerAdapter(backend, "causal")
     with pytest.raises(BenchError, match=r"has no chat template.*models\.tokenizer=.*prompt_columns"):
         adapter.encode(data.splits["train"], LengthLimits(200, 200), drop_long=True)
 
 
-def test_a_conversation_that_the_template_refuses_is_told(page: Path, tokenizer) -> None:
+def test_a_conversation_that_the_template_refuses_is_told(page: Path, backend) -> None:
     messages = [{"role": "tool", "content": "42"}, {"role": "assistant", "content": "Two."}]
     data = load_task(str(page / "chat.yaml"), data_dir=write(page / "tools", {"messages": messages}))
     with pytest.raises(BenchError, match=r"refuses messages by tool: no tools here"):
-        TokenizerAdapter(chat_tokenizer(tokenizer), "causal").encode(
+        TokenizerAdapter(chat_tokenizer(backend), "causal").encode(
             data.splits["train"], LengthLimits(200, 200), drop_long=True
         )
 

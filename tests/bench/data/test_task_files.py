@@ -84,17 +84,17 @@ def test_what_is_wrong_is_told_with_file_and_key(tmp_path: Path, change: dict, m
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("- a\n- b\n", r"expected a task's keys, such as name and metrics, found list"),
-        ("", r"expected a task's keys, .* found NoneType"),
-        ("name: [", r"not YAML: "),
-        ("name: \x00", r"not YAML: "),
+        ("- a\n- b\n", r"expected keys with values \(KEY: VALUE\), got \['a', 'b'\]"),
+        ("", r"expected keys with values \(KEY: VALUE\), got None"),
+        ("name: [", r"neither YAML nor JSON: "),
+        ("name: \x00", r"neither YAML nor JSON: "),
     ],
 )
 def test_a_file_that_is_no_task_is_named(tmp_path: Path, content: str, message: str) -> None:
     file = write(tmp_path / "mine.yml", content)
     with pytest.raises(BenchError, match=message) as caught:
         find_task(file)
-    assert str(caught.value).startswith(f"{file}: ")
+    assert str(caught.value).startswith(str(file))
     with pytest.raises(BenchError, match=r"absent\.yaml: cannot be read: No such file"):
         find_task(str(tmp_path / "absent.yaml"))
 

@@ -92,9 +92,12 @@ def test_configuration():
         config("fidelity.no_repeat_ngrm=true")
 
 
-def test_plain_text_goes_with_the_method_and_not_into_the_comparison_key():
+def test_plain_text_goes_with_the_method_and_not_into_the_comparison_key(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("a paragraph")
+
     def small(method, *more):
-        return config("plain_text.file=text.txt", *more, method=method, preset="small")
+        return config(f"plain_text.file={text}", *more, method=method, preset="small")
 
     assert small("minillm").plain_text.weight == 1.0
     assert small("minillm").plain_text.kl_share == 0.5

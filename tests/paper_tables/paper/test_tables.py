@@ -7,8 +7,8 @@ import shlex
 
 import pytest
 
+from bench.config.presets import shipped
 from bench.config.registry import methods
-from bench.config.resolve import names
 from bench.system.errors import BenchError
 from paper_tables.paper.ablations import any_table as table
 from paper_tables.paper.tables import LABELS, NAMES, OWN_SOURCE, tables
@@ -19,7 +19,7 @@ ALL = ["sft", "kld", "rkld", "jsd", "tvd", "seqkd", "imitkd", "gkd", "minillm", 
 ALL += ["distillm-skl", "distillm"]
 
 
-@pytest.mark.parametrize("preset", names("presets"))
+@pytest.mark.parametrize("preset", shipped("presets"))
 def test_rows_and_columns_are_those_of_the_paper(preset):
     found = tables(preset)
     assert tuple(found) == NAMES
@@ -44,7 +44,7 @@ def test_table_3_has_the_student_sizes_the_preset_has(preset, sizes):
     assert len({arm.models for arm in table("3", preset).arms}) == 2 * sizes
 
 
-@pytest.mark.parametrize("preset", names("presets"))
+@pytest.mark.parametrize("preset", shipped("presets"))
 def test_every_cell_has_an_arm(preset):
     for one in tables(preset).values():
         assert all(column.group in row.arms for row in one.rows for column in one.columns)
@@ -59,7 +59,7 @@ def test_the_main_table_takes_each_method_as_its_paper_has_it(name):
     assert name in OWN_SOURCE
 
 
-@pytest.mark.parametrize("preset", names("presets"))
+@pytest.mark.parametrize("preset", shipped("presets"))
 def test_the_command_of_an_arm_makes_its_run(preset):
     for arm in dict.fromkeys(arm for one in tables(preset).values() for arm in one.arms):
         result = invoke(*shlex.split(arm.command(preset, 20))[1:], "--dry-run", "--json")

@@ -1,0 +1,167 @@
+"""`bench run`: one distillation, recorded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+
+from bench.cli.options import OUT
+from bench.system.errors import BenchError
+
+if TYPE_CHECKING:
+    from bench.config.sections import Config
+
+_SETTLED = {
+    "method": "--set method.OPTION=VALUE changes its options",
+    "task": "--data-dir and --set data.KEY=VALUE change the data",
+    "preset": "--set KEY=VALUE changes single values",
+    "models": "--set models.teacher=ID_OR_FOLDER and models.student=ID_OR_FOLDER exchange the models",
+    "teacher": "--set models.teacher=ID_OR_FOLDER exchanges it",
+    "student": "--set models.student=ID_OR_FOLDER exchanges it",
+    "sgo": "--set sgo.source=SOURCE changes the source and leaves its options",
+}
+"""The choices that a configuration file has made already, and what changes them there."""
+
+
+@click.command()
+@click.option("--method", help="A name (`bench list methods`) or path/to/file.py:NAME.  [default: srkl]")
+@click.option("--task", help="A name (`bench list tasks`) or path/to/task.yaml.  [default: samsum]")
+@click.option("--preset", help="The scale: tiny, small, paper, or path/to/preset.yaml.  [default: tiny]")
+@click.option("--sgo", metavar="SOURCE", help="Output source instead of the method's own (`bench list sources`).")
+@click.option(
+    "--init",
+    metavar="STUDENT",
+    help="Init student: sft (after a short SFT; `init` does too) or pretrained (as loaded).",
+)
+@click.option(
+    "--models", metavar="PAIR", help="Pair instead of the preset's: a name (`bench list models`) or path/to/pair.yaml."
+)
+@click.option("--teacher", metavar="MODEL", help="With --student, a pair of your own: hub ids or local folders.")
+@click.option("--student", metavar="MODEL", help="See --teacher.")
+@click.option("--seed", type=int, help="Training seed.  [default: 10]")
+@click.option("--device", help="auto, cpu, cuda or mps.  [default: auto]")
+@click.option(
+    "--data-dir", metavar="FOLDER", help="Local data: files train, validation, test as .jsonl[.gz], .json, .csv."
+)
+@click.option(
+    "--config",
+    "file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A whole configuration instead of the choices above: what --dry-run prints, or a record.json.",
+)
+@click.option(
+    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any key that --dry-run prints; repeatable."
+)
+@OUT
+@click.option("--resume/--fresh", default=True, help="Go on where a run was left (default), or begin it again.")
+@click.option(
+    "--dry-run", is_flag=True, help="Check what can be checked without work, print the configuration, and stop."
+)
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+@click.option("--json", "as_json", is_flag=True, help="Print the record as JSON on standard output.")
+def run(
+    method: str | None,
+    task: str | None,
+    preset: str | None,
+    sgo: str | None,
+    init: str | None,
+    models: str | None,
+    teacher: str | None,
+    student: str | None,
+    seed: int | None,
+    device: str | None,
+    data_dir: str | None,
+    file: Path | None,
+    assignments: tuple[str, ...],
+    out: Path,
+    resume: bool,
+    dry_run: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Distil one student and record what happened.
+
+    The same command again gives the recorded result at once; after an interruption it goes on where it was.
+
+    \b
+    bench run --method distillm --task dolly --seed 20
+    bench run --method srkl --task samsum --data-dir my/samsum --set method.alpha=0.3
+    bench run --method my_method.py:METHOD --sgo on-policy --set training.steps=100
+    bench run --config results/runs/RUN/record.json --seed 30
+    """
+    from bench.config.resolve import resolve, resolve_again
+    from bench.record.read import read_configuration
+
+    if file is None:
+        config, found = resolve(
+            preset=preset or "tiny",
+            task=task or "samsum",
+            method=method or "srkl",
+            models=models,
+            teacher=teacher,
+            student=student,
+            sgo=sgo,
+            init=init,
+            seed=seed,
+            device=device,
+            data_dir=data_dir,
+            assignments=assignments,
+        )
+    else:
+        for name, instead in _SETTLED.items():
+            if click.get_current_context().params[name] is not None:
+                raise BenchError(f"--{name} does not go with --config, which has made that choice: {instead}")
+        values = read_configuration(file)
+        try:
+            config, found = resolve_again(
+                values, init=init, seed=seed, device=device, data_dir=data_dir, assignments=assignments
+            )
+        except BenchError as error:
+            raise BenchError(f"--config {file}: {error}") from error
+    if dry_run:
+        from bench.experiment.checks import examine
+
+        examine(config)
+        _print_configuration(config, as_json)
+        return
+
+    from bench.experiment.run import run as make_run
+    from bench.experiment.stages import Workshop
+    from bench.models.loading import quiet_libraries
+    from bench.record.store import Store
+    from bench.system.artifacts import ArtifactCache, default_root
+    from bench.system.progress import Reporter
+
+    quiet_libraries()
+    title = f"{config.method.name} x {config.sgo.source} on {config.task}, preset {config.preset}, seed {config.seed}"
+    reporter = Reporter(Console(stderr=True), quiet=quiet or as_json, title=title)
+    workshop = Workshop(ArtifactCache(default_root(), reporter.note), reporter)
+    outcome = make_run(config, found, Store(out), workshop, fresh=not resume)
+    if as_json:
+        click.echo(json.dumps(outcome.record.plain(), indent=1, ensure_ascii=False))
+        return
+    from bench.cli.console_tables import run_tables
+
+    console = Console(highlight=False)
+    if outcome.cached:
+        console.print("recorded before; --fresh makes it again", style="dim")
+    for part in run_tables(outcome.record):
+        console.print(part)
+    console.print(f"record: {outcome.folder / 'record.json'}", soft_wrap=True)
+
+
+def _print_configuration(config: Config, as_json: bool) -> None:
+    from bench.system import yaml_text
+    from bench.system.hashing import digest
+
+    values, config_hash = config.canonical(), digest(config.identity())
+    if as_json:
+        click.echo(json.dumps({"config": values, "config_hash": config_hash}, indent=1))
+        return
+    click.echo(yaml_text.dump(values).rstrip())
+    click.echo(f"# configuration hash {config_hash}; a run's id also stands for the contents of data and models")

@@ -1,0 +1,278 @@
+"""Presets and model pairs: those that ship with the package, those in a user's file, and a pair given directly.
+
+A preset gives a scale: settings for every task, blocks for single tasks (`tasks`), settings that a method has alone
+(`methods`), and it may begin from another preset (`extends`). A pair names teacher and student, and may set more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, JsonValue
+
+from bench.config.layers import Layer, merge
+from bench.config.sections import MAY_DIFFER, may_differ
+from bench.config.strict import Section, validated
+from bench.system import yaml_text
+from bench.system.errors import BenchError, did_you_mean
+from distillm import Method
+from distillm.interface import Init
+
+Kind = Literal["presets", "pairs"]
+
+_SHIPPED = Path(str(resources.files("bench") / "config"))
+_SIDES = ("teacher", "student", "tokenizer")
+
+
+class _TaskBlock(Section):
+    """The shape of a preset's block for a task; what else stands in it are sections of the configuration."""
+
+    model_config = ConfigDict(extra="allow")
+
+    models: str | None = None
+
+
+class _PresetFile(Section):
+    """The shape of a preset's file; what else stands in it are sections of the configuration."""
+
+    model_config = ConfigDict(extra="allow")
+
+    summary: str = Field("", description="one line for `bench list presets`")
+    extends: str | None = Field(None, description="the preset that this one begins from")
+    models: str | None = Field(None, description="the model pair, where --models names none")
+    init: Literal["paper", "pretrained", "sft"] | None = Field(None, description="paper = each method its own paper's")
+    sgo: dict[str, JsonValue] = Field({}, description="options for the output sources that read them")
+    tasks: dict[str, _TaskBlock] = Field({}, description="settings by task")
+    methods: dict[str, dict[str, dict[str, JsonValue]]] = Field({}, description="settings by method")
+
+
+class _PairFile(Section):
+    """The shape of a pair's file; what else stands in it are sections of the configuration."""
+
+    model_config = ConfigDict(extra="allow")
+
+    models: dict[str, JsonValue]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A preset that was read.
+
+    Attributes:
+        name: what is recorded: its name, or the stem of its file.
+        files: the content of its file last, before it those that it extends.
+    """
+
+    name: str
+    files: tuple[Layer, ...]
+
+    @property
+    def summary(self) -> str:
+        """One line about it."""
+        return str(self.files[-1].get("summary", ""))
+
+    def settings(self, task: str) -> Layer:
+        """The sections it gives every method on a task."""
+        return {k: v for k, v in self._merged(task).items() if k not in ("summary", "models", "init", "sgo")}
+
+    def settings_of(self, method: str) -> Layer:
+        """The sections it gives one method alone."""
+        layer: Layer = {}
+        for file in self.files:
+            layer = merge(layer, file.get("methods", {}).get(method, {}))
+        return layer
+
+    def sgo(self, task: str) -> Layer:
+        """Options for the output sources that read them."""
+        return dict(self._merged(task).get("sgo", {}))
+
+    def models(self, task: str) -> str:
+        """Name or file of the model pair for a task.
+
+        Raises:
+            BenchError: it has none.
+        """
+        found = self._merged(task).get("models")
+        if not isinstance(found, str):
+            raise BenchError(f"preset {self.name} has no models for {task}: choose some with --models")
+        return found
+
+    def init(self, method: Method | None) -> Init:
+        """The init student of a method; with None, that of a method which says nothing about it."""
+        chosen = next((file["init"] for file in reversed(self.files) if file.get("init")), "sft")
+        if chosen == "paper":
+            return method.init if method else "sft"
+        return "pretrained" if chosen == "pretrained" else "sft"
+
+    def _merged(self, task: str) -> Layer:
+        layer: Layer = {}
+        for file in self.files:
+            layer = merge(layer, {k: v for k, v in file.items() if k not in ("extends", "tasks", "methods")})
+            layer = merge(layer, file.get("tasks", {}).get(task, {}))
+        return layer
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A model pair that was read: the name that is recorded, and the sections it gives, `models` among them."""
+
+    name: str
+    settings: Layer
+
+
+def shipped(kind: Kind) -> list[str]:
+    """Names of the presets or model pairs that ship with the package."""
+    return sorted(path.stem for path in (_SHIPPED / kind).glob("*.yaml"))
+
+
+def is_path(name: str) -> bool:
+    """Whether a preset or a pair is named by its file: it ends in .yaml or .yml, or has a slash in it."""
+    return name.endswith((".yaml", ".yml")) or "/" in name or "\\" in name
+
+
+def read_preset(name: str) -> Preset:
+    """A shipped preset by its name, or a user's by its file, with those that it extends.
+
+    Raises:
+        BenchError: unknown name, no such file, or a file that is no preset; it says what is wrong where.
+    """
+    path = _locate("presets", name)
+    chain = [path]
+    files = [_preset_in(path)]
+    while (base := files[0].get("extends")) is not None:
+        chain.append(_locate("presets", base))
+        if chain[-1].resolve() in {one.resolve() for one in chain[:-1]}:
+            raise BenchError(f"{path}: it extends itself: {' -> '.join(one.stem for one in chain)}")
+        files.insert(0, _preset_in(chain[-1]))
+    return Preset(path.stem, tuple(files))
+
+
+def read_pair(name: str) -> Pair:
+    """A shipped model pair by its name, or a user's by its file.
+
+    Raises:
+        BenchError: unknown name, no such file, or a file that is no pair.
+    """
+    path = _locate("pairs", name)
+    content = yaml_text.read(path)
+    _checked(path, _PairFile, content)
+    _refuse(path, content, _NOT_GIVEN | dict.fromkeys(("init", "sgo"), "the preset gives it"))
+    models = dict(content["models"])
+    for side in _SIDES:
+        if isinstance(models.get(side), str) and models[side].startswith("."):
+            check_folder(side, str(path.parent / models[side]), local=True)
+            models[side] = str(path.parent / models[side])
+    return Pair(path.stem, content | {"models": models})
+
+
+def direct_pair(teacher: str, student: str) -> Pair:
+    """A pair of two models, each a hub id or a local folder; a folder says which kind of model it is."""
+    models = {"teacher": teacher, "student": student}
+    for side, name in models.items():
+        check_folder(side, name)
+    kind = _kind_of(student) or _kind_of(teacher)
+    return Pair(f"{_label(teacher)}-to-{_label(student)}", {"models": models | ({"kind": kind} if kind else {})})
+
+
+def check_folder(side: str, name: str, *, local: bool = False) -> None:
+    """Refuse a folder that is not there.
+
+    Args:
+        side: teacher, student or tokenizer.
+        name: what it was given as; unless it can only be a path, it may be a hub id and passes.
+        local: it is a path for sure.
+
+    Raises:
+        BenchError: there is no such folder.
+    """
+    if (local or Path(name).is_absolute() or name.startswith(".")) and not Path(name).exists():
+        what = "tokenizer" if side == "tokenizer" else "model"
+        raise BenchError(f"models.{side}={name}: there is no such folder, so no {what} can be loaded from it")
+
+
+def _locate(kind: Kind, name: str) -> Path:
+    one, option = ("model pair", "--models") if kind == "pairs" else ("preset", "--preset")
+    if not is_path(name):
+        if name not in shipped(kind):
+            raise BenchError(
+                f"unknown {one} {name!r}: {did_you_mean(name, shipped(kind))}\n"
+                f"A {one} of your own: {option} path/to/file.yaml"
+            )
+        return _SHIPPED / kind / f"{name}.yaml"
+    path = Path(name)
+    if not path.is_file():
+        instead = "; a pair without a file: --teacher ID_OR_FOLDER --student ID_OR_FOLDER" if kind == "pairs" else ""
+        raise BenchError(f"{one} {name}: there is no such file{instead}")
+    if path.stem in shipped(kind) and path.resolve() != (_SHIPPED / kind / f"{path.stem}.yaml").resolve():
+        raise BenchError(f"{path}: a {one} named {path.stem} ships with the package; give the file another name")
+    return path
+
+
+def _preset_in(path: Path) -> Layer:
+    """The content of a preset's file, with the files that it names relative to it made relative to here."""
+    content = yaml_text.read(path)
+    _checked(path, _PresetFile, content)
+    _refuse(path, content, _NOT_GIVEN)
+    for block in content.get("tasks", {}).values():
+        _refuse(path, block, _NOT_GIVEN | dict.fromkeys(_OF_ALL_TASKS, "it holds for all tasks; put it at the top"))
+    for method, sections in content.get("methods", {}).items():
+        for key in (f"{section}.{name}" for section, settings in sections.items() for name in settings or ("",)):
+            if not may_differ(key):
+                raise BenchError(
+                    f"{path}: methods.{method}.{key.rstrip('.')}: a method can have settings of its own in "
+                    f"{MAY_DIFFER}; all else is the same for every method, or their runs could not be compared"
+                )
+    blocks = {task: _with_paths(path, block) for task, block in content.get("tasks", {}).items()}
+    return _with_paths(path, content) | ({"tasks": blocks} if blocks else {})
+
+
+_NOT_GIVEN = {
+    "preset": "the file's name is recorded",
+    "task": "a preset's settings for one task stand under tasks",
+    "method": "options of a method are given with --set method.OPTION=VALUE",
+    "method_settings": "a preset's settings for one method stand under methods",
+    "shared_settings": "a preset's settings for one method stand under methods",
+}
+"""Keys of a configuration that neither a preset nor a pair can give, and what to do instead."""
+
+_OF_ALL_TASKS = ("summary", "extends", "init", "tasks", "methods")
+
+
+def _refuse(path: Path, block: Mapping[str, Any], keys: Mapping[str, str]) -> None:
+    for key, instead in keys.items():
+        if key in block:
+            raise BenchError(f"{path}: {key} cannot stand here: {instead}")
+
+
+def _with_paths(path: Path, block: Mapping[str, Any]) -> Layer:
+    given = {key: block[key] for key in ("extends", "models") if isinstance(block.get(key), str)}
+    return {**block, **{key: str(path.parent / value) for key, value in given.items() if is_path(value)}}
+
+
+def _checked(path: Path, shape: type[Section], content: Mapping[str, Any]) -> None:
+    try:
+        validated(shape, content)
+    except BenchError as error:
+        raise BenchError(f"{path}: {error}") from error
+
+
+def _kind_of(name: str) -> str | None:
+    """Which kind of model a local folder holds; None for a hub id, or where its config.json does not say."""
+    if not (Path(name) / "config.json").is_file():
+        return None
+    from transformers import AutoConfig  # here, because it takes seconds to import
+
+    try:
+        config = AutoConfig.from_pretrained(name)
+    except Exception:  # whatever is wrong with the folder is told when the model is loaded
+        return None
+    return "seq2seq" if config.is_encoder_decoder else "causal"
+
+
+def _label(model: str) -> str:
+    """The last part of a hub id or a folder."""
+    return Path(model).resolve().name if Path(model).is_dir() else model.rpartition("/")[2]
