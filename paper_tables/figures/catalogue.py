@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bench.config.presets import recorded_name
 from bench.system.errors import BenchError, did_you_mean
 from bench.system.files import write_bytes
 from bench.system.progress import Reporter
@@ -48,7 +49,7 @@ class WrittenFigure:
 
 def file_of(name: str, preset: str) -> str:
     """The beginning of a figure's file names."""
-    return f"figure{name}-{preset}" if name.isdigit() else f"{name}-{preset}"
+    return f"{'figure' if name.isdigit() else ''}{name}-{recorded_name(preset)}"
 
 
 def write_figures(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from bench.config.comparable import comparison_fields, differences
+from bench.config.presets import recorded_name
 from bench.config.sections import Config
 from bench.record.example_scores import Pooled, example_scores
 from bench.record.record import RunRecord, Scores
@@ -103,7 +104,7 @@ class RunIndex:
     ) -> None:
         self.store, self.preset, self.seeds, self.keys, self.warn = store, preset, tuple(seeds), tuple(keys), warn
         everything = list(store.all())
-        self.records = [record for record in everything if record.config.preset == preset]
+        self.records = [record for record in everything if record.config.preset == recorded_name(preset)]
         self._own_fields = {record.run_id: _own_fields(record.config) for record in self.records}
         self._runs: dict[str, Run | None] = {}
         if not self.records:
@@ -140,7 +141,7 @@ class RunIndex:
         return [
             record
             for record in self.records
-            if (record.task, record.config.models.name) == (spec.task, spec.models)
+            if (record.task, record.config.models.name) == (spec.task, recorded_name(spec.models))
             and self._own_fields[record.run_id] == wanted
             and (not self.seeds or record.seed in self.seeds)
         ]

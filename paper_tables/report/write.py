@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from bench import __version__
 from bench.analysis.timing import has_exclusive_timing
+from bench.config.presets import recorded_name
 from bench.record.record import RunRecord, mean_of_sets
 from bench.system.files import write_bytes
 from paper_tables.claims.format import effect, summary
@@ -94,7 +95,7 @@ def write_report(index: RunIndex, path: Path, resamples: int, progress: Callable
         progress(f"table {name}")
         filled.append(fill_table(index, name, resamples))
     progress("figures and runs")
-    out, preset = index.store.root, index.preset
+    out, preset = index.store.root, recorded_name(index.preset)
     page = _environment().get_template("report.html.jinja")
     html = page.render(
         preset=preset,

@@ -8,6 +8,7 @@ from statistics import fmean
 
 from bench import __version__
 from bench.analysis.timing import hardware, has_exclusive_timing, usual_hardware
+from bench.config.presets import recorded_name
 from bench.config.sections import Config
 from bench.record.record import RunRecord
 from bench.system.errors import BenchError
@@ -115,7 +116,7 @@ def make_plan(
         there = ", ".join(sorted({spec.method for spec in specs}))
         raise BenchError(f"--only {', '.join(sorted(unknown))}: the suite has no such method; it has {there}")
     recorded = _by_configuration(records)
-    usual = usual_hardware(record for record in recorded.values() if record.config.preset == preset)
+    usual = usual_hardware(record for record in recorded.values() if record.config.preset == recorded_name(preset))
     # on another machine than most were timed on, no time that is taken again would count
     can_time = here is None or usual is None or (usual.device, usual.cpu) == here
     timed_elsewhere = 0
@@ -145,7 +146,7 @@ def make_plan(
                 )
     runs = tuple(sorted(planned.values(), key=lambda run: not run.exclusive))
     seconds = _durations(runs, preset, recorded.values())
-    guessed = not any(record.config.preset == preset for record in recorded.values())
+    guessed = not any(record.config.preset == recorded_name(preset) for record in recorded.values())
     return Plan(preset, runs, seconds, guessed, timed_elsewhere)
 
 
@@ -164,7 +165,7 @@ def _durations(runs: Sequence[PlannedRun], preset: str, records: Iterable[RunRec
     taken: dict[tuple[str, ...], list[float]] = {}
     for record in records:
         config = record.config
-        if config.preset == preset:
+        if config.preset == recorded_name(preset):
             kind = (config.task, config.sgo.source, config.method.name)
             for depth in range(len(kind) + 1):
                 taken.setdefault(kind[:depth], []).append(record.seconds)

@@ -186,3 +186,22 @@ def test_sets_judged_one_by_one_stand_together(command, out):
 def test_without_a_judge_there_are_no_such_columns(command, out):
     assert command("tables", "1", "--out", out, "--resamples", 100).exit_code == 0
     assert "judge" not in (out / "tables" / "table1-tiny-measured.md").read_text()
+
+
+def test_a_preset_and_models_from_the_users_own_files(command, tmp_path):
+    """Records name them by the stems of their files, and so do files that are made; the commands take the paths."""
+    (tmp_path / "pair.yaml").write_text("models: {kind: causal, teacher: org/a, student: org/b}\n")
+    preset = tmp_path / "mine.yaml"
+    preset.write_text("extends: tiny\nmodels: ./pair.yaml\n")
+    for method in ("kld", "srkl"):
+        write_record(tmp_path, method, preset=str(preset))
+    result = command("tables", "1", "--preset", preset, "--out", tmp_path, "--format", "csv", *QUICK)
+    assert result.exit_code == 0, result.output
+    assert "table1: 10 of 25 cells from 2 runs" in result.stdout
+    assert {"table1-mine-measured.csv", "table1-mine-side-by-side.csv"} <= files(tmp_path).keys()
+    found = pd.read_csv(tmp_path / "tables" / "table1-mine-measured.csv")
+    assert set(found["preset"]) == {"mine"}
+    planned = command("suite", "table1", "--preset", preset, "--out", tmp_path, "--seeds", "10", "--dry-run")
+    assert planned.exit_code == 0, planned.output
+    assert "--method kld" not in planned.stdout
+    assert f"bench run --method rkld --task dolly --preset {preset} --seed 10" in planned.stdout
