@@ -14,7 +14,7 @@ from paper_tables.numbers.cells import table_statistics
 from paper_tables.numbers.runs import RunIndex
 from paper_tables.paper.ablations import find_table
 from paper_tables.tables.captions import measured_notes, setting_notes
-from tests.records import altered, make_record, write_record
+from tests.records import make_record, write_record
 
 
 def paths(value: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -82,10 +82,13 @@ def test_how_many_runs_were_timed_is_said(tmp_path):
     )
 
 
-def test_a_methods_own_training_settings_are_named():
+def test_a_methods_own_training_settings_are_named(tmp_path):
     shared, own = make_record("kld")[0], make_record("minillm")[0]
     assert not any("training settings" in note.lower() for note in setting_notes([shared, own]))
-    own = altered(own, config__method_settings={"training.learning_rate": 5e-6, "training.warmup_steps": 0})
+    preset = tmp_path / "mine.yaml"
+    preset.write_text("extends: tiny\nmethods: {minillm: {training: {learning_rate: 5e-6, warmup_steps: 0}}}\n")
+    shared, own = (make_record(method, preset=str(preset))[0] for method in ("kld", "minillm"))
+    assert own.comparison_key == shared.comparison_key
     assert (
         "Training settings that the preset gives single methods: MiniLLM training.learning_rate = 5e-06, "
         "training.warmup_steps = 0." in setting_notes([shared, own])
