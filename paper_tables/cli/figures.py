@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from bench.cli.main import OUT
+from bench.cli.options import OUT
 from bench.system.errors import BenchError
 from paper_tables.cli.options import run_index, selects_runs
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from bench.cli.main import OUT
+from bench.cli.options import OUT
 from paper_tables.cli.options import RESAMPLES, run_index, selects_runs
 
 
@@ -28,5 +28,5 @@ def report(preset: str, seeds: str | None, keys: tuple[str, ...], resamples: int
 
     index = run_index(out, preset, seeds, keys)
     with Console(stderr=True).status("report") as status:
-        path = write_report(index, to or out / f"report-{preset}.html", resamples, status.update)
+        path = write_report(index, to or out / f"report-{index.preset_name}.html", resamples, status.update)
     click.echo(str(path))

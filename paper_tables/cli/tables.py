@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from bench.cli.main import OUT
+from bench.cli.options import OUT
 from paper_tables.cli.options import RESAMPLES, run_index, selects_runs
 
 

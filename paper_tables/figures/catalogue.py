@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bench.config.presets import read_preset
 from bench.system.errors import BenchError, did_you_mean
 from bench.system.files import write_bytes
 from bench.system.progress import Reporter
@@ -66,7 +67,7 @@ def write_figures(
     Args:
         index: gives the runs; asked for when a figure of runs is drawn.
         names: of figures.
-        preset: the scale.
+        preset: the scale: a shipped preset's name, or a user's file.
         seed: training seed of the init student that model probes take.
         out: the results folder.
         reporter: told what is being probed.
@@ -92,7 +93,7 @@ def write_figures(
             except NothingToDraw as error:
                 yield WrittenFigure(name, missing=str(error))
                 continue
-            file = file_of(name, preset)
+            file = file_of(name, read_preset(preset).name)
             paths = save(drawing.figure, out / "figures", file)
         table = out / "figures" / f"{file}.csv"
         write_bytes(table, drawing.frame.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode())

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
+from bench.config.presets import read_preset
 from bench.config.registry import methods
-from bench.config.resolve import load_yaml, resolve
+from bench.config.resolve import resolve
 from bench.config.sections import Config
 from distillm.interface import Init
 from paper_tables.paper.methods import OUTPUT_SOURCES
@@ -59,16 +60,12 @@ class RunSpec:
 
 def default_init(preset: str, method: str) -> Init:
     """The init student that `bench run` takes for a method under a preset."""
-    chosen: Init | str = load_yaml("presets", preset)["init"]
-    if chosen == "paper":
-        return methods()[method].init
-    return "sft" if chosen == "sft" else "pretrained"
+    return read_preset(preset).init(methods()[method])
 
 
 def default_models(preset: str, task: str) -> str:
     """The model pair that `bench run` takes for a task under a preset."""
-    models: str = load_yaml("presets", preset)["tasks"][task]["models"]
-    return models
+    return read_preset(preset).models(task)
 
 
 def default_run(

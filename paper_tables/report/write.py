@@ -94,7 +94,7 @@ def write_report(index: RunIndex, path: Path, resamples: int, progress: Callable
         progress(f"table {name}")
         filled.append(fill_table(index, name, resamples))
     progress("figures and runs")
-    out, preset = index.store.root, index.preset
+    out, preset = index.store.root, index.preset_name
     page = _environment().get_template("report.html.jinja")
     html = page.render(
         preset=preset,

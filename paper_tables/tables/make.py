@@ -46,7 +46,7 @@ def fill_table(index: RunIndex, name: str, resamples: int) -> FilledTable:
     Raises:
         BenchError: an unknown table, or runs that cannot be compared.
     """
-    table, preset = find_table(name, index.preset), index.preset
+    table, preset = find_table(name, index.preset), index.preset_name
     selection = index.select(table)
     found = table_statistics(table, selection, resamples)
     judged = judge_scores(table, selection, index.store)

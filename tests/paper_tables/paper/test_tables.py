@@ -7,8 +7,8 @@ import shlex
 
 import pytest
 
+from bench.config.presets import shipped
 from bench.config.registry import methods
-from bench.config.resolve import names
 from bench.system.errors import BenchError
 from paper_tables.paper.ablations import find_table
 from paper_tables.paper.methods import METHOD_LABELS, OUTPUT_SOURCES
@@ -20,7 +20,7 @@ ALL = ["sft", "kld", "rkld", "jsd", "tvd", "seqkd", "imitkd", "gkd", "minillm", 
 ALL += ["distillm-skl", "distillm"]
 
 
-@pytest.mark.parametrize("preset", names("presets"))
+@pytest.mark.parametrize("preset", shipped("presets"))
 def test_rows_and_columns_are_those_of_the_paper(preset):
     found = tables(preset)
     assert tuple(found) == TABLE_NAMES
@@ -45,7 +45,7 @@ def test_table_3_has_the_student_sizes_the_preset_has(preset, sizes):
     assert len({spec.models for spec in find_table("3", preset).specs}) == 2 * sizes
 
 
-@pytest.mark.parametrize("preset", names("presets"))
+@pytest.mark.parametrize("preset", shipped("presets"))
 def test_every_cell_has_a_run_spec(preset):
     for one in tables(preset).values():
         assert all(column.group in row.specs for row in one.rows for column in one.columns)
@@ -60,7 +60,7 @@ def test_the_main_table_takes_each_method_as_its_paper_has_it(name):
     assert name in OUTPUT_SOURCES
 
 
-@pytest.mark.parametrize("preset", names("presets"))
+@pytest.mark.parametrize("preset", shipped("presets"))
 def test_the_command_of_a_run_spec_makes_its_run(preset):
     for spec in dict.fromkeys(spec for one in tables(preset).values() for spec in one.specs):
         result = invoke(*shlex.split(spec.command(preset, 20))[1:], "--dry-run", "--json")

@@ -13,7 +13,7 @@ import time
 import psutil
 import pytest
 
-from bench.config.resolve import names
+from bench.config.presets import shipped
 from bench.record.store import Store
 from bench.system.environment import describe as description
 from bench.system.environment import pick_device, this_machine
@@ -36,7 +36,7 @@ def plan(suite="table1", records=(), **options):
     return make_plan(run_specs(suite, given["preset"]), timed_specs(given["preset"]), records, **given)
 
 
-@pytest.mark.parametrize("preset", names("presets"))
+@pytest.mark.parametrize("preset", shipped("presets"))
 def test_the_paper_suite_has_every_run_of_every_table_once(preset):
     made = plan("paper", preset=preset, seeds=(10,))
     planned = {run.spec for run in made.runs}

@@ -14,7 +14,7 @@ from paper_tables.numbers.cells import table_statistics
 from paper_tables.numbers.runs import RunIndex
 from paper_tables.paper.ablations import find_table
 from paper_tables.tables.captions import measured_notes, setting_notes
-from tests.records import altered, make_record, write_record
+from tests.records import make_record, write_record
 
 
 def paths(value: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -82,11 +82,17 @@ def test_how_many_runs_were_timed_is_said(tmp_path):
     )
 
 
-def test_a_methods_own_training_settings_are_named():
-    shared, own = make_record("kld")[0], make_record("minillm")[0]
-    assert not any("training settings" in note.lower() for note in setting_notes([shared, own]))
-    own = altered(own, config__method_settings={"training.learning_rate": 5e-6, "training.warmup_steps": 0})
-    assert (
+def test_a_methods_own_training_settings_are_named_and_it_stands_beside_the_others(tmp_path):
+    preset = tmp_path / "mine.yaml"
+    own = "{minillm: {training: {learning_rate: 5.0e-6, warmup_steps: 0}}}"
+    preset.write_text(f"extends: tiny\nmethods: {own}\n")
+    for method in ("kld", "minillm"):
+        write_record(tmp_path, method, preset=str(preset))
+    selection = RunIndex(Store(tmp_path), str(preset)).select(find_table("main", str(preset)))
+    assert [record.config.method.name for record in selection.records] == ["kld", "minillm"]
+    line = (
         "Training settings that the preset gives single methods: MiniLLM training.learning_rate = 5e-06, "
-        "training.warmup_steps = 0." in setting_notes([shared, own])
+        "training.warmup_steps = 0."
     )
+    assert line in setting_notes(selection.records)
+    assert not any("single methods" in note for note in setting_notes([make_record("minillm")[0]]))
