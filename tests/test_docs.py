@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import inspect
 import itertools
 import json
 import re
@@ -15,6 +17,7 @@ import pytest
 import torch
 import yaml
 
+import bench
 from bench.cli.main import main
 from bench.config.fidelity import Fidelity
 from bench.config.registry import find_method, methods
@@ -207,6 +210,18 @@ def test_the_method_of_ones_own(tmp_path):
 def test_examples_without_records_run(page, word):
     (code,) = (block for block in blocks(text_of(page), "python") if word in block)
     exec(code, {})
+
+
+def test_the_signature_of_run_is_as_told():
+    (told,) = (block for block in blocks(text_of("docs/python.md"), "text") if "bench.run(" in block)
+    (function,) = ast.parse(f"def {told.strip().removeprefix('bench.')}: ...").body
+    assert isinstance(function, ast.FunctionDef)
+    arguments = function.args
+    shown = dict(zip((a.arg for a in arguments.args), arguments.defaults, strict=True))
+    shown |= dict(zip((a.arg for a in arguments.kwonlyargs), arguments.kw_defaults, strict=True))
+    real = inspect.signature(bench.run).parameters
+    assert {name: ast.literal_eval(value) for name, value in shown.items()} == {n: p.default for n, p in real.items()}
+    assert {a.arg for a in arguments.kwonlyargs} == {n for n, p in real.items() if p.kind is p.KEYWORD_ONLY}
 
 
 READING = [block for block in blocks(text_of("docs/python.md"), "python") if "bench.run(" not in block]

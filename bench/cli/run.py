@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -96,6 +95,7 @@ def run(
     bench run --config results/runs/RUN/record.json --seed 30
     """
     from bench.config.resolve import resolve, resolve_again
+    from bench.record.read import read_configuration
 
     if file is None:
         config, found = resolve(
@@ -116,7 +116,7 @@ def run(
         for name, instead in _SETTLED.items():
             if click.get_current_context().params[name] is not None:
                 raise BenchError(f"--{name} does not go with --config, which has made that choice: {instead}")
-        values = _configuration(file)
+        values = read_configuration(file)
         try:
             config, found = resolve_again(
                 values, init=init, seed=seed, device=device, data_dir=data_dir, assignments=assignments
@@ -153,23 +153,6 @@ def run(
     for part in run_tables(outcome.record):
         console.print(part)
     console.print(f"record: {outcome.folder / 'record.json'}", soft_wrap=True)
-
-
-def _configuration(path: Path) -> Mapping[str, Any]:
-    """The plain values of the configuration in a file that `--dry-run` printed, as YAML or JSON, or in a record."""
-    from bench.record.read import Unreadable, read_record
-    from bench.system import yaml_text
-
-    found = yaml_text.read(path)
-    if "schema" in found:
-        try:
-            return read_record(path).config.canonical()
-        except Unreadable as error:
-            raise BenchError(f"--config {path}: {error}") from error
-    whole = found.get("config", found)
-    if not isinstance(whole, Mapping):
-        raise BenchError(f"--config {path}: config: expected a configuration as --dry-run prints it, got {whole!r}")
-    return whole
 
 
 def _print_configuration(config: Config, as_json: bool) -> None:

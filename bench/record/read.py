@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from bench.record.migrations import MIGRATIONS
 from bench.record.record import SCHEMA, RunRecord
+from bench.system import yaml_text
+from bench.system.errors import BenchError
 
 
 class Unreadable(Exception):
@@ -42,3 +46,21 @@ def read_record(path: Path) -> RunRecord:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         raise Unreadable(f"not a record of bench run: {field}: {first['msg'].lower()}") from error
+
+
+def read_configuration(path: Path) -> Mapping[str, Any]:
+    """The plain values of the configuration in a file that `--dry-run` printed, as YAML or JSON, or in a record.
+
+    Raises:
+        BenchError: the file cannot be read, or holds no configuration.
+    """
+    found = yaml_text.read(path)
+    if "schema" in found:
+        try:
+            return read_record(path).config.canonical()
+        except Unreadable as error:
+            raise BenchError(f"{path}: {error}") from error
+    whole = found.get("config", found)
+    if not isinstance(whole, Mapping):
+        raise BenchError(f"{path}: config: expected a configuration as --dry-run prints it, got {whole!r}")
+    return whole

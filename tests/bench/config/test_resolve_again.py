@@ -189,6 +189,25 @@ def test_another_file_than_the_methods_is_refused(own_file, file, words):
     assert words in str(caught.value)
 
 
+def test_a_task_is_found_again_in_its_file(tmp_path):
+    file, moved = tmp_path / "news.yaml", tmp_path / "moved.yaml"
+    file.write_text(
+        "name: news\nmetrics: [rouge_l]\nprompt_columns: [text]\nresponse_column: summary\n"
+        'templates: {short: "{text}"}\n'
+    )
+    config = resolved(task=str(file), data_dir=str(tmp_path))
+    assert (config.task, config.task_file) == ("news", str(file))
+    assert again(config) == config
+    file.rename(moved)
+    with pytest.raises(BenchError, match=r"news\.yaml: cannot be read"):
+        again(config)
+    other = again(config, f"task_file={moved}")
+    assert other.task_file == str(moved)
+    assert other.identity() == config.identity()
+    with pytest.raises(BenchError, match="unknown task 'news'"):
+        again(config, "task_file=null")
+
+
 def test_without_a_configuration_the_file_is_chosen_with_the_method(own_file):
     for assignment in (f"method.file={own_file}:YOURS", "method.file_sha256=abc", "method.name=yours"):
         with pytest.raises(BenchError, match="cannot be set: choose it with --method"):
