@@ -89,14 +89,19 @@ def run(
     }
     if config is None:
         resolved, found = resolve(
-            preset=preset or "tiny", task=task or "samsum", method=method or "srkl", **chosen, **common
+            preset=preset or "tiny",
+            task=task or "samsum",
+            method=method or "srkl",
+            models=models,
+            teacher=teacher,
+            student=student,
+            sgo=sgo,
+            **common,
         )
     else:
         chosen |= {"method": method, "task": task, "preset": preset}
         if given := [name for name, value in chosen.items() if value is not None]:
-            raise BenchError(
-                f"{', '.join(given)}: the configuration has made that choice; change it with settings={{}}"
-            )
+            raise BenchError(f"{', '.join(given)}: the configuration has made that choice; settings change its values")
         values = config if isinstance(config, Mapping) else read_configuration(Path(config))
         resolved, found = resolve_again(values, **common)
     quiet_libraries()

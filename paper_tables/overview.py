@@ -1,99 +1,129 @@
-"""Every recorded run of a preset in one table: scores, gain over the init student, and what training cost. Usage:
+"""All recorded runs of a preset in one table: scores, gain over the init student, and what training cost.
 
-for task in dolly samsum iwslt; do for method in sft kld seqkd imitkd gkd minillm distillm; do
-    bench run --method $method --task $task
-done; done
-python -m paper_tables.overview
+    python -m paper_tables.overview
 
-Runs that differ in more than the training seed have rows of their own.
+With `--signal`, whether the preset can tell methods apart at all: teacher, init student and SFT student over training
+seeds, of the runs of `sft`. A comparison of methods can only show something where the teacher is clearly above what
+SFT reaches and the noise of training seeds is small against that gap. No distillation method is looked at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 import pandas as pd
 
+from bench.config.comparable import differences
 from bench.config.resolve import resolve
-from bench.evaluation.evaluate import mean_of_sets
+from bench.config.sections import Config
+from bench.record.record import RunRecord, mean_of_sets
 from bench.record.store import Store
 from bench.system.errors import BenchError
 from bench.system.hashing import digest
 
 
-def grid(store: Store, preset: str) -> pd.DataFrame:
-    """One row per configuration, the training seed left out, with means over training seeds; empty without runs.
+def overview(store: Store, preset: str) -> pd.DataFrame:
+    """One row for each configuration, the training seed left out, with means over training seeds; empty without runs.
 
-    Columns: task, metric, method, source, start, settings (what differs from the preset), seeds, score (mean over the
-    task's test sets), init, gain (score - init), seconds (of training, without validation), generation (share of them).
+    Columns: task, metric, method, output_source, init_student, settings (what differs from the preset), seeds, score
+    (mean over the task's test sets), init_score (of the init student), gain (score - init_score), seconds (of training,
+    without validation), generation (its share of them).
     """
-    runs = []
-    for record in store.all():
-        config, time = record["config"], record["time"]
-        if config["preset"] != preset:
-            continue
-        runs.append(
-            {
-                "task": config["task"],
-                "metric": record["metric"]["name"],
-                "method": config["method"]["name"],
-                "source": config["sgo"]["source"],
-                "start": config["init"],
-                "settings": ", ".join(_settings(config)),
-                "key": digest([record["comparison_key"], {k: v for k, v in config.items() if k != "seed"}]),
-                "seed": config["seed"],
-                "score": mean_of_sets(record["scores"]),
-                "init": mean_of_sets(record["init_scores"]),
-                "seconds": time["training_seconds"],
-                "generation": time["phases"]["generation"] / time["training_seconds"],
-            }
-        )
+    runs = [
+        {
+            "task": record.task,
+            "metric": record.metric.label,
+            "method": record.config.method.name,
+            "output_source": record.config.sgo.source,
+            "init_student": record.config.init,
+            "settings": ", ".join(_settings(record.config)),
+            "key": digest([record.comparison_key, record.config.canonical() | {"seed": None}]),
+            "seed": record.seed,
+            "score": mean_of_sets(record.scores),
+            "init_score": mean_of_sets(record.init_scores),
+            "seconds": record.time.training_seconds,
+            "generation": record.time.share("generation"),
+        }
+        for record in _records(store, preset)
+    ]
     if not runs:
         return pd.DataFrame()
-    shared = ["task", "metric", "method", "source", "start", "settings", "key"]
+    shared = ["task", "metric", "method", "output_source", "init_student", "settings", "key"]
     grouped = pd.DataFrame(runs).groupby(shared, sort=False)
-    table = grouped[["score", "init", "seconds", "generation"]].mean()
+    table = grouped[["score", "init_score", "seconds", "generation"]].mean()
     table.insert(0, "seeds", grouped["seed"].nunique())
-    table.insert(3, "gain", table["score"] - table["init"])
+    table.insert(3, "gain", table["score"] - table["init_score"])
     table = table.reset_index().drop(columns="key")
     return table.sort_values(["task", "score"], ascending=[True, False], ignore_index=True)
 
 
-def _settings(config: Mapping[str, Any]) -> Iterator[str]:
+def signal(store: Store, preset: str) -> pd.DataFrame:
+    """One row for each comparison key: means and sample standard deviations over the training seeds of its SFT runs.
+
+    Columns: task, metric, comparison (the key's beginning), teacher, init_student, sft, seeds, sd (of sft), gap
+    (teacher - sft), sd/gap, gain (sft - init_student). Scores are means over the task's test sets. Empty without runs.
+    """
+    runs = [
+        {
+            "task": record.task,
+            "metric": record.metric.label,
+            "comparison": record.comparison_key[:10],
+            "seed": record.seed,
+            "teacher": mean_of_sets(record.teacher_scores),
+            "init_student": mean_of_sets(record.init_scores),
+            "sft": mean_of_sets(record.scores),
+        }
+        for record in _records(store, preset)
+        if (record.config.method.name, record.config.sgo.source, record.config.init) == ("sft", "dataset", "sft")
+    ]
+    if not runs:
+        return pd.DataFrame()
+    grouped = pd.DataFrame(runs).groupby(["task", "metric", "comparison"])
+    table = grouped[["teacher", "init_student", "sft"]].mean()
+    table["seeds"] = grouped["seed"].nunique()
+    table["sd"] = grouped["sft"].std()
+    table["gap"] = table["teacher"] - table["sft"]
+    table["sd/gap"] = table["sd"] / table["gap"]
+    table["gain"] = table["sft"] - table["init_student"]
+    return table.reset_index()
+
+
+def _records(store: Store, preset: str) -> Iterator[RunRecord]:
+    return (record for record in store.all() if record.config.preset == preset)
+
+
+def _settings(config: Config) -> Iterator[str]:
     """What a run's configuration sets that its preset and method do not."""
     try:
         usual, _ = resolve(
-            preset=config["preset"],
-            task=config["task"],
-            method=config["method"]["name"],
-            models=config["models"]["name"],
-            sgo=config["sgo"]["source"],
-            init=config["init"],
+            preset=config.preset,
+            task=config.task,
+            method=config.method.name,
+            models=config.models.name,
+            sgo=config.sgo.source,
+            init=config.init,
         )
     except BenchError:  # a method or pair that is not installed here
         return
-    yield from _differing(usual.canonical(), {k: v for k, v in config.items() if k not in ("seed", "device")})
-
-
-def _differing(usual: Mapping[str, Any], given: Mapping[str, Any], path: str = "") -> Iterator[str]:
-    for name, value in given.items():
-        if isinstance(value, Mapping) and isinstance(usual.get(name), Mapping):
-            yield from _differing(usual[name], value, f"{path}{name}.")
-        elif usual.get(name) != value:
-            yield f"{path}{name}={value}"
+    for key, _, given in differences(usual.canonical(), config.canonical()):
+        if key not in ("seed", "device"):
+            yield f"{key}={given}"
 
 
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
 @click.option("--preset", default="tiny", show_default=True)
-def main(out: Path, preset: str) -> None:
-    """Print the table for the recorded runs of a preset."""
-    table = grid(Store(out), preset)
+@click.option("--signal", "signal_only", is_flag=True, help="Compare teacher, init student and SFT student instead.")
+def main(out: Path, preset: str, signal_only: bool) -> None:
+    """Print the table of a preset's recorded runs."""
+    table = signal(Store(out), preset) if signal_only else overview(Store(out), preset)
     if table.empty:
-        raise click.UsageError(f"no run of preset {preset} in {out / 'runs'}: bench run --method srkl --task samsum")
+        which, method = ("SFT run", "sft") if signal_only else ("run", "srkl")
+        raise click.UsageError(
+            f"no {which} of preset {preset} in {out / 'runs'}: bench run --method {method} --task samsum"
+        )
     click.echo(table.round(2).to_string(index=False))
 
 

@@ -8,18 +8,17 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pytest
 
-from bench.analysis.timing import had_machine_to_itself
+from bench.analysis.timing import has_exclusive_timing
 from bench.record.store import Store
-from bench.system.files import read_json
 from paper_tables.claims.format import as_markdown
-from paper_tables.claims.verdicts import judge
+from paper_tables.claims.verdicts import verdicts
 from paper_tables.figures.catalogue import FROM_MODELS, FROM_RUNS, file_of
-from paper_tables.figures.figure import Drawn, NothingToDraw
-from paper_tables.numbers.runs import Library
-from paper_tables.paper.suites import arms, timed_arms
+from paper_tables.figures.figure import Drawing, NothingToDraw
+from paper_tables.numbers.runs import RunIndex
+from paper_tables.paper.suites import run_specs, timed_specs
 from paper_tables.suite.plan import make_plan
-from paper_tables.tables.make import make_tables
-from paper_tables.tables.render import FORMATS
+from paper_tables.tables.make import write_tables
+from paper_tables.tables.render import TABLE_FORMATS
 
 PUBLISHED = Path(__file__).resolve().parents[1] / "results" / "paper-tiny"
 
@@ -29,8 +28,13 @@ def out(tmp_path_factory):
     """The published records alone, in a folder of their own."""
     folder = tmp_path_factory.mktemp("published")
     shutil.copytree(PUBLISHED / "runs", folder / "runs")
-    shutil.copytree(PUBLISHED / "measurements", folder / "measurements")
+    shutil.copytree(PUBLISHED / "model-probes", folder / "model-probes")
     return folder
+
+
+@pytest.fixture(scope="module")
+def index(out):
+    return RunIndex(Store(out, refuse), "tiny", warn=refuse)
 
 
 def refuse(message: str) -> None:
@@ -39,48 +43,47 @@ def refuse(message: str) -> None:
 
 def test_the_records_are_the_whole_suite_with_its_times_made_from_one_commit():
     records = list(Store(PUBLISHED, refuse).all())
-    plan = make_plan(arms("paper", "tiny"), timed_arms("tiny"), records, preset="tiny", seeds=(10, 20, 30), jobs=2)
+    specs, timed = run_specs("paper", "tiny"), timed_specs("tiny")
+    plan = make_plan(specs, timed, records, preset="tiny", seeds=(10, 20, 30), jobs=2)
     assert (len(plan.runs), plan.to_do) == (len(records), ())
-    assert len({record["environment"]["git"]["commit"] for record in records}) == 1
-    assert not any(record["environment"]["git"]["changed"] for record in records)
+    assert len({record.environment.git.commit for record in records}) == 1
+    assert not any(record.environment.git.changed for record in records)
 
 
 def test_timed_training_takes_about_half_a_minute_at_most():
-    """Of the runs that had the machine to themselves, all of them on Dolly."""
-    seconds = [r["time"]["training_seconds"] for r in Store(PUBLISHED, refuse).all() if had_machine_to_itself(r)]
+    """Of the exclusively timed runs, all of them on Dolly."""
+    seconds = [r.time.training_seconds for r in Store(PUBLISHED, refuse).all() if has_exclusive_timing(r)]
     assert len(seconds) >= 33
     assert max(seconds) < 35
 
 
-def test_tables_follow_from_the_records(out):
-    list(make_tables(Store(out, refuse), (), forms=tuple(FORMATS), preset="tiny", warn=refuse))
+def test_tables_follow_from_the_records(out, index):
+    list(write_tables(index, (), tuple(TABLE_FORMATS)))
     made = {path.name: path.read_bytes() for path in (out / "tables").iterdir()}
     published = {path.name: path.read_bytes() for path in (PUBLISHED / "tables").iterdir()}
     assert made.keys() == published.keys()
     assert [name for name in made if made[name] != published[name]] == []
 
 
-def test_verdicts_follow_from_the_records(out):
-    judged = list(judge(Library(Store(out, refuse), "tiny"), out))
-    assert as_markdown(judged, "tiny") + "\n" == (PUBLISHED / "claims.md").read_text(encoding="utf-8")
+def test_verdicts_follow_from_the_records(index):
+    assert as_markdown(list(verdicts(index)), "tiny") + "\n" == (PUBLISHED / "claims.md").read_text(encoding="utf-8")
 
 
-def test_what_figures_show_follows_from_the_records(out):
-    library = Library(Store(out, refuse), "tiny")
+def test_what_figures_show_follows_from_the_records(out, index):
     for name, draw in FROM_RUNS.items():
         path = PUBLISHED / "figures" / f"{file_of(name, 'tiny')}.csv"
         try:
-            drawn = draw(library)
+            drawing = draw(index)
         except NothingToDraw:
             assert not path.exists()
         else:
-            assert shown(drawn) == path.read_text(encoding="utf-8"), name
-    for name, (measurement, draw) in FROM_MODELS.items():
-        drawn = draw(read_json(out / "measurements" / f"{measurement}-tiny.json"))
+            assert shown(drawing) == path.read_text(encoding="utf-8"), name
+    for name, (kind, draw) in FROM_MODELS.items():
+        drawing = draw(kind.read(out, "tiny"))
         path = PUBLISHED / "figures" / f"{file_of(name, 'tiny')}.csv"
-        assert shown(drawn) == path.read_text(encoding="utf-8"), name
+        assert shown(drawing) == path.read_text(encoding="utf-8"), name
 
 
-def shown(drawn: Drawn) -> str:
-    plt.close(drawn.figure)
-    return drawn.frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+def shown(drawing: Drawing) -> str:
+    plt.close(drawing.figure)
+    return drawing.frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")

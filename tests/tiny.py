@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from bench.config.sections import TrainingConfig
 from bench.models.generation import Decoding
@@ -66,17 +67,20 @@ TEXTS = [
 ]
 
 
+Tokenizers = dict[Kind, TokenizerAdapter]
+
+
 def kind_of(family: str) -> Kind:
     return "seq2seq" if family == "t5" else "causal"
 
 
-def make_tokenizers(folder: Path) -> dict[Kind, TokenizerAdapter]:
+def make_tokenizers(folder: Path) -> Tokenizers:
     """One tokenizer, trained into a folder, with the conventions of both kinds of model."""
     train_tokenizer(TEXTS * 5, 300, folder)
     return tokenizers_in(folder)
 
 
-def tokenizers_in(folder: Path) -> dict[Kind, TokenizerAdapter]:
+def tokenizers_in(folder: Path) -> Tokenizers:
     backend = load_tokenizer(str(folder))
     return {"causal": TokenizerAdapter(backend, "causal"), "seq2seq": TokenizerAdapter(backend, "seq2seq")}
 
@@ -92,7 +96,7 @@ def sequences(count: int, seed: int) -> list[TokenSequence]:
 
 
 def make_job(
-    tokenizers: dict[Kind, TokenizerAdapter],
+    tokenizers: Tokenizers,
     family: str,
     objective: Objective,
     source: str,
@@ -113,6 +117,7 @@ def make_job(
     teacher = LanguageModel.from_scratch(architecture | wide, tokenizer, device, "teacher")
     teacher.network.eval()
     assert config.steps is not None
+    AcceleratorState._reset_state(True)  # accelerate keeps the first device of a process
     return TrainingJob(
         label="the student",
         objective=objective,

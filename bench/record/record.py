@@ -72,7 +72,7 @@ class SetScores(Plain):
     examples: int
     mean_tokens: float
     share_ended: float
-    metrics: dict[str, Score]
+    metrics: dict[str, Score] = Field(min_length=1)
 
     @property
     def primary(self) -> Score:

@@ -45,6 +45,11 @@ class Environment(Plain):
     load_before: float | None = None
     other_load: float | None = None
 
+    @property
+    def hardware(self) -> str:
+        """Device, processor and CPU threads in words, such as "cpu (AMD EPYC, 1 thread)"."""
+        return f"{self.device_name} ({self.cpu}, {self.threads} thread{'' if self.threads == 1 else 's'})"
+
 
 class PeakMemory(Plain):
     """Peak memory in bytes: of the device during training, and resident of the process since its start."""

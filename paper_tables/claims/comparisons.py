@@ -1,37 +1,52 @@
-"""From a claim to its comparisons: effects with intervals, from recorded runs and measurements on the models."""
+"""From a claim to its comparisons: effects with intervals, from recorded runs and model probes."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from bench.analysis.significance import hierarchical_comparison, mean_interval, ratio_interval, welch_interval
-from bench.record.example_scores import pooled_bleu
-from bench.system.errors import BenchError
-from bench.system.files import read_json
-from paper_tables.numbers.cells import LEVEL, by_example, scored_runs, training_seconds, undisturbed
-from paper_tables.numbers.runs import Library, Run, Selection
-from paper_tables.paper.ablations import any_table
-from paper_tables.paper.claim_specs import Claim, Kind
-from paper_tables.paper.tables import Column, Table
+from bench.metrics.registry import find_metric
+from paper_tables.numbers.cells import (
+    SIGNIFICANCE,
+    by_example,
+    exclusively_timed,
+    scored_runs,
+    training_seconds,
+    validation_scores,
+)
+from paper_tables.numbers.probes import COEFFICIENTS, Coefficients
+from paper_tables.numbers.runs import Run, RunIndex, Selection
+from paper_tables.paper.ablations import find_table
+from paper_tables.paper.claim_specs import (
+    ClaimSpec,
+    CoefficientBoundTest,
+    ColumnScoreTest,
+    ConvergenceTest,
+    EstimationErrorTest,
+    ScoreTest,
+    TimeShareTest,
+    TimeTest,
+)
+from paper_tables.paper.methods import METHOD_LABELS, SKEWED_LOSSES
+from paper_tables.paper.tables import Column, Table, metric_label
 
 MIN_SEEDS = 3
-"""Training seeds on each side of a comparison of quality: with fewer, what a seed does is not known."""
-MIN_TIMED = 2
-"""Runs on each side of a comparison of time: one shows no spread."""
+"""Training seeds on each side of a comparison of scores: with fewer, what a seed does is not known."""
+MIN_TIMED_RUNS = 2
+"""Runs on each side of a comparison of times: one shows no spread."""
 ROUNDING = 1e-9
-UNMEASURED = "no measurement of it: bench figures 3"
-LABELS = {"skl": "SKL", "srkl": "SRKL"}
+NOT_PROBED = f"not probed yet: bench figures {COEFFICIENTS.figure}"
 
-Outcome = Literal["holds", "open", "the other way round", "falling short", "beyond the limit"]
+Side = Literal["above", "below"]
+ComparisonOutcome = Literal["holds", "open", "the other way round", "falling short", "beyond the limit"]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ClaimComparison:
     """One comparison of a claim.
 
     Attributes:
@@ -43,12 +58,12 @@ class Comparison:
         effect: the measured value; None where runs are missing.
         low, high: its interval.
         holds: True, False, or None where that is open.
-        runs: the recorded runs behind it.
+        runs: ids of the recorded runs behind it.
         missing: why there is no effect, or why it is left open whatever it is.
     """
 
     what: str
-    side: Literal["above", "below"]
+    side: Side
     threshold: float
     unit: str
     even: float | None
@@ -66,7 +81,7 @@ class Comparison:
         return beyond if self.side == "above" else -beyond
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> ComparisonOutcome:
         """What came out, in words."""
         if self.holds is None or self.low is None or self.high is None:
             return "open"
@@ -76,11 +91,13 @@ class Comparison:
             return "the other way round"
         return "falling short" if self.side == "above" else "beyond the limit"
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Plain values, for JSON."""
         return asdict(self) | {"outcome": self.outcome}
 
-    def found(self, effect: float, low: float, high: float, runs: Sequence[Run] = (), open_for: str = "") -> Comparison:
+    def with_effect(
+        self, effect: float, low: float, high: float, runs: Sequence[Run] = (), open_because: str = ""
+    ) -> ClaimComparison:
         """This comparison with what was measured; with a reason to leave it open, it is."""
         above, below = low > self.threshold, high < self.threshold
         holds = (above if self.side == "above" else below) if above or below else None
@@ -89,215 +106,220 @@ class Comparison:
             effect=effect,
             low=low,
             high=high,
-            holds=None if open_for else holds,
-            runs=tuple(run.record["run_id"] for run in runs),
-            missing=open_for,
+            holds=None if open_because else holds,
+            runs=tuple(run.record.run_id for run in runs),
+            missing=open_because,
         )
 
+    def without_effect(self, reason: str) -> ClaimComparison:
+        """This comparison with the reason why nothing was measured."""
+        return replace(self, missing=reason)
 
-class Evidence:
-    """What is recorded, as comparisons.
+
+class Comparisons:
+    """The comparisons of claims over recorded runs, each table's runs selected once.
 
     Args:
-        library: the records.
-        out: the results folder, for measurements on the models.
+        index: the runs; model probes are read from its results folder.
         resamples: of the bootstrap.
     """
 
-    def __init__(self, library: Library, out: Path, resamples: int) -> None:
-        self.library, self.out, self.resamples = library, out, resamples
+    def __init__(self, index: RunIndex, resamples: int) -> None:
+        self.index, self.resamples = index, resamples
         self._selections: dict[str, Selection] = {}
 
-    def on(self, claim: Claim) -> Iterator[Comparison]:
+    def of(self, claim: ClaimSpec) -> Iterator[ClaimComparison]:
         """The comparisons of a claim.
 
         Raises:
-            BenchError: runs that would be compared cannot be.
+            BenchError: runs that would be compared cannot be, or a model probe is damaged.
         """
-        kinds: dict[Kind, Callable[..., Iterator[Comparison]]] = {
-            "quality": self._quality,
-            "time": self._time,
-            "share": self._share,
-            "convergence": self._convergence,
-            "estimate": self._estimate,
-            "bounded": self._bounded,
-        }
-        return kinds[claim.kind](**{key: value for key, value in claim.test.items() if key != "any"})
+        match claim.test:
+            case ScoreTest() as test:
+                return self._score(test)
+            case ColumnScoreTest() as test:
+                return self._column_score(test)
+            case TimeTest() as test:
+                return self._time(test)
+            case TimeShareTest() as test:
+                return self._time_share(test)
+            case ConvergenceTest() as test:
+                return self._convergence(test)
+            case EstimationErrorTest() as test:
+                return self._estimation_error(test)
+            case CoefficientBoundTest() as test:
+                return self._coefficient_bound(test)
+        raise TypeError(f"no comparison for {type(claim.test).__name__}")
 
     def _select(self, name: str) -> tuple[Table, Selection]:
-        table = any_table(name, self.library.preset)
+        table = find_table(name, self.index.preset)
         if name not in self._selections:
-            self._selections[name] = self.library.select(table)
+            self._selections[name] = self.index.select(table)
         return table, self._selections[name]
 
-    def _quality(
-        self,
-        table: str,
-        row: str = "",
-        than: Sequence[str] = (),
-        columns: Sequence[str] = (),
-        rows: Sequence[str] = (),
-        column: str = "",
-        than_column: str = "",
-        margin: float = 0.0,
-        lower: bool = False,
-    ) -> Iterator[Comparison]:
-        whole, selection = self._select(table)
-        labels = {r.name: r.label for r in whole.rows}
-        by_name = {c.name: c for c in whole.columns}
-        pairs: list[tuple[str, str, Column, str, Column]] = []
-        if column:
-            first, second = by_name[column], by_name[than_column]
-            pairs = [(f"{labels[r]}: {first.label} − {second.label}", r, first, r, second) for r in rows]
-        else:
-            pairs = [
-                (f"{labels[row]} − {labels[other]}, {by_name[c].label}", row, by_name[c], other, by_name[c])
-                for c in (columns or by_name)
-                for other in than
-            ]
-        arms = {r.name: r.arms for r in whole.rows}
-        for what, one, its_column, other, other_column in pairs:
-            sides = {
-                "first": scored_runs(selection.runs[arms[one][its_column.group]], its_column),
-                "second": scored_runs(selection.runs[arms[other][other_column.group]], other_column),
-            }
-            unit = "BLEU" if "BLEU" in its_column.label else "ROUGE-L"
-            asked = Comparison(what, "below" if lower else "above", margin, unit, even=0.0)
-            yield self._difference(asked, sides, its_column, len(pairs))
+    def _score(self, test: ScoreTest) -> Iterator[ClaimComparison]:
+        table, _ = self._select(test.table)
+        labels = {row.name: row.label for row in table.rows}
+        columns = [column for column in table.columns if not test.columns or column.name in test.columns]
+        count = len(columns) * len(test.than)
+        for column in columns:
+            for other in test.than:
+                what = f"{labels[test.row]} − {labels[other]}, {column.label}"
+                asked = ClaimComparison(what, "above", 0.0, metric_label(column.task), even=0.0)
+                yield self._difference(asked, test.table, (test.row, column), (other, column), count)
+
+    def _column_score(self, test: ColumnScoreTest) -> Iterator[ClaimComparison]:
+        table, _ = self._select(test.table)
+        labels = {row.name: row.label for row in table.rows}
+        columns = {column.name: column for column in table.columns}
+        first, second = columns[test.column], columns[test.than_column]
+        for row in test.rows:
+            what = f"{labels[row]}: {first.label} − {second.label}"
+            side: Side = "below" if test.lower else "above"
+            asked = ClaimComparison(what, side, test.margin, metric_label(first.task), even=0.0)
+            yield self._difference(asked, test.table, (row, first), (row, second), len(test.rows))
 
     def _difference(
-        self, asked: Comparison, sides: Mapping[str, list[Run]], column: Column, comparisons: int
-    ) -> Comparison:
-        fewest = min(len(runs) for runs in sides.values())
+        self,
+        asked: ClaimComparison,
+        table_name: str,
+        first: tuple[str, Column],
+        second: tuple[str, Column],
+        comparisons: int,
+    ) -> ClaimComparison:
+        """One cell's score less another's, each given by row and column; so many comparisons hold together."""
+        table, selection = self._select(table_name)
+        rows = {row.name: row for row in table.rows}
+        sides = {
+            name: scored_runs(selection.runs[rows[row].specs[column.group]], column)
+            for name, (row, column) in (("first", first), ("second", second))
+        }
+        fewest = min(map(len, sides.values()))
         if not fewest:
-            return replace(asked, missing="no runs")
-        arrays = by_example(sides, column)
-        score = pooled_bleu if asked.unit == "BLEU" else None
-        level = 1 - LEVEL / comparisons
+            return asked.without_effect("no runs")
+        arrays = by_example(sides, first[1])
         result = hierarchical_comparison(
-            arrays["first"], arrays["second"], score=score, resamples=self.resamples, level=level
+            arrays["first"],
+            arrays["second"],
+            score=find_metric(sides["first"][0].record.metric.name).score_of_sum,
+            resamples=self.resamples,
+            level=1 - SIGNIFICANCE / comparisons,
         )
         runs = [run for side in sides.values() for run in side]
-        return asked.found(result.difference, result.low, result.high, runs, _too_few(fewest))
+        return asked.with_effect(result.difference, result.low, result.high, runs, _too_few_seeds(fewest))
 
-    def _time(
-        self, table: str, of: Sequence[str], over: str, at_least: float = 0.0, at_most: float = 0.0
-    ) -> Iterator[Comparison]:
-        labels, timed = self._timed(table)
-        limits: list[tuple[Literal["above", "below"], float]] = []
-        limits += [("above", at_least)] if at_least else []
-        limits += [("below", at_most)] if at_most else []
-        for one in of:
+    def _time(self, test: TimeTest) -> Iterator[ClaimComparison]:
+        labels, timed = self._timed(test.table)
+        limits: list[tuple[Side, float]] = []
+        limits += [("above", test.at_least)] if test.at_least is not None else []
+        limits += [("below", test.at_most)] if test.at_most is not None else []
+        for one in test.of:
             for side, threshold in limits:
                 # a lower limit is of one method being slower; an upper one says nothing of which is
                 even = 1.0 if side == "above" else None
-                asked = Comparison(f"time of {labels[one]} / {labels[over]}", side, threshold, "times", even)
-                runs = [timed[one], timed[over]]
-                fewest = min(len(found) for found in runs)
+                what = f"time of {labels[one]} / {labels[test.over]}"
+                asked = ClaimComparison(what, side, threshold, "times", even)
+                runs = [timed[one], timed[test.over]]
+                fewest = min(map(len, runs))
                 if not fewest:
-                    yield replace(asked, missing=_too_few_timed(0))
+                    yield asked.without_effect(_too_few_timed(0))
                     continue
                 seconds = [[training_seconds(run) for run in found] for found in runs]
-                if fewest < MIN_TIMED:
+                if fewest < MIN_TIMED_RUNS:
                     ratio = statistics.geometric_mean(seconds[0]) / statistics.geometric_mean(seconds[1])
                     interval = ratio, ratio, ratio
                 else:
-                    interval = ratio_interval(*seconds, level=1 - LEVEL / (len(of) * len(limits)))
-                yield asked.found(*interval, [*runs[0], *runs[1]], _too_few_timed(fewest))
+                    interval = ratio_interval(*seconds, level=1 - SIGNIFICANCE / (len(test.of) * len(limits)))
+                yield asked.with_effect(*interval, [*runs[0], *runs[1]], _too_few_timed(fewest))
 
-    def _timed(self, table: str) -> tuple[dict[str, str], dict[str, list[Run]]]:
-        """Labels of a table's rows, and their runs with a wall-clock to compare."""
-        whole, selection = self._select(table)
-        runs = {row.name: [run for arm in row.arms.values() for run in selection.runs[arm]] for row in whole.rows}
-        return {row.name: row.label for row in whole.rows}, undisturbed(runs)
+    def _timed(self, table_name: str) -> tuple[dict[str, str], dict[str, list[Run]]]:
+        """Labels of a table's rows, and their runs whose training times can be compared."""
+        table, selection = self._select(table_name)
+        runs = {row.name: selection.of_row(row) for row in table.rows}
+        return {row.name: row.label for row in table.rows}, exclusively_timed(runs)
 
-    def _share(self, table: str, rows: Sequence[str], phase: str, at_least: float) -> Iterator[Comparison]:
-        labels, timed = self._timed(table)
-        for row in rows:
-            asked = Comparison(f"{phase} in {labels[row]}", "above", at_least, "of training time", even=None)
-            if len(timed[row]) < MIN_TIMED:
-                yield replace(asked, missing=_too_few_timed(len(timed[row])))
+    def _time_share(self, test: TimeShareTest) -> Iterator[ClaimComparison]:
+        labels, timed = self._timed(test.table)
+        for row in test.rows:
+            what = f"{test.phase} in {labels[row]}"
+            asked = ClaimComparison(what, "above", test.at_least, "of training time", even=None)
+            if len(timed[row]) < MIN_TIMED_RUNS:
+                yield asked.without_effect(_too_few_timed(len(timed[row])))
                 continue
-            shares = [run.record["time"]["phases"].get(phase, 0.0) / training_seconds(run) for run in timed[row]]
-            yield asked.found(*mean_interval(shares, level=1 - LEVEL / len(rows)), timed[row])
+            shares = [run.record.time.share(test.phase) for run in timed[row]]
+            yield asked.with_effect(*mean_interval(shares, level=1 - SIGNIFICANCE / len(test.rows)), timed[row])
 
-    def _convergence(self, table: str, rows: Sequence[str], than: Sequence[str]) -> Iterator[Comparison]:
-        whole, selection = self._select(table)
-        by_name = {row.name: row for row in whole.rows}
-        pairs = [(row, other) for row in rows for other in than]
-        for row, other in pairs:
-            sides = [
-                [run for arm in by_name[name].arms.values() for run in selection.runs[arm]] for name in (row, other)
-            ]
-            runs = [run for side in sides for run in side]
-            what = f"{by_name[row].label} − {by_name[other].label}, mean over validations"
-            asked = Comparison(what, "above", 0.0, "ROUGE-L", even=0.0)
-            fewest = min(len(side) for side in sides)
-            if lacking := _too_few(fewest) if fewest else "no runs":
-                yield replace(asked, missing=lacking)
+    def _convergence(self, test: ConvergenceTest) -> Iterator[ClaimComparison]:
+        table, selection = self._select(test.table)
+        rows = {row.name: row for row in table.rows}
+        pairs = [(row, other) for row in test.rows for other in test.than]
+        for pair in pairs:
+            sides = [selection.of_row(rows[name]) for name in pair]
+            curves = [[validation_scores(run.record) for run in side] for side in sides]
+            what = " − ".join(rows[name].label for name in pair) + ", mean over validations"
+            asked = ClaimComparison(what, "above", 0.0, metric_label(table.columns[0].task), even=0.0)
+            fewest = min(map(len, sides))
+            if lacking := _too_few_seeds(fewest) if fewest else "no runs":
+                yield asked.without_effect(lacking)
                 continue
-            steps = set.intersection(*(set(_validations(run)) for run in runs))
+            steps = set.intersection(*(set(curve) for side in curves for curve in side))
             if not steps:
-                yield replace(asked, missing="no validations at the same steps")
+                yield asked.without_effect("no validations at the same steps")
                 continue
-            means = [[statistics.fmean(_validations(run)[step] for step in steps) for run in side] for side in sides]
-            yield asked.found(*welch_interval(*means, level=1 - LEVEL / len(pairs)), runs)
+            means = [[statistics.fmean(curve[step] for step in steps) for curve in side] for side in curves]
+            interval = welch_interval(*means, level=1 - SIGNIFICANCE / len(pairs))
+            yield asked.with_effect(*interval, [run for side in sides for run in side])
 
-    def _estimate(self, alpha: float, tokens: int) -> Iterator[Comparison]:
-        errors = {loss: self._errors(loss, tokens) for loss in LABELS}
-        others = {loss: [a for a in found if a != alpha and alpha in found] for loss, found in errors.items()}
-        level = 1 - LEVEL / max(1, sum(map(len, others.values())))
-        for loss, label in LABELS.items():
+    def _estimation_error(self, test: EstimationErrorTest) -> Iterator[ClaimComparison]:
+        best = test.alpha
+        errors = {loss: self._plug_in_errors(loss, test.tokens) for loss in SKEWED_LOSSES}
+        others = {loss: [a for a in found if a != best and best in found] for loss, found in errors.items()}
+        level = 1 - SIGNIFICANCE / max(1, sum(map(len, others.values())))
+        for loss in SKEWED_LOSSES:
+            label = METHOD_LABELS[loss]
             if not others[loss]:
-                what = f"{label}: error at another α / error at α = {alpha:g}"
-                yield Comparison(what, "above", 1.0, "times", 1.0, missing=UNMEASURED)
+                what = f"{label}: error at another α / error at α = {best:g}"
+                yield ClaimComparison(what, "above", 1.0, "times", 1.0, missing=NOT_PROBED)
             for other in others[loss]:
-                what = f"{label}: error at α = {other:g} / error at α = {alpha:g}"
-                ratios = [a / b for a, b in zip(errors[loss][other], errors[loss][alpha], strict=True)]
-                asked = Comparison(what, "above", 1.0, "times", 1.0)
+                what = f"{label}: error at α = {other:g} / error at α = {best:g}"
+                ratios = [a / b for a, b in zip(errors[loss][other], errors[loss][best], strict=True)]
+                asked = ClaimComparison(what, "above", 1.0, "times", 1.0)
                 # thousands of positions leave little noise of sampling; what is not known is what another student does
                 if len(ratios) < MIN_SEEDS:
                     effect = statistics.fmean(ratios)
-                    few = f"{len(ratios)} of {MIN_SEEDS} students measured, and what another would give is not known"
-                    yield asked.found(effect, effect, effect, open_for=few)
+                    few = f"{len(ratios)} of {MIN_SEEDS} students probed, and what another would give is not known"
+                    yield asked.with_effect(effect, effect, effect, open_because=few)
                 else:
-                    yield asked.found(*mean_interval(ratios, level=level))
+                    yield asked.with_effect(*mean_interval(ratios, level=level))
 
-    def _errors(self, loss: str, tokens: int) -> dict[float, list[float]]:
-        """By skew, the normalised error of the plug-in estimate from so many tokens, of each student measured."""
+    def _plug_in_errors(self, loss: str, tokens: int) -> Mapping[float, list[float]]:
+        """By skew, the normalised error of the plug-in estimate from so many tokens, of each student probed."""
         errors: dict[float, list[float]] = {}
-        for row in self._coefficients.get("plug_in", []):
-            if (row["loss"], row["n"]) == (loss, tokens):
-                errors.setdefault(row["alpha"], []).append(row["normalised"])
+        for row in self._coefficients.plug_in if self._coefficients else ():
+            if (row.loss, row.n) == (loss, tokens):
+                errors.setdefault(row.alpha, []).append(row.normalised)
         return errors
 
-    def _bounded(self, losses: Sequence[str]) -> Iterator[Comparison]:
-        for loss in losses:
-            what = f"{LABELS[loss]}: largest coefficient / bound, all α > 0"
-            asked = Comparison(what, "below", 1 + ROUNDING, "times", None)  # the bound itself is reached
-            rows = [r for r in self._coefficients.get("coefficients", []) if r["loss"] == loss and r["bound"]]
-            if not rows:
-                yield replace(asked, missing=UNMEASURED)
+    def _coefficient_bound(self, test: CoefficientBoundTest) -> Iterator[ClaimComparison]:
+        for loss in test.losses:
+            what = f"{METHOD_LABELS[loss]}: largest coefficient / bound, all α > 0"
+            asked = ClaimComparison(what, "below", 1 + ROUNDING, "times", None)  # the bound itself is reached
+            rows = self._coefficients.coefficients if self._coefficients else ()
+            ratios = [row.largest / row.bound for row in rows if row.loss == loss and row.bound]
+            if not ratios:
+                yield asked.without_effect(NOT_PROBED)
                 continue
-            largest = max(row["q1"] / row["bound"] for row in rows)
-            yield asked.found(largest, largest, largest)
+            yield asked.with_effect(max(ratios), max(ratios), max(ratios))
 
     @cached_property
-    def _coefficients(self) -> Mapping[str, list[dict[str, Any]]]:
-        path = self.out / "measurements" / f"coefficients-{self.library.preset}.json"
-        try:
-            return read_json(path)["found"] if path.is_file() else {}
-        except (ValueError, KeyError, TypeError) as error:
-            raise BenchError(f"{path}: damaged; make it again with bench figures 3 --fresh") from error
+    def _coefficients(self) -> Coefficients | None:
+        probe = COEFFICIENTS.read(self.index.store.root, self.index.preset)
+        return probe.found if probe else None
 
 
-def _too_few(seeds: int) -> str:
+def _too_few_seeds(seeds: int) -> str:
     return f"{seeds} of {MIN_SEEDS} training seeds" if seeds < MIN_SEEDS else ""
 
 
 def _too_few_timed(runs: int) -> str:
-    return f"{runs} of {MIN_TIMED} timed runs" if runs < MIN_TIMED else ""
-
-
-def _validations(run: Run) -> dict[int, float]:
-    return {int(row["step"]): row["metric"] for row in run.record["validations"] if "metric" in row}
+    return f"{runs} of {MIN_TIMED_RUNS} timed runs" if runs < MIN_TIMED_RUNS else ""

@@ -1,4 +1,4 @@
-"""Verdicts on claims for readers."""
+"""Verdicts on claims for readers: in a terminal and as Markdown."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from paper_tables.claims.comparisons import Comparison
-from paper_tables.claims.verdicts import VERDICTS, Judged, Verdict
+from paper_tables.claims.comparisons import ClaimComparison
+from paper_tables.claims.verdicts import VERDICTS, ClaimVerdict, Verdict
 
 STYLES: dict[Verdict, str] = {"reproduced": "green", "not reproduced": "red", "not enough evidence": "yellow"}
 
 
-def summary(judged: Sequence[Judged], preset: str) -> str:
+def summary(found: Sequence[ClaimVerdict], preset: str) -> str:
     """How many of each verdict, and what they speak of."""
-    counts = Counter(one.verdict for one in judged)
-    found = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
+    counts = Counter(one.verdict for one in found)
+    each = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
     scope = "" if preset == "paper" else f" They hold for the models and data of preset {preset}, not for the paper's."
-    return f"{len(judged)} claims: {found}.{scope}"
+    return f"{len(found)} claims: {each}.{scope}"
 
 
-def effect(comparison: Comparison) -> str:
+def effect(comparison: ClaimComparison) -> str:
     """The measured effect with its interval, beside where it is claimed to be."""
     if comparison.effect is None or comparison.low is None or comparison.high is None:
         return comparison.missing
@@ -34,34 +34,32 @@ def effect(comparison: Comparison) -> str:
     return f"{value}{interval} {comparison.unit}, claimed {claimed} {comparison.threshold:.4g}"
 
 
-def as_table(judged: Sequence[Judged], preset: str) -> RenderableType:
+def as_table(found: Sequence[ClaimVerdict], preset: str) -> RenderableType:
     """For a terminal: a row a claim, with the comparison that speaks most against it, or most for an "up to"."""
     table = Table(box=None, pad_edge=False)
     for heading in ("claim", "verdict", "deciding comparison"):
         table.add_column(heading)
-    for one in judged:
+    for one in found:
         deciding = one.deciding
         detail = f"{deciding.what}: {effect(deciding)}\n" if deciding else ""
         claim = Text.assemble(one.claim.id, "\n", (f"{one.claim.claim} ({one.claim.where})", "dim"))
-        runs = len({run for c in one.comparisons for run in c.runs})
-        table.add_row(claim, Text(one.verdict, STYLES[one.verdict]), f"{detail}{one.reason}; {runs} runs")
+        table.add_row(claim, Text(one.verdict, STYLES[one.verdict]), f"{detail}{one.reason}; {len(one.runs)} runs")
         table.add_row("", "", "")
-    return Group(table, summary(judged, preset))
+    return Group(table, summary(found, preset))
 
 
-def as_markdown(judged: Sequence[Judged], preset: str) -> str:
+def as_markdown(found: Sequence[ClaimVerdict], preset: str) -> str:
     """For a document: a table of verdicts, then every comparison."""
-    lines = ["# Claims", "", summary(judged, preset), "", "| claim | where | verdict | |", "|---|---|---|---|"]
-    lines += [f"| {one.claim.claim} | {one.claim.where} | {one.verdict} | {one.reason} |" for one in judged]
-    for one in judged:
+    lines = ["# Claims", "", summary(found, preset), "", "| claim | where | verdict | reason |", "|---|---|---|---|"]
+    lines += [f"| {one.claim.claim} | {one.claim.where} | {one.verdict} | {one.reason} |" for one in found]
+    for one in found:
         lines += ["", f"## {one.claim.id}", "", f"{one.claim.claim} ({one.claim.where}). **{one.verdict}**"]
         lines += [
-            " ".join([f"Source: {one.claim.source} ({one.claim.sureness}).", one.claim.note]).strip(),
+            " ".join([f"Source: {one.claim.source} ({one.claim.confidence}).", one.claim.note]).strip(),
             "",
-            "| comparison | effect | |",
+            "| comparison | effect | outcome |",
             "|---|---|---|",
         ]
         lines += [f"| {c.what} | {effect(c)} | {c.outcome} |" for c in one.comparisons]
-        runs = sorted({run for c in one.comparisons for run in c.runs})
-        lines += ["", f"Runs: {', '.join(runs)}."] if runs else []
+        lines += ["", f"Runs: {', '.join(one.runs)}."] if one.runs else []
     return "\n".join(lines)

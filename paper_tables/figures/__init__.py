@@ -1,1 +1,1 @@
-"""The paper's figures from recorded runs and from measurements on the models themselves; see `catalogue.FIGURES`."""
+"""The paper's figures: drawn `from_runs`, or `from_models` after `model_probes`; `catalogue` names them all."""

@@ -6,37 +6,39 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from bench.system.errors import BenchError, did_you_mean
 from bench.system.files import write_bytes
 from bench.system.progress import Reporter
 from paper_tables.figures import from_models, from_runs
-from paper_tables.figures.figure import Drawn, NothingToDraw
-from paper_tables.figures.model_probes import measured
+from paper_tables.figures.figure import Drawing, NothingToDraw
+from paper_tables.figures.model_probes import probe
 from paper_tables.figures.style import paper_style, save
-from paper_tables.numbers.runs import Library
-from paper_tables.paper.ablations import SWEEPS
+from paper_tables.numbers.probes import COEFFICIENTS, GENERATION_COST, NOISY_OUTPUTS, ModelProbe, ProbeKind
+from paper_tables.numbers.runs import RunIndex
+from paper_tables.paper.ablations import ABLATIONS
 
-FROM_MODELS: dict[str, tuple[str, Callable[..., Drawn]]] = {
-    "1": ("noisy-outputs", from_models.noisy_outputs),
-    "2": ("cost", from_models.cost),
-    "3": ("coefficients", from_models.gradients),
-    "theory": ("coefficients", from_models.theory),
+FROM_MODELS: dict[str, tuple[ProbeKind[Any], Callable[[ModelProbe[Any]], Drawing]]] = {
+    "1": (NOISY_OUTPUTS, from_models.noisy_outputs),
+    "2": (GENERATION_COST, from_models.cost),
+    "3": (COEFFICIENTS, from_models.gradients),
+    "theory": (COEFFICIENTS, from_models.theory),
 }
-FROM_RUNS: dict[str, Callable[[Library], Drawn]] = {
+FROM_RUNS: dict[str, Callable[[RunIndex], Drawing]] = {
     "6": from_runs.convergence,
     "7": from_runs.relative_time,
-    "8": partial(from_runs.sweep, name="alpha"),
+    "8": partial(from_runs.ablation, name="alpha"),
     "pareto": from_runs.pareto,
     "budget": from_runs.equal_budget,
-    **{name: partial(from_runs.sweep, name=name) for name in SWEEPS if name != "alpha"},
+    **{name: partial(from_runs.ablation, name=name) for name in ABLATIONS if name != "alpha"},
 }
-FIGURES = ("1", "2", "3", "6", "7", "8", "pareto", "budget", "theory", *(n for n in SWEEPS if n != "alpha"))
+FIGURES = ("1", "2", "3", "6", "7", "8", "pareto", "budget", "theory", *(n for n in ABLATIONS if n != "alpha"))
 
 
 @dataclass(frozen=True)
-class Made:
-    """A figure that was written, or why it was not."""
+class WrittenFigure:
+    """A figure that was written: its files; or, without files, why it was not."""
 
     name: str
     paths: tuple[Path, ...] = ()
@@ -49,8 +51,8 @@ def file_of(name: str, preset: str) -> str:
     return f"figure{name}-{preset}" if name.isdigit() else f"{name}-{preset}"
 
 
-def make_figures(
-    library: Callable[[], Library],
+def write_figures(
+    index: Callable[[], RunIndex],
     names: Sequence[str],
     *,
     preset: str,
@@ -58,17 +60,17 @@ def make_figures(
     out: Path,
     reporter: Reporter,
     fresh: bool = False,
-) -> Iterator[Made]:
+) -> Iterator[WrittenFigure]:
     """Write figures below `OUT/figures`, one after the other; without names all of them.
 
     Args:
-        library: gives the records; asked for when a figure of runs is made.
+        index: gives the runs; asked for when a figure of runs is drawn.
         names: of figures.
         preset: the scale.
-        seed: training seed of the init student that measurements on the models take.
+        seed: training seed of the init student that model probes take.
         out: the results folder.
-        reporter: told what is being measured.
-        fresh: measure again what is recorded.
+        reporter: told what is being probed.
+        fresh: make recorded probes again.
 
     Raises:
         BenchError: an unknown figure, runs that cannot be compared, or a folder that cannot be written.
@@ -82,19 +84,18 @@ def make_figures(
         with paper_style():
             try:
                 if name in FROM_MODELS:
-                    measurement, draw = FROM_MODELS[name]
-                    record = measured(measurement, preset, seed, out, reporter, fresh=measurement in again)
-                    again.discard(measurement)
-                    drawn = draw(record)
+                    kind, draw = FROM_MODELS[name]
+                    drawing = draw(probe(kind, preset, seed, out, reporter, fresh=kind in again))
+                    again.discard(kind)
                 else:
-                    drawn = FROM_RUNS[name](library())
+                    drawing = FROM_RUNS[name](index())
             except NothingToDraw as error:
-                yield Made(name, missing=str(error))
+                yield WrittenFigure(name, missing=str(error))
                 continue
             file = file_of(name, preset)
-            paths = save(drawn.figure, out / "figures", file)
+            paths = save(drawing.figure, out / "figures", file)
         table = out / "figures" / f"{file}.csv"
-        write_bytes(table, drawn.frame.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode())
+        write_bytes(table, drawing.frame.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode())
         caption = out / "figures" / f"{file}.txt"
-        write_bytes(caption, ("\n".join(drawn.caption) + "\n").encode())
-        yield Made(name, (*paths, table, caption), tuple(drawn.caption))
+        write_bytes(caption, ("\n".join(drawing.caption) + "\n").encode())
+        yield WrittenFigure(name, (*paths, table, caption), tuple(drawing.caption))

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from bench.system.errors import BenchError
+from bench.system.manifest import Environment
 
 
 @dataclass(frozen=True)
-class Drawn:
+class Drawing:
     """A figure with the data it shows.
 
     Attributes:
@@ -31,8 +31,6 @@ class NothingToDraw(BenchError):
     """The runs that a figure needs are not recorded; says what makes them."""
 
 
-def hardware(records: Iterable[Mapping[str, Any]]) -> str:
-    """The sentence on what some records' times were measured on."""
-    environments = [record["environment"] for record in records]
-    found = {f"{e['device_name']} ({e['cpu']}, threads: {e['threads']})" for e in environments}
-    return f"Times measured on {'; '.join(sorted(found))}."
+def timing_note(environments: Iterable[Environment]) -> str:
+    """The sentence on what times were measured on."""
+    return f"Times measured on {'; '.join(sorted({environment.hardware for environment in environments}))}."

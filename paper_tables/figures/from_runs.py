@@ -1,39 +1,42 @@
-"""Figures 6, 7 and 8, the sweeps of the appendix, and what quality costs: drawn from recorded runs."""
+"""Figures 6, 7 and 8, the ablations of the appendix, and what quality costs: drawn from recorded runs."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from bench.analysis.timing import had_machine_to_itself
-from bench.evaluation.evaluate import mean_of_sets
-from paper_tables.figures.figure import Drawn, NothingToDraw, hardware
+from bench.analysis.timing import has_exclusive_timing
+from bench.record.record import mean_of_sets
+from paper_tables.figures.figure import Drawing, NothingToDraw, timing_note
 from paper_tables.figures.labels import Label, label_ends, label_points
 from paper_tables.figures.style import COLOURS, COLUMN, FAINT, HATCHES, PAGE, look, plain_log, ticks_at
-from paper_tables.numbers.cells import relative_times, training_seconds
-from paper_tables.numbers.runs import Library, Run, Selection
-from paper_tables.paper.ablations import NUMERIC, OWN_ALPHA, sweeps
-from paper_tables.paper.tables import Row, Table, arm_of, tables
+from paper_tables.numbers.cells import cell_of, relative_times, training_seconds, validation_scores
+from paper_tables.numbers.runs import Run, RunIndex, Selection
+from paper_tables.paper.ablations import OWN_ALPHA, VALUE_LABELS, ablations
+from paper_tables.paper.methods import METHOD_LABELS, SKEWED_LOSSES
+from paper_tables.paper.run_spec import default_run
+from paper_tables.paper.tables import Row, Table, metric_label, tables
 
-FIXED = {"skl": "SKL", "srkl": "SRKL"}
+EXCLUSIVELY_TIMED = "exclusively timed runs (nothing else ran on the machine)"
 LOGARITHMIC = ("alpha", "buffer-capacity")
 
 
-def convergence(library: Library) -> Drawn:
+def convergence(index: RunIndex) -> Drawing:
     """Figure 6: validation score against training step, by loss, on fixed data."""
-    table = tables(library.preset)["1"]
-    selection = library.select(table)
+    table = tables(index.preset)["1"]
+    selection = index.select(table)
     figure, axes = plt.subplots(figsize=(COLUMN, 2.4))
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, object]] = []
     ends: list[Label] = []
+    scored_steps: set[int] = set()
     for number, row in enumerate(table.rows):
-        runs = selection.runs[row.arms["dolly"]]
+        runs = selection.runs[row.specs["dolly"]]
         if not runs:
             continue
         style = look(number)
@@ -45,55 +48,55 @@ def convergence(library: Library) -> Drawn:
         if len(runs) > 1:
             axes.fill_between(steps, lows, highs, color=style["color"], alpha=0.15, linewidth=0)
         ends.append(Label(steps[-1], means[-1], row.label, style["color"]))
+        scored_steps.update(steps)
         rows += [
             {"loss": row.name, "step": s, "mean": m, "low": low, "high": high, "n": len(runs)}
             for s, m, low, high in zip(steps, means, lows, highs, strict=True)
         ]
     _need(rows, "table1")
     axes.set_xlabel("training step")
-    axes.set_ylabel("validation ROUGE-L")
+    axes.set_ylabel(f"validation {metric_label('dolly')}")
     label_ends(axes, ends)
-    measured = {row["step"] for row in rows}
-    start = [] if 0 in measured else [f"The first score is measured at step {min(measured)}; the start is not scored."]
-    return Drawn(
+    first = min(scored_steps)
+    return Drawing(
         figure,
         pd.DataFrame(rows),
         [
             f"Figure 6: convergence on fixed data, mean over training seeds {_seeds(selection)}; bands: all of them.",
-            *start,
-            *_missing(table, selection, "table1", library.preset),
+            *([f"The first score is measured at step {first}; the init student is not scored."] if first else []),
+            *_missing(table, selection, "table1", index.preset),
         ],
     )
 
 
 def _validations(runs: Iterable[Run]) -> dict[int, list[float]]:
+    """The validation scores of some runs by training step."""
     by_step: dict[int, list[float]] = {}
     for run in runs:
-        for row in run.record["validations"]:
-            if "metric" in row:
-                by_step.setdefault(int(row["step"]), []).append(row["metric"])
+        for step, score in validation_scores(run.record).items():
+            by_step.setdefault(step, []).append(score)
     return by_step
 
 
-def relative_time(library: Library) -> Drawn:
+def relative_time(index: RunIndex) -> Drawing:
     """Figure 7: training time by output source, relative to the same loss on fixed data."""
-    table = tables(library.preset)["2"]
-    fixed = {loss: Row(loss, "fixed data", {"dolly": arm_of(library.preset, loss)}) for loss in FIXED}
+    table = tables(index.preset)["2"]
+    fixed = {loss: Row(loss, "fixed data", {"dolly": default_run(index.preset, loss)}) for loss in SKEWED_LOSSES}
     # one selection, so that the runs are known to be comparable
     together = Table("2", table.caption, (*table.rows, *fixed.values()), table.columns)
-    selection = library.select(together)
+    selection = index.select(together)
     figure, axes = plt.subplots(figsize=(COLUMN, 2.3))
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, object]] = []
     timed: list[Run] = []
-    prefix = {loss: f"{loss}-" for loss in FIXED}
-    sources = ["dataset", *(r.name.removeprefix("skl-") for r in table.rows if r.name.startswith("skl-"))]
-    for number, (loss, label) in enumerate(FIXED.items()):
-        own = {r.name.removeprefix(prefix[loss]): r for r in table.rows if r.name.startswith(prefix[loss])}
-        own["dataset"] = fixed[loss]
-        runs_of = {source: list(selection.runs[row.arms["dolly"]]) for source, row in own.items()}
+    counts: list[int] = []
+    generated = dict.fromkeys(spec.output_source for spec in table.specs)
+    places = {source: place for place, source in enumerate(("dataset", *generated))}
+    for number, loss in enumerate(SKEWED_LOSSES):
+        by_source = {row.specs["dolly"].output_source: row for row in table.rows if row.name.startswith(f"{loss}-")}
+        runs_of = {source: selection.of_row(row) for source, row in (by_source | {"dataset": fixed[loss]}).items()}
         times, _ = relative_times(runs_of, "dataset")
         for source, cell in times.items():
-            x = sources.index(source) + 0.46 * (number - 0.5)
+            x = places[source] + 0.46 * (number - 0.5)
             seconds = [training_seconds(run) for run in cell.runs]
             # relative as the mean is: all to the mean of the runs on fixed data
             each = [cell.mean * one / statistics.fmean(seconds) for one in seconds]
@@ -104,7 +107,7 @@ def relative_time(library: Library) -> Drawn:
                 color=COLOURS[number],
                 hatch=HATCHES[number],
                 edgecolor="white",
-                label=label if source == "dataset" else None,
+                label=METHOD_LABELS[loss] if source == "dataset" else None,
             )
             if len(each) > 1:
                 axes.plot([x] * len(each), each, "o", color="black", markerfacecolor="white", markersize=2.5)
@@ -112,57 +115,53 @@ def relative_time(library: Library) -> Drawn:
                 f"{cell.mean:.2f}", (x, max(each)), (0, 2.5), textcoords="offset points", ha="center", va="bottom"
             )
             timed += cell.runs
+            counts.append(len(cell.runs))
             rows.append(
-                {"loss": loss, "source": source, "relative_time": cell.mean, "sd": cell.sd, "n": len(cell.runs)}
+                {"loss": loss, "output_source": source, "relative_time": cell.mean, "sd": cell.sd, "n": len(cell.runs)}
                 | {"each": " ".join(f"{one:.6g}" for one in each), "seconds": statistics.fmean(seconds)}
-                | {"generation_share": statistics.fmean(_generation_share(run) for run in cell.runs)}
+                | {"generation_share": statistics.fmean(run.record.time.share("generation") for run in cell.runs)}
             )
-    _need([row for row in rows if row["source"] != "dataset"], "table2", "that had the machine to themselves")
+    _need([row for row in rows if row["output_source"] != "dataset"], "table2", EXCLUSIVELY_TIMED)
     names = {"dataset": "fixed\ndata", "adaptive-off-policy": "adaptive\noff-policy"}
-    axes.set_xticks(range(len(sources)), [names.get(source, source) for source in sources])
-    axes.set_xlim(-0.5, len(sources) - 0.5)
+    axes.set_xticks(range(len(places)), [names.get(source, source) for source in places])
+    axes.set_xlim(-0.5, len(places) - 0.5)
     axes.set_ylabel("training time / fixed data")
     axes.grid(axis="x", visible=False)
     axes.legend()
-    dots = "; dots: each run" if any(row["n"] > 1 for row in rows) else ", so that nothing is known of their spread"
-    return Drawn(
+    dots = "; dots: each run" if max(counts) > 1 else ", so that nothing is known of their spread"
+    return Drawing(
         figure,
         pd.DataFrame(rows),
         [
-            "Figure 7: training time by output source, relative to the same loss on fixed data, on Dolly; of runs that "
-            f"had the machine to themselves (n = {_range(row['n'] for row in rows)} a bar{dots}).",
-            hardware(run.record for run in timed),
-            *_missing(together, selection, "table2", library.preset),
+            "Figure 7: training time by output source, relative to the same loss on fixed data, on Dolly; of "
+            f"{EXCLUSIVELY_TIMED}. n = {_range(counts)} a bar{dots}.",
+            timing_note(run.record.environment for run in timed),
+            *_missing(together, selection, "table2", index.preset),
         ],
     )
 
 
-def _generation_share(run: Run) -> float:
-    time = run.record["time"]
-    share: float = time["phases"].get("generation", 0.0) / time["training_seconds"]
-    return share
-
-
-def sweep(library: Library, name: str) -> Drawn:
-    """A sweep of the appendix, the score against the option's value; Figure 8 is that of alpha."""
-    table = sweeps(library.preset)[name]
-    selection = library.select(table)
-    numeric = name in NUMERIC
+def ablation(index: RunIndex, name: str) -> Drawing:
+    """An ablation of the appendix, the score against the option's value; Figure 8 is that of alpha."""
+    table = ablations(index.preset)[name]
+    selection = index.select(table)
+    values = [row.value for row in table.rows if row.value is not None]
+    metric = metric_label("dolly")
     figure, axes = plt.subplots(figsize=(COLUMN, 2.3))
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, object]] = []
     ends: list[Label] = []
     for number, column in enumerate(table.columns):
-        found = [(row, selection.runs[row.arms[column.group]]) for row in table.rows]
-        cells = [(row, _scores(runs)) for row, runs in found if runs]
+        found = [(row, selection.runs[row.specs[column.group]]) for row in table.rows]
+        cells = [(row, cell_of([run.score(column.sets) for run in runs], runs)) for row, runs in found if runs]
         if not cells:
             continue
-        means = [statistics.fmean(scores) for _, scores in cells]
-        deviations = [statistics.stdev(scores) if len(scores) > 1 else 0.0 for _, scores in cells]
+        means = [cell.mean for _, cell in cells]
+        deviations = [cell.sd or 0.0 for _, cell in cells]
         style = look(3 * number)
-        if numeric:
+        if values:
             # beside each other, where several series have the same value
             aside = number - (len(table.columns) - 1) / 2
-            x = [_beside(name, _value(row), aside) for row, _ in cells]
+            x = [_beside(name, row.value, aside) for row, _ in cells if row.value is not None]
             axes.errorbar(x, means, yerr=deviations, capsize=2, **style)
             ends.append(Label(x[-1], means[-1], column.label, style["color"]))
         else:
@@ -178,16 +177,14 @@ def sweep(library: Library, name: str) -> Drawn:
                 label=column.label,
             )
         rows += [
-            {"series": column.name, "value": row.name, "mean": mean, "sd": sd if len(scores) > 1 else None}
-            | {"n": len(scores)}
-            for (row, scores), mean, sd in zip(cells, means, deviations, strict=True)
+            {"series": column.name, "value": row.name, "mean": cell.mean, "sd": cell.sd, "n": len(cell.runs)}
+            for row, cell in cells
         ]
     if len({row["value"] for row in rows}) < 2:
         _need([], name if name != "alpha" else "figures")
-    axes.set_ylabel("ROUGE-L on Dolly")
-    if numeric:
-        axes.set_xlabel(NUMERIC[name])
-        values = [_value(row) for row in table.rows]
+    axes.set_ylabel(f"{metric} on Dolly")
+    if values:
+        axes.set_xlabel(VALUE_LABELS[name])
         if name in LOGARITHMIC:
             axes.set_xscale("log")
             axes.set_xlim(values[0] / 1.4, values[-1] * 1.4)
@@ -205,13 +202,13 @@ def sweep(library: Library, name: str) -> Drawn:
         # above the bars, none of which it may cover
         figure.legend(loc="outside upper right", ncols=len(table.columns))
     title = "Figure 8: " if name == "alpha" else "Appendix: "
-    return Drawn(
+    return Drawing(
         figure,
         pd.DataFrame(rows),
         [
-            f"{title}{table.caption}; test ROUGE-L, mean over training seeds {_seeds(selection)}; "
+            f"{title}{table.caption}; test {metric}, mean over training seeds {_seeds(selection)}; "
             "bars: standard deviation.",
-            *_missing(table, selection, name, library.preset),
+            *_missing(table, selection, name, index.preset),
         ],
     )
 
@@ -220,89 +217,103 @@ def _beside(name: str, value: float, aside: float) -> float:
     return value * 1.12**aside if name in LOGARITHMIC else value + 0.03 * aside
 
 
-def _value(row: Row) -> float:
-    """The option's value in a row of numbers; a capacity is scaled with the preset, so its label has it."""
-    return float(row.label.split()[0]) if row.label.endswith("responses") else float(row.name)
+@dataclass
+class _ParetoPoint:
+    """A method's score over training seeds and its training time in seconds over exclusively timed runs."""
+
+    method: str
+    seconds: float
+    score: float
+    n: int
+    sd: float | None
+    timed: int
+    fastest: float
+    slowest: float
+    on_front: bool = False
 
 
-def _scores(runs: Iterable[Run]) -> list[float]:
-    return [run.record["scores"]["test"]["mean"] for run in runs]
-
-
-def pareto(library: Library) -> Drawn:
+def pareto(index: RunIndex) -> Drawing:
     """Quality against training time for all methods; the front holds those that none beats in both."""
-    points: list[dict[str, Any]] = []
-    table = tables(library.preset)["main"]
-    selection = library.select(table)
+    table = tables(index.preset)["main"]
+    selection = index.select(table)
     methods = _timed(table, selection)
+    points = []
     for label, runs in methods.items():
-        scores = [mean_of_sets(run.record["scores"]) for run in runs.scored]
+        cell = cell_of([mean_of_sets(run.record.scores) for run in runs.scored], runs.scored)
         points.append(
-            {"method": label, "seconds": runs.seconds, "score": statistics.fmean(scores), "n": len(scores)}
-            | {"sd": statistics.stdev(scores) if len(scores) > 1 else None}
-            | {"timed": len(runs.each), "fastest": min(runs.each), "slowest": max(runs.each)}
+            _ParetoPoint(
+                method=label,
+                seconds=runs.seconds,
+                score=cell.mean,
+                n=len(cell.runs),
+                sd=cell.sd,
+                timed=len(runs.each),
+                fastest=min(runs.each),
+                slowest=max(runs.each),
+            )
         )
-    _need(points, "main", "that had the machine to themselves")
+    _need(points, "main", EXCLUSIVELY_TIMED)
     best = -np.inf
     front = []
-    for point in sorted(points, key=lambda p: (p["seconds"], -p["score"])):
-        point["on_front"] = point["score"] > best
-        if point["on_front"]:
-            best = point["score"]
+    for point in sorted(points, key=lambda p: (p.seconds, -p.score)):
+        point.on_front = point.score > best
+        if point.on_front:
+            best = point.score
             front.append(point)
     figure, axes = plt.subplots(figsize=(PAGE, 3.4))
-    axes.step([p["seconds"] for p in front], [p["score"] for p in front], where="post", color=FAINT, linewidth=1)
+    axes.step([p.seconds for p in front], [p.score for p in front], where="post", color=FAINT, linewidth=1)
     for number, point in enumerate(points):
         style = look(number) | {"linestyle": "none"}
         axes.errorbar(
-            point["seconds"],
-            point["score"],
-            xerr=[[point["seconds"] - point["fastest"]], [point["slowest"] - point["seconds"]]],
-            yerr=point["sd"],
+            point.seconds,
+            point.score,
+            xerr=[[point.seconds - point.fastest], [point.slowest - point.seconds]],
+            yerr=point.sd,
             capsize=2,
             elinewidth=0.8,
             markersize=5,
-            markerfacecolor=style["color"] if point["on_front"] else "white",
+            markerfacecolor=style["color"] if point.on_front else "white",
             **style,
         )
     axes.set_xscale("log")
-    axes.set_xlim(right=1.3 * max(point["slowest"] for point in points))  # room for the name of the slowest
+    axes.set_xlim(right=1.3 * max(point.slowest for point in points))  # room for the name of the slowest
     plain_log(axes.xaxis, (1, 1.5, 2, 3, 5, 7))
     axes.set_xlabel("training time (s)")
-    axes.set_ylabel("ROUGE-L, mean of the five sets")
+    axes.set_ylabel(f"{metric_label('dolly')}, mean of the five sets")
     # a name may cover neither a point, nor what is drawn of its spread, nor the front
-    taken = [(p["seconds"], p["score"] + (p["sd"] or 0) * step / 4) for p in points for step in range(-4, 5)]
+    taken = [(p.seconds, p.score + (p.sd or 0) * step / 4) for p in points for step in range(-4, 5)]
     for point in points:
-        taken += [(float(x), point["score"]) for x in np.geomspace(point["fastest"], point["slowest"], 20)]
+        taken += [(float(x), point.score) for x in np.geomspace(point.fastest, point.slowest, 20)]
     for point, after in pairwise(front):
-        taken += [(float(x), point["score"]) for x in np.geomspace(point["seconds"], after["seconds"], 40)]
-    names = [Label(p["seconds"], p["score"], p["method"], look(number)["color"]) for number, p in enumerate(points)]
+        taken += [(float(x), point.score) for x in np.geomspace(point.seconds, after.seconds, 40)]
+    names = [Label(p.seconds, p.score, p.method, look(number)["color"]) for number, p in enumerate(points)]
     label_points(axes, names, taken)
-    several = any(point["timed"] > 1 for point in points)
-    spread = "horizontal bars: fastest to slowest timed run" if several else "one timed run each"
-    return Drawn(
+    several = any(point.timed > 1 for point in points)
+    spread = "horizontal bars: the fastest to the slowest" if several else "one a method"
+    return Drawing(
         figure,
-        pd.DataFrame(points),
+        pd.DataFrame(map(asdict, points)),
         [
             "Quality against training time, all methods, instruction following. Filled: on the Pareto front (no "
-            "method is both faster and better; line). Times are of runs that had the machine to themselves "
-            f"({spread}); vertical bars: standard deviation over training seeds.",
-            hardware(run.record for runs in methods.values() for run in runs.alone),
-            *_missing(table, selection, "main", library.preset),
+            f"method is both faster and better; line). Times are of {EXCLUSIVELY_TIMED}; {spread}. Vertical bars: "
+            "standard deviation over training seeds.",
+            timing_note(run.record.environment for runs in methods.values() for run in runs.timed),
+            *_missing(table, selection, "main", index.preset),
         ],
     )
 
 
-def equal_budget(library: Library) -> Drawn:
+def equal_budget(index: RunIndex) -> Drawing:
     """Best validation score that each method's full-length run has reached after so much wall-clock of training."""
-    rows = []
-    table = tables(library.preset)["main"]
-    selection = library.select(table)
+    rows: list[dict[str, object]] = []
+    metric = metric_label("dolly")
+    table = tables(index.preset)["main"]
+    selection = index.select(table)
     methods = _timed(table, selection)
     lines: dict[str, tuple[list[float], list[float]]] = {}
     for label, runs in methods.items():
         by_step = _validations(runs.scored)
-        total = max(run.record["training"]["steps"] for run in runs.scored)
+        total = max(run.record.training.steps for run in runs.scored)
         steps = sorted(by_step)
         times = [runs.seconds * step / total for step in steps]
         bests = [max(statistics.fmean(by_step[s]) for s in steps if s <= step) for step in steps]
@@ -311,7 +322,7 @@ def equal_budget(library: Library) -> Drawn:
             {"method": label, "step": s, "seconds": t, "best": b, "n": len(runs.scored)}
             for s, t, b in zip(steps, times, bests, strict=True)
         ]
-    _need(rows, "main", "that had the machine to themselves")
+    _need(rows, "main", EXCLUSIVELY_TIMED)
     columns = min(5, len(lines))
     height = -(-len(lines) // columns)
     figure, panels = plt.subplots(
@@ -329,57 +340,68 @@ def equal_budget(library: Library) -> Drawn:
     for axes in panels.flat[len(lines) - columns : len(lines)]:  # the lowest of each column
         axes.tick_params(labelbottom=True)
     figure.supxlabel("training time (s)")
-    figure.supylabel("best validation ROUGE-L so far")
-    return Drawn(
+    figure.supylabel(f"best validation {metric} so far")
+    return Drawing(
         figure,
         pd.DataFrame(rows),
         [
             "Quality over wall-clock, all methods, instruction following: a panel a method (blue), the others in grey. "
-            "Best validation ROUGE-L so far, mean over training seeds, of the intermediate validations of full-length "
-            "runs: their learning rate follows the schedule of the full length, so this is not the score of runs "
-            "trained to a smaller budget, which may be higher.",
-            "A method's training time, of runs that had the machine to themselves, is spread evenly over its steps.",
-            hardware(run.record for runs in methods.values() for run in runs.alone),
-            *_missing(table, selection, "main", library.preset),
+            f"Best validation {metric} so far, mean over training seeds, of the intermediate validations of "
+            "full-length runs: their learning rate follows the schedule of the full length, so this is not the score "
+            "of runs trained to a smaller budget, which may be higher.",
+            f"A method's training time, of {EXCLUSIVELY_TIMED}, is spread evenly over its steps.",
+            timing_note(run.record.environment for runs in methods.values() for run in runs.timed),
+            *_missing(table, selection, "main", index.preset),
         ],
     )
 
 
-class _Timed:
-    """A method's runs, and the training times of those that had the machine to themselves."""
+@dataclass(frozen=True)
+class _TimedMethod:
+    """A method's runs, and those of them with exclusive timing."""
 
-    def __init__(self, scored: tuple[Run, ...], alone: list[Run]) -> None:
-        self.scored, self.alone = scored, alone
-        self.each = [training_seconds(run) for run in alone]
-        self.seconds = statistics.fmean(self.each)
+    scored: tuple[Run, ...]
+    timed: list[Run]
+
+    @property
+    def each(self) -> list[float]:
+        """The training times in seconds."""
+        return [training_seconds(run) for run in self.timed]
+
+    @property
+    def seconds(self) -> float:
+        """Their mean."""
+        return statistics.fmean(self.each)
 
 
-def _timed(table: Table, selection: Selection) -> dict[str, _Timed]:
+def _timed(table: Table, selection: Selection) -> dict[str, _TimedMethod]:
+    """By label, the rows of a table that have a run with exclusive timing."""
     found = {}
     for row in table.rows:
-        runs = selection.runs[row.arms["dolly"]]
-        alone = [run for run in runs if had_machine_to_itself(run.record)]
-        if alone:
-            found[row.label] = _Timed(runs, alone)
+        runs = selection.runs[row.specs["dolly"]]
+        timed = [run for run in runs if has_exclusive_timing(run.record)]
+        if timed:
+            found[row.label] = _TimedMethod(runs, timed)
     return found
 
 
-def _need(rows: list[Any], suite: str, which: str = "") -> None:
+def _need(rows: Sequence[object], suite: str, runs: str = "runs") -> None:
+    """Raises NothingToDraw where there are no rows."""
     if not rows:
-        raise NothingToDraw(f"no runs{f' {which}' if which else ''}: bench suite {suite}")
+        raise NothingToDraw(f"no {runs}: bench suite {suite}")
 
 
 def _missing(table: Table, selection: Selection, suite: str, preset: str) -> list[str]:
     """What a caption says of runs that are not recorded."""
-    lost = {missing.arm: len(missing.seeds) for missing in selection.missing}
+    lost = {missing.spec: len(missing.seeds) for missing in selection.missing}
     if not lost:
         return []
     groups = {column.group: column.label for column in reversed(table.columns)}
     names = [
         f"{row.label} ({groups[group]})" if len(groups) > 1 else row.label
         for row in table.rows
-        for group, arm in row.arms.items()
-        if arm in lost
+        for group, spec in row.specs.items()
+        if spec in lost
     ]
     missing = sum(lost.values())
     planned = missing + len(selection.records)
@@ -388,7 +410,7 @@ def _missing(table: Table, selection: Selection, suite: str, preset: str) -> lis
 
 
 def _seeds(selection: Selection) -> str:
-    return ", ".join(str(seed) for seed in sorted({run.seed for runs in selection.runs.values() for run in runs}))
+    return ", ".join(map(str, selection.seeds))
 
 
 def _range(counts: Iterable[int]) -> str:

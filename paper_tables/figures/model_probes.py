@@ -1,7 +1,7 @@
-"""What figures 1, 2, 3 and the check of the theory show is measured on the teacher and the init student themselves.
+"""Probes of the teacher and the init students themselves, for figures 1, 2, 3 and the check of the theory.
 
-A measurement takes the pair of a task as every run of the preset has it, and is recorded with all that made it, as a
-run is: OUT/measurements/NAME-PRESET.json. A recorded one is not made again.
+A probe takes the models of a task as every run of the preset has them. It is recorded with all that made it
+(`paper_tables.numbers.probes`), and one that is recorded is not made again.
 """
 
 from __future__ import annotations
@@ -10,31 +10,43 @@ import math
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor, MinLengthLogitsProcessor, PreTrainedModel
+from transformers import LogitsProcessor, MinLengthLogitsProcessor
 
 from bench.config.resolve import resolve
-from bench.experiment.run import Experiment
-from bench.models import loading as models
-from bench.models.batches import collate
-from bench.models.generation import Decoding, sample, sample_all
-from bench.models.loading import decoder_start, response_logits
+from bench.experiment import stages
+from bench.experiment.context import prepare
+from bench.experiment.stages import Workshop
+from bench.metrics.rouge_l import RougeL
+from bench.models.generation import Decoding
+from bench.models.language_model import LanguageModel
 from bench.system.artifacts import ArtifactCache, default_root
 from bench.system.environment import LoadMeter, describe
-from bench.system.errors import BenchError
-from bench.system.files import read_json, write_json
+from bench.system.files import write_json
 from bench.system.hashing import digest
 from bench.system.progress import Reporter
 from distillm import TokenSequence, srkl
+from paper_tables.numbers.probes import (
+    COEFFICIENTS,
+    GENERATION_COST,
+    NOISY_OUTPUTS,
+    CoefficientQuantiles,
+    Coefficients,
+    GenerationCost,
+    ModelProbe,
+    MonteCarloError,
+    NoisyOutput,
+    PlugInError,
+    ProbeKind,
+)
 
 TASK = "dolly"
-ALPHAS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.3, 0.5, 0.7, 0.9)
+PROBED_ALPHAS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.3, 0.5, 0.7, 0.9)
 SAMPLE_SIZES = (1, 4, 16, 64, 256)
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 RESPONSES = 400  # at most, of the test split, that Figure 1 looks at
@@ -43,168 +55,142 @@ STUDENTS = (10, 20, 30)  # training seeds of the init students it takes: those o
 PLUG_IN_TRIALS = 2  # pairs of empirical distributions per position and sample size
 TIMINGS = 7  # repetitions of which the median is taken, after one to warm up
 
+Found = TypeVar("Found")
 
-@dataclass
-class Pair:
-    """A teacher and the init student of a preset, loaded."""
 
-    preset: str
-    seed: int
-    reporter: Reporter
+class ModelPair:
+    """A preset's teacher and students, as every run of it has them; each is loaded, or made, when it is first needed.
 
-    @cached_property
-    def experiment(self) -> Experiment:
-        """The setting of a run with them."""
-        config, method = resolve(preset=self.preset, task=TASK, method="srkl", seed=self.seed)
-        return Experiment(config, method, ArtifactCache(default_root(), self.reporter.note), self.reporter)
+    Args:
+        preset: the scale.
+        seed: training seed of the students.
+        reporter: told what is being made.
 
-    @cached_property
-    def teacher(self) -> PreTrainedModel:
-        """As distilled from."""
-        return self._load(self.experiment.teacher_folder())
+    Raises:
+        BenchError: the data or the tokenizer cannot be had.
+    """
 
-    @cached_property
-    def student(self) -> PreTrainedModel:
-        """The init student of the training seed."""
-        return self.student_of(self.seed)
-
-    def student_of(self, seed: int) -> PreTrainedModel:
-        """The init student of a training seed."""
-        config = self.experiment.config
-        return self._load(str(self.experiment.fine_tuned("student", config.init_training, seed, "init student")))
+    def __init__(self, preset: str, seed: int, reporter: Reporter) -> None:
+        config, method = resolve(preset=preset, task=TASK, method="srkl", seed=seed)
+        self.workshop = Workshop(ArtifactCache(default_root(), reporter.note), reporter)
+        self.context = prepare(config, method, self.workshop.cache)
 
     @cached_property
-    def tuned_student(self) -> PreTrainedModel:
+    def teacher(self) -> LanguageModel:
+        """The teacher that runs distil from."""
+        return stages.load(self.context, stages.teacher(self.context, self.workshop))
+
+    @cached_property
+    def sft_student(self) -> LanguageModel:
         """The student after supervised fine-tuning for as long as a run trains: its outputs are worth a look."""
-        return self._load(str(self.experiment.fine_tuned("student", self.experiment.config.training, self.seed, "sft")))
+        config = self.context.config
+        folder = stages.fine_tuned(self.context, self.workshop, "student", config.training, config.seed, "sft")
+        return stages.load(self.context, str(folder))
 
-    def _load(self, folder: str) -> PreTrainedModel:
-        model = models.load_model(folder, self.experiment.config.models.kind)
-        return model.to(self.experiment.device).eval()
-
-    def logits(self, model: PreTrainedModel, batch: list[TokenSequence]) -> Tensor:
-        """Logits (N, V) that predict the response tokens of a batch, one sequence after the other."""
-        made = collate(batch, self.experiment.codec, decoder_start(model), self.experiment.device)
-        return response_logits(model, made).float()
+    def init_student(self, seed: int | None = None) -> LanguageModel:
+        """The init student of a training seed; by default that of the pair."""
+        return stages.load(self.context, stages.init_student(self.context, self.workshop, seed))
 
 
-def measured(name: str, preset: str, seed: int, out: Path, reporter: Reporter, *, fresh: bool = False) -> Any:
-    """A measurement by its name, recorded or made now; one recorded by an older version of it is made anew.
+def probe(
+    kind: ProbeKind[Found], preset: str, seed: int, out: Path, reporter: Reporter, *, fresh: bool = False
+) -> ModelProbe[Found]:
+    """A probe as recorded, or made now; one recorded by another version of it is made anew.
+
+    Args:
+        kind: what is probed.
+        preset: whose models.
+        seed: training seed of the init student, for probes that take one.
+        out: the results folder.
+        reporter: told what is being made.
+        fresh: make it now, whatever is recorded.
 
     Raises:
         BenchError: its models or data cannot be had, what is recorded is damaged, or the folder cannot be written.
     """
-    path = out / "measurements" / f"{name}-{preset}.json"
-    if path.is_file() and not fresh:
-        try:
-            recorded = read_json(path)
-        except ValueError as error:
-            raise BenchError(f"{path}: damaged ({error}); measure again with: bench figures --fresh") from error
-        if recorded.get("version", 1) == VERSIONS.get(name, 1):
-            return recorded
-    pair = Pair(preset, seed, reporter)
+    if not fresh and (recorded := kind.read(out, preset)):
+        return recorded
+    pair = ModelPair(preset, seed, reporter)
     begun, load = time.perf_counter(), LoadMeter()
-    found = MEASUREMENTS[name](pair)
-    config = pair.experiment.config.canonical()
-    environment = describe(pair.experiment.device) | {"other_load": load.mean()}
-    record = {
-        "name": name,
-        "version": VERSIONS.get(name, 1),
-        "config": config,
-        "config_hash": digest(config),
-        "data": pair.experiment.fingerprint,
-        "environment": environment,
-        "seconds": round(time.perf_counter() - begun, 2),
-        "found": found,
-    }
-    write_json(path, record)
-    return record
-
-
-def noisy_outputs(pair: Pair) -> list[dict[str, Any]]:
-    """For each response of the fine-tuned student to a test prompt: the teacher's loss on it, its ROUGE-L, its length.
-
-    Losses are in nats per token.
-    """
-    experiment = pair.experiment
-    sequences, examples = experiment.sequences["test"][:RESPONSES], experiment.data.splits["test"]
-    decoding, batch_size = Decoding(experiment.limits.response), experiment.config.evaluation.batch_size
-    sampled = sample_all(
-        pair.tuned_student, sequences, experiment.codec, decoding, batch_size, "noisy outputs", pair.seed
+    found = PROBES[kind.name](pair)
+    config = pair.context.config.canonical()
+    made = kind.record(
+        name=kind.name,
+        version=kind.version,
+        config=config,
+        config_hash=digest(config),
+        data=pair.context.data_fingerprint,
+        environment=describe(pair.context.device).model_copy(update={"other_load": load.mean()}),
+        seconds=round(time.perf_counter() - begun, 2),
+        found=found,
     )
+    write_json(kind.path(out, preset), made.model_dump(mode="json", by_alias=True))
+    return made
+
+
+def noisy_outputs(pair: ModelPair) -> list[NoisyOutput]:
+    """The responses of the SFT student to test prompts."""
+    context, tokenizer = pair.context, pair.context.tokenizer
+    sequences, examples = context.sequences["test"][:RESPONSES], context.data.splits["test"]
+    decoding, batch_size = Decoding(context.limits.response), context.config.evaluation.batch_size
+    sampled = pair.sft_student.sample_all(sequences, decoding, batch_size, "noisy outputs", context.config.seed)
     rows = []
-    for index, (reference, response) in enumerate(zip(sequences, sampled, strict=True)):
-        output, example = reference.with_response(response, 0), examples[index]
-        text = experiment.codec.text(response)
+    for example, reference, response in zip(examples, sequences, sampled, strict=False):
+        text = tokenizer.text(response)
         rows.append(
-            {
-                "example": example.id,
-                "prompt": example.prompt,
-                "reference": example.references[0],
-                "output": text,
-                "teacher_loss": _teacher_loss(pair, output),
-                "teacher_loss_on_reference": _teacher_loss(pair, reference),
-                "rouge_l": experiment.metric.of([text], (example,)),
-                "tokens": len(response),
-                "ended": response[-1] == experiment.codec.eos_id,
-            }
+            NoisyOutput(
+                example=example.id,
+                prompt=example.prompt,
+                reference=example.references[0],
+                output=text,
+                teacher_loss=_teacher_loss(pair, reference.with_response(response, 0)),
+                teacher_loss_on_reference=_teacher_loss(pair, reference),
+                rouge_l=RougeL().example(text, example.references),
+                tokens=len(response),
+                ended=response[-1] == tokenizer.eos_id,
+            )
         )
     return rows
 
 
 @torch.no_grad()
-def _teacher_loss(pair: Pair, sequence: TokenSequence) -> float:
-    log_p = pair.logits(pair.teacher, [sequence]).log_softmax(-1)
+def _teacher_loss(pair: ModelPair, sequence: TokenSequence) -> float:
+    log_p = pair.teacher.score([sequence]).log_softmax(-1)
     tokens = torch.tensor(sequence.response, device=log_p.device)
     return round(-float(log_p.gather(-1, tokens[:, None]).mean()), 4)
 
 
-def cost(pair: Pair) -> list[dict[str, float]]:
-    """Median seconds of a training step and of generating its batch, by length of the response."""
-    experiment = pair.experiment
-    size = experiment.config.training.batch_size
-    prompts = experiment.sequences["train"][:size]
-    limit = experiment.limits.response
-    student = pair.student.train()
-    optimiser = torch.optim.AdamW(student.parameters(), lr=1e-8)
+def cost(pair: ModelPair) -> list[GenerationCost]:
+    """Times of a training step and of generating its batch, by length of the response."""
+    context, student = pair.context, pair.init_student()
+    prompts = context.sequences["train"][: context.config.training.batch_size]
+    limit = context.limits.response
+    optimiser = torch.optim.AdamW(student.network.train().parameters(), lr=1e-8)
+    eos_id = context.tokenizer.eos_id
+    never_ends: list[LogitsProcessor] = [MinLengthLogitsProcessor(10**6, eos_id, device=str(context.device))]
     rows = []
     for length in (limit // 8, limit // 4, limit // 2, limit):
-        filler = experiment.codec.response_ids("")[:1] * length  # which tokens they are does not change the cost
-        batch = [s.with_response(filler, 0) for s in prompts]
+        filler = context.tokenizer.response_ids("")[:1] * length  # which tokens they are does not change the cost
+        responses = [s.with_response(filler, 0) for s in prompts]
 
-        def step(batch: list[TokenSequence] = batch) -> None:
+        def step(responses: list[TokenSequence] = responses) -> None:
             with torch.no_grad():
-                teacher = pair.logits(pair.teacher, batch)
-            srkl(pair.logits(student, batch), teacher).mean().backward()  # type: ignore[no-untyped-call]
+                teacher_logits = pair.teacher.score(responses)
+            srkl(student.score(responses), teacher_logits).mean().backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             optimiser.zero_grad()
 
         def generate(length: int = length) -> None:
-            _generate(pair, prompts, length)
+            student.sample([s.prompt for s in prompts], Decoding(length), "cost", processors=lambda _: never_ends)
 
         rows.append(
-            {
-                "length": length,
-                "step_seconds": _median_seconds(step, experiment.device),
-                "generation_seconds": _median_seconds(generate, experiment.device),
-            }
+            GenerationCost(
+                length=length,
+                step_seconds=_median_seconds(step, context.device),
+                generation_seconds=_median_seconds(generate, context.device),
+            )
         )
     return rows
-
-
-def _generate(pair: Pair, prompts: list[TokenSequence], length: int) -> None:
-    codec = pair.experiment.codec
-    never_ends: list[LogitsProcessor] = [
-        MinLengthLogitsProcessor(10**6, codec.eos_id, device=str(pair.experiment.device))
-    ]
-    sample(
-        pair.student,
-        [s.prompt for s in prompts],
-        codec,
-        Decoding(length),
-        "cost",
-        processors=lambda _: never_ends,
-    )
 
 
 def _median_seconds(action: Callable[[], None], device: torch.device) -> float:
@@ -218,7 +204,7 @@ def _median_seconds(action: Callable[[], None], device: torch.device) -> float:
     return round(statistics.median(taken[1:]), 6)
 
 
-def coefficients(pair: Pair) -> dict[str, Any]:
+def coefficients(pair: ModelPair) -> Coefficients:
     """How strongly each divergence pulls at a token's probability, and how well a sample estimates it, by skew.
 
     With m the mixture, the gradient of SKL(p, q) in q is -(1-a) p/m, and that of SRKL(p, q) is log(q/m) + 1 - a q/m.
@@ -226,43 +212,43 @@ def coefficients(pair: Pair) -> dict[str, Any]:
     real responses; their quantiles are over those of all STUDENTS, their bounds are the same for all. How well a
     divergence is estimated is a matter of its student: see `monte_carlo` and `plug_in`, whose rows name its seed.
     """
-    log_p = _log_probabilities(pair.teacher, pair)
+    log_p = _log_probabilities(pair, pair.teacher)
     taken: dict[tuple[str, float], list[Tensor]] = {}
-    errors: list[dict[str, Any]] = []
-    plugged: list[dict[str, Any]] = []
+    errors: list[MonteCarloError] = []
+    plugged: list[PlugInError] = []
     for seed in STUDENTS:
-        log_q = _log_probabilities(pair.student_of(seed), pair)
+        log_q = _log_probabilities(pair, pair.init_student(seed))
         generator = torch.Generator(device="cpu").manual_seed(seed)
         for loss, own in (("skl", log_p), ("srkl", log_q)):
             at = torch.multinomial(own.exp(), 1, generator=generator)
-            for alpha in ALPHAS:
+            for alpha in PROBED_ALPHAS:
                 _, coefficient = ratio_and_coefficient(loss, log_p, log_q, alpha)
                 taken.setdefault((loss, alpha), []).append(coefficient.gather(-1, at).squeeze(-1))
-        errors += [{"seed": seed} | row for row in monte_carlo(log_p, log_q, generator)]
-        plugged += [{"seed": seed} | row for row in plug_in(log_p, log_q, generator)]
+        errors += monte_carlo(seed, log_p, log_q, generator)
+        plugged += plug_in(seed, log_p, log_q, generator)
     rows = [
-        {"loss": loss, "alpha": alpha, "bound": largest_coefficient(loss, alpha)}
-        | {f"q{q:g}": float(torch.cat(parts).quantile(q)) for q in QUANTILES}
+        CoefficientQuantiles.model_validate(
+            {"loss": loss, "alpha": alpha, "bound": largest_coefficient(loss, alpha)}
+            | {f"q{q:g}": float(torch.cat(parts).quantile(q)) for q in QUANTILES}
+        )
         for (loss, alpha), parts in taken.items()
     ]
-    return {
-        "students": list(STUDENTS),
-        "positions": len(log_p),
-        "coefficients": rows,
-        "errors": errors,
-        "plug_in": plugged,
-    }
+    return Coefficients(
+        students=list(STUDENTS), positions=len(log_p), coefficients=rows, errors=errors, plug_in=plugged
+    )
 
 
-def monte_carlo(log_p: Tensor, log_q: Tensor, generator: torch.Generator) -> list[dict[str, Any]]:
+def monte_carlo(seed: int, log_p: Tensor, log_q: Tensor, generator: torch.Generator) -> list[MonteCarloError]:
     """Squared error of the mean of the divergence's log-ratio over n tokens sampled from p (SKL) or q (SRKL).
+
+    `seed` is the training seed of the student, `log_p` and `log_q` are of shape (positions, V).
 
     Both distributions are known to it. Its squared error is of expectation Var/n, normalised by the squared divergence.
     """
     rows = []
     for loss, own in (("skl", log_p), ("srkl", log_q)):
         draws = torch.multinomial(own.exp(), max(SAMPLE_SIZES) * 4, replacement=True, generator=generator)
-        for alpha in ALPHAS:
+        for alpha in PROBED_ALPHAS:
             log_ratio, _ = ratio_and_coefficient(loss, log_p, log_q, alpha)
             value = (own.exp() * log_ratio).sum(-1)
             second = (own.exp() * log_ratio.square()).sum(-1)
@@ -272,29 +258,32 @@ def monte_carlo(log_p: Tensor, log_q: Tensor, generator: torch.Generator) -> lis
                 means = estimates.unfold(-1, n, n).mean(-1)
                 squared = (means - value[:, None]).square().mean()
                 rows.append(
-                    {
-                        "loss": loss,
-                        "alpha": alpha,
-                        "n": n,
-                        "divergence": float(value.mean()),
-                        "exact": float(variance.mean()) / n,
-                        "sampled": float(squared),
-                        "normalised": float(variance.mean()) / n / float(value.mean()) ** 2,
-                        "bound": bound(alpha, n),
-                    }
+                    MonteCarloError(
+                        seed=seed,
+                        loss=loss,
+                        alpha=alpha,
+                        n=n,
+                        divergence=float(value.mean()),
+                        exact=float(variance.mean()) / n,
+                        sampled=float(squared),
+                        normalised=float(variance.mean()) / n / float(value.mean()) ** 2,
+                        bound=bound(alpha, n),
+                    )
                 )
     return rows
 
 
-def plug_in(log_p: Tensor, log_q: Tensor, generator: torch.Generator) -> list[dict[str, Any]]:
+def plug_in(seed: int, log_p: Tensor, log_q: Tensor, generator: torch.Generator) -> list[PlugInError]:
     """Squared error of D(p_n, q_n) against D(p, q), with the empirical distributions of n tokens sampled from each.
+
+    `seed` is the training seed of the student, `log_p` and `log_q` are of shape (positions, V).
 
     Unlike the mean of log-ratios it knows neither distribution, and is biased. There is none at a = 0: it would be
     infinite wherever one sample lacks a token of the other.
     """
     exact = {}
     for loss, own in (("skl", log_p), ("srkl", log_q)):
-        for alpha in ALPHAS[1:]:
+        for alpha in PROBED_ALPHAS[1:]:
             log_ratio, _ = ratio_and_coefficient(loss, log_p, log_q, alpha)
             exact[loss, alpha] = (own.exp() * log_ratio).sum(-1)
     rows = []
@@ -311,8 +300,15 @@ def plug_in(log_p: Tensor, log_q: Tensor, generator: torch.Generator) -> list[di
         for (loss, alpha), errors in squared.items():
             mean, divergence = statistics.fmean(errors), float(exact[loss, alpha].mean())
             rows.append(
-                {"loss": loss, "alpha": alpha, "n": n, "divergence": divergence, "sampled": mean}
-                | {"normalised": mean / divergence**2}
+                PlugInError(
+                    seed=seed,
+                    loss=loss,
+                    alpha=alpha,
+                    n=n,
+                    divergence=divergence,
+                    sampled=mean,
+                    normalised=mean / divergence**2,
+                )
             )
     return rows
 
@@ -354,21 +350,19 @@ def bound(alpha: float, n: int) -> float | None:
 
 
 @torch.no_grad()
-def _log_probabilities(model: PreTrainedModel, pair: Pair) -> Tensor:
+def _log_probabilities(pair: ModelPair, model: LanguageModel) -> Tensor:
     """Of every token, (POSITIONS, V) in float64, at the response tokens of the validation split."""
-    batch = pair.experiment.sequences["validation"]
+    sequences = pair.context.sequences["validation"]
     parts: list[Tensor] = []
-    for start in range(0, len(batch), 16):
-        parts.append(pair.logits(model, batch[start : start + 16]).double().log_softmax(-1).cpu())
+    for start in range(0, len(sequences), 16):
+        parts.append(model.score(sequences[start : start + 16]).double().log_softmax(-1).cpu())
         if sum(map(len, parts)) >= POSITIONS:
             break
     return torch.cat(parts)[:POSITIONS]
 
 
-MEASUREMENTS: dict[str, Callable[[Pair], Any]] = {
-    "noisy-outputs": noisy_outputs,
-    "cost": cost,
-    "coefficients": coefficients,
+PROBES: dict[str, Callable[[ModelPair], Any]] = {
+    NOISY_OUTPUTS.name: noisy_outputs,
+    GENERATION_COST.name: cost,
+    COEFFICIENTS.name: coefficients,
 }
-VERSIONS = {"coefficients": 3}
-"""Of measurements that hold more than they used to; the others are at version 1."""

@@ -22,7 +22,7 @@ COLUMN = 3.3  # inches: a column of ICML's two
 PAGE = 6.75
 FONT = 7  # points, of every letter: the smallest that is still read in print
 FAINT = "#999999"
-FORMATS = ("svg", "pdf", "png")
+FIGURE_FORMATS = ("svg", "pdf", "png")
 # Okabe and Ito's palette without yellow, which fades on white; in an order in which neighbours differ in grey as well
 COLOURS = ("#0072B2", "#E69F00", "#000000", "#D55E00", "#56B4E9", "#009E73", "#CC79A7")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p", "h", "d")
@@ -102,7 +102,7 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
         BenchError: the folder cannot be written.
     """
     paths = []
-    for form in FORMATS:
+    for form in FIGURE_FORMATS:
         buffer = io.BytesIO()
         date = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}[form]
         figure.savefig(buffer, format=form, metadata=date)

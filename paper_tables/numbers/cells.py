@@ -1,30 +1,30 @@
-"""The numbers of a table as measured: means over training seeds, what is best, and what differs from it for sure."""
+"""A table's statistics: means over training seeds, the best of each column, and what differs from it significantly."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.analysis.significance import detectable_difference, hierarchical_comparison, holm
-from bench.analysis.timing import had_machine_to_itself, hardware, usual_hardware
-from bench.record.example_scores import pooled_bleu
+from bench.analysis.timing import hardware, has_exclusive_timing, usual_hardware
+from bench.metrics.registry import find_metric
+from bench.record.record import RunRecord
 from bench.system.errors import BenchError
 from paper_tables.numbers.runs import Run, Selection
 from paper_tables.paper.tables import Column, Table
 
-LEVEL = 0.05
+SIGNIFICANCE = 0.05
 TIME = "time"
-REFERENCE_OF_TIME = "kld"
+TIME_REFERENCE = "kld"
 TEACHER, INIT_STUDENT = "teacher", "init-student"
 
 
 @dataclass(frozen=True)
-class Measured:
+class CellStatistics:
     """One cell.
 
     Attributes:
@@ -51,55 +51,57 @@ class Measured:
     @property
     def as_good_as_best(self) -> bool:
         """The difference to the best was tested and is not significant."""
-        return self.p is not None and self.p >= LEVEL
+        return self.p is not None and self.p >= SIGNIFICANCE
 
 
 @dataclass(frozen=True)
-class Measurement:
+class TableStatistics:
     """A table's cells by row and column name.
 
     Attributes:
         cells: scores.
         references: scores of the teacher (one for all seeds) and of the init students, by name and column.
         times: training time relative to KLD, by row, where the table has such a column.
-        seen: by column, the smallest difference to the best that would be found with 80 % probability.
+        minimum_detectable: by column, the smallest difference to the best that would be found with 80 % probability.
         untimed: rows with runs but no time, and why.
     """
 
-    cells: Mapping[tuple[str, str], Measured]
-    references: Mapping[tuple[str, str], Measured] = field(default_factory=dict)
-    times: Mapping[str, Measured] = field(default_factory=dict)
-    seen: Mapping[str, float] = field(default_factory=dict)
+    cells: Mapping[tuple[str, str], CellStatistics]
+    references: Mapping[tuple[str, str], CellStatistics] = field(default_factory=dict)
+    times: Mapping[str, CellStatistics] = field(default_factory=dict)
+    minimum_detectable: Mapping[str, float] = field(default_factory=dict)
     untimed: Mapping[str, str] = field(default_factory=dict)
 
 
-def measure(table: Table, selection: Selection, resamples: int) -> Measurement:
+def table_statistics(table: Table, selection: Selection, resamples: int) -> TableStatistics:
     """All numbers of a table.
 
     Raises:
         BenchError: runs of one column were scored on different examples.
     """
-    cells: dict[tuple[str, str], Measured] = {}
-    seen: dict[str, float] = {}
+    cells: dict[tuple[str, str], CellStatistics] = {}
+    minimum_detectable: dict[str, float] = {}
     for column in table.columns:
         found, detectable = _column(table, column, selection, resamples)
         cells |= {(row, column.name): cell for row, cell in found.items()}
         if detectable is not None:
-            seen[column.name] = detectable
-    times, untimed = _times(table, selection) if table.timed else ({}, {})
-    return Measurement(cells, _references(table, selection), times, seen, untimed)
+            minimum_detectable[column.name] = detectable
+    runs_of = {row.name: selection.of_row(row) for row in table.rows}
+    times, untimed = relative_times(runs_of, TIME_REFERENCE) if table.timed else ({}, {})
+    return TableStatistics(cells, _references(table, selection), times, minimum_detectable, untimed)
 
 
 def _column(
     table: Table, column: Column, selection: Selection, resamples: int
-) -> tuple[dict[str, Measured], float | None]:
-    cells: dict[str, Measured] = {}
+) -> tuple[dict[str, CellStatistics], float | None]:
+    """A column's cells by row, and its minimum detectable difference; None where nothing was tested."""
+    cells: dict[str, CellStatistics] = {}
     runs_of: dict[str, list[Run]] = {}
     for row in table.rows:
-        runs = scored_runs(selection.runs[row.arms[column.group]], column)
+        runs = scored_runs(selection.runs[row.specs[column.group]], column)
         if runs:
             runs_of[row.name] = runs
-            cells[row.name] = _cell([_score(run, column, "scores") for run in runs], runs)
+            cells[row.name] = cell_of([run.score(column.sets) for run in runs], runs)
     if not cells:
         return {}, None
     arrays = by_example(runs_of, column)
@@ -110,20 +112,21 @@ def _column(
     cells[best] = replace(cells[best], best=True)
     if arrays[best].shape[1] < 2:  # nothing to draw examples from
         return cells, None
-    score = pooled_bleu if runs_of[best][0].record["metric"]["name"] == "BLEU" else None
+    score = find_metric(runs_of[best][0].record.metric.name).score_of_sum
     results = [hierarchical_comparison(arrays[best], arrays[name], score=score, resamples=resamples) for name in others]
     adjusted = holm([result.p_value for result in results])
     for name, result, p in zip(others, results, adjusted, strict=True):
         cells[name] = replace(cells[name], difference=result.difference, p=p)
     error = statistics.median(result.standard_error for result in results)
     df = statistics.median(result.df for result in results)
-    # Holm holds the smallest of m p-values against LEVEL / m
-    return cells, detectable_difference(error, level=1 - LEVEL / len(others), df=df)
+    # Holm holds the smallest of m p-values against SIGNIFICANCE / m
+    return cells, detectable_difference(error, level=1 - SIGNIFICANCE / len(others), df=df)
 
 
-def _cell(values: list[float], runs: list[Run]) -> Measured:
+def cell_of(values: list[float], runs: Iterable[Run]) -> CellStatistics:
+    """Mean and deviation of one value a run."""
     sd = statistics.stdev(values) if len(values) > 1 else None
-    return Measured(statistics.fmean(values), sd, tuple(runs))
+    return CellStatistics(statistics.fmean(values), sd, tuple(runs))
 
 
 def scored_runs(runs: Iterable[Run], column: Column) -> list[Run]:
@@ -131,18 +134,13 @@ def scored_runs(runs: Iterable[Run], column: Column) -> list[Run]:
     return [run for run in runs if run.scored_set(column.sets)]
 
 
-def _score(run: Run, column: Column, whose: str) -> float:
-    mean: float = run.record[whose][run.scored_set(column.sets)]["mean"]
-    return mean
-
-
 def by_example(runs_of: Mapping[str, list[Run]], column: Column) -> dict[str, NDArray[np.float64]]:
-    """By name: (training seeds, examples) or (training seeds, examples, statistics), the examples in one order.
+    """By name: (training seeds, examples) or (training seeds, examples, counts), the examples in one order.
 
     Raises:
         BenchError: some runs were scored on other examples.
     """
-    scores: dict[str, list[Mapping[str, Any]]] = {
+    scores = {
         name: [run.examples.get(str(run.scored_set(column.sets)), {}) for run in runs] for name, runs in runs_of.items()
     }
     ids = max((sorted(examples) for found in scores.values() for examples in found), key=len)
@@ -150,7 +148,7 @@ def by_example(runs_of: Mapping[str, list[Run]], column: Column) -> dict[str, ND
         for run, examples in zip(runs_of[name], found, strict=True):
             if sorted(examples) != ids:
                 raise BenchError(
-                    f"{run.record['run_id']}: its predictions for {column.label} are not over the same examples as "
+                    f"{run.record.run_id}: its predictions for {column.label} are not over the same examples as "
                     "those of the other runs; make it again with --fresh"
                 )
     return {
@@ -159,52 +157,49 @@ def by_example(runs_of: Mapping[str, list[Run]], column: Column) -> dict[str, ND
     }
 
 
-def _references(table: Table, selection: Selection) -> dict[tuple[str, str], Measured]:
+def _references(table: Table, selection: Selection) -> dict[tuple[str, str], CellStatistics]:
     references = {}
     for column in table.columns:
-        arms = [row.arms[column.group] for row in table.rows]
-        runs = [run for arm in arms for run in scored_runs(selection.runs[arm], column)]
-        started = [run for arm in arms if arm.init == "sft" for run in scored_runs(selection.runs[arm], column)]
+        specs = [row.specs[column.group] for row in table.rows]
+        runs = [run for spec in specs for run in scored_runs(selection.runs[spec], column)]
         if runs:
-            references[TEACHER, column.name] = _cell([_score(runs[0], column, "teacher_scores")], runs[:1])
-        by_seed = list({run.seed: run for run in sorted(started, key=lambda run: run.seed)}.values())
+            first = runs[0]
+            teacher = first.score_in(first.record.teacher_scores, column.sets)
+            references[TEACHER, column.name] = cell_of([teacher], [first])
+        from_sft = [run for run in runs if run.record.config.init == "sft"]
+        by_seed = list({run.seed: run for run in sorted(from_sft, key=lambda run: run.seed)}.values())
         if by_seed:
-            values = [_score(run, column, "init_scores") for run in by_seed]
-            references[INIT_STUDENT, column.name] = _cell(values, by_seed)
+            values = [run.score_in(run.record.init_scores, column.sets) for run in by_seed]
+            references[INIT_STUDENT, column.name] = cell_of(values, by_seed)
     return references
 
 
-def undisturbed(runs_of: Mapping[str, Iterable[Run]]) -> dict[str, list[Run]]:
-    """Of some runs by name, those whose wall-clock can be compared.
+def exclusively_timed(runs_of: Mapping[str, Iterable[Run]]) -> dict[str, list[Run]]:
+    """Of some runs by name, those whose training times can be compared.
 
-    They had the machine to themselves, and their hardware is the one that most of these share.
+    They were timed with nothing else running, and on the hardware that most of these share.
     """
-    alone = {name: [run for run in runs if had_machine_to_itself(run.record)] for name, runs in runs_of.items()}
-    usual = usual_hardware(run.record for runs in alone.values() for run in runs)
-    return {name: [run for run in runs if hardware(run.record) == usual] for name, runs in alone.items()}
+    timed = {name: [run for run in runs if has_exclusive_timing(run.record)] for name, runs in runs_of.items()}
+    usual = usual_hardware(run.record for runs in timed.values() for run in runs)
+    return {name: [run for run in runs if hardware(run.record) == usual] for name, runs in timed.items()}
 
 
-def _times(table: Table, selection: Selection) -> tuple[dict[str, Measured], dict[str, str]]:
-    return relative_times(
-        {row.name: [r for arm in row.arms.values() for r in selection.runs[arm]] for row in table.rows},
-        REFERENCE_OF_TIME,
-    )
-
-
-def relative_times(runs_of: Mapping[str, list[Run]], reference: str) -> tuple[dict[str, Measured], dict[str, str]]:
-    """Training time over that of a reference, both of runs that had the machine to themselves, on the same hardware.
+def relative_times(
+    runs_of: Mapping[str, list[Run]], reference: str
+) -> tuple[dict[str, CellStatistics], dict[str, str]]:
+    """Training time over that of a reference, both of exclusively timed runs on the same hardware.
 
     Returns:
         the times by name, and why some with runs have none.
     """
-    timed = undisturbed(runs_of)
+    timed = exclusively_timed(runs_of)
     base_runs = timed.get(reference, [])
-    times: dict[str, Measured] = {}
+    times: dict[str, CellStatistics] = {}
     untimed: dict[str, str] = {}
     for name, runs in runs_of.items():
         if not runs:
             continue
-        if not any(had_machine_to_itself(run.record) for run in runs):
+        if not any(has_exclusive_timing(run.record) for run in runs):
             untimed[name] = "no run that is known to have had the machine to itself"
         elif not timed[name]:
             untimed[name] = "measured on other hardware than most"
@@ -212,11 +207,15 @@ def relative_times(runs_of: Mapping[str, list[Run]], reference: str) -> tuple[di
             untimed[name] = f"no run of {reference} to relate it to, on the same hardware and with nothing else running"
         else:
             base = statistics.fmean(training_seconds(run) for run in base_runs)
-            times[name] = _cell([training_seconds(run) / base for run in timed[name]], timed[name])
+            times[name] = cell_of([training_seconds(run) / base for run in timed[name]], timed[name])
     return times, untimed
 
 
 def training_seconds(run: Run) -> float:
     """Wall-clock of its training, validation and checkpoints left out."""
-    seconds: float = run.record["time"]["training_seconds"]
-    return seconds
+    return run.record.time.training_seconds
+
+
+def validation_scores(record: RunRecord) -> dict[int, float]:
+    """The validation score by training step, where one was measured."""
+    return {row.step: row.metric for row in record.validations if row.metric is not None}

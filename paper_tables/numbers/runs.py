@@ -1,64 +1,86 @@
-"""Which recorded runs a table takes: those of its arms under one preset, if they can be compared."""
+"""Which recorded runs a table takes: those of its run specs under one preset, if they can be compared."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
-from bench.analysis.compare import differences
+from bench.config.comparable import comparison_fields, differences
 from bench.config.sections import Config
-from bench.record.example_scores import example_scores
-from bench.record.store import Record, Store
+from bench.record.example_scores import Pooled, example_scores
+from bench.record.record import RunRecord, Scores
+from bench.record.store import Store
 from bench.system.errors import BenchError
-from paper_tables.paper.tables import Arm, Table
+from paper_tables.paper.run_spec import RunSpec
+from paper_tables.paper.tables import Row, Table, tables
+
+ExampleScores = Mapping[str, Mapping[str, Pooled]]
+"""By evaluation set and example id."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A recorded run with what it scored on each example: set -> example id -> score or statistics."""
+    """A recorded run with what it scored on each example, by the metric that stands in tables."""
 
-    record: Record
-    examples: Mapping[str, Mapping[str, object]]
+    record: RunRecord
+    examples: ExampleScores
 
     @property
     def seed(self) -> int:
         """Its training seed."""
-        seed: int = self.record["config"]["seed"]
-        return seed
+        return self.record.seed
 
     def scored_set(self, names: tuple[str, ...]) -> str | None:
-        """The first of some evaluation sets that the run was scored on."""
-        return next((name for name in names if name in self.record["scores"]), None)
+        """The first of some names of an evaluation set under which the run has scores; None if it has none."""
+        return next((name for name in names if name in self.record.scores), None)
+
+    def score(self, names: tuple[str, ...]) -> float:
+        """Its score on that set: the mean over decoding seeds."""
+        return self.score_in(self.record.scores, names)
+
+    def score_in(self, scores: Scores, names: tuple[str, ...]) -> float:
+        """The same of its teacher's or init student's scores.
+
+        Raises:
+            KeyError: it was not scored on the set.
+        """
+        return scores[self.scored_set(names) or names[0]].primary.mean
 
 
 @dataclass(frozen=True)
-class Missing:
-    """Runs a table lacks: an arm, its missing training seeds, and what makes them or why nothing can."""
+class MissingRuns:
+    """Runs that a table lacks: of one run spec, their training seeds and the commands that make them."""
 
-    arm: Arm
+    spec: RunSpec
     seeds: tuple[int, ...]
     commands: tuple[str, ...]
-    reason: str = ""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The runs of each arm, by training seed, and what is missing."""
+    """The runs of each run spec, by training seed, and what is missing."""
 
-    runs: Mapping[Arm, tuple[Run, ...]]
-    missing: tuple[Missing, ...]
+    runs: Mapping[RunSpec, tuple[Run, ...]]
+    missing: tuple[MissingRuns, ...]
 
     @property
-    def records(self) -> list[Record]:
+    def records(self) -> list[RunRecord]:
         """The records of all runs."""
         return [run.record for runs in self.runs.values() for run in runs]
 
+    @property
+    def seeds(self) -> list[int]:
+        """The training seeds of all runs, each once, ascending."""
+        return sorted({record.seed for record in self.records})
 
-class Library:
-    """The records of a results folder under one preset, read once for all tables.
+    def of_row(self, row: Row) -> list[Run]:
+        """The runs in any column of a row."""
+        return [run for spec in row.specs.values() for run in self.runs[spec]]
+
+
+class RunIndex:
+    """The runs of a results folder under one preset, read once for all tables.
 
     Args:
         store: the results folder.
@@ -68,7 +90,7 @@ class Library:
         warn: told of each run that is left out because its predictions cannot be read.
 
     Raises:
-        BenchError: nothing is recorded under the preset, or no run has a chosen key.
+        BenchError: an unknown preset, nothing recorded under it, or no run has a chosen key.
     """
 
     def __init__(
@@ -81,16 +103,18 @@ class Library:
     ) -> None:
         self.store, self.preset, self.seeds, self.keys, self.warn = store, preset, tuple(seeds), tuple(keys), warn
         everything = list(store.all())
-        self.records = [record for record in everything if record["config"]["preset"] == preset]
+        self.records = [record for record in everything if record.config.preset == preset]
+        self._own_fields = {record.run_id: _own_fields(record.config) for record in self.records}
         self._runs: dict[str, Run | None] = {}
         if not self.records:
-            others = sorted({record["config"]["preset"] for record in everything})
+            tables(preset)  # an unknown preset is told as such
+            others = sorted({record.config.preset for record in everything})
             instead = f" (recorded: --preset {' or '.join(others)})" if others else ""
             raise BenchError(
                 f"no records of preset {preset} in {store.runs}{instead}; make one with: "
                 f"bench run --method srkl --task dolly --preset {preset}"
             )
-        there = sorted({record["comparison_key"] for record in self.records})
+        there = sorted({record.comparison_key for record in self.records})
         for key in self.keys:
             if not any(one.startswith(key) for one in there):
                 known = ", ".join(one[:10] for one in there)
@@ -102,130 +126,109 @@ class Library:
         Raises:
             BenchError: runs that would stand in one column cannot be compared; it says in what they differ.
         """
-        found: dict[Arm, list[Record]] = {}
-        impossible: dict[Arm, str] = {}
-        for arm in table.arms:
-            try:
-                found[arm] = self._records_of(arm)
-            except BenchError as error:
-                found[arm], impossible[arm] = [], str(error).splitlines()[0]
-        for task, models in dict.fromkeys((arm.task, arm.models) for arm in table.arms):
-            arms = [arm for arm in table.arms if (arm.task, arm.models) == (task, models)]
-            kept = self._comparable([record for arm in arms for record in found[arm]], task)
-            for arm in arms:
-                found[arm] = [record for record in found[arm] if record["comparison_key"] in kept]
-        runs = {arm: self._read(records) for arm, records in found.items()}
-        return Selection(runs, tuple(self._missing(runs, impossible)))
+        found = {spec: self._records_of(spec) for spec in table.specs}
+        for task, models in dict.fromkeys((spec.task, spec.models) for spec in table.specs):
+            specs = [spec for spec in table.specs if (spec.task, spec.models) == (task, models)]
+            kept = self._comparable([record for spec in specs for record in found[spec]], task)
+            for spec in specs:
+                found[spec] = [record for record in found[spec] if record.comparison_key in kept]
+        runs = {spec: self._read(records) for spec, records in found.items()}
+        return Selection(runs, tuple(self._missing(runs)))
 
-    def _records_of(self, arm: Arm) -> list[Record]:
-        wanted = arm.config(self.preset).canonical()
+    def _records_of(self, spec: RunSpec) -> list[RunRecord]:
+        wanted = _own_fields(spec.config(self.preset))
         return [
             record
             for record in self.records
-            if (record["config"]["task"], record["config"]["models"]["name"]) == (arm.task, arm.models)
-            and _of_the_arm(record["config"], record) == _of_the_arm(wanted, record)
-            and (not self.seeds or record["config"]["seed"] in self.seeds)
+            if (record.task, record.config.models.name) == (spec.task, spec.models)
+            and self._own_fields[record.run_id] == wanted
+            and (not self.seeds or record.seed in self.seeds)
         ]
 
-    def _comparable(self, records: list[Record], task: str) -> set[str]:
+    def _comparable(self, records: list[RunRecord], task: str) -> set[str]:
         """The comparison key that the records share, or that was chosen."""
-        by_key: dict[str, list[Record]] = {}
+        by_key: dict[str, list[RunRecord]] = {}
         for record in records:
-            by_key.setdefault(record["comparison_key"], []).append(record)
+            by_key.setdefault(record.comparison_key, []).append(record)
         chosen = {key for key in by_key if key.startswith(self.keys)} if len(by_key) > 1 else set(by_key)
         if len(chosen) == 1 or not by_key:
             return chosen
         (first, ones), *others = sorted(by_key.items(), key=lambda item: (-len(item[1]), item[0]))
         told = [f"{_names(ones)} (comparison key {first[:10]})"]
         for key, records_of_key in others:
-            found = differences(ones[0]["comparison_fields"], records_of_key[0]["comparison_fields"])
             told.append(f"{_names(records_of_key)} (comparison key {key[:10]}) differ in")
-            told += [f"  {line}" for line in found]
+            told += [
+                f"  {difference}"
+                for difference in differences(ones[0].comparison_fields, records_of_key[0].comparison_fields)
+            ]
         raise BenchError(
             f"the runs on {task} cannot stand in one table:\n  "
             + "\n  ".join(told)
             + f"\nChoose with --key, for example --key {first[:10]}, or move the others out of {self.store.runs}."
         )
 
-    def _read(self, records: list[Record]) -> tuple[Run, ...]:
-        made = (self._run(record) for record in records)
-        return tuple(sorted((run for run in made if run is not None), key=lambda run: run.seed))
+    def _read(self, records: list[RunRecord]) -> tuple[Run, ...]:
+        read = (self._run(record) for record in records)
+        return tuple(sorted((run for run in read if run is not None), key=lambda run: run.seed))
 
-    def _run(self, record: Record) -> Run | None:
-        run_id = record["run_id"]
-        if run_id not in self._runs:
+    def _run(self, record: RunRecord) -> Run | None:
+        if record.run_id not in self._runs:
             try:
-                self._runs[run_id] = Run(record, _examples(self.store, record))
+                self._runs[record.run_id] = Run(record, _examples(self.store, record))
             except BenchError as error:
-                self.warn(f"skipped {run_id}: {error}")
-                self._runs[run_id] = None
-        return self._runs[run_id]
+                self.warn(f"skipped {record.run_id}: {error}")
+                self._runs[record.run_id] = None
+        return self._runs[record.run_id]
 
-    @cached_property
-    def _seeds(self) -> tuple[int, ...]:
-        return self.seeds or tuple(sorted({record["config"]["seed"] for record in self.records}))
-
-    def _missing(self, runs: Mapping[Arm, tuple[Run, ...]], impossible: Mapping[Arm, str]) -> list[Missing]:
-        there = {run.seed for found in runs.values() for run in found}
-        wanted = self.seeds or tuple(sorted(there)) or self._seeds
-        missing = []
-        for arm, found in runs.items():
+    def _missing(self, runs: Mapping[RunSpec, tuple[Run, ...]]) -> Iterable[MissingRuns]:
+        in_table = {run.seed for found in runs.values() for run in found}
+        wanted = self.seeds or sorted(in_table or {record.seed for record in self.records})
+        for spec, found in runs.items():
             seeds = tuple(seed for seed in wanted if seed not in {run.seed for run in found})
-            if seeds and arm in impossible:
-                missing.append(Missing(arm, seeds, (), impossible[arm]))
-            elif seeds:
-                beside = [
-                    run for other in runs if (other.task, other.models) == (arm.task, arm.models) for run in runs[other]
-                ]
-                settings = _settings(arm.config(self.preset), beside[0].record) if beside else ()
-                missing.append(Missing(arm, seeds, tuple(arm.command(self.preset, seed, settings) for seed in seeds)))
-        return missing
+            if not seeds:
+                continue
+            beside = [
+                run for other in runs if (other.task, other.models) == (spec.task, spec.models) for run in runs[other]
+            ]
+            settings = _settings(spec.config(self.preset), beside[0].record.config) if beside else ()
+            yield MissingRuns(spec, seeds, tuple(spec.command(self.preset, seed, settings) for seed in seeds))
 
 
-def _of_the_arm(config: Mapping[str, Any], record: Record) -> dict[str, Any]:
-    """What in a configuration need not be the same throughout a table, the seed left out: method, source, start."""
-
-    shared = record["comparison_fields"]["config"]
-    own: dict[str, Any] = {}
-    for key, value in config.items():
-        if key not in shared:
-            own[key] = value
-        elif isinstance(value, Mapping) and isinstance(shared[key], Mapping):
-            own |= {f"{key}.{name}": inner for name, inner in value.items() if name not in shared[key]}
-    del own["seed"]
-    return own
+def _shared_fields(config: Config) -> Mapping[str, object]:
+    """What must be the same throughout a table."""
+    shared: Mapping[str, object] = comparison_fields({"config": config.canonical()})["config"]
+    return shared
 
 
-def _examples(store: Store, record: Record) -> Mapping[str, Mapping[str, object]]:
+def _own_fields(config: Config) -> dict[str, object]:
+    """What need not be the same throughout a table, the training seed left out: method, output source, init student."""
+    found = differences(config.canonical(), _shared_fields(config))
+    return {key: own for key, own, _ in found if key != "seed"}
+
+
+def _settings(config: Config, beside: Config) -> tuple[str, ...]:
+    """What must be `--set` for the runs of a configuration to be comparable to those of another."""
+    found = differences(_shared_fields(config), _shared_fields(beside))
+    # a record has the device that it ran on
+    return tuple(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, _, value in found if key != "device")
+
+
+def _examples(store: Store, record: RunRecord) -> ExampleScores:
     """Scores by set and example, as many as the record says.
 
     Raises:
         BenchError: the predictions cannot be read, or some are not there.
     """
     try:
-        found = example_scores(store.predictions(record))
+        found = example_scores(store.predictions(record), record.metric.name)
     except (KeyError, TypeError) as error:
         raise BenchError("its predictions hold no scores; make the run again with --fresh") from error
-    short = [name for name, scores in record["scores"].items() if len(found.get(name, ())) != scores["examples"]]
+    short = [name for name, scores in record.scores.items() if len(found.get(name, ())) != scores.examples]
     if short:
         raise BenchError(f"its predictions for {', '.join(short)} are not complete; make the run again with --fresh")
     return found
 
 
-def _settings(config: Config, record: Record) -> tuple[str, ...]:
-    """What must be `--set` for a configuration to be comparable to a record."""
-
-    def differing(ours: Mapping[str, Any], theirs: Mapping[str, Any], path: str) -> Iterator[str]:
-        for key, value in theirs.items():
-            both = isinstance(value, Mapping) and isinstance(ours.get(key), Mapping)
-            if both and not key.endswith("_config"):  # an architecture is set whole
-                yield from differing(ours[key], value, f"{path}{key}.")
-            elif key in ours and ours[key] != value and path + key != "device":  # the record has the device it ran on
-                yield f"{path}{key}={json.dumps(value, ensure_ascii=False)}"
-
-    return tuple(differing(config.canonical(), record["comparison_fields"]["config"], ""))
-
-
-def _names(records: list[Record]) -> str:
-    names = [record["run_id"] for record in records]
+def _names(records: list[RunRecord]) -> str:
+    names = [record.run_id for record in records]
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,4 +1,4 @@
-"""Suites: the runs that tables and figures need, each once. Nothing here runs or reads anything."""
+"""Suites: the runs that tables and figures need, each once."""
 
 from __future__ import annotations
 
@@ -6,50 +6,50 @@ from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from bench.system.errors import BenchError, did_you_mean
-from paper_tables.paper.ablations import SWEEPS, sweeps
+from paper_tables.paper.ablations import ABLATIONS, all_tables
 from paper_tables.paper.claim_specs import timed_rows
-from paper_tables.paper.tables import NAMES, Arm, tables
+from paper_tables.paper.run_spec import RunSpec
+from paper_tables.paper.tables import TABLE_NAMES, tables
 
-FIGURES = ("2", "main", "alpha")
-"""Tables whose runs the figures show: 7 is of Table 2, 6 and the Pareto front of the main table, 8 of the sweep."""
 SUITES = {
-    **{f"table{name}": (name,) for name in NAMES if name.isdigit()},
+    **{f"table{name}": (name,) for name in TABLE_NAMES if name.isdigit()},
     "main": ("main",),
-    "figures": FIGURES,
-    "appendix": SWEEPS,
-    "paper": (*NAMES, *SWEEPS),
+    # 7 is of Table 2, 6 and the Pareto front of the main table, 8 of the ablation of alpha
+    "figures": ("2", "main", "alpha"),
+    "appendix": ABLATIONS,
+    "paper": (*TABLE_NAMES, *ABLATIONS),
 }
-"""By name, the tables and sweeps that a suite fills; `paper` is everything that a table, figure or claim needs."""
-TIMED = ("2", "main")
-"""Tables whose runs' wall-clock is shown."""
+"""By name, the tables and ablations that a suite fills; `paper` is everything that a table, figure or claim needs."""
+TABLES_WITH_TIMES = ("2", "main")
+"""Tables whose runs' training time is shown in a table or figure."""
 TimedAt = Literal["every seed", "first seed"]
-"""At which training seeds a kind of run has to have the machine to itself."""
+"""At which training seeds a run needs exclusive timing: with nothing else running on the machine."""
 
 
-def arms(suite: str, preset: str) -> tuple[Arm, ...]:
-    """The kinds of run that a suite needs, each once.
+def run_specs(suite: str, preset: str) -> tuple[RunSpec, ...]:
+    """The run specs that a suite needs, each once.
 
     Raises:
         BenchError: no such suite or preset.
     """
     wanted = f"table{suite}" if suite.isdigit() else suite
-    known = {**SUITES, **{name: (name,) for name in SWEEPS}}
+    known = {**SUITES, **{name: (name,) for name in ABLATIONS}}
     if wanted not in known:
         raise BenchError(f"unknown suite {suite!r}: {did_you_mean(suite, known)}")
-    return _arms_of(known[wanted], preset)
+    return _specs_of(known[wanted], preset)
 
 
-def timed_arms(preset: str) -> Mapping[Arm, TimedAt]:
-    """The kinds of run whose wall-clock is shown; where a claim rests on it, at every seed, for its spread."""
+def timed_specs(preset: str) -> Mapping[RunSpec, TimedAt]:
+    """The run specs whose training time is shown; at every seed where a claim rests on it, for its spread."""
     claimed = timed_rows()
-    timed: dict[Arm, TimedAt] = dict.fromkeys(_arms_of(TIMED, preset), "first seed")
+    timed: dict[RunSpec, TimedAt] = dict.fromkeys(_specs_of(TABLES_WITH_TIMES, preset), "first seed")
     for name in dict.fromkeys(table for table, _ in claimed):
         for row in tables(preset)[name].rows:
             if (name, row.name) in claimed:
-                timed |= dict.fromkeys(row.arms.values(), "every seed")
+                timed |= dict.fromkeys(row.specs.values(), "every seed")
     return timed
 
 
-def _arms_of(names: Iterable[str], preset: str) -> tuple[Arm, ...]:
-    every = {**tables(preset), **sweeps(preset)}
-    return tuple(dict.fromkeys(arm for name in names for arm in every[name].arms))
+def _specs_of(names: Iterable[str], preset: str) -> tuple[RunSpec, ...]:
+    every = all_tables(preset)
+    return tuple(dict.fromkeys(spec for name in names for spec in every[name].specs))

@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from bench import __version__
-from bench.analysis.timing import had_machine_to_itself
-from bench.evaluation.evaluate import mean_of_sets
-from bench.record.store import Record
+from bench.analysis.timing import has_exclusive_timing
+from bench.record.record import RunRecord, mean_of_sets
 from bench.system.files import write_bytes
 from paper_tables.claims.format import effect, summary
-from paper_tables.claims.verdicts import Judged, judge
+from paper_tables.claims.verdicts import verdicts
 from paper_tables.figures.catalogue import FIGURES, file_of
-from paper_tables.numbers.cells import measure
-from paper_tables.numbers.judge_scores import judgements
-from paper_tables.numbers.runs import Library
-from paper_tables.paper.ablations import SWEEPS, any_table
-from paper_tables.paper.tables import NAMES
-from paper_tables.tables.caption import setting_notes
-from paper_tables.tables.published_view import as_published, side_by_side
-from paper_tables.tables.rendered import Sheet, as_measured
+from paper_tables.numbers.cells import validation_scores
+from paper_tables.numbers.runs import RunIndex
+from paper_tables.paper.ablations import ABLATIONS
+from paper_tables.paper.tables import TABLE_NAMES
+from paper_tables.tables.captions import setting_notes
+from paper_tables.tables.make import FilledTable, fill_table
 
 CURVES = {
     "loss": "loss (nats per token)",
@@ -56,29 +52,35 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class RunPage:
-    """What the report says of a run."""
+class RunSection:
+    """What the report says of a run.
 
-    record: Record
+    Attributes:
+        score: mean over test sets and decoding seeds.
+        exclusive: its training time may stand in tables.
+        curves: of training and validation.
+        config: as YAML.
+    """
+
+    record: RunRecord
     score: float
-    alone: bool
+    exclusive: bool
     curves: tuple[Curve, ...]
     config: str
 
 
 @dataclass(frozen=True)
-class TableSection:
-    """A table's faces; sweeps have one."""
+class FigureSection:
+    """A figure that was made, as a data URL; `width` is that in print."""
 
     name: str
-    title: str
-    sheets: tuple[tuple[str, Sheet], ...]
+    caption: str
+    url: str
+    width: str
 
 
-def write_report(
-    library: Library, out: Path, path: Path, resamples: int, progress: Callable[[str], None] = lambda _: None
-) -> Path:
-    """Write the report of all records of a preset.
+def write_report(index: RunIndex, path: Path, resamples: int, progress: Callable[[str], None] = lambda _: None) -> Path:
+    """Write the report of all runs of an index.
 
     Figures are taken from OUT/figures; those that were not made are named with the command that makes them.
 
@@ -86,90 +88,74 @@ def write_report(
         BenchError: runs of a table cannot be compared, or the file cannot be written.
     """
     progress("claims")
-    judged = list(judge(library, out, resamples=resamples))
-    sections = []
-    for name in (*NAMES, *SWEEPS):
+    found = list(verdicts(index, resamples=resamples))
+    filled = []
+    for name in (*TABLE_NAMES, *ABLATIONS):
         progress(f"table {name}")
-        section = _table_section(library, name, resamples)
-        if section:
-            sections.append(section)
+        filled.append(fill_table(index, name, resamples))
     progress("figures and runs")
-    runs = [_run_page(record) for record in library.records]
+    out, preset = index.store.root, index.preset
     page = _environment().get_template("report.html.jinja")
     html = page.render(
-        preset=library.preset,
+        preset=preset,
         version=__version__,
-        summary=summary(judged, library.preset),
-        judged=judged,
-        sections=sections,
-        figures=_figures(out, library.preset),
-        missing_figures=[n for n in FIGURES if not _figure_path(out, n, library.preset).is_file()],
-        runs=sorted(runs, key=lambda run: run.record["run_id"]),
-        setting=setting_notes(library.records),
-        dates=sorted({record["started"][:10] for record in library.records}),
+        summary=summary(found, preset),
+        verdicts=found,
+        tables=[one for one in filled if _worth_showing(one)],
+        figures=[_figure(out, name, preset) for name in FIGURES if _figure_path(out, name, preset).is_file()],
+        missing_figures=[name for name in FIGURES if not _figure_path(out, name, preset).is_file()],
+        runs=sorted(map(_run_section, index.records), key=lambda run: run.record.run_id),
+        setting=setting_notes(index.records),
+        dates=sorted({record.started[:10] for record in index.records}),
     )
     write_bytes(path, html.encode())
     return path
 
 
-def _table_section(library: Library, name: str, resamples: int) -> TableSection | None:
-    table = any_table(name, library.preset)
-    selection = library.select(table)
-    filled = [row for row in table.rows if any(selection.runs[arm] for arm in row.arms.values())]
-    if name in SWEEPS and len(filled) < 2:  # what it shares with the main table alone is no sweep
-        return None
-    measurement = measure(table, selection, resamples)
-    judged = judgements(table, selection, library.store)
-    sheets = [("measured", as_measured(table, library.preset, selection, measurement, resamples, judged))]
-    if name not in SWEEPS:
-        sheets.append(("published", as_published(any_table(name, "paper"))))
-        sheets.append(("side by side", side_by_side(table, library.preset, selection, measurement)))
-    title = f"{table.title}: {table.caption}"
-    return TableSection(table.file, title, tuple(sheets))
+def _worth_showing(filled: FilledTable) -> bool:
+    """An ablation with one row alone, which it shares with the main table, shows nothing."""
+    rows = [row for row in filled.table.rows if filled.selection.of_row(row)]
+    return filled.table.name not in ABLATIONS or len(rows) > 1
 
 
 def _figure_path(out: Path, name: str, preset: str) -> Path:
     return out / "figures" / f"{file_of(name, preset)}.svg"
 
 
-def _figures(out: Path, preset: str) -> list[dict[str, str]]:
-    found = []
-    for name in FIGURES:
-        path = _figure_path(out, name, preset)
-        if path.is_file():
-            caption = path.with_suffix(".txt")
-            text = caption.read_text(encoding="utf-8").strip() if caption.is_file() else name
-            drawing = path.read_bytes()
-            # as data, not inline: ids of one SVG would answer to references of another
-            data = base64.b64encode(drawing).decode()
-            found.append(
-                {
-                    "name": file_of(name, preset),
-                    "caption": text,
-                    "source": f"data:image/svg+xml;base64,{data}",
-                    "width": width.group(1).decode() if (width := _WIDTH.search(drawing)) else "100%",
-                }
-            )
-    return found
-
-
-def _run_page(record: Record) -> RunPage:
-    curves = [_curve(record["curve"], key, label) for key, label in CURVES.items()]
-    metric = record["metric"]["name"]
-    curves.append(_curve(record["validations"], "metric", f"validation {metric}"))
-    curves.append(_curve(record["validations"], "loss", "validation loss (nats per token)"))
-    return RunPage(
-        record,
-        mean_of_sets(record["scores"]),
-        had_machine_to_itself(record),
-        tuple(curve for curve in curves if curve),
-        yaml.safe_dump(record["config"], sort_keys=False, allow_unicode=True),
+def _figure(out: Path, name: str, preset: str) -> FigureSection:
+    path = _figure_path(out, name, preset)
+    caption = path.with_suffix(".txt")
+    drawing = path.read_bytes()
+    width = _WIDTH.search(drawing)
+    return FigureSection(
+        name=file_of(name, preset),
+        caption=caption.read_text(encoding="utf-8").strip() if caption.is_file() else name,
+        # as data, not inline: ids of one SVG would answer to references of another
+        url=f"data:image/svg+xml;base64,{base64.b64encode(drawing).decode()}",
+        width=width.group(1).decode() if width else "100%",
     )
 
 
-def _curve(rows: Sequence[Mapping[str, Any]], key: str, label: str) -> Curve | None:
-    """None where there are fewer than two points, or nothing happens: a constant 0."""
-    found = [(int(row["step"]), float(row[key])) for row in rows if row.get(key) is not None]
+def _run_section(record: RunRecord) -> RunSection:
+    curves = [
+        _curve([(int(point["step"]), point[key]) for point in record.curve if key in point], label)
+        for key, label in CURVES.items()
+    ]
+    scores = list(validation_scores(record).items())
+    curves.append(_curve(scores, f"validation {record.metric.label}"))
+    losses = [(validation.step, validation.loss) for validation in record.validations]
+    curves.append(_curve(losses, "validation loss (nats per token)"))
+    return RunSection(
+        record,
+        mean_of_sets(record.scores),
+        has_exclusive_timing(record),
+        tuple(curve for curve in curves if curve),
+        yaml.safe_dump(record.config.canonical(), sort_keys=False, allow_unicode=True),
+    )
+
+
+def _curve(found: Sequence[tuple[int, float]], label: str) -> Curve | None:
+    """A curve through (step, value); None where there are fewer than two points, or nothing happens: a constant 0."""
     if len(found) < 2 or not any(value for _, value in found):
         return None
     found = [found[i] for i in sorted({round(i * (len(found) - 1) / (POINTS - 1)) for i in range(POINTS)})]
@@ -189,9 +175,5 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"effect": effect, "runs_of": _runs_of}
+    environment.filters |= {"effect": effect}
     return environment
-
-
-def _runs_of(judged: Judged) -> Iterable[str]:
-    return sorted({run for comparison in judged.comparisons for run in comparison.runs})

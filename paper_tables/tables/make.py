@@ -1,26 +1,36 @@
-"""Tables from a results folder into files, and what is said about them."""
+"""From recorded runs to the views of a table, and to their files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.record.store import Store
-from bench.system.errors import BenchError
 from bench.system.files import write_bytes
-from paper_tables.numbers.cells import Measurement, measure
-from paper_tables.numbers.judge_scores import judgements
-from paper_tables.numbers.runs import Library, Missing, Selection
-from paper_tables.paper.ablations import SWEEPS, any_table
-from paper_tables.paper.tables import NAMES, Table
-from paper_tables.tables.published_view import as_published, side_by_side
-from paper_tables.tables.render import FORMATS, render
-from paper_tables.tables.rendered import Sheet, as_measured
+from paper_tables.numbers.cells import TableStatistics, table_statistics
+from paper_tables.numbers.judge_scores import judge_scores
+from paper_tables.numbers.runs import RunIndex, Selection
+from paper_tables.paper.ablations import ABLATIONS, find_table
+from paper_tables.paper.tables import TABLE_NAMES, Table
+from paper_tables.tables.measured_view import measured_view
+from paper_tables.tables.published_view import published_view
+from paper_tables.tables.render import TABLE_FORMATS, render
+from paper_tables.tables.rendered import RenderedTable
+from paper_tables.tables.side_by_side_view import side_by_side_view
 
 
 @dataclass(frozen=True)
-class Made:
+class FilledTable:
+    """A table with the runs it takes, their statistics, and the views made of them."""
+
+    table: Table
+    selection: Selection
+    statistics: TableStatistics
+    views: tuple[RenderedTable, ...]
+
+
+@dataclass(frozen=True)
+class WrittenTable:
     """A table that was written: its files, and what to tell about it."""
 
     table: Table
@@ -28,75 +38,56 @@ class Made:
     lines: tuple[str, ...]
 
 
-def parse_seeds(text: str | None) -> tuple[int, ...]:
-    """Training seeds in a comma-separated list.
+def fill_table(index: RunIndex, name: str, resamples: int) -> FilledTable:
+    """A table of the paper, or an ablation, with the runs of an index.
+
+    An ablation has one view only: nothing of the appendix is known as published.
 
     Raises:
-        BenchError: something in it is no whole number.
+        BenchError: an unknown table, or runs that cannot be compared.
     """
-    try:
-        return tuple(sorted({int(part) for part in (text or "").split(",") if part.strip()}))
-    except ValueError as error:
-        raise BenchError(f"--seeds {text}: expected whole numbers such as 10,20,30") from error
+    table, preset = find_table(name, index.preset), index.preset
+    selection = index.select(table)
+    found = table_statistics(table, selection, resamples)
+    judged = judge_scores(table, selection, index.store)
+    views = [measured_view(table, preset, selection, found, resamples, judged)]
+    if table.name not in ABLATIONS:
+        views += [published_view(find_table(name, "paper")), side_by_side_view(table, preset, selection, found)]
+    return FilledTable(table, selection, found, tuple(views))
 
 
-def make_tables(
-    store: Store,
-    names: Sequence[str],
-    *,
-    forms: Sequence[str],
-    preset: str,
-    seeds: Collection[int] = (),
-    keys: Collection[str] = (),
-    resamples: int = 10_000,
-    warn: Callable[[str], None] = lambda _: None,
-) -> Iterator[Made]:
-    """Write tables and sweeps below `OUT/tables`, one after the other; without names all tables of the paper.
-
-    A sweep has one face only: nothing of the appendix is known as published.
+def write_tables(
+    index: RunIndex, names: Sequence[str], formats: Sequence[str], resamples: int = 10_000
+) -> Iterator[WrittenTable]:
+    """Write tables and ablations below `OUT/tables`, one after the other; without names all tables of the paper.
 
     Raises:
-        BenchError: an unknown table or preset, nothing recorded, runs that cannot be compared, or a folder that
-            cannot be written.
+        BenchError: an unknown table, runs that cannot be compared, or a folder that cannot be written.
     """
-    wanted = list(dict.fromkeys(any_table(name, preset).name for name in names or NAMES))
-    library = Library(store, preset, seeds, keys, warn)
-    for name in wanted:
-        one = any_table(name, preset)
-        selection = library.select(one)
-        measurement = measure(one, selection, resamples)
-        judged = judgements(one, selection, store)
-        sheets = [as_measured(one, preset, selection, measurement, resamples, judged)]
-        if name not in SWEEPS:
-            sheets += [as_published(any_table(name, "paper")), side_by_side(one, preset, selection, measurement)]
-        paths = tuple(_write(store.root / "tables", sheets, forms))
-        yield Made(one, paths, tuple(_lines(one, selection, measurement, paths)))
+    for name in dict.fromkeys(find_table(name, index.preset).name for name in names or TABLE_NAMES):
+        filled = fill_table(index, name, resamples)
+        paths = tuple(_write(index.store.root / "tables", filled.views, formats))
+        yield WrittenTable(filled.table, paths, tuple(_lines(filled, paths)))
 
 
-def _write(folder: Path, sheets: list[Sheet], forms: Sequence[str]) -> Iterator[Path]:
-    for sheet in sheets:
-        for form in forms:
-            path = folder / f"{sheet.name}.{FORMATS[form]}"
-            write_bytes(path, render(sheet, form))
+def _write(folder: Path, views: Sequence[RenderedTable], formats: Sequence[str]) -> Iterator[Path]:
+    for view in views:
+        for form in formats:
+            path = folder / f"{view.name}.{TABLE_FORMATS[form]}"
+            write_bytes(path, render(view, form))
             yield path
 
 
-def _lines(one: Table, selection: Selection, measurement: Measurement, paths: tuple[Path, ...]) -> Iterator[str]:
-    cells = len(one.rows) * len(one.columns)
-    runs = sum(len(found) for found in selection.runs.values())
-    yield f"{one.file}: {len(measurement.cells)} of {cells} cells from {runs} runs"
+def _lines(filled: FilledTable, paths: tuple[Path, ...]) -> Iterator[str]:
+    table, selection, found = filled.table, filled.selection, filled.statistics
+    cells = len(table.rows) * len(table.columns)
+    yield f"{table.file}: {len(found.cells)} of {cells} cells from {len(selection.records)} runs"
     for stem in dict.fromkeys(path.with_suffix("") for path in paths):
         yield f"  {stem} ({', '.join(path.suffix for path in paths if path.with_suffix('') == stem)})"
     lost = sum(len(missing.seeds) for missing in selection.missing)
     if lost:
         yield f"  missing: {lost} {'run' if lost == 1 else 'runs'}"
-    told = (line for missing in selection.missing for line in _what_to_do(missing))
-    yield from (f"    {line}" for line in dict.fromkeys(told))
-    for row, reason in measurement.untimed.items():
+    for command in dict.fromkeys(command for missing in selection.missing for command in missing.commands):
+        yield f"    {command}"
+    for row, reason in found.untimed.items():
         yield f"  no time for {row}: {reason}"
-
-
-def _what_to_do(missing: Missing) -> Iterator[str]:
-    if missing.reason:
-        yield f"{missing.arm.method} x {missing.arm.sgo} cannot be run: {missing.reason}"
-    yield from missing.commands

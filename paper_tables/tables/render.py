@@ -1,4 +1,4 @@
-"""Sheets as CSV, Markdown and LaTeX."""
+"""Rendered tables as CSV, Markdown and LaTeX."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from itertools import groupby
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from paper_tables.tables.rendered import Cell, Sheet
+from paper_tables.tables.rendered import Cell, RenderedTable
 
-FORMATS = {"csv": "csv", "latex": "tex", "markdown": "md"}
+TABLE_FORMATS = {"csv": "csv", "latex": "tex", "markdown": "md"}
 """The formats, and the endings of their files."""
 
 _GREEK = {
@@ -64,15 +64,15 @@ def latex_heading(text: str) -> str:
     return lines[0] if len(lines) == 1 else rf"\shortstack[r]{{{BREAK.join(lines)}}}"
 
 
-def grouped(sheet: Sheet) -> Iterator[tuple[str, list[list[Cell]]]]:
-    """The rows of a sheet, those together that share the first of two columns of words, without that column.
+def grouped(table: RenderedTable) -> Iterator[tuple[str, list[list[Cell]]]]:
+    """The rows of a table, those together that share the first of two columns of words, without that column.
 
-    It becomes a line above them, since a page has no room for it; a sheet with one such column is one nameless group.
+    It becomes a line above them, since a page has no room for it; a table with one such column is one nameless group.
     """
-    if sheet.words < 2:
-        yield "", sheet.rows
+    if table.text_columns < 2:
+        yield "", table.rows
         return
-    for name, rows in groupby(sheet.rows, key=lambda row: row[0].text):
+    for name, rows in groupby(table.rows, key=lambda row: row[0].text):
         yield name, [row[1:] for row in rows]
 
 
@@ -81,12 +81,12 @@ def escape_markdown(text: str) -> str:
     return text.replace("\\", "\\\\").replace("|", "\\|")
 
 
-def render(sheet: Sheet, form: str) -> bytes:
-    """A sheet in one of the formats; equal sheets give equal bytes."""
+def render(table: RenderedTable, form: str) -> bytes:
+    """A table in one of the formats; equal tables give equal bytes."""
     if form == "csv":
-        return sheet.frame.to_csv(index=False, lineterminator="\n").encode()
-    ending = FORMATS[form]
-    return _templates(ending).get_template(f"table.{ending}.jinja").render(sheet=sheet).encode()
+        return table.frame.to_csv(index=False, lineterminator="\n").encode()
+    ending = TABLE_FORMATS[form]
+    return _templates(ending).get_template(f"table.{ending}.jinja").render(table=table).encode()
 
 
 @cache

@@ -8,22 +8,9 @@ from pathlib import Path
 import pytest
 
 from distillm import SOURCES, OutputSource, SourceOptions, TokenSequence
+from tests.drawn import Drawn
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "adaptive_schedule.json"
-
-
-class Draws(random.Random):
-    """The draw of a trace for `random()`, true random bits for drawing from the buffer."""
-
-    def __init__(self, draw: float) -> None:
-        super().__init__(0)
-        self.draw = draw
-
-    def random(self) -> float:
-        return self.draw
-
-    def getrandbits(self, k: int) -> int:
-        return super().getrandbits(k)
 
 
 @dataclass
@@ -44,7 +31,7 @@ class Step:
 
 
 def step(number: int, draw: float, batch_size: int = 2) -> Step:
-    return Step(number, [TokenSequence(f"{number}-{i}", (5,), (6, 2)) for i in range(batch_size)], Draws(draw))
+    return Step(number, [TokenSequence(f"{number}-{i}", (5,), (6, 2)) for i in range(batch_size)], Drawn(draw))
 
 
 @pytest.mark.parametrize("index", range(4))

@@ -51,13 +51,13 @@ def write_table_1(folder: Path) -> Path:
     """Write these records below a folder."""
     for method, mean in MEANS.items():
         for seed in (10, 20, 30):
-            write_record(folder, method, seed=seed, mean=mean, init="init")
+            write_record(folder, method, seed=seed, mean=mean, init="sft")
     return folder
 
 
 @pytest.fixture
 def style() -> Iterator[None]:
-    """Figures as `make_figures` has them drawn; none is left open."""
+    """Figures as `write_figures` has them drawn; none is left open."""
     with paper_style():
         yield
     plt.close("all")

@@ -1,35 +1,78 @@
-"""The table of all recorded runs."""
+"""The table of all recorded runs, and that of teacher, init student and SFT student."""
+
+from __future__ import annotations
 
 import pytest
 from click.testing import CliRunner
 
+from bench.record.record import RunRecord
 from bench.record.store import Store
-from paper_tables.overview import grid, main
-from tests.records import make_record
+from paper_tables.overview import main, overview, signal
+from tests.records import altered, make_record
 
 
-def record(method: str, seed: int, score: float, preset: str = "tiny") -> dict:
-    def scores(mean: float) -> dict:
-        return {"test": {"mean": mean, "sd_over_decoding_seeds": 0.1, "by_decoding_seed": {}, "examples": 2}}
+def scores(mean: float) -> dict:
+    score = {"mean": mean, "sd_over_decoding_seeds": 0.1, "by_decoding_seed": {}}
+    return {"test": {"examples": 2, "mean_tokens": 5.0, "share_ended": 1.0, "metrics": {"rouge_l": score}}}
 
-    made, _ = make_record(method, "samsum", seed, preset=preset, sgo="on-policy")
-    time = {"training_seconds": 20.0, "phases": {"generation": 5.0}}
-    return made | {"init_scores": scores(10.0), "scores": scores(score), "time": time}
+
+def record(method: str, seed: int, score: float, sgo: str | None = None, preset: str = "tiny") -> RunRecord:
+    made, _ = make_record(method, "samsum", seed, preset=preset, sgo=sgo)
+    return altered(
+        made,
+        teacher_scores=scores(60.0),
+        init_scores=scores(10.0),
+        scores=scores(score),
+        time__training_seconds=20.0,
+        time__phases={"generation": 5.0},
+    )
+
+
+def printed(*arguments: object) -> str:
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    return result.output
 
 
 def test_means_over_seeds_best_first(tmp_path):
     store = Store(tmp_path)
     for method, seed, score in (("kld", 10, 20.0), ("kld", 20, 22.0), ("srkl", 10, 30.0)):
-        store.write(record(method, seed, score), [])
-    store.write(record("kld", 10, 90.0, preset="paper"), [])
-    table = grid(store, "tiny")
+        store.write(record(method, seed, score, "on-policy"), [])
+    store.write(record("kld", 10, 90.0, "on-policy", preset="paper"), [])
+    table = overview(store, "tiny")
     assert list(table["method"]) == ["srkl", "kld"]
     row = table.iloc[1]
-    assert (row["seeds"], row["score"], row["init"], row["gain"]) == (2, 21.0, 10.0, 11.0)
+    assert (row["seeds"], row["score"], row["init_score"], row["gain"]) == (2, 21.0, 10.0, 11.0)
     assert (row["seconds"], row["generation"]) == (20.0, pytest.approx(0.25))
+    assert (row["output_source"], row["init_student"], row["settings"]) == ("on-policy", "sft", "")
+    assert "on-policy" in printed("--out", tmp_path)
 
 
-def test_nothing_recorded(tmp_path):
-    result = CliRunner().invoke(main, ["--out", str(tmp_path)])
+def test_runs_with_settings_of_their_own_have_rows_of_their_own(tmp_path):
+    store = Store(tmp_path)
+    store.write(record("srkl", 10, 30.0), [])
+    made, _ = make_record("srkl", "samsum", 20, assignments=("training.steps=7", "method.alpha=0.3"))
+    store.write(altered(made, scores=scores(20.0)), [])
+    assert list(overview(store, "tiny")["settings"]) == ["", "method.alpha=0.3, training.steps=7"]
+
+
+def test_the_signal_is_that_of_sft_alone(tmp_path):
+    store = Store(tmp_path)
+    for seed, score in ((10, 38.0), (20, 40.0), (30, 42.0)):
+        store.write(record("sft", seed, score), [])
+    store.write(record("srkl", 10, 59.0), [])
+    row = signal(store, "tiny").iloc[0]
+    assert row["seeds"] == 3
+    assert row["sft"] == pytest.approx(40.0)
+    assert row["sd"] == pytest.approx(2.0)
+    assert row["gap"] == pytest.approx(20.0)
+    assert row["sd/gap"] == pytest.approx(0.1)
+    assert row["gain"] == pytest.approx(30.0)
+    assert "samsum" in printed("--out", tmp_path, "--signal")
+
+
+@pytest.mark.parametrize(("arguments", "said"), [((), "bench run --method srkl"), (("--signal",), "--method sft")])
+def test_nothing_recorded(tmp_path, arguments, said):
+    result = CliRunner().invoke(main, ["--out", str(tmp_path), *arguments])
     assert result.exit_code == 2
-    assert "bench run --method srkl" in result.output
+    assert said in result.output

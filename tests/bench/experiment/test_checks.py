@@ -185,6 +185,7 @@ def test_what_fits_is_accepted(kind, changes, models, tmp_path):
     examine(config)
     context = prepare(config, method, ArtifactCache(tmp_path / "cache", pytest.fail))
     assert context.sequences["train"]
+    assert list(tmp_path.iterdir()) == []  # nor does it leave anything
 
 
 def test_a_model_of_the_hub_is_not_looked_at_by_a_dry_run(models, monkeypatch):

@@ -8,6 +8,7 @@ import signal
 import time
 from pathlib import Path
 
+from bench.record.record import RunRecord
 from tests.conftest import short, start
 
 # kills are to hit every stage, with a buffer in use and a checkpoint at every chance
@@ -26,16 +27,16 @@ def command(out: Path) -> list[str]:
     return ["run", "--method", "distillm", "--task", "iwslt", "--out", str(out), "--json", *OPTIONS]
 
 
-def finish(out: Path, cache: Path) -> tuple[dict, float]:
+def finish(out: Path, cache: Path) -> tuple[RunRecord, float]:
     begun = time.monotonic()
     process = start(*command(out), cache=cache)
     stdout, stderr = process.communicate(timeout=300)
     assert process.returncode == 0, stderr
-    return json.loads(stdout), time.monotonic() - begun
+    return RunRecord.model_validate_json(stdout), time.monotonic() - begun
 
 
-def predictions(out: Path, record: dict) -> bytes:
-    return (out / "runs" / record["run_id"] / "predictions.jsonl.gz").read_bytes()
+def predictions(out: Path, record: RunRecord) -> bytes:
+    return (out / "runs" / record.run_id / "predictions.jsonl.gz").read_bytes()
 
 
 def test_killed_at_random_moments_it_ends_in_the_same_numbers(tmp_path):
@@ -53,9 +54,9 @@ def test_killed_at_random_moments_it_ends_in_the_same_numbers(tmp_path):
     record, _ = finish(out, cache)
     assert kills >= 1, f"seed {seed}"
     for key in SAME:
-        assert record[key] == whole[key], f"{key}, seed {seed}"
+        assert getattr(record, key) == getattr(whole, key), f"{key}, seed {seed}"
     assert predictions(out, record) == predictions(tmp_path / "whole", whole)
-    assert not (out / "runs" / record["run_id"] / "work").exists()
+    assert not (out / "runs" / record.run_id / "work").exists()
 
 
 def test_two_processes_making_the_same_run_do_not_harm_each_other(tmp_path):

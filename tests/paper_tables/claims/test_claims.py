@@ -12,28 +12,29 @@ from scipy.stats import ttest_ind
 from bench.analysis.significance import hierarchical_comparison
 from bench.record.store import Store
 from bench.system.files import write_json
-from paper_tables.claims.comparisons import Comparison
+from paper_tables.claims.comparisons import ClaimComparison
 from paper_tables.claims.format import effect
-from paper_tables.claims.verdicts import VERDICTS, Judged, judge
-from paper_tables.numbers.runs import Library
-from paper_tables.paper.ablations import any_table
-from paper_tables.paper.claim_specs import KINDS, claims, timed_rows
+from paper_tables.claims.verdicts import VERDICTS, ClaimVerdict, verdicts
+from paper_tables.numbers.probes import COEFFICIENTS
+from paper_tables.numbers.runs import RunIndex
+from paper_tables.paper.ablations import find_table
+from paper_tables.paper.claim_specs import TESTS, ScoreTest, TimeTest, claim_specs, timed_rows
 from paper_tables.paper.published_values import published, sources
-from paper_tables.paper.suites import arms
-from tests.records import write_record
+from paper_tables.paper.suites import run_specs
+from tests.records import rewrite, write_record
 
 SEEDS = (10, 20, 30)
 
 
 def verdict(out, claim):
-    (judged,) = judge(Library(Store(out), "tiny"), out, [claim], resamples=400)
-    return judged
+    (found,) = verdicts(RunIndex(Store(out), "tiny"), [claim], resamples=400)
+    return found
 
 
 def losses(out, means, seeds=SEEDS):
     for method, mean in means.items():
         for seed in seeds:
-            write_record(out, method, seed=seed, mean=mean, init="init")
+            write_record(out, method, seed=seed, mean=mean, init="sft")
 
 
 def test_a_difference_for_sure_reproduces_the_claim_and_its_opposite_refutes_it(tmp_path):
@@ -70,15 +71,15 @@ def test_one_comparison_the_other_way_refutes_whatever_the_others(tmp_path):
     ("verdict", "decided_by"), [("not reproduced", "refuted"), ("not enough evidence", "open"), ("reproduced", "held")]
 )
 def test_what_decides_came_out_as_the_claim_did_however_large_the_other_effects(verdict, decided_by):
-    asked = Comparison("", "above", 0.0, "ROUGE-L", 0.0)
+    asked = ClaimComparison("", "above", 0.0, "ROUGE-L", 0.0)
     found = (
-        replace(asked, what="open").found(-6.0, -13.0, 1.0),
-        replace(asked, what="refuted").found(-4.0, -6.0, -1.0),
-        replace(asked, what="held").found(1.0, 0.5, 2.0),
-        replace(asked, what="held for sure").found(9.0, 8.0, 10.0),
+        replace(asked, what="open").with_effect(-6.0, -13.0, 1.0),
+        replace(asked, what="refuted").with_effect(-4.0, -6.0, -1.0),
+        replace(asked, what="held").with_effect(1.0, 0.5, 2.0),
+        replace(asked, what="held for sure").with_effect(9.0, 8.0, 10.0),
         replace(asked, what="not measured", missing="no runs"),
     )
-    judged = Judged(claims()[0], verdict, found, "")
+    judged = ClaimVerdict(claim_specs()[0], verdict, "", found)
     assert judged.deciding.what == decided_by
 
 
@@ -102,11 +103,11 @@ def test_missing_runs_are_named_with_the_suite_that_makes_them(tmp_path):
     ("off", "expected"), [(32.0, "reproduced"), (20.0, "not reproduced"), (29.0, "not enough evidence")]
 )
 def test_no_loss_within_a_margin(tmp_path, off, expected):
-    row = next(row for row in any_table("4", "tiny").rows if row.name == "distillm")
+    row = next(row for row in find_table("4", "tiny").rows if row.name == "distillm")
     for group, mean in (("on-policy", 30.0), ("off-policy", off)):
-        arm = row.arms[group]
+        spec = row.specs[group]
         for seed in SEEDS:
-            write_record(tmp_path, arm.method, seed=seed, mean=mean, sgo=arm.sgo)
+            write_record(tmp_path, spec.method, seed=seed, mean=mean, sgo=spec.output_source)
     assert verdict(tmp_path, "off-policy-free").verdict == expected
 
 
@@ -115,11 +116,12 @@ def test_no_loss_within_a_margin(tmp_path, off, expected):
     [(20.0, "reproduced", "holds"), (40.0, "not reproduced", "the other way round")],
 )
 def test_a_claimed_loss_is_a_difference_below_zero(tmp_path, off, expected, outcome):
-    for row in any_table("4", "tiny").rows[:2]:
+    for row in find_table("4", "tiny").rows[:2]:
         for group, mean in (("on-policy", 30.0), ("off-policy", off)):
-            arm = row.arms[group]
+            spec = row.specs[group]
             for seed in SEEDS:
-                write_record(tmp_path, arm.method, seed=seed, mean=mean, sgo=arm.sgo, assignments=arm.options)
+                fields = {"sgo": spec.output_source, "assignments": spec.options}
+                write_record(tmp_path, spec.method, seed=seed, mean=mean, **fields)
     judged = verdict(tmp_path, "off-policy-costs-others")
     assert judged.verdict == expected
     assert [c.what for c in judged.comparisons] == ["MiniLLM: off-policy − on-policy", "GKD: off-policy − on-policy"]
@@ -132,13 +134,11 @@ def test_a_claimed_loss_is_a_difference_below_zero(tmp_path, off, expected, outc
 
 def timed(out, seconds, *, load=0.0, threads=2, jitter=0.02, seeds=SEEDS):
     """Runs of some methods that took so long, a little more or less from seed to seed."""
-    store = Store(out)
     for method, mean in seconds.items():
         for number, seed in enumerate(seeds):
             factor = 1 + jitter * (number - 1)
             record = write_record(out, method, seed=seed, seconds=mean * factor, other_load=load)
-            record["environment"]["threads"] = threads
-            store.write(record, store.predictions(record))
+            rewrite(out, record, environment__threads=threads)
 
 
 OTHERS = ("minillm", "gkd", "imitkd")
@@ -184,7 +184,7 @@ def test_the_intervals_of_scores_are_those_of_all_comparisons_together(tmp_path,
 
 
 @pytest.mark.parametrize(("options", "counted"), [({"load": 1.0}, "0"), ({"load": None}, "0"), ({"seeds": (10,)}, "1")])
-def test_fewer_than_two_undisturbed_runs_say_nothing_of_time(tmp_path, options, counted):
+def test_fewer_than_two_exclusively_timed_runs_say_nothing_of_time(tmp_path, options, counted):
     timed(tmp_path, {"distillm": 20.0} | dict.fromkeys(OTHERS, 60.0), **options)
     judged = verdict(tmp_path, "faster-than-recent")
     assert (judged.verdict, judged.reason) == ("not enough evidence", f"{counted} of 2 timed runs: bench suite main")
@@ -239,12 +239,10 @@ def test_a_range_of_times_has_two_ends(tmp_path, slow, expected):
 
 @pytest.mark.parametrize(("share", "expected"), [(0.9, "reproduced"), (0.6, "not reproduced")])
 def test_the_share_of_generation_is_that_of_the_longest(tmp_path, share, expected):
-    store = Store(tmp_path)
     for method, its in (("imitkd", share), ("gkd", 0.3), ("minillm", 0.5)):
         for seed in SEEDS:
             record = write_record(tmp_path, method, seed=seed, seconds=50.0)
-            record["time"]["phases"]["generation"] = 50.0 * (its + seed / 10_000)
-            store.write(record, store.predictions(record))
+            rewrite(tmp_path, record, time__phases__generation=50.0 * (its + seed / 10_000))
     judged = verdict(tmp_path, "generation-takes-most")
     assert judged.verdict == expected
     assert judged.deciding.effect == pytest.approx(share, abs=0.01)
@@ -253,36 +251,50 @@ def test_the_share_of_generation_is_that_of_the_longest(tmp_path, share, expecte
 
 @pytest.mark.parametrize(("skewed", "expected"), [(20.0, "reproduced"), (5.0, "not reproduced")])
 def test_convergence_is_of_the_whole_course_of_training(tmp_path, skewed, expected):
-    store = Store(tmp_path)
     for method, level in (("kld", 12.0), ("rkld", 12.0), ("skl", skewed), ("srkl", skewed)):
         for seed in SEEDS:
-            record = write_record(tmp_path, method, seed=seed, init="init")
+            record = write_record(tmp_path, method, seed=seed, init="sft")
             # equal in the end
-            record["validations"] = [
+            validations = [
                 {"step": step, "loss": 2.0, "metric": metric}
                 for step, metric in ((100, level + seed / 100), (200, level), (300, 30.0))
             ]
-            store.write(record, store.predictions(record))
+            rewrite(tmp_path, record, validations=validations)
     judged = verdict(tmp_path, "skew-converges-faster")
     assert judged.verdict == expected
     assert judged.deciding.effect == pytest.approx((skewed - 12) * 2 / 3)
 
 
-def coefficients(out, *, best=0.1, students=1, beyond=1.0):
+def write_coefficients(out, *, best=0.1, students=1, beyond=1.0):
     errors = [
+        {"seed": student, "loss": loss, "alpha": alpha, "n": n, "divergence": 1.0, "sampled": 1.0}
         # the claim is about samples of 64; with fewer another skew is best
-        {"loss": loss, "alpha": alpha, "n": n, "normalised": (1.0 if alpha == best or n < 64 else 2.0) + student / 50}
+        | {"normalised": (1.0 if alpha == best or n < 64 else 2.0) + student / 50}
         for student in range(students)
         for loss in ("skl", "srkl")
         for alpha in (0.01, 0.1, 0.5)
         for n in (16, 64)
     ]
     largest = [
-        {"loss": loss, "alpha": alpha, "bound": bound, "q1": 100.0 if bound is None else beyond * bound}
+        {"loss": loss, "alpha": alpha, "bound": bound}
+        | dict.fromkeys(("q0", "q0.01", "q0.05", "q0.25", "q0.5", "q0.75", "q0.95", "q0.99"), 0.0)
+        | {"q1": 100.0 if bound is None else beyond * bound}
         for loss in ("skl", "srkl")
         for alpha, bound in ((0.0, None), (0.1, 9.0), (0.5, 1.0))
     ]
-    write_json(out / "measurements" / "coefficients-tiny.json", {"found": {"plug_in": errors, "coefficients": largest}})
+    found = {"students": list(range(students)), "positions": 1, "errors": []}
+    (record,) = Store(out).all()
+    probe = {
+        "name": "coefficients",
+        "version": COEFFICIENTS.version,
+        "config": {},
+        "config_hash": "c" * 64,
+        "data": "d" * 64,
+        "environment": record.environment.model_dump(),
+        "seconds": 1.0,
+        "found": found | {"plug_in": errors, "coefficients": largest},
+    }
+    write_json(out / "model-probes" / "coefficients-tiny.json", probe)
 
 
 @pytest.mark.parametrize(
@@ -291,29 +303,29 @@ def coefficients(out, *, best=0.1, students=1, beyond=1.0):
 )
 def test_the_estimates_error_is_judged_over_several_students(tmp_path, best, students, expected):
     write_record(tmp_path)
-    assert verdict(tmp_path, "alpha-0.1-best-estimate").reason == "no measurement of it: bench figures 3"
-    coefficients(tmp_path, best=best, students=students)
+    assert verdict(tmp_path, "alpha-0.1-best-estimate").reason == "not probed yet: bench figures 3"
+    write_coefficients(tmp_path, best=best, students=students)
     judged = verdict(tmp_path, "alpha-0.1-best-estimate")
     assert judged.verdict == expected
     if students == 1:
-        assert judged.reason.startswith("1 of 3 students measured")
+        assert judged.reason.startswith("1 of 3 students probed")
         assert judged.deciding.effect == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize(("beyond", "expected"), [(1.0, "reproduced"), (1.01, "not reproduced")])
 def test_gradient_coefficients_are_held_to_their_bounds(tmp_path, beyond, expected):
     write_record(tmp_path)
-    coefficients(tmp_path, beyond=beyond)
+    write_coefficients(tmp_path, beyond=beyond)
     assert verdict(tmp_path, "skew-bounds-gradients").verdict == expected
 
 
-def test_a_damaged_measurement_is_told(tmp_path, command):
+def test_a_damaged_probe_is_told(tmp_path, command):
     write_record(tmp_path)
-    coefficients(tmp_path)
-    (tmp_path / "measurements" / "coefficients-tiny.json").write_text('{"found": {"err')
+    write_coefficients(tmp_path)
+    (tmp_path / "model-probes" / "coefficients-tiny.json").write_text('{"found": {"err')
     result = command("claims", "skew-bounds-gradients", "--out", tmp_path)
     assert result.exit_code == 2
-    assert "coefficients-tiny.json: damaged; make it again with bench figures 3 --fresh" in result.stderr
+    assert "coefficients-tiny.json: damaged; probe again with: bench figures 3 --fresh" in result.stderr
 
 
 def test_bleu_is_compared_as_corpus_bleu(tmp_path):
@@ -330,22 +342,28 @@ def test_bleu_is_compared_as_corpus_bleu(tmp_path):
 
 
 def test_every_claim_names_what_exists():
-    assert len({claim.id for claim in claims()}) == len(claims())
-    assert {claim.kind for claim in claims()} == set(KINDS)
-    for claim in claims():
-        assert claim.sureness in {"H", "M", "L"}
+    claims = claim_specs()
+    assert len({claim.id for claim in claims}) == len(claims)
+    assert {type(claim.test) for claim in claims} == set(TESTS.values())
+    for claim in claims:
+        assert claim.confidence in {"H", "M", "L"}
         assert set(claim.source.replace(" ", "").split(",")) - {"P"} <= sources().keys()
         if claim.suite != "figures":
-            assert arms(claim.suite, "tiny")
-        if "table" in claim.test:
-            test = claim.test
-            table = any_table(test["table"], "tiny")
+            assert run_specs(claim.suite, "tiny")
+        test = claim.test.model_dump()
+        if "table" in test:
+            table = find_table(test["table"], "tiny")
             named = [value for key in ("than", "rows", "of") for value in test.get(key, ())]
             named += [test[key] for key in ("row", "over") if key in test]
             assert set(named) <= {row.name for row in table.rows}
             columns = {column.name for column in table.columns}
             chosen = {*test.get("columns", ()), *(test[k] for k in ("column", "than_column") if k in test)}
             assert chosen <= columns
+
+
+def test_a_claim_about_time_without_a_limit_is_refused():
+    with pytest.raises(ValueError, match="give at_least, at_most or both"):
+        TimeTest(table="main", of=("gkd",), over="kld")
 
 
 EXPECTED = {
@@ -360,7 +378,7 @@ EXPECTED = {
     "adaptive-beats-on-policy": "2 skl-adaptive > skl-on-policy",
     "off-policy-free": "4 distillm: off-policy - on-policy > -1",
     "off-policy-costs-others": "4 minillm gkd: off-policy - on-policy < 0",
-    "best-without-start": "5 distillm > minillm gkd imitkd in pretrained",
+    "best-from-pretrained": "5 distillm > minillm gkd imitkd in pretrained",
     "best-instruction": "main distillm > sft kld seqkd imitkd gkd minillm",
     "best-task-specific": "3 distillm > sft kld seqkd imitkd gkd minillm",
     "generation-takes-most": "any of main imitkd gkd minillm: generation > 0.8",
@@ -376,15 +394,16 @@ EXPECTED = {
 
 def in_short(claim):
     """What a claim tests, every number and name of it, in one line."""
-    test = dict(claim.test)
+    kind = next(kind for kind, test in TESTS.items() if test is type(claim.test))
+    test = claim.test.model_dump(exclude_unset=True)
     names = {key: " ".join(test.pop(key)) for key in ("rows", "than", "of", "columns", "losses") if key in test}
     prefix = "any of " * test.pop("any", False) + f"{test.pop('table', '')} "
-    match claim.kind:
-        case "quality" if "column" in test:
+    match kind:
+        case "column_score":
             less = "<" if test.pop("lower", False) else ">"
             ends = f"{test.pop('column')} - {test.pop('than_column')} {less} {test.pop('margin', 0):g}"
             text = f"{names.pop('rows')}: {ends}"
-        case "quality":
+        case "score":
             text = f"{test.pop('row')} > {names.pop('than')}"
             text += f" in {names.pop('columns')}" if "columns" in names else ""
         case "convergence":
@@ -393,11 +412,11 @@ def in_short(claim):
             text = f"time {names.pop('of')} / {test.pop('over')}"
             for key, sign in (("at_least", ">"), ("at_most", "<")):
                 text += f" {sign} {test.pop(key):g}" if key in test else ""
-        case "share":
+        case "time_share":
             text = f"{names.pop('rows')}: {test.pop('phase')} > {test.pop('at_least'):g}"
-        case "estimate":
+        case "estimation_error":
             text = f"plug-in error of {test.pop('tokens')} tokens least at {test.pop('alpha'):g}"
-        case "bounded":
+        case "coefficient_bound":
             text = f"bounds of {names.pop('losses')}"
     assert not test, f"{claim.id}: {test}"
     assert not names, f"{claim.id}: {names}"
@@ -405,16 +424,17 @@ def in_short(claim):
 
 
 def test_each_claim_tests_what_it_says():
-    assert {claim.id: in_short(claim) for claim in claims()} == EXPECTED
+    assert {claim.id: in_short(claim) for claim in claim_specs()} == EXPECTED
 
 
 def test_no_claim_says_more_than_its_source():
-    by_id = {claim.id: claim for claim in claims()}
+    by_id = {claim.id: claim for claim in claim_specs()}
     values = {(v.row, v.column): v.number for v in published("1")}
     assert values["skl", "sinst"] > values["srkl", "sinst"]
-    assert not any(c.test.get("row") == "srkl" and "skl" in c.test.get("than", ()) for c in claims())
+    scores = [claim.test for claim in claim_specs() if isinstance(claim.test, ScoreTest)]
+    assert not any(test.row == "srkl" and "skl" in test.than for test in scores)
     assert not any(row == "rkld" for row, _ in values)
-    assert {by_id[name].sureness for name in ("skew-beats-reverse-kl", "srkl-beats-unskewed")} == {"L"}
+    assert {by_id[name].confidence for name in ("skew-beats-reverse-kl", "srkl-beats-unskewed")} == {"L"}
 
 
 def test_claims_of_time_rest_on_these_rows():
@@ -442,7 +462,7 @@ def test_the_command_prints_verdicts_as_text_json_and_markdown_and_ends_well(com
     assert "22 claims: " in plain.stdout
     assert "preset tiny" in plain.stdout
     found = json.loads(command("claims", "--out", out, "--resamples", 100, "--json").stdout)
-    assert len(found) == len(claims())
+    assert len(found) == len(claim_specs())
     assert {one["verdict"] for one in found} <= set(VERDICTS)
     by_id = {one["id"]: one for one in found}
     assert by_id["skew-beats-kl"]["comparisons"][0]["runs"]

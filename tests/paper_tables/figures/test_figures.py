@@ -17,51 +17,52 @@ from paper_tables.figures.catalogue import FROM_RUNS
 from paper_tables.figures.figure import NothingToDraw
 from paper_tables.figures.labels import Label, label_ends, label_points
 from paper_tables.figures.style import COLUMN, look
-from paper_tables.numbers.runs import Library
-from paper_tables.paper.ablations import sweeps
+from paper_tables.numbers.runs import RunIndex
+from paper_tables.paper.ablations import ablations
 from paper_tables.paper.tables import tables
-from tests.records import make_record, write_record
+from tests.records import altered, make_record, write_record
 
 SEEDS = (10, 20)
 pytestmark = pytest.mark.usefixtures("style")
 
 
-def write_arm(out, arm, seed=10, **fields):
-    return write_record(out, arm.method, arm.task, seed, sgo=arm.sgo, init=arm.init, assignments=arm.options, **fields)
+def write_run(out, spec, seed=10, **fields):
+    fields |= {"sgo": spec.output_source, "init": spec.init_student, "assignments": spec.options}
+    return write_record(out, spec.method, spec.task, seed, **fields)
 
 
 @pytest.fixture(scope="module")
 def everything(tmp_path_factory):
-    """Two seeds of each arm of the main table, table 2 and all sweeps, to be read only."""
+    """Two seeds of each run of the main table, table 2 and all ablations, to be read only."""
     out = tmp_path_factory.mktemp("everything")
-    arms = {a for name in ("main", "1", "2") for a in tables("tiny")[name].arms}
-    arms |= {a for sweep in sweeps("tiny").values() for a in sweep.arms}
-    for number, arm in enumerate(sorted(arms, key=repr)):
+    specs = {spec for name in ("main", "1", "2") for spec in tables("tiny")[name].specs}
+    specs |= {spec for ablation in ablations("tiny").values() for spec in ablation.specs}
+    for number, spec in enumerate(sorted(specs, key=repr)):
         for seed in SEEDS:
-            write_arm(out, arm, seed, mean=20.0 + number, seconds=10.0 + number)
+            write_run(out, spec, seed, mean=20.0 + number, seconds=10.0 + number)
     return out
 
 
-def library(out):
-    return Library(Store(out), "tiny")
+def index(out):
+    return RunIndex(Store(out), "tiny")
 
 
 def test_convergence_is_the_mean_validation_score_by_step(everything):
-    frame = from_runs.convergence(library(everything)).frame
+    frame = from_runs.convergence(index(everything)).frame
     assert set(frame["loss"]) == {"kld", "rkld", "jsd", "skl", "srkl"}
     kld = frame[frame["loss"] == "kld"]
-    records = [r for r in Store(everything).all() if r["run_id"].startswith("dolly-kld-dataset")]
-    expected = sum(r["validations"][1]["metric"] for r in records if r["config"]["init"] == "init") / 2
+    records = [r for r in Store(everything).all() if r.run_id.startswith("dolly-kld-dataset")]
+    expected = sum(r.validations[1].metric for r in records if r.config.init == "sft") / 2
     assert list(kld["step"]) == [300]
     assert kld["mean"].iloc[0] == pytest.approx(expected)
 
 
-def test_the_start_is_drawn_where_its_score_was_measured(everything, tmp_path):
-    assert "first score is measured at step 300" in " ".join(from_runs.convergence(library(everything)).caption)
-    record, rows = make_record("kld", init="init")
-    first, *others = record["validations"]
-    Store(tmp_path).write(record | {"validations": [first | {"metric": 7.0}, *others]}, rows)
-    drawn = from_runs.convergence(library(tmp_path))
+def test_the_init_student_is_drawn_where_its_score_was_measured(everything, tmp_path):
+    assert "first score is measured at step 300" in " ".join(from_runs.convergence(index(everything)).caption)
+    record, rows = make_record("kld", init="sft")
+    first, *others = record.plain()["validations"]
+    Store(tmp_path).write(altered(record, validations=[first | {"metric": 7.0}, *others]), rows)
+    drawn = from_runs.convergence(index(tmp_path))
     assert list(drawn.frame["step"]) == [0, 300]
     assert drawn.frame["mean"].iloc[0] == 7.0
     assert "first score" not in " ".join(drawn.caption)
@@ -113,21 +114,21 @@ def test_lines_differ_in_marker_and_dash_as_in_colour():
 
 @pytest.mark.parametrize("name", list(FROM_RUNS))
 def test_figures_of_runs_can_be_read_and_say_what_is_missing(everything, check_legible, name):
-    drawn = FROM_RUNS[name](library(everything))
+    drawn = FROM_RUNS[name](index(everything))
     check_legible(drawn.figure)
     caption = " ".join(drawn.caption)
     assert "Missing" not in caption
     if name in ("7", "pareto", "budget"):
-        assert "Times measured on cpu (A CPU & Co, threads: 2)." in caption
+        assert "Times measured on cpu (A CPU & Co, 2 threads)." in caption
 
 
 def test_relative_time_is_against_the_same_loss_on_fixed_data(everything):
-    frame = from_runs.relative_time(library(everything)).frame
-    fixed = frame[frame["source"] == "dataset"]
+    frame = from_runs.relative_time(index(everything)).frame
+    fixed = frame[frame["output_source"] == "dataset"]
     assert list(fixed["relative_time"]) == [1.0, 1.0]
     assert len(frame) == 10
     for loss, group in frame.groupby("loss"):
-        base = group[group["source"] == "dataset"]["seconds"].iloc[0]
+        base = group[group["output_source"] == "dataset"]["seconds"].iloc[0]
         assert list(group["relative_time"]) == pytest.approx(list(group["seconds"] / base)), loss
 
 
@@ -136,8 +137,8 @@ def test_each_of_several_timed_runs_is_shown(tmp_path):
         write_record(tmp_path, loss, seconds=10.0)
     for seed, seconds in ((10, 15.0), (20, 25.0)):
         write_record(tmp_path, "srkl", seed=seed, sgo="on-policy", seconds=seconds)
-    drawn = from_runs.relative_time(library(tmp_path))
-    bar = drawn.frame[drawn.frame["source"] == "on-policy"].iloc[0]
+    drawn = from_runs.relative_time(index(tmp_path))
+    bar = drawn.frame[drawn.frame["output_source"] == "on-policy"].iloc[0]
     assert (bar["relative_time"], bar["n"], bar["each"]) == (2.0, 2, "1.5 2.5")
     dots = [list(map(float, line.get_ydata())) for line in drawn.figure.axes[0].lines]
     assert dots == [[1.5, 2.5]]
@@ -147,30 +148,30 @@ def test_each_of_several_timed_runs_is_shown(tmp_path):
 
 
 def test_times_of_a_shared_machine_are_not_drawn(tmp_path):
-    for arm in tables("tiny")["main"].arms:
-        write_arm(tmp_path, arm, other_load=1.0)
+    for spec in tables("tiny")["main"].specs:
+        write_run(tmp_path, spec, other_load=1.0)
     for draw in (from_runs.pareto, from_runs.equal_budget, from_runs.relative_time):
-        with pytest.raises(NothingToDraw, match="had the machine to themselves: bench suite"):
-            draw(library(tmp_path))
+        with pytest.raises(NothingToDraw, match=r"no exclusively timed runs .*: bench suite"):
+            draw(index(tmp_path))
 
 
 def test_fast_methods_have_ticks_and_several_times_their_spread(tmp_path):
-    for number, arm in enumerate(tables("tiny")["main"].arms):
+    for number, spec in enumerate(tables("tiny")["main"].specs):
         for seed in SEEDS:
-            write_arm(tmp_path, arm, seed, mean=20.0 + number % 4, seconds=12.0 + 2 * number + seed / 10)
-    drawn = from_runs.pareto(library(tmp_path))
+            write_run(tmp_path, spec, seed, mean=20.0 + number % 4, seconds=12.0 + 2 * number + seed / 10)
+    drawn = from_runs.pareto(index(tmp_path))
     axes = drawn.figure.axes[0]
     ticks = [tick for tick in axes.get_xticks() if axes.viewLim.containsx(tick)]
     assert min(ticks) < 1.2 * drawn.frame["seconds"].min()
     assert list(drawn.frame["slowest"] - drawn.frame["fastest"]) == pytest.approx([1.0] * 13)
-    assert "fastest to slowest timed run" in drawn.caption[0]
+    assert "horizontal bars: the fastest to the slowest" in drawn.caption[0]
     assert {text.get_text() for text in axes.texts} == set(drawn.frame["method"])
 
 
 def test_the_front_holds_what_nothing_beats_in_both(tmp_path):
-    for number, arm in enumerate(tables("tiny")["main"].arms):
-        write_arm(tmp_path, arm, mean=20.0 + 7 * number % 13, seconds=10.0 + number)
-    frame = from_runs.pareto(library(tmp_path)).frame
+    for number, spec in enumerate(tables("tiny")["main"].specs):
+        write_run(tmp_path, spec, mean=20.0 + 7 * number % 13, seconds=10.0 + number)
+    frame = from_runs.pareto(index(tmp_path)).frame
     assert len(frame) == 13
     for _, point in frame.iterrows():
         beaten = ((frame["seconds"] <= point["seconds"]) & (frame["score"] > point["score"])).any()
@@ -179,30 +180,30 @@ def test_the_front_holds_what_nothing_beats_in_both(tmp_path):
 
 
 def test_quality_at_a_budget_never_falls(everything):
-    frame = from_runs.equal_budget(library(everything)).frame
+    frame = from_runs.equal_budget(index(everything)).frame
     for _, group in frame.groupby("method"):
         assert group["best"].is_monotonic_increasing
         assert group["seconds"].is_monotonic_increasing
 
 
 def test_a_budget_is_not_claimed_to_be_a_run_of_that_length(everything):
-    drawn = from_runs.equal_budget(library(everything))
+    drawn = from_runs.equal_budget(index(everything))
     assert "not the score of runs trained to a smaller budget" in drawn.caption[0]
     assert "learning rate" in drawn.caption[0]
     assert sum(axes.get_visible() for axes in drawn.figure.axes) == 13
 
 
-@pytest.mark.parametrize("name", list(sweeps("tiny")))
-def test_a_sweep_shows_each_value_of_each_series(everything, name):
-    table = sweeps("tiny")[name]
-    frame = from_runs.sweep(library(everything), name).frame
+@pytest.mark.parametrize("name", list(ablations("tiny")))
+def test_an_ablation_shows_each_value_of_each_series(everything, name):
+    table = ablations("tiny")[name]
+    frame = from_runs.ablation(index(everything), name).frame
     assert len(frame) == len(table.rows) * len(table.columns)
     assert set(frame["n"]) == {2}
     assert frame["sd"].notna().all()
 
 
 def test_skews_lie_on_a_logarithmic_axis_with_the_papers_marked_and_no_two_in_one_place(everything):
-    drawn = from_runs.sweep(library(everything), "alpha")
+    drawn = from_runs.ablation(index(everything), "alpha")
     axes = drawn.figure.axes[0]
     assert axes.get_xscale() == "log"
     assert "the paper's 0.1" in [text.get_text() for text in axes.texts]
@@ -210,21 +211,21 @@ def test_skews_lie_on_a_logarithmic_axis_with_the_papers_marked_and_no_two_in_on
     assert all(a < float(alpha) < b for a, alpha, b in zip(skl, drawn.frame["value"], srkl, strict=False))
 
 
-def test_a_sweep_in_part_says_how_many_runs_are_missing_and_what_makes_them(tmp_path):
-    table = sweeps("tiny")["buffer-capacity"]
+def test_an_ablation_in_part_says_how_many_runs_are_missing_and_what_makes_them(tmp_path):
+    table = ablations("tiny")["buffer-capacity"]
     for row in table.rows[:3]:
-        for arm in row.arms.values():
+        for spec in row.specs.values():
             for seed in SEEDS:
-                write_arm(tmp_path, arm, seed)
-    caption = from_runs.sweep(library(tmp_path), "buffer-capacity").caption[-1]
+                write_run(tmp_path, spec, seed)
+    caption = from_runs.ablation(index(tmp_path), "buffer-capacity").caption[-1]
     labels = ", ".join(row.label for row in table.rows[3:])
     assert caption == f"Missing: 4 of 10 runs, of {labels}; made by: bench suite buffer-capacity"
-    for arm in sweeps("tiny")["init"].rows[0].arms.values():
-        write_arm(tmp_path, arm)
-    caption = from_runs.sweep(library(tmp_path), "init").caption[-1]
+    for spec in ablations("tiny")["init-student"].rows[0].specs.values():
+        write_run(tmp_path, spec)
+    caption = from_runs.ablation(index(tmp_path), "init-student").caption[-1]
     assert "Missing: 20 of 24 runs" in caption
-    assert "SRKL (pretrained start)" in caption
-    assert caption.endswith("bench suite init")
+    assert "SRKL (pretrained init student)" in caption
+    assert caption.endswith("bench suite init-student")
 
 
 def test_files_and_their_data_are_the_same_each_time_and_what_is_missing_is_told(command, out):
@@ -255,20 +256,20 @@ def test_bad_input_is_told(command, out, arguments, said):
     assert said in result.stderr
 
 
-def test_a_damaged_measurement_is_named(command, out):
-    path = out / "measurements" / "coefficients-tiny.json"
+def test_a_damaged_probe_is_named(command, out):
+    path = out / "model-probes" / "coefficients-tiny.json"
     path.parent.mkdir()
     path.write_text('{"found": {"err')
     result = command("figures", "3", "--out", out)
     assert result.exit_code == 2
     assert "coefficients-tiny.json: damaged" in result.stderr
-    assert "bench figures --fresh" in result.stderr
+    assert "bench figures 3 --fresh" in result.stderr
 
 
 @pytest.mark.parametrize("name", ["6", "pareto", "budget"])
 def test_one_run_is_enough_for_a_figure(tmp_path, check_legible, name):
-    write_record(tmp_path, "kld", init="init")
-    drawn = FROM_RUNS[name](library(tmp_path))
+    write_record(tmp_path, "kld", init="sft")
+    drawn = FROM_RUNS[name](index(tmp_path))
     check_legible(drawn.figure)
     assert "made by: bench suite" in drawn.caption[-1]
 

@@ -1,4 +1,4 @@
-"""Figures 1, 2, 3 and the check of the theory: their formulas, and measurements on real tiny models."""
+"""Figures 1, 2, 3 and the check of the theory: their formulas, and probes of real tiny models."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from bench.system.files import read_json, write_json
 from bench.system.progress import Reporter
 from distillm import skl, srkl
 from paper_tables.figures import from_models
-from paper_tables.figures.catalogue import FROM_MODELS, make_figures
+from paper_tables.figures.catalogue import FROM_MODELS, write_figures
 from paper_tables.figures.model_probes import (
-    MEASUREMENTS,
+    PROBES,
     STUDENTS,
     bound,
     largest_coefficient,
-    measured,
     plug_in,
+    probe,
     ratio_and_coefficient,
 )
-from paper_tables.numbers.runs import Library
+from paper_tables.numbers.probes import COEFFICIENTS, Coefficients
+from paper_tables.numbers.runs import RunIndex
 
 pytestmark = pytest.mark.usefixtures("style")
 
@@ -73,14 +74,14 @@ def test_the_plug_in_estimate_is_the_divergence_of_two_empirical_distributions()
     generator = torch.Generator().manual_seed(0)
     probabilities = torch.tensor([[[0.5, 0.3, 0.2]], [[0.2, 0.2, 0.6]]], dtype=torch.float64)
     log_p, log_q = probabilities.log().expand(2, 3000, 3)
-    rows = {(row["loss"], row["alpha"], row["n"]): row for row in plug_in(log_p, log_q, generator)}
+    rows = {(row.loss, row.alpha, row.n): row for row in plug_in(10, log_p, log_q, generator)}
     for loss, of in (("skl", skl), ("srkl", srkl)):
         exact = float(of(log_q[0], log_p[0], alpha=0.1))
-        assert rows[loss, 0.1, 1]["divergence"] == pytest.approx(exact)
+        assert rows[loss, 0.1, 1].divergence == pytest.approx(exact)
         same = 0.5 * 0.2 + 0.3 * 0.2 + 0.2 * 0.6  # the two tokens are equal
         expected = same * exact**2 + (1 - same) * (math.log(10) - exact) ** 2
-        assert rows[loss, 0.1, 1]["sampled"] == pytest.approx(expected, rel=0.05)
-        assert rows[loss, 0.1, 256]["sampled"] < rows[loss, 0.1, 16]["sampled"] / 8
+        assert rows[loss, 0.1, 1].sampled == pytest.approx(expected, rel=0.05)
+        assert rows[loss, 0.1, 256].sampled < rows[loss, 0.1, 16].sampled / 8
         assert (loss, 0.0, 1) not in rows
 
 
@@ -89,40 +90,44 @@ def test_the_plug_in_estimate_is_the_divergence_of_two_empirical_distributions()
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory, cache):
-    """Measurements on the shipped tiny teacher and an init student, recorded."""
-    out = tmp_path_factory.mktemp("measured")
+    """Probes of the shipped tiny teacher and init students, recorded."""
+    out = tmp_path_factory.mktemp("probed")
     torch.set_num_threads(1)
     reporter = Reporter(Console(stderr=True), quiet=True)
-    made = make_figures(
-        partial(Library, Store(out), "tiny"), list(FROM_MODELS), preset="tiny", seed=10, out=out, reporter=reporter
+    made = write_figures(
+        partial(RunIndex, Store(out), "tiny"), list(FROM_MODELS), preset="tiny", seed=10, out=out, reporter=reporter
     )
     return out, list(made)
 
 
-def test_measured_figures_are_made_from_what_is_recorded(real, monkeypatch):
+def test_figures_of_models_are_made_from_what_is_recorded(real, monkeypatch):
     out, made = real
     assert [one.name for one in made] == ["1", "2", "3", "theory"]
     assert all(path.stat().st_size > 100 for one in made for path in one.paths)
-    monkeypatch.setattr("paper_tables.figures.model_probes.Pair", None)  # nothing may be measured again
-    again = measured("coefficients", "tiny", 10, out, Reporter(Console(), quiet=True))
-    assert again == read_json(out / "measurements" / "coefficients-tiny.json")
-    assert again["environment"]["packages"]["torch"]
-    assert again["config"]["task"] == "dolly"
+    monkeypatch.setattr("paper_tables.figures.model_probes.ModelPair", None)  # nothing may be probed again
+    again = probe(COEFFICIENTS, "tiny", 10, out, Reporter(Console(), quiet=True))
+    recorded = read_json(out / "model-probes" / "coefficients-tiny.json")
+    assert again.model_dump(mode="json", by_alias=True) == recorded
+    assert again.environment.packages["torch"]
+    assert again.config["task"] == "dolly"
 
 
-def test_a_measurement_that_holds_less_than_is_drawn_is_made_again(real, tmp_path, monkeypatch):
-    recorded = read_json(real[0] / "measurements" / "coefficients-tiny.json")
+def test_a_probe_of_an_earlier_version_is_made_again(real, tmp_path, monkeypatch):
+    recorded = read_json(real[0] / "model-probes" / "coefficients-tiny.json")
     recorded["version"] -= 1
-    write_json(tmp_path / "measurements" / "coefficients-tiny.json", recorded)
-    monkeypatch.setitem(MEASUREMENTS, "coefficients", lambda pair: {"made": pair.preset})
-    made = measured("coefficients", "tiny", 10, tmp_path, Reporter(Console(), quiet=True))
-    assert made["found"] == {"made": "tiny"}
+    write_json(tmp_path / "model-probes" / "coefficients-tiny.json", recorded)
+    assert COEFFICIENTS.read(tmp_path, "tiny") is None
+    none = Coefficients(students=[], positions=0, coefficients=[], errors=[], plug_in=[])
+    monkeypatch.setitem(PROBES, "coefficients", lambda pair: none)
+    made = probe(COEFFICIENTS, "tiny", 10, tmp_path, Reporter(Console(), quiet=True))
+    assert made.found == none
+    assert COEFFICIENTS.read(tmp_path, "tiny") == made
 
 
 @pytest.mark.parametrize("name", list(FROM_MODELS))
-def test_measured_figures_can_be_read(real, check_legible, name):
-    measurement, draw = FROM_MODELS[name]
-    check_legible(draw(read_json(real[0] / "measurements" / f"{measurement}-tiny.json")).figure)
+def test_figures_of_models_can_be_read(real, check_legible, name):
+    kind, draw = FROM_MODELS[name]
+    check_legible(draw(kind.read(real[0], "tiny")).figure)
 
 
 def test_figure_1_chooses_by_its_rule(real):
@@ -148,13 +153,13 @@ def test_figure_2_costs_more_the_more_and_the_longer(real):
     always = frame[frame["frequency"] == 1].sort_values("length")
     # by how much is this machine's affair, and other processes'
     assert always["generation_seconds"].iloc[-1] > always["generation_seconds"].iloc[0]
-    environment = read_json(real[0] / "measurements" / "cost-tiny.json")["environment"]
+    environment = read_json(real[0] / "model-probes" / "cost-tiny.json")["environment"]
     caption = (real[0] / "figures" / "figure2-tiny.txt").read_text(encoding="utf-8")
-    assert f"Times measured on {environment['device_name']} ({environment['cpu']}, threads: 1)" in caption
+    assert f"Times measured on {environment['device_name']} ({environment['cpu']}, 1 thread)" in caption
 
 
 def test_figure_3_letters_its_panels_and_draws_skews_in_proportion_to_their_logarithm(real):
-    drawn = from_models.gradients(read_json(real[0] / "measurements" / "coefficients-tiny.json"))
+    drawn = from_models.gradients(COEFFICIENTS.read(real[0], "tiny"))
     panels = drawn.figure.axes
     assert [axes.get_title()[:3] for axes in panels] == ["(a)", "(b)", "(c)", "(d)"]
     assert [axes.get_yscale() for axes in panels] == ["log", "symlog", "log", "log"]
@@ -177,7 +182,7 @@ def test_figure_3_letters_its_panels_and_draws_skews_in_proportion_to_their_loga
 
 
 def test_the_theorys_caption_says_whose_bound_it_is(real):
-    drawn = from_models.theory(read_json(real[0] / "measurements" / "coefficients-tiny.json"))
+    drawn = from_models.theory(COEFFICIENTS.read(real[0], "tiny"))
     caption = " ".join(drawn.caption)
     assert "elementary one of our own" in caption
     assert "not the bound of the paper's appendix B" in caption
@@ -197,14 +202,14 @@ def test_the_theorys_caption_says_whose_bound_it_is(real):
 
 
 def test_sampled_errors_agree_with_the_exact_ones_and_stay_below_the_bound(real):
-    found = measured("coefficients", "tiny", 10, real[0], Reporter(Console(), quiet=True))["found"]
-    assert found["students"] == list(STUDENTS)
-    for row in found["errors"]:
-        assert row["sampled"] == pytest.approx(row["exact"], rel=0.15)
-        if row["bound"] is not None:
-            assert row["exact"] <= row["bound"]
-    for row in found["coefficients"]:
-        if row["bound"] is not None:
-            assert row["q1"] <= row["bound"] + 1e-9
-    unbounded = next(r for r in found["coefficients"] if (r["loss"], r["alpha"]) == ("skl", 0.0))
-    assert unbounded["q1"] > 1000
+    found = COEFFICIENTS.read(real[0], "tiny").found
+    assert found.students == list(STUDENTS)
+    for row in found.errors:
+        assert row.sampled == pytest.approx(row.exact, rel=0.15)
+        if row.bound is not None:
+            assert row.exact <= row.bound
+    for row in found.coefficients:
+        if row.bound is not None:
+            assert row.largest <= row.bound + 1e-9
+    unbounded = next(row for row in found.coefficients if (row.loss, row.alpha) == ("skl", 0.0))
+    assert unbounded.largest > 1000

@@ -10,17 +10,17 @@ import pytest
 from bench.analysis.significance import detectable_difference, holm
 from bench.record.store import Store
 from bench.system.errors import BenchError
-from paper_tables.numbers.cells import INIT_STUDENT, TEACHER, measure
-from paper_tables.numbers.runs import Library
-from paper_tables.paper.ablations import any_table as table
-from tests.records import SETS, noisy, rouge_rows, write_record
+from paper_tables.numbers.cells import INIT_STUDENT, TEACHER, table_statistics
+from paper_tables.numbers.runs import RunIndex
+from paper_tables.paper.ablations import find_table
+from tests.records import SETS, noisy, rewrite, rouge_rows, write_record
 
 RESAMPLES = 400
 
 
-def measured(out, name="1", **options):
-    one = table(name, "tiny")
-    return measure(one, Library(Store(out), "tiny", **options).select(one), RESAMPLES)
+def statistics_of(out, name="1", **options):
+    table = find_table(name, "tiny")
+    return table_statistics(table, RunIndex(Store(out), "tiny", **options).select(table), RESAMPLES)
 
 
 def constructed(out, method: str, shift: float, noise: float, seeds=(10, 20, 30), **fields) -> None:
@@ -33,8 +33,8 @@ def constructed(out, method: str, shift: float, noise: float, seeds=(10, 20, 30)
 
 
 def test_mean_and_deviation_are_over_training_seeds(out):
-    cell = measured(out).cells["kld", "vicuna"]
-    scores = [r["scores"]["vicuna"]["mean"] for r in Store(out).all() if r["config"]["method"]["name"] == "kld"]
+    cell = statistics_of(out).cells["kld", "vicuna"]
+    scores = [r.scores["vicuna"].primary.mean for r in Store(out).all() if r.config.method.name == "kld"]
     assert cell.mean == pytest.approx(statistics.fmean(scores))
     assert cell.sd == pytest.approx(statistics.stdev(scores))
     assert cell.seeds == (10, 20, 30)
@@ -44,7 +44,7 @@ def test_the_best_what_is_as_good_and_what_is_worse(tmp_path):
     constructed(tmp_path, "skl", 5.0, 1.0)
     constructed(tmp_path, "rkld", 4.99, 1.0)
     constructed(tmp_path, "kld", 0.0, 1.0)
-    cells = measured(tmp_path).cells
+    cells = statistics_of(tmp_path).cells
     for column in ("dolly", "selfinst", "vicuna", "sinst", "uinst"):
         two = [cells["skl", column], cells["rkld", column]]
         (best,) = [cell for cell in two if cell.best]
@@ -66,7 +66,7 @@ def test_holm_corrects_over_the_comparisons_of_a_column(out, monkeypatch):
         return holm(p_values)
 
     monkeypatch.setattr("paper_tables.numbers.cells.holm", spy)
-    cells = measured(out).cells
+    cells = statistics_of(out).cells
     assert [len(family) for family in families] == [3] * 5  # four rows with runs, five columns
     first = [cells[row, "dolly"].p for row in ("kld", "rkld", "jsd")]
     assert first == holm(families[0])
@@ -80,16 +80,16 @@ def test_seed_noise_widens_what_cannot_be_told_apart(tmp_path):
         for method, gap in (("kld", 0.0), ("skl", 1.5)):
             for seed, shift in zip((10, 20, 30), shifts, strict=True):
                 write_record(out, method, seed=seed, rows=rouge_rows({n: v + gap + shift for n, v in base.items()}))
-    assert not measured(steady).cells["kld", "dolly"].as_good_as_best
-    assert measured(scattered).cells["kld", "dolly"].as_good_as_best
-    assert measured(scattered).seen["dolly"] > 5 * measured(steady).seen["dolly"]
+    assert not statistics_of(steady).cells["kld", "dolly"].as_good_as_best
+    assert statistics_of(scattered).cells["kld", "dolly"].as_good_as_best
+    assert statistics_of(scattered).minimum_detectable["dolly"] > 5 * statistics_of(steady).minimum_detectable["dolly"]
 
 
 def test_a_lone_cell_is_not_called_the_best(tmp_path):
     write_record(tmp_path, "kld")
-    found = measured(tmp_path)
+    found = statistics_of(tmp_path)
     assert not any(cell.best for cell in found.cells.values())
-    assert not found.seen
+    assert not found.minimum_detectable
     assert found.cells["kld", "dolly"].sd is None
 
 
@@ -97,7 +97,7 @@ def test_bleu_is_compared_over_pooled_predictions(tmp_path):
     for seed in (10, 20):
         write_record(tmp_path, "kld", "iwslt", seed, mean=40.0)
         write_record(tmp_path, "sft", "iwslt", seed, mean=85.0)
-    cells = measured(tmp_path, "3").cells
+    cells = statistics_of(tmp_path, "3").cells
     assert cells["sft", "iwslt"].best
     assert cells["kld", "iwslt"].p < 0.05
     assert cells["kld", "iwslt"].difference == pytest.approx(
@@ -106,12 +106,12 @@ def test_bleu_is_compared_over_pooled_predictions(tmp_path):
 
 
 def test_the_teacher_and_the_init_student_stand_beside_the_methods(out):
-    references = measured(out).references
+    references = statistics_of(out).references
     assert references[TEACHER, "dolly"].sd is None
     assert references[INIT_STUDENT, "dolly"].seeds == (10, 20, 30)
 
 
-def test_time_is_relative_to_kld_and_of_undisturbed_runs_only(tmp_path):
+def test_time_is_relative_to_kld_and_of_exclusively_timed_runs_only(tmp_path):
     for seed, seconds in ((10, 10.0), (20, 12.0)):
         write_record(tmp_path, "kld", seed=seed, seconds=seconds)
         write_record(tmp_path, "srkl", seed=seed, seconds=2 * seconds)
@@ -119,19 +119,19 @@ def test_time_is_relative_to_kld_and_of_undisturbed_runs_only(tmp_path):
     write_record(tmp_path, "skl", other_load=1.5)
     write_record(tmp_path, "jsd", other_load=None)
     write_record(tmp_path, "rkld", resumes=1)
-    found = measured(tmp_path, "main")
+    found = statistics_of(tmp_path, "main")
     assert found.times["kld"].mean == pytest.approx(1.0)
     assert found.times["srkl"].mean == pytest.approx(2.0)
     assert found.times["srkl"].seeds == (10, 20)
     assert found.cells["srkl", "dolly"].seeds == (10, 20, 30)
     assert set(found.untimed) == {"skl", "jsd", "rkld"}
-    assert not measured(tmp_path, "1").times
+    assert not statistics_of(tmp_path, "1").times
 
 
 def test_no_time_without_kld_to_relate_it_to(tmp_path):
     write_record(tmp_path, "srkl")
     write_record(tmp_path, "kld", other_load=2.0)
-    found = measured(tmp_path, "main")
+    found = statistics_of(tmp_path, "main")
     assert not found.times
     assert "no run of kld" in found.untimed["srkl"]
 
@@ -139,28 +139,24 @@ def test_no_time_without_kld_to_relate_it_to(tmp_path):
 def test_times_of_different_hardware_are_not_related(tmp_path):
     write_record(tmp_path, "kld")
     record = write_record(tmp_path, "srkl")
-    record["environment"]["cpu"] = "another one"
-    store = Store(tmp_path)
-    store.write(record, store.predictions(record))
-    found = measured(tmp_path, "main")
+    rewrite(tmp_path, record, environment__cpu="another one")
+    found = statistics_of(tmp_path, "main")
     assert list(found.times) == ["kld"]
     assert found.untimed["srkl"] == "measured on other hardware than most"
 
 
 def test_of_several_hardwares_the_times_are_of_the_one_that_most_runs_share(tmp_path):
-    store = Store(tmp_path)
     for method, seconds in (("kld", 10.0), ("srkl", 30.0)):
         for seed in (10, 20, 30):
             record = write_record(tmp_path, method, seed=seed, seconds=seconds)
             if (method, seed) == ("srkl", 10):
-                record["environment"]["threads"], record["time"]["training_seconds"] = 16, 1.0
-                store.write(record, store.predictions(record))
-    times = measured(tmp_path, "main").times
+                rewrite(tmp_path, record, environment__threads=16, time__training_seconds=1.0)
+    times = statistics_of(tmp_path, "main").times
     assert times["srkl"].mean == pytest.approx(3.0)
     assert (times["srkl"].seeds, times["kld"].seeds) == ((20, 30), (10, 20, 30))
 
 
-def test_the_smallest_difference_seen_is_of_the_smallest_p_that_holm_lets_pass(tmp_path, monkeypatch):
+def test_the_minimum_detectable_difference_is_of_the_smallest_p_that_holm_lets_pass(tmp_path, monkeypatch):
     asked = []
 
     def spy(error, *, level, df):
@@ -170,10 +166,10 @@ def test_the_smallest_difference_seen_is_of_the_smallest_p_that_holm_lets_pass(t
     monkeypatch.setattr("paper_tables.numbers.cells.detectable_difference", spy)
     for method in ("skl", "rkld", "kld"):
         constructed(tmp_path, method, float(len(method)), 1.0)
-    seen = measured(tmp_path).seen
+    detectable = statistics_of(tmp_path).minimum_detectable
     assert [level for level, _ in asked] == pytest.approx([1 - 0.05 / 2] * 5)
     assert all(2 < df < 100 for _, df in asked)
-    assert len(seen) == 5
+    assert len(detectable) == 5
 
 
 def test_predictions_over_other_examples_are_refused(tmp_path):
@@ -183,4 +179,4 @@ def test_predictions_over_other_examples_are_refused(tmp_path):
     other = {"vicuna-3": "vicuna-99"}
     Store(tmp_path).write(record, [row | {"id": other.get(row["id"], row["id"])} for row in rows])
     with pytest.raises(BenchError, match=r"predictions for Vicuna are not over the same examples"):
-        measured(tmp_path)
+        statistics_of(tmp_path)

@@ -11,22 +11,22 @@ import pytest
 from bench.config.comparable import comparison_fields
 from bench.record.store import PREDICTIONS, Store
 from bench.system.errors import BenchError
-from paper_tables.numbers.runs import Library
-from paper_tables.paper.ablations import any_table as table
+from paper_tables.numbers.runs import RunIndex
+from paper_tables.paper.ablations import find_table
 from tests.conftest import invoke
 from tests.records import write_record
 
 
 def chosen(out, name="1", preset="tiny", **options) -> list[tuple[str, int]]:
-    selection = Library(Store(out), preset, **options).select(table(name, preset))
-    return sorted((record["config"]["method"]["name"], record["config"]["seed"]) for record in selection.records)
+    selection = RunIndex(Store(out), preset, **options).select(find_table(name, preset))
+    return sorted((record.config.method.name, record.seed) for record in selection.records)
 
 
-def test_runs_of_the_tables_arms_are_taken_and_others_not(tmp_path):
+def test_runs_of_the_tables_specs_are_taken_and_others_not(tmp_path):
     write_record(tmp_path, "kld")
     write_record(tmp_path, "skl", sgo="mixed")  # another output source
     write_record(tmp_path, "srkl", assignments=("method.alpha=0.3",))  # another skew
-    write_record(tmp_path, "jsd", init="pretrained")  # another start
+    write_record(tmp_path, "jsd", init="pretrained")  # another init student
     write_record(tmp_path, "sft", assignments=("plain_text.weight=0.5",))  # another auxiliary loss
     write_record(tmp_path, "rkld", preset="small")
     write_record(tmp_path, "rkld", "samsum")
@@ -37,16 +37,16 @@ def test_runs_of_the_tables_arms_are_taken_and_others_not(tmp_path):
 
 def test_only_the_seeds_asked_for(out):
     assert chosen(out, seeds=[20]) == [(method, 20) for method in ("jsd", "kld", "rkld", "skl")]
-    missing = Library(Store(out), "tiny", seeds=[20, 99]).select(table("1", "tiny")).missing
-    assert {(m.arm.method, m.seeds) for m in missing} == {
+    missing = RunIndex(Store(out), "tiny", seeds=[20, 99]).select(find_table("1", "tiny")).missing
+    assert {(m.spec.method, m.seeds) for m in missing} == {
         *((method, (99,)) for method in ("jsd", "kld", "rkld", "skl")),
         ("srkl", (20, 99)),
     }
 
 
 def test_what_is_missing_comes_with_the_command_that_makes_it(out):
-    (missing,) = Library(Store(out), "tiny").select(table("1", "tiny")).missing
-    assert missing.arm.method == "srkl"
+    (missing,) = RunIndex(Store(out), "tiny").select(find_table("1", "tiny")).missing
+    assert missing.spec.method == "srkl"
     assert missing.commands == tuple(
         f"bench run --method srkl --task dolly --preset tiny --seed {seed}" for seed in (10, 20, 30)
     )
@@ -55,12 +55,12 @@ def test_what_is_missing_comes_with_the_command_that_makes_it(out):
 def test_the_missing_run_is_made_under_the_settings_of_those_that_are_there(tmp_path):
     settings = ("training.epochs=2", "data.max_test=40", 'models.student_config={"model_type": "gpt2", "n_embd": 32}')
     there = write_record(tmp_path, "kld", assignments=settings)
-    missing = Library(Store(tmp_path), "tiny").select(table("1", "tiny")).missing
-    command = next(m.commands[0] for m in missing if m.arm.method == "srkl")
+    missing = RunIndex(Store(tmp_path), "tiny").select(find_table("1", "tiny")).missing
+    command = next(m.commands[0] for m in missing if m.spec.method == "srkl")
     result = invoke(*shlex.split(command)[1:], "--device", "cpu", "--dry-run", "--json")
     assert result.exit_code == 0, result.output
     fields = comparison_fields(json.loads(result.output))["config"]
-    assert fields == there["comparison_fields"]["config"]
+    assert fields == there.comparison_fields["config"]
 
 
 def test_runs_that_differ_in_more_are_refused_with_what_differs_and_how_to_choose(out):
@@ -69,12 +69,12 @@ def test_runs_that_differ_in_more_are_refused_with_what_differs_and_how_to_choos
         chosen(out)
     message = str(caught.value)
     assert "config.training.steps: 180 against 50" in message
-    assert other["run_id"] in message
+    assert other.run_id in message
     assert "and 9 more" in message
     key = message.rpartition("--key ")[2].split(",")[0]
     assert key in message
     assert len(chosen(out, keys=[key])) == 12
-    assert chosen(out, keys=[other["comparison_key"][:8]]) == [("srkl", 10)]
+    assert chosen(out, keys=[other.comparison_key[:8]]) == [("srkl", 10)]
     with pytest.raises(BenchError, match="--key"):
         chosen(out, keys=["nothing"])
 
@@ -93,17 +93,17 @@ def test_runs_of_different_tasks_need_not_be_comparable(tmp_path):
 
 @pytest.mark.parametrize("data", [b"\x1f\x8bcut", b"", gzip.compress(b'{"id": "test-1", "set": "test"}\n', mtime=0)])
 def test_a_run_without_readable_predictions_is_named_and_missed(out, data):
-    record = next(r for r in Store(out).all() if r["config"]["method"]["name"] == "jsd")
-    (Store(out).folder(record["run_id"]) / PREDICTIONS).write_bytes(data)
+    record = next(r for r in Store(out).all() if r.config.method.name == "jsd")
+    (Store(out).folder(record.run_id) / PREDICTIONS).write_bytes(data)
     told: list[str] = []
-    selection = Library(Store(out), "tiny", warn=told.append).select(table("1", "tiny"))
+    selection = RunIndex(Store(out), "tiny", warn=told.append).select(find_table("1", "tiny"))
     assert len(told) == 1
-    assert record["run_id"] in told[0]
-    assert ("jsd", (record["config"]["seed"],)) in {(m.arm.method, m.seeds) for m in selection.missing}
+    assert record.run_id in told[0]
+    assert ("jsd", (record.seed,)) in {(m.spec.method, m.seeds) for m in selection.missing}
 
 
 def test_no_records_say_what_to_run(tmp_path, out):
     with pytest.raises(BenchError, match=r"no records of preset tiny in .*bench run --method"):
-        Library(Store(tmp_path / "empty"), "tiny")
+        RunIndex(Store(tmp_path / "empty"), "tiny")
     with pytest.raises(BenchError, match=r"no records of preset small.*recorded: --preset tiny"):
-        Library(Store(out), "small")
+        RunIndex(Store(out), "small")

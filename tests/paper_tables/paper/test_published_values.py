@@ -1,4 +1,4 @@
-"""What counts as published: graded values with a source, nothing from memory, reruns kept apart."""
+"""What counts as published: values with source and confidence, nothing from memory, reproductions kept apart."""
 
 from __future__ import annotations
 
@@ -6,37 +6,45 @@ import re
 
 import pytest
 
-from paper_tables.paper.ablations import any_table as table
-from paper_tables.paper.published_values import FOLDER, in_conflict, of_cell, published, reruns, sources, tags
-from paper_tables.paper.tables import NAMES
-from paper_tables.tables.published_view import as_published
+from paper_tables.paper.ablations import find_table
+from paper_tables.paper.published_values import (
+    FOLDER,
+    in_conflict,
+    of_cell,
+    published,
+    reproductions,
+    source_tags,
+    sources,
+)
+from paper_tables.paper.tables import TABLE_NAMES
+from paper_tables.tables.published_view import published_view
 from tests.conftest import shared
 
 GPT2 = "gpt2-xl-to-gpt2"
-VALUES = [value for name in NAMES for value in published(name)]
-RERUNS = [value for name in NAMES for value in reruns(name)]
+VALUES = [value for name in TABLE_NAMES for value in published(name)]
+REPRODUCTIONS = [value for name in TABLE_NAMES for value in reproductions(name)]
 
 
-def test_only_values_that_are_sure_are_published():
+def test_only_values_of_high_or_medium_confidence_are_published():
     assert VALUES
-    assert {value.sureness for value in VALUES} == {"H", "M"}
+    assert {value.confidence for value in VALUES} == {"H", "M"}
     assert all(value.source for value in VALUES)
 
 
 def test_every_value_is_a_number_and_its_source_is_explained():
-    for value in (*VALUES, *RERUNS):
+    for value in (*VALUES, *REPRODUCTIONS):
         assert 0 < value.number < 100
         assert not value.sd or float(value.sd) > 0
-    assert set(tags([*VALUES, *RERUNS])) == set(sources())
+    assert set(source_tags([*VALUES, *REPRODUCTIONS])) == set(sources())
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", TABLE_NAMES)
 def test_published_values_belong_to_rows_and_columns_of_their_table(name):
-    one = table(name, "paper")
+    one = find_table(name, "paper")
     columns = {column.name for column in one.columns} | {"time", "gpt4-dolly", "gpt4-selfinst"}
     assert {value.row for value in published(name)} <= {row.name for row in one.rows}
     assert {value.column for value in published(name)} <= columns
-    assert {value.column for value in reruns(name)} <= columns
+    assert {value.column for value in reproductions(name)} <= columns
 
 
 def test_what_is_not_known_is_absent():
@@ -57,7 +65,7 @@ def test_the_conflict_of_table_4_is_the_only_one_and_shows_both_values():
     def conflicts(name):
         return [v for v in published(name) if in_conflict(of_cell(published(name), v.models, v.row, v.column))]
 
-    found = [(name, value) for name in NAMES for value in conflicts(name)]
+    found = [(name, value) for name in TABLE_NAMES for value in conflicts(name)]
     assert [(name, v.row, v.column, v.text, v.source) for name, v in found] == [
         ("4", "distillm", "on-policy", "26.12", "D2"),
         ("4", "distillm", "on-policy", "26.37", "N2"),
@@ -66,7 +74,7 @@ def test_the_conflict_of_table_4_is_the_only_one_and_shows_both_values():
 
 
 def test_only_cells_in_conflict_are_flagged():
-    frames = [as_published(table(name, "paper")).frame for name in NAMES]
+    frames = [published_view(find_table(name, "paper")).frame for name in TABLE_NAMES]
     flagged = [row for frame in frames for row in frame.to_dict("records") if row["conflict"]]
     assert [(row["table"], row["row"], row["column"], row["value"]) for row in flagged] == [
         ("4", "distillm", "on-policy", "26.12"),
@@ -76,13 +84,13 @@ def test_only_cells_in_conflict_are_flagged():
     assert not in_conflict(twice)
 
 
-def test_reruns_stand_apart():
-    assert {"ABKD", "WASD", "POCL", "CARE", "MMKD"} <= set(tags(RERUNS))
-    assert all(not value.sureness for value in RERUNS)
-    assert not {"ABKD", "WASD", "POCL", "MMKD", "CSD"} & set(tags(VALUES))
-    # the task-specific values are another paper's, and DistiLLM's own rows in CARE are reruns
-    assert [value.text for value in reruns("3")] == ["52.1", "35.5"]
-    assert {v.text for v in of_cell(RERUNS, GPT2, "distillm", "dolly")} == {"24.86", "25.10", "25.32"}
+def test_third_party_reproductions_stand_apart():
+    assert {"ABKD", "WASD", "POCL", "CARE", "MMKD"} <= set(source_tags(REPRODUCTIONS))
+    assert all(not value.confidence for value in REPRODUCTIONS)
+    assert not {"ABKD", "WASD", "POCL", "MMKD", "CSD"} & set(source_tags(VALUES))
+    # the task-specific values are another paper's, and DistiLLM's own rows in CARE are reproductions
+    assert [value.text for value in reproductions("3")] == ["52.1", "35.5"]
+    assert {v.text for v in of_cell(REPRODUCTIONS, GPT2, "distillm", "dolly")} == {"24.86", "25.10", "25.32"}
 
 
 def test_every_number_stands_in_the_compilation_outside_what_is_from_memory():
@@ -90,7 +98,7 @@ def test_every_number_stands_in_the_compilation_outside_what_is_from_memory():
     known, _, memory = text.partition("## 10.")
     assert "From memory" in memory
     written = set(re.findall(r"\d+\.\d+", known))
-    for value in (*VALUES, *RERUNS):
+    for value in (*VALUES, *REPRODUCTIONS):
         if value.column == "time" and value.source == "ABKD":
             first, second = re.findall(r"\d+\.\d+", value.note)[:2]  # computed from two numbers that stand there
             assert {first, second} <= written

@@ -1,4 +1,4 @@
-"""The tables as data: the paper's rows and columns, and arms that can be run."""
+"""The tables as data: the paper's rows and columns, and run specs that can be run."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import pytest
 from bench.config.presets import shipped
 from bench.config.registry import methods
 from bench.system.errors import BenchError
-from paper_tables.paper.ablations import any_table as table
-from paper_tables.paper.tables import LABELS, NAMES, OWN_SOURCE, tables
+from paper_tables.paper.ablations import find_table
+from paper_tables.paper.methods import METHOD_LABELS, OUTPUT_SOURCES
+from paper_tables.paper.tables import TABLE_NAMES, tables
 from tests.conftest import invoke
 
 SETS = ["Dolly", "SelfInst", "Vicuna", "S-NI", "UnNI"]
@@ -22,7 +23,7 @@ ALL += ["distillm-skl", "distillm"]
 @pytest.mark.parametrize("preset", shipped("presets"))
 def test_rows_and_columns_are_those_of_the_paper(preset):
     found = tables(preset)
-    assert tuple(found) == NAMES
+    assert tuple(found) == TABLE_NAMES
     assert [row.label for row in found["1"].rows] == ["KLD", "RKLD", "JSD", "SKL", "SRKL"]
     assert [column.label for column in found["1"].columns] == SETS
     assert [row.name for row in found["2"].rows] == [
@@ -31,56 +32,56 @@ def test_rows_and_columns_are_those_of_the_paper(preset):
         for source in ("on-policy", "mixed", "adaptive", "adaptive-off-policy")
     ]
     assert [column.name for column in found["4"].columns] == ["on-policy", "off-policy"]
-    assert [column.name for column in found["5"].columns] == ["init", "pretrained"]
+    assert [column.name for column in found["5"].columns] == ["sft", "pretrained"]
     assert [row.name for row in found["main"].rows] == ALL
     assert [column.label for column in found["main"].columns] == SETS
 
 
 @pytest.mark.parametrize(("preset", "sizes"), [("tiny", 1), ("small", 1), ("paper", 2)])
 def test_table_3_has_the_student_sizes_the_preset_has(preset, sizes):
-    columns = table("3", preset).columns
+    columns = find_table("3", preset).columns
     assert [column.task for column in columns] == ["samsum"] * sizes + ["iwslt"] * sizes
     assert len({column.group for column in columns}) == 2 * sizes
-    assert len({arm.models for arm in table("3", preset).arms}) == 2 * sizes
+    assert len({spec.models for spec in find_table("3", preset).specs}) == 2 * sizes
 
 
 @pytest.mark.parametrize("preset", shipped("presets"))
-def test_every_cell_has_an_arm(preset):
+def test_every_cell_has_a_run_spec(preset):
     for one in tables(preset).values():
-        assert all(column.group in row.arms for row in one.rows for column in one.columns)
+        assert all(column.group in row.specs for row in one.rows for column in one.columns)
         assert len({row.name for row in one.rows}) == len(one.rows)
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_the_main_table_takes_each_method_as_its_paper_has_it(name):
-    (arm,) = next(row for row in table("main", "paper").rows if row.name == name).arms.values()
-    assert (arm.sgo, arm.init) == (methods()[name].source, methods()[name].init)
-    assert name in LABELS
-    assert name in OWN_SOURCE
+    (spec,) = next(row for row in find_table("main", "paper").rows if row.name == name).specs.values()
+    assert (spec.output_source, spec.init_student) == (methods()[name].source, methods()[name].init)
+    assert name in METHOD_LABELS
+    assert name in OUTPUT_SOURCES
 
 
 @pytest.mark.parametrize("preset", shipped("presets"))
-def test_the_command_of_an_arm_makes_its_run(preset):
-    for arm in dict.fromkeys(arm for one in tables(preset).values() for arm in one.arms):
-        result = invoke(*shlex.split(arm.command(preset, 20))[1:], "--dry-run", "--json")
+def test_the_command_of_a_run_spec_makes_its_run(preset):
+    for spec in dict.fromkeys(spec for one in tables(preset).values() for spec in one.specs):
+        result = invoke(*shlex.split(spec.command(preset, 20))[1:], "--dry-run", "--json")
         assert result.exit_code == 0, result.output
-        assert json.loads(result.output)["config"] == arm.config(preset, 20).canonical()
+        assert json.loads(result.output)["config"] == spec.config(preset, 20).canonical()
 
 
 def test_commands_leave_out_what_is_the_default():
-    commands = [arm.command("tiny", 10) for arm in table("1", "tiny").arms]
+    commands = [spec.command("tiny", 10) for spec in find_table("1", "tiny").specs]
     assert commands[0] == "bench run --method kld --task dolly --preset tiny --seed 10"
 
 
 def test_tables_share_their_runs():
-    main, two, four = (set(table(name, "tiny").arms) for name in ("main", "2", "4"))
-    assert set(table("1", "tiny").arms) < main
+    main, two, four = (set(find_table(name, "tiny").specs) for name in ("main", "2", "4"))
+    assert set(find_table("1", "tiny").specs) < main
     assert len(two & main) == 2  # DistiLLM is table 2's last row of each loss
     assert len(four & two) == 2
 
 
-def test_losses_start_alike_whatever_their_papers_do():
-    assert {arm.init for arm in table("1", "paper").arms} == {"init"}
+def test_losses_share_an_init_student_whatever_their_papers_do():
+    assert {spec.init_student for spec in find_table("1", "paper").specs} == {"sft"}
 
 
 @pytest.mark.parametrize(
@@ -88,8 +89,8 @@ def test_losses_start_alike_whatever_their_papers_do():
 )
 def test_unknown_tables(name, nearest):
     with pytest.raises(BenchError, match=f"unknown table {name!r}.*{nearest}"):
-        table(name, "tiny")
+        find_table(name, "tiny")
 
 
 def test_tables_are_known_by_their_long_names_too():
-    assert table("Table3", "tiny").name == "3"
+    assert find_table("Table3", "tiny").name == find_table("table 3", "tiny").name == "3"

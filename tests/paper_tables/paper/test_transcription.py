@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from paper_tables.paper.published_values import published
-from paper_tables.paper.tables import NAMES
+from paper_tables.paper.tables import TABLE_NAMES
 
 Cell = tuple[str, str, str, str, str, str, str]
 GPT2, LLAMA = "gpt2-xl-to-gpt2", "openllama2-7b-to-3b"
@@ -90,7 +90,7 @@ def written(table: str, models: str, text: str) -> Iterator[Cell]:
                 yield table, models, first, column, f"{number} ± {sd}" if sd else number, grade, sources
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", TABLE_NAMES)
 def test_every_published_cell_is_as_transcribed(name):
     expected = {
         (*cell[:-1], frozenset(cell[-1].split("+")))
@@ -99,7 +99,7 @@ def test_every_published_cell_is_as_transcribed(name):
         for cell in written(table, models, text)
     }
     found = {
-        (name, v.models, v.row, v.column, str(v), v.sureness, frozenset(v.source.replace(" ", "").split(",")))
+        (name, v.models, v.row, v.column, str(v), v.confidence, frozenset(v.source.replace(" ", "").split(",")))
         for v in published(name)
     }
     assert found == expected

@@ -10,9 +10,9 @@ import subprocess
 import pytest
 
 from bench.record.store import Store
-from paper_tables.claims.verdicts import claims
+from paper_tables.paper.claim_specs import claim_specs
 from tests.paper_tables.conftest import declared, write_table_1
-from tests.records import write_record
+from tests.records import rewrite, write_record
 
 PDFTOTEXT = shutil.which("pdftotext")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -62,10 +62,8 @@ document.body.dataset.seen = JSON.stringify(seen);
 def out(tmp_path_factory):
     """The runs for table 1 but those of srkl, with curves."""
     folder = write_table_1(tmp_path_factory.mktemp("report"))
-    store = Store(folder)
-    for record in list(store.all()):
-        curve = [{"step": step, "loss": 3 / step, "phi": 0.0} for step in range(1, 101)]
-        store.write(record | {"curve": curve}, store.predictions(record))
+    for record in list(Store(folder).all()):
+        rewrite(folder, record, curve=[{"step": step, "loss": 3 / step, "phi": 0.0} for step in range(1, 101)])
     return folder
 
 
@@ -85,10 +83,10 @@ def page(out):
 def test_it_holds_claims_tables_figures_and_every_run_and_needs_nothing_else(page, out):
     html = page.read_text(encoding="utf-8")
     assert html.index('id="claims"') < html.index('id="tables"') < html.index('id="figures"') < html.index('id="runs"')
-    for claim in claims():
+    for claim in claim_specs():
         assert f'id="claim-{claim.id}"' in html
     for record in Store(out).all():
-        assert f'id="{record["run_id"]}"' in html
+        assert f'id="{record.run_id}"' in html
     assert 'src="data:image/svg+xml' in html
     assert "Not made: 1, 2, 3, 7, 8" in html
     assert not re.findall(r'(?:src|href)="(?!data:|#)', html)
@@ -103,9 +101,7 @@ def test_the_same_records_give_the_same_bytes(page, command, out):
 
 def test_text_in_a_record_cannot_become_markup(command, tmp_path):
     record = write_record(tmp_path, "kld")
-    store = Store(tmp_path)
-    environment = record["environment"] | {"cpu": "<script>alert(1)</script>"}
-    store.write(record | {"environment": environment}, store.predictions(record))
+    rewrite(tmp_path, record, environment__cpu="<script>alert(1)</script>")
     assert command("report", "--out", tmp_path, "--resamples", 100).exit_code == 0
     html = (tmp_path / "report-tiny.html").read_text(encoding="utf-8")
     assert "<script>alert" not in html

@@ -18,14 +18,14 @@ from bench.record.store import Store
 from bench.system.environment import describe as description
 from bench.system.environment import pick_device, this_machine
 from bench.system.errors import BenchError
-from paper_tables.paper.ablations import OWN_ALPHA, OWN_CAPACITY, OWN_RATIO, SWEEPS, sweeps
-from paper_tables.paper.suites import SUITES, arms, timed_arms
-from paper_tables.paper.tables import NAMES, tables
-from paper_tables.suite.execute import environment
+from paper_tables.paper.ablations import ABLATIONS, OWN_ALPHA, OWN_CAPACITY, OWN_RATIO, ablations, all_tables
+from paper_tables.paper.suites import SUITES, run_specs, timed_specs
+from paper_tables.paper.tables import tables
+from paper_tables.suite.executors import environment
 from paper_tables.suite.plan import make_plan
 from paper_tables.suite.progress import describe
 from tests.conftest import short
-from tests.records import make_record
+from tests.records import altered, make_record
 
 SEEDS = (10, 20, 30)
 TABLE_1 = ["kld", "rkld", "jsd", "skl", "srkl"]
@@ -33,69 +33,70 @@ TABLE_1 = ["kld", "rkld", "jsd", "skl", "srkl"]
 
 def plan(suite="table1", records=(), **options):
     given = {"preset": "tiny", "seeds": SEEDS} | options
-    return make_plan(arms(suite, given["preset"]), timed_arms(given["preset"]), records, **given)
+    return make_plan(run_specs(suite, given["preset"]), timed_specs(given["preset"]), records, **given)
 
 
 @pytest.mark.parametrize("preset", shipped("presets"))
 def test_the_paper_suite_has_every_run_of_every_table_once(preset):
     made = plan("paper", preset=preset, seeds=(10,))
-    planned = {run.arm for run in made.runs}
-    assert len(planned) == len(made.runs) == len({run.arm.command(preset, 10) for run in made.runs})
-    shown = [tables(preset)[name] for name in NAMES] + [sweeps(preset)[name] for name in SWEEPS]
-    wanted = {arm for table in shown for arm in table.arms}
-    assert {arm.config(preset, 10).canonical().__repr__() for arm in wanted} == {
-        arm.config(preset, 10).canonical().__repr__() for arm in planned
+    planned = {run.spec for run in made.runs}
+    assert len(planned) == len(made.runs) == len({run.spec.command(preset, 10) for run in made.runs})
+    wanted = {spec for table in all_tables(preset).values() for spec in table.specs}
+    assert {spec.config(preset, 10).canonical().__repr__() for spec in wanted} == {
+        spec.config(preset, 10).canonical().__repr__() for spec in planned
     }
 
 
-@pytest.mark.parametrize("sweep", SWEEPS)
-def test_the_methods_own_value_of_a_sweep_is_the_run_of_the_main_table(sweep):
-    own = {"alpha": str(OWN_ALPHA), "sgo-ratio": "0.0", "buffer-capacity": str(OWN_CAPACITY), "init": "distillm"}[sweep]
-    row = next(row for row in sweeps("tiny")[sweep].rows if row.name == own)
-    assert set(row.arms.values()) & set(tables("tiny")["main"].arms)
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_the_methods_own_value_of_an_ablation_is_the_run_of_the_main_table(name):
+    own = {"alpha": str(OWN_ALPHA), "sgo-ratio": "0.0", "buffer-capacity": str(OWN_CAPACITY)}.get(name, "distillm")
+    row = next(row for row in ablations("tiny")[name].rows if row.name == own)
+    assert set(row.specs.values()) & set(tables("tiny")["main"].specs)
 
 
-def test_what_a_sweep_takes_for_the_default_is_the_default():
-    settings = [arm.config("tiny") for arm in (tables("tiny")["main"].rows[-1].arms["dolly"],)]
-    assert settings[0].method["alpha"] == OWN_ALPHA
-    assert settings[0].sgo["capacity"] == 64
-    assert tables("paper")["main"].rows[-1].arms["dolly"].config("paper").sgo["capacity"] == OWN_CAPACITY
-    assert settings[0].sgo["probability"] == OWN_RATIO
+def test_what_an_ablation_takes_for_the_default_is_the_default():
+    config = tables("tiny")["main"].rows[-1].specs["dolly"].config("tiny")
+    assert config.method.options["alpha"] == OWN_ALPHA
+    assert config.sgo.capacity == 64
+    assert tables("paper")["main"].rows[-1].specs["dolly"].config("paper").sgo.capacity == OWN_CAPACITY
+    assert config.sgo.probability == OWN_RATIO
 
 
-def test_every_value_of_a_sweep_is_a_run_of_its_own_with_that_value():
-    alphas = {(arm.method, arm.config("tiny").method["alpha"]) for arm in sweeps("tiny")["alpha"].arms}
+def test_every_value_of_an_ablation_is_a_run_of_its_own_with_that_value():
+    of_alpha = ablations("tiny")["alpha"].specs
+    alphas = {(spec.method, spec.config("tiny").method.options["alpha"]) for spec in of_alpha}
     assert alphas == {(loss, a) for loss in ("skl", "srkl") for a in (0.01, 0.1, 0.3, 0.5, 0.7, 0.9)}
-    capacities = [arm.config("tiny").sgo["capacity"] for arm in sweeps("tiny")["buffer-capacity"].arms]
-    assert capacities == [16, 32, 64, 128, 256]
-    papers = [arm.config("paper").sgo["capacity"] for arm in sweeps("paper")["buffer-capacity"].arms]
+    capacities = [spec.config("tiny").sgo.capacity for spec in ablations("tiny")["buffer-capacity"].specs]
+    assert capacities == [16, 32, 64, 128, 256] == [row.value for row in ablations("tiny")["buffer-capacity"].rows]
+    papers = [spec.config("paper").sgo.capacity for spec in ablations("paper")["buffer-capacity"].specs]
     assert papers == [250, 500, 1000, 2000, 4000]
-    ratios = [(arm.sgo, arm.config("tiny").sgo["probability"]) for arm in sweeps("tiny")["sgo-ratio"].arms]
+    of_ratio = ablations("tiny")["sgo-ratio"].specs
+    ratios = [(spec.output_source, spec.config("tiny").sgo.probability) for spec in of_ratio]
     assert {r for s, r in ratios if s == "off-policy"} == {0.25, 0.5, 0.75, 1.0}
     assert {r for s, r in ratios if s == "mixed"} == {0.25, 0.5, 0.75}
     assert {s for s, _ in ratios} == {"dataset", "mixed", "off-policy", "on-policy"}
 
 
 def test_what_is_recorded_is_not_planned_again_and_one_job_has_the_machine_to_itself():
-    records = [make_record("kld", seed=seed, init="init")[0] for seed in SEEDS]
+    records = [make_record("kld", seed=seed, init="sft")[0] for seed in SEEDS]
     made = plan(records=records)
-    assert [(run.arm.method, run.seed) for run in made.to_do] == [(m, s) for s in SEEDS for m in TABLE_1[1:]]
-    assert not any(run.alone for run in made.runs)
+    assert [(run.spec.method, run.seed) for run in made.to_do] == [(m, s) for s in SEEDS for m in TABLE_1[1:]]
+    assert not any(run.exclusive for run in made.runs)
 
 
 def test_a_record_made_with_other_settings_is_not_the_run():
-    record, _ = make_record("kld", init="init", assignments=("training.steps=7",))
+    record, _ = make_record("kld", init="sft", assignments=("training.steps=7",))
     assert len(plan(records=[record]).to_do) == 15
     made = plan(records=[record], settings=("training.steps=7",))
     assert len(made.to_do) == 14
-    assert "--set training.steps=7" in made.to_do[0].arm.command("tiny", 10)
+    assert "--set training.steps=7" in made.to_do[0].spec.command("tiny", 10)
 
 
-def test_with_several_jobs_what_is_timed_is_run_alone_first_and_again_where_it_was_not():
-    shared, _ = make_record("rkld", init="init", other_load=1.0)
-    alone, _ = make_record("jsd", init="init", other_load=0.0)
+def test_with_several_jobs_what_is_timed_is_exclusive_and_first_and_made_again_where_it_was_not():
+    shared, _ = make_record("rkld", init="sft", other_load=1.0)
+    alone, _ = make_record("jsd", init="sft", other_load=0.0)
     made = plan(records=[shared, alone], jobs=2)
-    assert [(run.arm.method, run.seed, run.again) for run in made.runs if run.alone] == [
+    assert [(run.spec.method, run.seed, run.retimed) for run in made.runs if run.exclusive] == [
         ("kld", 10, False),
         ("rkld", 10, True),
         ("skl", 10, False),
@@ -103,74 +104,71 @@ def test_with_several_jobs_what_is_timed_is_run_alone_first_and_again_where_it_w
         ("kld", 20, False),
         ("kld", 30, False),
     ]
-    assert all(run.alone for run in made.runs[:6])
-    assert not any(run.alone for run in plan(records=[shared], jobs=2, times=False).runs)
+    assert all(run.exclusive for run in made.runs[:6])
+    assert not any(run.exclusive for run in plan(records=[shared], jobs=2, times=False).runs)
 
 
 def test_what_a_claim_rests_on_is_timed_at_every_seed_and_what_is_only_shown_at_one():
-    timed = timed_arms("tiny")
-    assert {(arm.method, arm.sgo) for arm, when in timed.items() if when == "every seed"} == {
+    timed = timed_specs("tiny")
+    assert {(spec.method, spec.output_source) for spec, when in timed.items() if when == "every seed"} == {
         *(("srkl", "on-policy"), ("srkl", "mixed"), ("distillm", "adaptive-off-policy"), ("kld", "dataset")),
         *(("imitkd", "on-policy"), ("gkd", "mixed"), ("minillm", "roll-outs")),
     }
-    shown = {arm for name in ("2", "main") for arm in tables("tiny")[name].arms}
+    shown = {spec for name in ("2", "main") for spec in tables("tiny")[name].specs}
     assert timed.keys() == shown
     made = plan("main", jobs=2)
-    alone = {(run.arm.method, run.seed) for run in made.runs if run.alone}
+    alone = {(run.spec.method, run.seed) for run in made.runs if run.exclusive}
     assert {seed for method, seed in alone if method == "kld"} == set(SEEDS)
     assert {seed for method, seed in alone if method == "sft"} == {10}
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_times_of_other_hardware_than_most_are_taken_again_on_that_of_most(jobs):
-    records = [make_record(method, seed=seed, init="init")[0] for method in TABLE_1 for seed in SEEDS]
+    records = [make_record(method, seed=seed, init="sft")[0] for method in TABLE_1 for seed in SEEDS]
     assert not plan(records=records, jobs=jobs).to_do
-    for record in records:
-        record["environment"]["threads"] = 1
+    records = [altered(record, environment__threads=1) for record in records]
     assert not plan(records=records, jobs=jobs).to_do
-    for record in records[:3]:
-        record["environment"]["threads"] = 2
+    records[:3] = [altered(record, environment__threads=2) for record in records[:3]]
     again = plan(records=records, jobs=jobs).to_do
-    assert [(run.arm.method, run.seed, run.again, run.threads) for run in again] == [
+    assert [(run.spec.method, run.seed, run.retimed, run.threads) for run in again] == [
         ("kld", seed, True, 1) for seed in SEEDS
     ]
-    assert all(run.alone is (jobs > 1) for run in again)
+    assert all(run.exclusive is (jobs > 1) for run in again)
     assert environment({}, 0, jobs, again[0].threads)["OMP_NUM_THREADS"] == "1"
-    records[0]["environment"]["threads"] = 1
+    records[0] = altered(records[0], environment__threads=1)
     assert [run.seed for run in plan(records=records, jobs=jobs).to_do] == [20, 30]
-    records[0]["environment"]["cpu"] = "another"
+    records[0] = altered(records[0], environment__cpu="another")
     assert [run.seed for run in plan(records=records, jobs=jobs).to_do] == [10, 20, 30]
 
 
 def test_a_machine_that_cannot_give_a_comparable_time_does_not_try():
-    records = [make_record(method, seed=seed, init="init")[0] for method in TABLE_1 for seed in SEEDS]
-    records[0]["environment"]["cpu"] = "that of this machine"
+    records = [make_record(method, seed=seed, init="sft")[0] for method in TABLE_1 for seed in SEEDS]
+    records[0] = altered(records[0], environment__cpu="that of this machine")
     made = plan(records=records, here=("cpu", "that of this machine"))
     assert not made.to_do
-    assert "  1 have no wall-clock to compare, and get none here: most were timed on another machine" in describe(
-        made, 1
-    )
-    assert [run.again for run in plan(records=records, here=("cpu", "A CPU & Co")).to_do] == [True]
+    told = "  1 have no training time that can be compared, and get none here: most runs were timed on another machine"
+    assert told in describe(made, 1)
+    assert [run.retimed for run in plan(records=records, here=("cpu", "A CPU & Co")).to_do] == [True]
     name, cpu = this_machine()
     found = description(pick_device("auto"))
-    assert (name, cpu) == (found["device_name"], found["cpu"])
+    assert (name, cpu) == (found.device_name, found.cpu)
 
 
 def test_one_job_takes_the_times_again_that_were_shared():
-    shared, _ = make_record("kld", init="init", seed=20, other_load=1.0)
-    assert [(run.seed, run.again, run.alone) for run in plan(records=[shared]).runs if run.recorded] == [
+    shared, _ = make_record("kld", init="sft", seed=20, other_load=1.0)
+    assert [(run.seed, run.retimed, run.exclusive) for run in plan(records=[shared]).runs if run.recorded] == [
         (20, True, False)
     ]
-    # of an arm that is only shown, any seed's time will do
+    # of a spec that is only shown, any seed's time will do
     records = [
-        make_record("rkld", init="init", seed=10, other_load=1.0)[0],
-        make_record("rkld", init="init", seed=30)[0],
+        make_record("rkld", init="sft", seed=10, other_load=1.0)[0],
+        make_record("rkld", init="sft", seed=30)[0],
     ]
-    assert not any(run.again for run in plan(records=records).runs)
+    assert not any(run.retimed for run in plan(records=records).runs)
 
 
 def test_the_estimate_comes_from_runs_of_the_same_kind():
-    record, _ = make_record("kld", init="init", seconds=50.0)  # 100 s in all
+    record, _ = make_record("kld", init="sft", seconds=50.0)  # 100 s in all
     made = plan(records=[record], seeds=(10, 20))
     assert made.estimate(1) == pytest.approx(9 * 100)
     assert made.estimate(3) == pytest.approx(3 * 100)
@@ -182,13 +180,13 @@ def test_a_guess_is_called_one_only_while_nothing_of_the_preset_is_recorded():
     other, _ = make_record("gkd", "samsum", seconds=10.0)
     assert list(describe(plan(records=[other]), 1)) == [
         "15 runs, 0 recorded, 15 to do, 1 at a time",
-        "about 5 min (by what is recorded)",
+        "about 5 min (from the recorded runs)",
     ]
 
 
 def test_unknown_names_are_told():
     with pytest.raises(BenchError, match="unknown suite 'tabel1': did you mean 'table1'"):
-        arms("tabel1", "tiny")
+        run_specs("tabel1", "tiny")
     with pytest.raises(BenchError, match="--only sft: the suite has no such method; it has jsd, kld"):
         plan(only=("sft",))
     with pytest.raises(BenchError, match=r"training\.stesp"):
@@ -238,7 +236,7 @@ QUICK = [*SETTINGS, "--only", "kld", "--only", "srkl", "--seeds", "10", "--no-ti
 
 
 def start_suite(out, cache, *arguments):
-    code = "from paper_tables.cli import suite; from bench.cli.main import main; main.add_command(suite); main()"
+    code = "from paper_tables.cli.suite import suite; from bench.cli.main import main; main.add_command(suite); main()"
     return subprocess.Popen(
         [sys.executable, "-c", code, "suite", "table1", "--out", str(out), *arguments],
         stdout=subprocess.PIPE,
@@ -275,7 +273,7 @@ def test_a_failed_run_does_not_stop_the_others_and_is_tried_again(tmp_path, cach
     assert first.returncode == 0, stderr
     assert re.search(r"all 1 runs are recorded", stdout)
     (record,) = Store(tmp_path).all()
-    blocked = tmp_path / "runs" / record["run_id"]
+    blocked = tmp_path / "runs" / record.run_id
     shutil.rmtree(blocked)
     blocked.write_text("in the way")
 
@@ -286,7 +284,7 @@ def test_a_failed_run_does_not_stop_the_others_and_is_tried_again(tmp_path, cach
     assert "cannot write" in stderr
     assert "1 of 2 runs failed" in stderr
     assert "Traceback" not in stderr
-    assert [r["config"]["method"]["name"] for r in Store(tmp_path).all()] == ["srkl"]
+    assert [r.config.method.name for r in Store(tmp_path).all()] == ["srkl"]
 
     blocked.unlink()
     third = start_suite(tmp_path, cache, *QUICK)
@@ -297,5 +295,4 @@ def test_a_failed_run_does_not_stop_the_others_and_is_tried_again(tmp_path, cach
 
 
 def test_each_suite_is_of_tables_that_exist():
-    there = {**tables("tiny"), **sweeps("tiny")}
-    assert {name for suite in SUITES.values() for name in suite} <= there.keys()
+    assert {name for suite in SUITES.values() for name in suite} <= all_tables("tiny").keys()

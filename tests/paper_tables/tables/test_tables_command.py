@@ -12,12 +12,12 @@ from click.testing import CliRunner
 
 from bench.record.store import PREDICTIONS, RECORD
 from bench.system.files import write_json
-from paper_tables.cli import tables
+from paper_tables.cli.tables import tables
 from tests.paper_tables.conftest import DECLARED
 from tests.records import write_record
 
 QUICK = ("--resamples", "100")
-FACES = ("table1-tiny-measured", "table1-published", "table1-tiny-side-by-side")
+VIEWS = ("table1-tiny-measured", "table1-published", "table1-tiny-side-by-side")
 
 
 def files(out) -> dict[str, bytes]:
@@ -34,7 +34,7 @@ def test_what_pyproject_declares_is_a_command():
 def test_the_files_and_what_is_said(command, out):
     result = command("tables", "1", "--out", out, *QUICK)
     assert result.exit_code == 0, result.output
-    assert set(files(out)) == {f"{face}.{ending}" for face in FACES for ending in ("csv", "tex", "md")}
+    assert set(files(out)) == {f"{view}.{ending}" for view in VIEWS for ending in ("csv", "tex", "md")}
     assert "table1: 20 of 25 cells from 12 runs" in result.stdout
     assert "missing: 3 runs" in result.stdout
     assert "bench run --method srkl --task dolly --preset tiny --seed 30" in result.stdout
@@ -53,7 +53,7 @@ def test_the_bytes_are_the_same_again_and_from_a_copy(command, out, tmp_path):
 
 def test_one_format(command, out):
     command("tables", "1", "--out", out, "--format", "markdown", *QUICK)
-    assert set(files(out)) == {f"{face}.md" for face in FACES}
+    assert set(files(out)) == {f"{view}.md" for view in VIEWS}
 
 
 def test_without_a_name_all_tables_are_made(command, tmp_path):

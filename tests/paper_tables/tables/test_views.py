@@ -1,4 +1,4 @@
-"""The three faces of a table, for readers and as tidy rows."""
+"""The three views of a table, for readers and as tidy rows."""
 
 from __future__ import annotations
 
@@ -11,61 +11,54 @@ import pandas as pd
 import pytest
 
 from bench.record.store import Store
-from paper_tables.numbers.cells import measure
-from paper_tables.numbers.runs import Library
-from paper_tables.paper.ablations import SWEEPS
-from paper_tables.paper.ablations import any_table as table
-from paper_tables.paper.published_values import published, reruns
-from paper_tables.paper.tables import NAMES
-from paper_tables.tables.published_view import as_published, side_by_side
-from paper_tables.tables.render import FORMATS, escape_latex, render
-from paper_tables.tables.rendered import Cell, Sheet, as_measured
+from paper_tables.numbers.runs import RunIndex
+from paper_tables.paper.ablations import ABLATIONS
+from paper_tables.paper.published_values import published, reproductions
+from paper_tables.paper.tables import TABLE_NAMES
+from paper_tables.tables.make import fill_table
+from paper_tables.tables.render import TABLE_FORMATS, escape_latex, render
+from paper_tables.tables.rendered import Cell, RenderedTable
 from tests.records import write_record
 
 
-def faces(out, name="1"):
-    one = table(name, "tiny")
-    selection = Library(Store(out), "tiny").select(one)
-    measurement = measure(one, selection, 300)
-    measured = as_measured(one, "tiny", selection, measurement, 300)
-    if name in SWEEPS:
-        return [measured]
-    return [measured, as_published(table(name, "paper")), side_by_side(one, "tiny", selection, measurement)]
+def views(out, name="1"):
+    return fill_table(RunIndex(Store(out), "tiny"), name, 300).views
 
 
-def texts(sheet) -> dict[str, list[str]]:
+def texts(view) -> dict[str, list[str]]:
     return {
-        " ".join(cell.text for cell in row[: sheet.words]): [c.text for c in row[sheet.words :]] for row in sheet.rows
+        " ".join(cell.text for cell in row[: view.text_columns]): [c.text for c in row[view.text_columns :]]
+        for row in view.rows
     }
 
 
 def test_as_measured(out):
-    sheet = faces(out)[0]
-    assert sheet.headings == ["", "Dolly", "SelfInst", "Vicuna", "S-NI", "UnNI", "n"]
-    rows = texts(sheet)
+    view = views(out)[0]
+    assert view.headings == ["", "Dolly", "SelfInst", "Vicuna", "S-NI", "UnNI", "n"]
+    rows = texts(view)
     assert list(rows) == ["teacher", "init student", "KLD", "RKLD", "JSD", "SKL", "SRKL"]
     assert rows["SRKL"] == [""] * 6
     assert rows["KLD"][-1] == "3"
     assert re.fullmatch(r"\d\d\.\d\d ± \d\.\d\d( †)?", rows["KLD"][0])
-    bold = {row[0].text for row in sheet.rows for cell in row if cell.bold}
+    bold = {row[0].text for row in view.rows for cell in row if cell.bold}
     assert bold == {"SKL"}
-    assert sheet.rule_after == 2
+    assert view.rule_after == 2
 
 
 def test_the_caption_says_what_a_reader_needs(out):
-    text = " ".join(faces(out)[0].notes)
+    text = " ".join(views(out)[0].notes)
     for words in (
         "n of the training seeds 10, 20, 30",
         "ROUGE-L",
         "paired bootstrap",
         "300 resamples",
         "Holm",
-        "80 % probability: Dolly",
+        "80 % power): Dolly",
         "tiny-llama (teacher 1,234,567 parameters, student 123,456)",
-        "embedded (seed 0): 2000 training",
+        "synthetic (seed 0): 2000 training",
         "temperature 1",
         "seeds 10, 20",
-        "A CPU & Co, 2 threads",
+        "cpu (A CPU & Co, 2 threads)",
         "torch 2.13.0",
     ):
         assert words in text
@@ -73,12 +66,12 @@ def test_the_caption_says_what_a_reader_needs(out):
 
 
 def test_full_precision_in_csv(out):
-    frame = faces(out)[0].frame
+    frame = views(out)[0].frame
     for record in Store(out).all():
-        row = frame[(frame["row"] == record["config"]["method"]["name"]) & (frame["column"] == "uinst")]
-        assert record["run_id"] in row["runs"].item().split()
+        row = frame[(frame["row"] == record.config.method.name) & (frame["column"] == "uinst")]
+        assert record.run_id in row["runs"].item().split()
     kld = frame[(frame["row"] == "kld") & (frame["column"] == "dolly")].iloc[0]
-    scores = [r["scores"]["test"]["mean"] for r in Store(out).all() if r["config"]["method"]["name"] == "kld"]
+    scores = [r.scores["test"].primary.mean for r in Store(out).all() if r.config.method.name == "kld"]
     assert kld["mean"] == pytest.approx(statistics.fmean(scores), rel=1e-15)
     empty = frame[frame["row"] == "srkl"]
     assert len(empty) == 5
@@ -90,29 +83,29 @@ def test_only_the_main_table_has_times(tmp_path):
     write_record(tmp_path, "kld")
     write_record(tmp_path, "srkl", seconds=30.0)
     write_record(tmp_path, "skl", other_load=1.0)
-    sheet = faces(tmp_path, "main")[0]
-    assert sheet.headings[-2:] == ["time / KLD", "n"]
-    rows = texts(sheet)
+    view = views(tmp_path, "main")[0]
+    assert view.headings[-2:] == ["time / KLD", "n"]
+    rows = texts(view)
     assert [rows[label][-2] for label in ("KLD", "SRKL", "SKL")] == ["1.00", "1.50", ""]
-    frame = sheet.frame
+    frame = view.frame
     assert frame[(frame["row"] == "srkl") & (frame["column"] == "time")]["mean"].item() == 1.5
-    assert "time / KLD" not in faces(tmp_path)[0].headings
+    assert "time / KLD" not in views(tmp_path)[0].headings
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", TABLE_NAMES)
 def test_as_published_shows_every_known_value_and_leaves_the_rest_empty(out, name):
-    sheet = faces(out, name)[1]
-    shown = " ".join(cell.text for row in sheet.rows for cell in row)
+    view = views(out, name)[1]
+    shown = " ".join(cell.text for row in view.rows for cell in row)
     assert all(str(value) in shown for value in published(name))
-    assert len(sheet.frame) == len(published(name))
+    assert len(view.frame) == len(published(name))
     if not published(name):
-        assert not any(cell.text for row in sheet.rows for cell in row[sheet.words :])
-        assert "No value of this table is known." in sheet.notes
+        assert not any(cell.text for row in view.rows for cell in row[view.text_columns :])
+        assert "No value of this table is known." in view.notes
 
 
 def test_the_conflict_is_shown_as_such(tmp_path):
     write_record(tmp_path, "srkl", sgo="adaptive", mean=30.0)
-    _, stated, beside = faces(tmp_path, "4")
+    _, stated, beside = views(tmp_path, "4")
     assert texts(stated)["gpt2-xl-to-gpt2 DistiLLM"][0] == "26.12 (M, D2) or 26.37 (M, N2)"
     assert any("sources disagree" in note for note in stated.notes)
     row = texts(beside)["DistiLLM on-policy"]
@@ -125,18 +118,18 @@ def test_the_conflict_is_shown_as_such(tmp_path):
 
 
 def test_side_by_side(out):
-    sheet = faces(out)[2]
-    row = texts(sheet)["KLD Dolly"]
+    view = views(out)[2]
+    row = texts(view)["KLD Dolly"]
     measured, published_value = float(row[0].split()[0]), 23.52
     assert row[2] == "23.52 ± 0.19 (M)"
     assert float(row[3]) == pytest.approx(measured - published_value, abs=0.011)
     assert row[4] == "23.33–23.80 (4)"
-    assert any("Published values and reruns of KLD from ABKD, CARE, " in note for note in sheet.notes)
-    assert any("ABKD: reruns by the authors of ABKD" in note for note in sheet.notes)
-    assert texts(sheet)["RKLD Dolly"][2:4] == ["", ""]
-    assert len(reruns("1")) > 0
-    assert any("not those of the paper" in note for note in sheet.notes)
-    frame = sheet.frame
+    assert any("Published values and reproductions of KLD from ABKD, CARE, " in note for note in view.notes)
+    assert any("ABKD: reproductions by the authors of ABKD" in note for note in view.notes)
+    assert texts(view)["RKLD Dolly"][2:4] == ["", ""]
+    assert len(reproductions("1")) > 0
+    assert any("not those of the paper" in note for note in view.notes)
+    frame = view.frame
     cell = frame[(frame["row"] == "kld") & (frame["column"] == "dolly")].iloc[0]
     assert cell["difference"] == pytest.approx(cell["measured"] - 23.52, rel=1e-12)
     assert cell["source"] == "CARE"
@@ -161,10 +154,10 @@ def test_latex_escaping(text, escaped):
     assert escape_latex(text) == escaped
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", TABLE_NAMES)
 def test_latex_is_well_formed(out, name):
-    for sheet in faces(out, name):
-        text = render(sheet, "latex").decode()
+    for view in views(out, name):
+        text = render(view, "latex").decode()
         body = re.sub(r"\\[&%$#_{}\\]", "", text)
         assert body.count("{") == body.count("}")
         assert re.findall(r"\\begin\{(\w+)\}", text) == re.findall(r"\\end\{(\w+)\}", text)[::-1]
@@ -173,11 +166,11 @@ def test_latex_is_well_formed(out, name):
         lines = [line for line in after.splitlines() if line.endswith(r" \\")]
         assert lines
         # the first of two columns of words is a line above its rows
-        columns = len(sheet.headings) - (sheet.words - 1)
+        columns = len(view.headings) - (view.text_columns - 1)
         assert {len(re.findall(r"(?<!\\)&", line)) for line in lines} == {columns - 1}
         groups = re.findall(r"\\multicolumn\{(\d+)\}\{@\{\}l\}", after)
         assert set(groups) <= {str(columns)}
-        assert len(groups) == (len(dict.fromkeys(row[0].text for row in sheet.rows)) if sheet.words == 2 else 0)
+        assert len(groups) == (len(dict.fromkeys(row[0].text for row in view.rows)) if view.text_columns == 2 else 0)
 
 
 def test_latex_compiles_and_nothing_is_cut_or_unprintable(out, tmp_path):
@@ -186,17 +179,23 @@ def test_latex_compiles_and_nothing_is_cut_or_unprintable(out, tmp_path):
     if latex is None:
         pytest.skip("needs pdflatex with booktabs, longtable, geometry and graphicx")
     write_record(out, "srkl", assignments=("method.alpha=0.5",))
-    sheets = [sheet for name in (*NAMES, *SWEEPS) for sheet in faces(out, name)]
+    rendered = [view for name in (*TABLE_NAMES, *ABLATIONS) for view in views(out, name)]
     cells = [Cell("12.34 ± 5.67 †")] * 15
-    wide = Sheet(
-        "wide", "Wide.", [], ["", *(f"judge, set {i}" for i in range(15))], [[Cell("β"), *cells]], pd.DataFrame()
+    wide = RenderedTable(
+        "wide",
+        "as measured",
+        "Wide.",
+        [],
+        ["", *(f"judge, set {i}" for i in range(15))],
+        [[Cell("β"), *cells]],
+        pd.DataFrame(),
     )
     inputs = []
-    for sheet in [*sheets, wide]:
-        text = render(sheet, "latex").decode()
+    for view in [*rendered, wide]:
+        text = render(view, "latex").decode()
         assert "?" not in text, "a sign that LaTeX has no glyph for"
-        (tmp_path / f"{sheet.name}.tex").write_text(text, encoding="utf-8")
-        inputs.append(f"\\input{{{sheet.name}}}\\clearpage")
+        (tmp_path / f"{view.name}.tex").write_text(text, encoding="utf-8")
+        inputs.append(f"\\input{{{view.name}}}\\clearpage")
     (tmp_path / "all.tex").write_text(
         "\\documentclass{article}\\usepackage[margin=1in]{geometry}\\usepackage[T1]{fontenc}"
         "\\usepackage{booktabs,longtable,graphicx}\\begin{document}\\let\\scaled\\resizebox\\let\\resizebox\\undefined\n"
@@ -219,16 +218,16 @@ def test_latex_compiles_and_nothing_is_cut_or_unprintable(out, tmp_path):
 
 
 def test_markdown_has_one_column_for_each_heading(out):
-    for sheet in faces(out):
-        lines = [line for line in render(sheet, "markdown").decode().splitlines() if line.startswith("|")]
-        assert len(lines) == len(sheet.rows) + 2
-        assert {line.count("|") for line in lines} == {len(sheet.headings) + 1}
+    for view in views(out):
+        lines = [line for line in render(view, "markdown").decode().splitlines() if line.startswith("|")]
+        assert len(lines) == len(view.rows) + 2
+        assert {line.count("|") for line in lines} == {len(view.headings) + 1}
 
 
 def test_csv_is_read_back(out, tmp_path):
-    for sheet in faces(out):
-        path = tmp_path / "sheet.csv"
-        path.write_bytes(render(sheet, "csv"))
-        assert list(pd.read_csv(path).columns) == list(sheet.frame.columns)
-        assert len(pd.read_csv(path)) == len(sheet.frame)
-    assert set(FORMATS) == {"csv", "latex", "markdown"}
+    for view in views(out):
+        path = tmp_path / "view.csv"
+        path.write_bytes(render(view, "csv"))
+        assert list(pd.read_csv(path).columns) == list(view.frame.columns)
+        assert len(pd.read_csv(path)) == len(view.frame)
+    assert set(TABLE_FORMATS) == {"csv", "latex", "markdown"}

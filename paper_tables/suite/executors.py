@@ -1,4 +1,4 @@
-"""The runs of a plan as processes: so many at a time, going on past a failure, leaving nothing half-done."""
+"""Executors of a plan. There is one: processes on this machine, so many at a time, going on past a failure."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from paper_tables.suite.plan import Plan, Planned
+from paper_tables.suite.plan import Plan, PlannedRun
 
 POLL_SECONDS = 0.2
 STOP_SECONDS = 30.0  # an interrupted run writes what it has; one that hangs is ended
@@ -25,14 +25,14 @@ SHOWN_LINES = 6
 class Failure:
     """A run that ended with an error: its exit code, and the last lines it wrote."""
 
-    run: Planned
+    run: PlannedRun
     code: int
     lines: tuple[str, ...]
 
 
 @dataclass(eq=False)
 class _Process:
-    run: Planned
+    run: PlannedRun
     slot: int
     popen: subprocess.Popen[bytes]
     log: IO[bytes]
@@ -44,25 +44,24 @@ class _Process:
 
 
 @dataclass(frozen=True)
-class Event:
+class RunEvent:
     """A run has started, or ended after so many seconds, perhaps in failure."""
 
-    run: Planned
+    run: PlannedRun
     seconds: float | None = None
     failure: Failure | None = None
 
 
-def execute(plan: Plan, out: Path, jobs: int, tick: Callable[[], None] = lambda: None) -> Iterator[Event]:
+def run_locally(plan: Plan, out: Path, jobs: int) -> Iterator[RunEvent]:
     """Make the runs left, telling of each start and end.
 
-    Runs that need the machine to themselves come first, one at a time. Every run is a `bench run` of its own, which
-    resumes if it was begun before.
+    Exclusive runs come first, one at a time. Every run is a `bench run` of its own, which resumes if it was begun
+    before.
 
     Args:
         plan: what to run.
         out: folder of the records.
         jobs: processes at a time.
-        tick: called a few times a second.
 
     Raises:
         KeyboardInterrupt: after every process has been told to stop, and has.
@@ -75,28 +74,27 @@ def execute(plan: Plan, out: Path, jobs: int, tick: Callable[[], None] = lambda:
                 slot = min(set(range(jobs)) - {process.slot for process in running})
                 process = _start(waiting.pop(0), plan.preset, out, slot, jobs)
                 running[process] = time.monotonic()
-                yield Event(process.run)
+                yield RunEvent(process.run)
             time.sleep(POLL_SECONDS)
-            tick()
             for process in [p for p in running if p.popen.poll() is not None]:
                 seconds = time.monotonic() - running.pop(process)
                 code = process.popen.returncode
                 failure = Failure(process.run, code, process.last_lines()) if code else None
                 process.log.close()
-                yield Event(process.run, seconds, failure)
+                yield RunEvent(process.run, seconds, failure)
     finally:
         _stop(list(running))
 
 
-def _may_start(run: Planned, running: Mapping[_Process, float], jobs: int) -> bool:
-    alone = run.alone or any(process.run.alone for process in running)
-    return not running if alone else len(running) < jobs
+def _may_start(run: PlannedRun, running: Mapping[_Process, float], jobs: int) -> bool:
+    exclusive = run.exclusive or any(process.run.exclusive for process in running)
+    return not running if exclusive else len(running) < jobs
 
 
-def _start(run: Planned, preset: str, out: Path, slot: int, jobs: int) -> _Process:
-    words = shlex.split(run.arm.command(preset, run.seed))[1:]
+def _start(run: PlannedRun, preset: str, out: Path, slot: int, jobs: int) -> _Process:
+    words = shlex.split(run.spec.command(preset, run.seed))[1:]
     command = [sys.executable, "-m", "bench.cli.main", *words, "--out", str(out), "--quiet"]
-    if run.again:
+    if run.retimed:
         command.append("--fresh")
     log = tempfile.TemporaryFile()  # noqa: SIM115  closed when the process has ended
     # in a session of its own, so that Ctrl-C reaches it once, from here

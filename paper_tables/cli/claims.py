@@ -1,0 +1,54 @@
+"""`bench claims`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from bench.cli.options import JSON, OUT
+from paper_tables.cli.options import RESAMPLES, run_index, selects_runs
+
+
+@click.command()
+@click.argument("ids", nargs=-1, metavar="[CLAIM]...")
+@selects_runs
+@RESAMPLES
+@click.option("--markdown", is_flag=True, help="Print Markdown, with every comparison.")
+@JSON
+@OUT
+def claims(
+    ids: tuple[str, ...],
+    preset: str,
+    seeds: str | None,
+    keys: tuple[str, ...],
+    resamples: int,
+    markdown: bool,
+    as_json: bool,
+    out: Path,
+) -> None:
+    """Give each claim of the paper a verdict from recorded runs.
+
+    A claim is reproduced when every comparison it makes holds with its whole confidence interval (95 % for all of a
+    claim together, over training seeds and examples). It is not reproduced when the whole interval of one comparison
+    falls short of the claim. Anything else is not enough evidence. So are fewer than three training seeds and, for a
+    claim about time, fewer than two runs that had the machine to themselves. The exit code is 0 whatever the verdicts.
+
+    \b
+    bench claims
+    bench claims skew-beats-kl --markdown
+    """
+    from paper_tables.claims.format import as_markdown, as_table
+    from paper_tables.claims.verdicts import verdicts
+
+    index = run_index(out, preset, seeds, keys)
+    with Console(stderr=True).status("comparing runs"):
+        found = list(verdicts(index, ids, resamples))
+    if as_json:
+        click.echo(json.dumps([one.as_dict() for one in found], indent=1, ensure_ascii=False))
+    elif markdown:
+        click.echo(as_markdown(found, preset))
+    else:
+        Console(highlight=False).print(as_table(found, preset))

@@ -1,0 +1,32 @@
+"""`bench report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from bench.cli.options import OUT
+from paper_tables.cli.options import RESAMPLES, run_index, selects_runs
+
+
+@click.command()
+@selects_runs
+@RESAMPLES
+@click.option("--to", type=click.Path(path_type=Path), metavar="FILE", help="[default: OUT/report-PRESET.html]")
+@OUT
+def report(preset: str, seeds: str | None, keys: tuple[str, ...], resamples: int, to: Path | None, out: Path) -> None:
+    """Write one HTML file with everything: verdicts, tables, figures, every run with its curves.
+
+    The file needs no network and no other file. It takes the figures from OUT/figures, so make them first.
+
+    \b
+    bench figures && bench report
+    """
+    from paper_tables.report.write import write_report
+
+    index = run_index(out, preset, seeds, keys)
+    with Console(stderr=True).status("report") as status:
+        path = write_report(index, to or out / f"report-{preset}.html", resamples, status.update)
+    click.echo(str(path))

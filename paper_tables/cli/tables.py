@@ -1,0 +1,57 @@
+"""`bench tables`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from bench.cli.options import OUT
+from paper_tables.cli.options import RESAMPLES, run_index, selects_runs
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[1|2|3|4|5|main|ABLATION]...")
+@click.option(
+    "--format", "formats", default="csv,latex,markdown", show_default=True, metavar="LIST", help="Any of the three."
+)
+@selects_runs
+@RESAMPLES
+@OUT
+def tables(
+    names: tuple[str, ...],
+    formats: str,
+    preset: str,
+    seeds: str | None,
+    keys: tuple[str, ...],
+    resamples: int,
+    out: Path,
+) -> None:
+    """Make the paper's tables from recorded runs: as measured, as published, side by side.
+
+    Writes OUT/tables/TABLE-PRESET-measured, TABLE-published and TABLE-PRESET-side-by-side (.csv, .tex, .md). The .tex
+    files are for \\input, with the package booktabs (and longtable) loaded. The .csv files are tidy and in full
+    precision. Without a name, it makes all tables of the paper. The appendix has ablations, as measured only: alpha,
+    sgo-ratio, init-student, buffer-capacity.
+
+    Bold is the best of a column. A dagger marks what is not significantly different from it. A cell without a run is
+    left empty, and the command that makes the run is printed. Runs that differ in more than method, output source,
+    init student and training seed never stand in one table.
+
+    \b
+    bench tables 1 main
+    bench tables 3 --preset small --format latex --seeds 10,20,30
+    """
+    from bench.record.export import parse_formats
+    from paper_tables.tables.make import write_tables
+    from paper_tables.tables.render import TABLE_FORMATS
+
+    chosen = parse_formats(formats, tuple(TABLE_FORMATS))
+    with Console(stderr=True).status("reading runs") as status:
+        for written in write_tables(run_index(out, preset, seeds, keys), names, chosen, resamples):
+            status.stop()
+            for line in written.lines:
+                click.echo(line)
+            status.start()
+            status.update("comparing runs")

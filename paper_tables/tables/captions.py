@@ -1,0 +1,114 @@
+"""What stands below a table: everything a reader needs to judge it or to make it again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from bench.record.record import RunRecord
+from paper_tables.numbers.cells import SIGNIFICANCE, TableStatistics
+from paper_tables.numbers.runs import Selection
+from paper_tables.paper.methods import METHOD_LABELS
+from paper_tables.paper.tables import Table
+from paper_tables.tables.rendered import AS_GOOD_AS_BEST
+
+
+def title(table: Table, view: str) -> str:
+    """The first sentence of a caption."""
+    return f"{table.title}, {view}: {table.caption}."
+
+
+def measured_notes(table: Table, selection: Selection, found: TableStatistics, resamples: int) -> list[str]:
+    """Sentences about how the numbers came about."""
+    records = selection.records
+    if not records:
+        return ["Nothing is recorded for this table."]
+    metrics = _joined(record.metric.label for record in records)
+    notes = [
+        f"{metrics}: mean ± standard deviation over n of the training seeds {_list(selection.seeds)}, each the mean "
+        f"over decoding seeds. Bold: the best of a column. {AS_GOOD_AS_BEST}: not significantly different from the "
+        f"best at {100 * SIGNIFICANCE:g} % (paired bootstrap over training seeds and examples, {resamples} resamples; "
+        "with several seeds Student's t with Satterthwaite's degrees of freedom; Holm's correction over the column)."
+    ]
+    if any(cell.sd is None for cell in found.cells.values()):
+        notes.append("Where n is 1, the test takes the training run as given and says nothing about other seeds.")
+    if found.minimum_detectable:
+        labels = {column.name: column.label for column in table.columns}
+        smallest = ", ".join(f"{labels[name]} {value:.2f}" for name, value in found.minimum_detectable.items())
+        notes.append(f"Minimum detectable difference to the best (80 % power): {smallest}.")
+    if table.timed:
+        notes.append(_time_note(table, found))
+    return [*notes, *setting_notes(records)]
+
+
+def _time_note(table: Table, found: TableStatistics) -> str:
+    labels = {row.name: row.label for row in table.rows}
+    by_count: dict[int, list[str]] = {}
+    for name, cell in found.times.items():
+        by_count.setdefault(len(cell.runs), []).append(labels[name])
+    counts = "; ".join(f"n = {n} of {_list(by_count[n])}" for n in sorted(by_count, reverse=True))
+    note = "Time: training time relative to KLD, of exclusively timed runs (nothing else ran on the machine)"
+    return f"{note}; {counts}." if counts else f"{note}."
+
+
+def setting_notes(records: list[RunRecord]) -> list[str]:
+    """Models, data, decoding, methods' own settings, hardware and software of some records."""
+    own = {line for record in records for line in _method_settings(record)}
+    return [
+        f"Preset: {_joined(record.config.preset for record in records)}.",
+        f"Models: {_joined(map(_models, records))}.",
+        f"Data: {_joined(map(_data, records))}.",
+        f"Decoding: {_joined(map(_decoding, records))}.",
+        *([f"Training settings that the preset gives single methods: {_joined(own)}."] if own else []),
+        f"Hardware: {_joined(record.environment.hardware for record in records)}.",
+        f"Software: {_joined(map(_software, records))}.",
+    ]
+
+
+def _method_settings(record: RunRecord) -> Iterable[str]:
+    """What the preset gives the record's method alone; all methods share the rest."""
+    settings = record.config.method_settings
+    if settings:
+        name = record.config.method.name
+        yield f"{METHOD_LABELS.get(name, name)} {', '.join(f'{key} = {value}' for key, value in settings.items())}"
+
+
+def _models(record: RunRecord) -> str:
+    models = record.models
+    return (
+        f"{record.config.models.name} (teacher {models.teacher_parameters:,} parameters, "
+        f"student {models.student_parameters:,})"
+    )
+
+
+def _data(record: RunRecord) -> str:
+    examples = dict(record.data.examples)
+    train, validation = examples.pop("train", 0), examples.pop("validation", 0)
+    tests = ", ".join(f"{name} {count}" for name, count in examples.items())
+    return (
+        f"{record.task}, {record.data.source}: {train} training and {validation} validation examples, test sets {tests}"
+    )
+
+
+def _decoding(record: RunRecord) -> str:
+    one = record.config.evaluation
+    how = f"temperature {one.temperature:g}, top-p {one.top_p:g}, top-k {one.top_k or 'off'}"
+    seeds = next(iter(record.scores.values())).primary.by_decoding_seed
+    return f"{how}, at most {record.config.data.max_response_length} tokens, seeds {_list(seeds)}"
+
+
+def _software(record: RunRecord) -> str:
+    environment = record.environment
+    versions = ", ".join(
+        f"{name} {environment.packages[name]}" for name in ("torch", "transformers") if name in environment.packages
+    )
+    git = environment.git
+    commit = f" at {git.commit[:10]}{' with changes' if git.changed else ''}" if git else ""
+    return f"distillm-bench {environment.distillm_bench}{commit}, Python {environment.python}, {versions}"
+
+
+def _joined(texts: Iterable[str]) -> str:
+    return "; ".join(sorted(set(texts)))
+
+
+def _list(values: Iterable[object]) -> str:
+    return ", ".join(str(value) for value in values)

@@ -1,0 +1,92 @@
+"""What stands below a table, and that no record which lacks a part of it gets that far."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+
+import pytest
+
+from bench.record.read import Unreadable, read_record
+from bench.record.store import RECORD, Store
+from bench.system.files import write_json
+from paper_tables.numbers.cells import table_statistics
+from paper_tables.numbers.runs import RunIndex
+from paper_tables.paper.ablations import find_table
+from paper_tables.tables.captions import measured_notes, setting_notes
+from tests.records import altered, make_record, write_record
+
+
+def paths(value: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield (*path, key)
+            yield from paths(inner, (*path, key))
+
+
+def without(record: dict, path: tuple[str, ...]) -> dict:
+    cut = json.loads(json.dumps(record))
+    inner = cut
+    for key in path[:-1]:
+        inner = inner[key]
+    del inner[path[-1]]
+    return cut
+
+
+def test_a_record_without_what_captions_say_is_no_record(tmp_path):
+    record = make_record()[0].plain()
+    refused = {}
+    for path in paths(record):
+        write_json(tmp_path / RECORD, without(record, path))
+        try:
+            read = read_record(tmp_path / RECORD)
+        except Unreadable as error:
+            refused[path] = str(error)
+        else:
+            setting_notes([read])
+    assert {("environment", name) for name in ("cpu", "threads", "device_name", "packages", "python")} <= refused.keys()
+    assert {("environment", "git"), ("environment", "git", "commit"), ("time", "phases")} <= refused.keys()
+    # some errors name what the field stands in: a training needs one of two lengths, a set one score
+    assert all(".".join(path) in told or ".".join(path[:-1]) in told for path, told in refused.items())
+    assert sum(".".join(path) in told for path, told in refused.items()) > 100
+
+
+def test_such_a_record_is_named_and_skipped(command, out):
+    path = next((out / "runs").glob("dolly-jsd-*s10-*")) / RECORD
+    write_json(path, without(read_record(path).plain(), ("environment", "cpu")))
+    for arguments in (("tables", "1"), ("claims", "skew-beats-kl")):
+        result = command(*arguments, "--out", out, "--resamples", 100)
+        assert result.exit_code == 0, result.output
+        assert f"skipped {path}: not a record of bench run: environment.cpu: field required" in result.stderr
+
+
+@pytest.mark.parametrize("value", ["two", None])
+def test_a_wrong_value_is_named_too(tmp_path, value):
+    plain = make_record()[0].plain()
+    plain["environment"]["threads"] = value
+    write_json(tmp_path / RECORD, plain)
+    with pytest.raises(Unreadable, match=r"environment\.threads"):
+        read_record(tmp_path / RECORD)
+
+
+def test_how_many_runs_were_timed_is_said(tmp_path):
+    for method, loads in (("kld", (0.0, 0.0)), ("sft", (0.0, 1.0)), ("srkl", (0.0, 0.0))):
+        for seed, load in zip((10, 20), loads, strict=True):
+            write_record(tmp_path, method, seed=seed, other_load=load)
+    table = find_table("main", "tiny")
+    selection = RunIndex(Store(tmp_path), "tiny").select(table)
+    notes = measured_notes(table, selection, table_statistics(table, selection, 200), 200)
+    assert (
+        "Time: training time relative to KLD, of exclusively timed runs (nothing else ran on the machine); n = 2 of "
+        "KLD, SRKL; n = 1 of SFT." in notes
+    )
+
+
+def test_a_methods_own_training_settings_are_named():
+    shared, own = make_record("kld")[0], make_record("minillm")[0]
+    assert not any("training settings" in note.lower() for note in setting_notes([shared, own]))
+    own = altered(own, config__method_settings={"training.learning_rate": 5e-6, "training.warmup_steps": 0})
+    assert (
+        "Training settings that the preset gives single methods: MiniLLM training.learning_rate = 5e-06, "
+        "training.warmup_steps = 0." in setting_notes([shared, own])
+    )
