@@ -15,7 +15,7 @@ from bench.config.presets import read_pair, read_preset, shipped
 from bench.config.registry import methods
 from bench.data import tasks
 from bench.metrics.registry import find_metrics
-from bench.record.record import CurvePoint, MetricInfo, RunRecord, Score, mean_of_sets
+from bench.record.record import CURVE_LABELS, CurvePoint, MetricInfo, RunRecord, Score, mean_of_sets
 from bench.record.store import FAILURE, Store
 from distillm import SOURCES
 
@@ -110,21 +110,6 @@ def show_tables(record: RunRecord) -> list[Table]:
     return [validations, diagnostics, origin]
 
 
-_DIAGNOSTICS = {
-    "loss": "the method's loss (per token)",
-    "plain_text_loss": "plain-text loss (nats/token)",
-    "gradient_norm": "gradient norm",
-    "student_entropy": "student's entropy (nats)",
-    "share_generate": "share of steps on fresh SGOs",
-    "share_replay": "share of steps on older SGOs",
-    "sgo_age": "age of SGOs (steps)",
-    "sgo_length": "length of SGOs (tokens)",
-    "sgo_ended": "share of SGOs ended by EOS",
-    "teacher_loss_on_sgo": "teacher's loss on SGOs (nats/token)",
-    "phi": "phi",
-}
-
-
 def _diagnostics(curve: list[CurvePoint], parts: int = 5) -> Table:
     """Means over equal parts of training; a row only for what occurred."""
     table = Table(title="training: means over parts of it, up to step", title_justify="left")
@@ -133,7 +118,7 @@ def _diagnostics(curve: list[CurvePoint], parts: int = 5) -> Table:
     table.add_column("")
     for chunk in chunks:
         table.add_column(str(chunk[-1]["step"]), justify="right")
-    for key, label in _DIAGNOSTICS.items():
+    for key, label in CURVE_LABELS.items():
         if any(row.get(key) for row in curve):
             cells = [[row[key] for row in chunk if key in row] for chunk in chunks]
             table.add_row(label, *(f"{sum(values) / len(values):.3g}" if values else "" for values in cells))

@@ -171,6 +171,21 @@ class Validation(Plain):
 CurvePoint = dict[str, int | float]  # step is a whole number in the file, too
 """Means over a window of steps: `step`, `loss`, `gradient_norm`, `phi`, ... A figure that did not occur is absent."""
 
+CURVE_LABELS = {
+    "loss": "the method's loss (per token)",
+    "plain_text_loss": "plain-text loss (nats per token)",
+    "gradient_norm": "gradient norm",
+    "student_entropy": "student's entropy (nats)",
+    "share_generate": "share of steps on fresh SGOs",
+    "share_replay": "share of steps on older SGOs",
+    "sgo_age": "age of SGOs (steps)",
+    "sgo_length": "length of SGOs (tokens)",
+    "sgo_ended": "share of SGOs ended by EOS",
+    "teacher_loss_on_sgo": "teacher's loss on SGOs (nats per token)",
+    "phi": "φ, probability of training on SGOs",
+}
+"""The figures of a curve in words, with their units."""
+
 
 class RunRecord(Plain):
     """Everything that is recorded of a run.

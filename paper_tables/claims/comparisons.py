@@ -313,7 +313,7 @@ class Comparisons:
 
     @cached_property
     def _coefficients(self) -> Coefficients | None:
-        probe = COEFFICIENTS.read(self.index.store.root, self.index.preset)
+        probe = COEFFICIENTS.read(self.index.store.root, self.index.preset_name)
         return probe.found if probe else None
 
 

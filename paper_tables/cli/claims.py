@@ -49,6 +49,6 @@ def claims(
     if as_json:
         click.echo(json.dumps([one.as_dict() for one in found], indent=1, ensure_ascii=False))
     elif markdown:
-        click.echo(as_markdown(found, preset))
+        click.echo(as_markdown(found, index.preset_name))
     else:
-        Console(highlight=False).print(as_table(found, preset))
+        Console(highlight=False).print(as_table(found, index.preset_name))

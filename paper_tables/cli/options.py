@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     from paper_tables.numbers.runs import RunIndex
 
 PRESET = click.option(
-    "--preset", default="tiny", show_default=True, help="Use the runs of this preset: tiny, small or paper."
+    "--preset",
+    default="tiny",
+    show_default=True,
+    metavar="NAME_OR_FILE",
+    help="Use the runs of this preset: tiny, small, paper, or a file of yours.",
 )
 SEEDS = click.option("--seeds", metavar="LIST", help="Use these training seeds only, such as 10,20,30.")
 KEY = click.option(

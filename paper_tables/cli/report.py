@@ -8,7 +8,6 @@ import click
 from rich.console import Console
 
 from bench.cli.options import OUT
-from bench.config.presets import recorded_name
 from paper_tables.cli.options import RESAMPLES, run_index, selects_runs
 
 
@@ -29,5 +28,5 @@ def report(preset: str, seeds: str | None, keys: tuple[str, ...], resamples: int
 
     index = run_index(out, preset, seeds, keys)
     with Console(stderr=True).status("report") as status:
-        path = write_report(index, to or out / f"report-{recorded_name(preset)}.html", resamples, status.update)
+        path = write_report(index, to or out / f"report-{index.preset_name}.html", resamples, status.update)
     click.echo(str(path))

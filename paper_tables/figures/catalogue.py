@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.config.presets import recorded_name
+from bench.config.presets import read_preset
 from bench.system.errors import BenchError, did_you_mean
 from bench.system.files import write_bytes
 from bench.system.progress import Reporter
@@ -49,7 +49,7 @@ class WrittenFigure:
 
 def file_of(name: str, preset: str) -> str:
     """The beginning of a figure's file names."""
-    return f"{'figure' if name.isdigit() else ''}{name}-{recorded_name(preset)}"
+    return f"figure{name}-{preset}" if name.isdigit() else f"{name}-{preset}"
 
 
 def write_figures(
@@ -67,7 +67,7 @@ def write_figures(
     Args:
         index: gives the runs; asked for when a figure of runs is drawn.
         names: of figures.
-        preset: the scale.
+        preset: the scale: a shipped preset's name, or a user's file.
         seed: training seed of the init student that model probes take.
         out: the results folder.
         reporter: told what is being probed.
@@ -93,7 +93,7 @@ def write_figures(
             except NothingToDraw as error:
                 yield WrittenFigure(name, missing=str(error))
                 continue
-            file = file_of(name, preset)
+            file = file_of(name, read_preset(preset).name)
             paths = save(drawing.figure, out / "figures", file)
         table = out / "figures" / f"{file}.csv"
         write_bytes(table, drawing.frame.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode())

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, MinLengthLogitsProcessor
 
+from bench.config.presets import read_preset
 from bench.config.resolve import resolve
 from bench.experiment import stages
 from bench.experiment.context import prepare
@@ -99,7 +100,7 @@ def probe(
 
     Args:
         kind: what is probed.
-        preset: whose models.
+        preset: whose models; a shipped preset's name, or a user's file.
         seed: training seed of the init student, for probes that take one.
         out: the results folder.
         reporter: told what is being made.
@@ -108,7 +109,8 @@ def probe(
     Raises:
         BenchError: its models or data cannot be had, what is recorded is damaged, or the folder cannot be written.
     """
-    if not fresh and (recorded := kind.read(out, preset)):
+    name = read_preset(preset).name
+    if not fresh and (recorded := kind.read(out, name)):
         return recorded
     pair = ModelPair(preset, seed, reporter)
     begun, load = time.perf_counter(), LoadMeter()
@@ -124,7 +126,7 @@ def probe(
         seconds=round(time.perf_counter() - begun, 2),
         found=found,
     )
-    write_json(kind.path(out, preset), made.model_dump(mode="json", by_alias=True))
+    write_json(kind.path(out, name), made.model_dump(mode="json", by_alias=True))
     return made
 
 

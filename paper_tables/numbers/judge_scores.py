@@ -6,71 +6,18 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pydantic import BaseModel, ConfigDict
-
+from bench.judge.protocol import Outcome
+from bench.judge.results import Judgement, read
+from bench.record.read import Unreadable
 from bench.record.store import JUDGED, Store
-from bench.system.files import read_json
 from bench.system.hashing import digest
 from paper_tables.numbers.cells import CellStatistics, cell_of
 from paper_tables.numbers.runs import Run, Selection
 from paper_tables.paper.tables import INSTRUCTION_SETS, Table
 
 JUDGED_SETS = ("dolly", "selfinst", "vicuna")
-
-
-class _JudgeScore(BaseModel):
-    value: float
-
-
-class _SetResult(BaseModel):
-    """Of one evaluation set: the score, None where nothing could be scored, and how many items came out how."""
-
-    score: _JudgeScore | None
-    outcomes: dict[str, int]
-
-
-class _Judge(BaseModel):
-    model_config = ConfigDict(extra="allow", protected_namespaces=())
-
-    model: str
-    temperature: float
-
-
-class _Judgement(BaseModel):
-    """The parts of a file of `bench judge` that tables show."""
-
-    model_config = ConfigDict(protected_namespaces=())
-
-    judge: _Judge
-    prompt: str
-    prompt_version: str
-    decoding_seeds: int
-    limit: int | None
-    repeats: int
-    models_served: list[str]
-    asked: list[str]
-    results: dict[str, _SetResult]
-
-    @property
-    def key(self) -> str:
-        """Of what judgements in one column share."""
-        return digest(self.model_dump(include={"judge", "prompt", "decoding_seeds", "limit", "repeats"}))
-
-    def merged(self, other: _Judgement) -> _Judgement:
-        """With another of the same key; a set that both judged is taken from the later one."""
-        earlier, later = sorted((self, other), key=lambda judgement: judgement.asked)
-        return later.model_copy(
-            update={
-                "models_served": sorted({*self.models_served, *other.models_served}),
-                "asked": sorted({*self.asked, *other.asked}),
-                "results": earlier.results | later.results,
-            }
-        )
-
-    def score(self, names: tuple[str, ...]) -> float | None:
-        """The score on a set by its first name that was judged and scored."""
-        found = (self.results[name].score for name in names if name in self.results)
-        return next((score.value for score in found if score), None)
+SHARED = {"judge", "prompt", "decoding_seeds", "limit", "repeats"}
+"""What the judgements in one column share."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +47,7 @@ def judge_scores(table: Table, selection: Selection, store: Store) -> JudgeScore
         runs = [run for run in selection.of_row(row) if run.record.run_id in by_run]
         for name in JUDGED_SETS:
             sets = INSTRUCTION_SETS[name][1]
-            scores = [(run, by_run[run.record.run_id].score(sets)) for run in runs]
+            scores = [(run, _score(by_run[run.record.run_id], sets)) for run in runs]
             scored = [(run, score) for run, score in scores if score is not None]
             if scored:
                 cells[row.name, name] = cell_of([score for _, score in scored], [run for run, _ in scored])
@@ -110,21 +57,39 @@ def judge_scores(table: Table, selection: Selection, store: Store) -> JudgeScore
     return JudgeScores(labels, cells, (_note(list(by_run.values()), len(counts)),))
 
 
-def _of_run(store: Store, run: Run) -> dict[str, _Judgement]:
+def _of_run(store: Store, run: Run) -> dict[str, Judgement]:
     """A run's ratings beside references, by what judgements in one column share; sets judged one by one are merged."""
-    found: dict[str, _Judgement] = {}
+    found: dict[str, Judgement] = {}
     for path in sorted((store.folder(run.record.run_id) / JUDGED).glob("rating-*.json")):
         try:
-            judgement = _Judgement.model_validate(read_json(path))
-        except (OSError, ValueError):
-            store.warn(f"skipped {path}: no judgement that can be read")
+            judgement = read(path)
+        except Unreadable as error:
+            store.warn(f"skipped {path}: {error}")
             continue
-        key = judgement.key
-        found[key] = found[key].merged(judgement) if key in found else judgement
+        key = digest(judgement.model_dump(mode="json", include=SHARED, exclude_unset=True))
+        found[key] = _merged(found[key], judgement) if key in found else judgement
     return found
 
 
-def _note(judgements: list[_Judgement], judges: int) -> str:
+def _merged(one: Judgement, other: Judgement) -> Judgement:
+    """Two judgements that share all but their sets; a set that both judged is taken from the later one."""
+    earlier, later = sorted((one, other), key=lambda judgement: judgement.asked)
+    return later.model_copy(
+        update={
+            "models_served": sorted({*one.models_served, *other.models_served}),
+            "asked": sorted({*one.asked, *other.asked}),
+            "results": earlier.results | later.results,
+        }
+    )
+
+
+def _score(judgement: Judgement, names: tuple[str, ...]) -> float | None:
+    """The score on an evaluation set, under the first of its names that was judged and scored."""
+    found = (judgement.results[name].score for name in names if name in judgement.results)
+    return next((score.value for score in found if score), None)
+
+
+def _note(judgements: list[Judgement], judges: int) -> str:
     one = judgements[0]
     models = sorted({model for each in judgements for model in each.models_served})
     asked = sorted({date for each in judgements for date in each.asked})
@@ -133,7 +98,7 @@ def _note(judgements: list[_Judgement], judges: int) -> str:
         for each in judgements
         for result in each.results.values()
         for outcome, count in result.outcomes.items()
-        if outcome != "scored"
+        if outcome != Outcome.SCORED
     )
     others = f" Another {judges - 1} judged fewer of these runs and are left out." if judges > 1 else ""
     return (

@@ -7,14 +7,14 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from bench.config.comparable import comparison_fields, differences
-from bench.config.presets import recorded_name
+from bench.config.presets import read_preset
 from bench.config.sections import Config
 from bench.record.example_scores import Pooled, example_scores
 from bench.record.record import RunRecord, Scores
 from bench.record.store import Store
 from bench.system.errors import BenchError
 from paper_tables.paper.run_spec import RunSpec
-from paper_tables.paper.tables import Row, Table, tables
+from paper_tables.paper.tables import Row, Table
 
 ExampleScores = Mapping[str, Mapping[str, Pooled]]
 """By evaluation set and example id."""
@@ -85,7 +85,7 @@ class RunIndex:
 
     Args:
         store: the results folder.
-        preset: records of other presets are not looked at.
+        preset: a shipped preset's name, or a user's file; records of other presets are not looked at.
         seeds: the training seeds to take; none = all that are recorded.
         keys: beginnings of comparison keys, to choose among runs that cannot be compared.
         warn: told of each run that is left out because its predictions cannot be read.
@@ -103,23 +103,25 @@ class RunIndex:
         warn: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.store, self.preset, self.seeds, self.keys, self.warn = store, preset, tuple(seeds), tuple(keys), warn
+        self.preset_name = read_preset(preset).name
         everything = list(store.all())
-        self.records = [record for record in everything if record.config.preset == recorded_name(preset)]
+        self.records = [record for record in everything if record.config.preset == self.preset_name]
         self._own_fields = {record.run_id: _own_fields(record.config) for record in self.records}
         self._runs: dict[str, Run | None] = {}
         if not self.records:
-            tables(preset)  # an unknown preset is told as such
             others = sorted({record.config.preset for record in everything})
             instead = f" (recorded: --preset {' or '.join(others)})" if others else ""
             raise BenchError(
-                f"no records of preset {preset} in {store.runs}{instead}; make one with: "
+                f"no records of preset {self.preset_name} in {store.runs}{instead}; make one with: "
                 f"bench run --method srkl --task dolly --preset {preset}"
             )
         there = sorted({record.comparison_key for record in self.records})
         for key in self.keys:
             if not any(one.startswith(key) for one in there):
                 known = ", ".join(one[:10] for one in there)
-                raise BenchError(f"--key {key}: no run of preset {preset} has such a comparison key; known: {known}")
+                raise BenchError(
+                    f"--key {key}: no run of preset {self.preset_name} has such a comparison key; known: {known}"
+                )
 
     def select(self, table: Table) -> Selection:
         """The runs a table takes.
@@ -141,7 +143,7 @@ class RunIndex:
         return [
             record
             for record in self.records
-            if (record.task, record.config.models.name) == (spec.task, recorded_name(spec.models))
+            if (record.task, record.config.models.name) == (spec.task, spec.models)
             and self._own_fields[record.run_id] == wanted
             and (not self.seeds or record.seed in self.seeds)
         ]

@@ -60,7 +60,7 @@ class RunSpec:
 
 def default_init(preset: str, method: str) -> Init:
     """The init student that `bench run` takes for a method under a preset."""
-    return read_preset(preset).init(methods().get(method))
+    return read_preset(preset).init(methods()[method])
 
 
 def default_models(preset: str, task: str) -> str:

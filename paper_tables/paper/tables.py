@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
-from bench.data import TASKS
+from bench.data import find_task
 from bench.metrics.registry import find_metric
 from distillm.interface import Init
 from paper_tables.paper.methods import LOSSES, METHOD_LABELS, OUTPUT_SOURCES, SKEWED_LOSSES
@@ -116,7 +116,7 @@ class Table:
 
 @cache
 def tables(preset: str) -> Mapping[str, Table]:
-    """All tables by name, with the runs of a preset.
+    """All tables by name, with the runs of a preset: a shipped one's name, or a user's file.
 
     Raises:
         BenchError: no such preset.
@@ -127,7 +127,7 @@ def tables(preset: str) -> Mapping[str, Table]:
 
 def metric_label(task: str) -> str:
     """The label of the metric that a task's tables show."""
-    return find_metric(TASKS[task].metrics[0]).label
+    return find_metric(find_task(task).metrics[0]).label
 
 
 def _instruction_columns() -> tuple[Column, ...]:

@@ -13,8 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from bench import __version__
 from bench.analysis.timing import has_exclusive_timing
-from bench.config.presets import recorded_name
-from bench.record.record import RunRecord, mean_of_sets
+from bench.record.record import CURVE_LABELS, RunRecord, mean_of_sets
 from bench.system.files import write_bytes
 from paper_tables.claims.format import effect, summary
 from paper_tables.claims.verdicts import verdicts
@@ -26,15 +25,7 @@ from paper_tables.paper.tables import TABLE_NAMES
 from paper_tables.tables.captions import setting_notes
 from paper_tables.tables.make import FilledTable, fill_table
 
-CURVES = {
-    "loss": "loss (nats per token)",
-    "gradient_norm": "gradient norm",
-    "student_entropy": "student's entropy (nats)",
-    "phi": "φ, probability of training on SGOs",
-    "sgo_length": "length of SGOs (tokens)",
-    "sgo_age": "age of SGOs (steps)",
-    "teacher_loss_on_sgo": "teacher's loss on SGOs (nats per token)",
-}
+CURVES = ("loss", "gradient_norm", "student_entropy", "phi", "sgo_length", "sgo_age", "teacher_loss_on_sgo")
 POINTS = 60  # of a drawn curve
 WIDTH, HEIGHT = 200.0, 44.0
 _WIDTH = re.compile(rb'<svg[^>]* width="([\d.]+pt)"')
@@ -95,7 +86,7 @@ def write_report(index: RunIndex, path: Path, resamples: int, progress: Callable
         progress(f"table {name}")
         filled.append(fill_table(index, name, resamples))
     progress("figures and runs")
-    out, preset = index.store.root, recorded_name(index.preset)
+    out, preset = index.store.root, index.preset_name
     page = _environment().get_template("report.html.jinja")
     html = page.render(
         preset=preset,
@@ -139,8 +130,8 @@ def _figure(out: Path, name: str, preset: str) -> FigureSection:
 
 def _run_section(record: RunRecord) -> RunSection:
     curves = [
-        _curve([(int(point["step"]), point[key]) for point in record.curve if key in point], label)
-        for key, label in CURVES.items()
+        _curve([(int(point["step"]), point[key]) for point in record.curve if key in point], CURVE_LABELS[key])
+        for key in CURVES
     ]
     scores = list(validation_scores(record).items())
     curves.append(_curve(scores, f"validation {record.metric.label}"))

@@ -8,7 +8,7 @@ from statistics import fmean
 
 from bench import __version__
 from bench.analysis.timing import hardware, has_exclusive_timing, usual_hardware
-from bench.config.presets import recorded_name
+from bench.config.presets import read_preset
 from bench.config.sections import Config
 from bench.record.record import RunRecord
 from bench.system.errors import BenchError
@@ -99,7 +99,7 @@ def make_plan(
         specs: what to run.
         timed: those whose training time is shown, and at which seeds it is needed.
         records: what is recorded.
-        preset: the scale.
+        preset: the scale: a shipped preset's name, or a user's file.
         seeds: training seeds.
         jobs: how many run at a time. With one, every run has the machine to itself anyway.
         only: take these methods' runs only; none = all.
@@ -116,7 +116,8 @@ def make_plan(
         there = ", ".join(sorted({spec.method for spec in specs}))
         raise BenchError(f"--only {', '.join(sorted(unknown))}: the suite has no such method; it has {there}")
     recorded = _by_configuration(records)
-    usual = usual_hardware(record for record in recorded.values() if record.config.preset == recorded_name(preset))
+    at_scale = [record for record in recorded.values() if record.config.preset == read_preset(preset).name]
+    usual = usual_hardware(at_scale)
     # on another machine than most were timed on, no time that is taken again would count
     can_time = here is None or usual is None or (usual.device, usual.cpu) == here
     timed_elsewhere = 0
@@ -145,9 +146,8 @@ def make_plan(
                     threads=usual.threads if usual else None,
                 )
     runs = tuple(sorted(planned.values(), key=lambda run: not run.exclusive))
-    seconds = _durations(runs, preset, recorded.values())
-    guessed = not any(record.config.preset == recorded_name(preset) for record in recorded.values())
-    return Plan(preset, runs, seconds, guessed, timed_elsewhere)
+    seconds = _durations(runs, FIRST_GUESS.get(preset), at_scale)
+    return Plan(preset, runs, seconds, not at_scale, timed_elsewhere)
 
 
 def _by_configuration(records: Iterable[RunRecord]) -> dict[str, RunRecord]:
@@ -160,18 +160,18 @@ def _key(config: Config) -> str:
     return digest({name: value for name, value in config.canonical().items() if name != "device"})
 
 
-def _durations(runs: Sequence[PlannedRun], preset: str, records: Iterable[RunRecord]) -> dict[PlannedRun, float | None]:
-    """What runs of the same kind took, else those of the same task, else of the preset."""
+def _durations(
+    runs: Sequence[PlannedRun], first_guess: float | None, records: Iterable[RunRecord]
+) -> dict[PlannedRun, float | None]:
+    """What recorded runs of the same kind took, else those of the same task, else all; a guess without records."""
     taken: dict[tuple[str, ...], list[float]] = {}
     for record in records:
-        config = record.config
-        if config.preset == recorded_name(preset):
-            kind = (config.task, config.sgo.source, config.method.name)
-            for depth in range(len(kind) + 1):
-                taken.setdefault(kind[:depth], []).append(record.seconds)
+        kind = (record.task, record.config.sgo.source, record.config.method.name)
+        for depth in range(len(kind) + 1):
+            taken.setdefault(kind[:depth], []).append(record.seconds)
     durations = {}
     for run in runs:
         kind = (run.spec.task, run.spec.output_source, run.spec.method)
         known = next((taken[kind[:depth]] for depth in range(len(kind), -1, -1) if kind[:depth] in taken), None)
-        durations[run] = fmean(known) if known else FIRST_GUESS.get(preset)
+        durations[run] = fmean(known) if known else first_guess
     return durations

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.config.presets import recorded_name
 from bench.system.files import write_bytes
 from paper_tables.numbers.cells import TableStatistics, table_statistics
 from paper_tables.numbers.judge_scores import judge_scores
@@ -47,7 +46,7 @@ def fill_table(index: RunIndex, name: str, resamples: int) -> FilledTable:
     Raises:
         BenchError: an unknown table, or runs that cannot be compared.
     """
-    table, preset = find_table(name, index.preset), recorded_name(index.preset)
+    table, preset = find_table(name, index.preset), index.preset_name
     selection = index.select(table)
     found = table_statistics(table, selection, resamples)
     judged = judge_scores(table, selection, index.store)

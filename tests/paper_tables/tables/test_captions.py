@@ -82,14 +82,17 @@ def test_how_many_runs_were_timed_is_said(tmp_path):
     )
 
 
-def test_a_methods_own_training_settings_are_named(tmp_path):
-    shared, own = make_record("kld")[0], make_record("minillm")[0]
-    assert not any("training settings" in note.lower() for note in setting_notes([shared, own]))
+def test_a_methods_own_training_settings_are_named_and_it_stands_beside_the_others(tmp_path):
     preset = tmp_path / "mine.yaml"
-    preset.write_text("extends: tiny\nmethods: {minillm: {training: {learning_rate: 5e-6, warmup_steps: 0}}}\n")
-    shared, own = (make_record(method, preset=str(preset))[0] for method in ("kld", "minillm"))
-    assert own.comparison_key == shared.comparison_key
-    assert (
+    own = "{minillm: {training: {learning_rate: 5.0e-6, warmup_steps: 0}}}"
+    preset.write_text(f"extends: tiny\nmethods: {own}\n")
+    for method in ("kld", "minillm"):
+        write_record(tmp_path, method, preset=str(preset))
+    selection = RunIndex(Store(tmp_path), str(preset)).select(find_table("main", str(preset)))
+    assert [record.config.method.name for record in selection.records] == ["kld", "minillm"]
+    line = (
         "Training settings that the preset gives single methods: MiniLLM training.learning_rate = 5e-06, "
-        "training.warmup_steps = 0." in setting_notes([shared, own])
+        "training.warmup_steps = 0."
     )
+    assert line in setting_notes(selection.records)
+    assert not any("single methods" in note for note in setting_notes([make_record("minillm")[0]]))

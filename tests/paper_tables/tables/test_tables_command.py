@@ -128,16 +128,34 @@ def test_help_stands_on_its_own():
 def judged_result(mean, sets=("test", "selfinst", "vicuna"), model="gpt-4o"):
     """A judgement in the shape that `bench judge` writes."""
     score = {"value": mean, "low": mean - 1, "high": mean + 1, "examples": 8}
-    result = {"items": 8, "outcomes": {"scored": 7, "unparsable": 1}, "score": score}
+    nothing = ("score_without_flagged", "position_bias", "agreement_of_orders", "agreement_of_repeats")
+    result = {
+        "items": 8,
+        "outcomes": {"scored": 7, "unparsable": 1},
+        "readings": {"outcomes": {"scored": 14, "unparsable": 2}, "asked_again": 0},
+        "score": score,
+        "flagged": {"items": 0, "by_pattern": {}},
+    } | dict.fromkeys(nothing)
     return {
-        "judge": {"model": model, "temperature": 0.0, "base_url": "http://localhost/v1"},
+        "schema": 1,
+        "run_id": "a run",
+        "version": "0.1.0",
+        "judge": {"model": model, "temperature": 0.0, "max_tokens": 16, "base_url": "http://localhost/v1"},
+        "protocol": "rating",
         "prompt": "f" * 64,
-        "prompt_version": "rating-1",
+        "against": None,
+        "sets": list(sets),
         "decoding_seeds": 1,
         "limit": None,
         "repeats": 1,
+        "prompt_version": "rating-1",
+        "prompt_source": "a paper",
         "models_served": [f"{model}-2026"],
         "asked": ["2026-01-02"],
+        "answers": 16,
+        "prompt_tokens": 100,
+        "completion_tokens": 10,
+        "patterns": [],
         "results": dict.fromkeys(sets, result),
     }
 
@@ -152,7 +170,7 @@ def test_what_one_judge_said_stands_in_columns_of_its_own(command, out):
     (other / "judged" / "rating-c.json").write_text("{")
     result = command("tables", "1", "--out", out, "--resamples", 100)
     assert result.exit_code == 0, result.output
-    assert "rating-c.json: no judgement" in result.stderr
+    assert "rating-c.json: not a judgement of bench judge" in result.stderr
     text = (out / "tables" / "table1-tiny-measured.md").read_text()
     assert "judge, Dolly | judge, SelfInst | judge, Vicuna" in text
     kld = next(line for line in text.splitlines() if line.startswith("| KLD"))
@@ -188,20 +206,14 @@ def test_without_a_judge_there_are_no_such_columns(command, out):
     assert "judge" not in (out / "tables" / "table1-tiny-measured.md").read_text()
 
 
-def test_a_preset_and_models_from_the_users_own_files(command, tmp_path):
-    """Records name them by the stems of their files, and so do files that are made; the commands take the paths."""
-    (tmp_path / "pair.yaml").write_text("models: {kind: causal, teacher: org/a, student: org/b}\n")
+def test_the_runs_of_a_preset_of_ones_own_are_found_under_its_name(command, tmp_path):
     preset = tmp_path / "mine.yaml"
-    preset.write_text("extends: tiny\nmodels: ./pair.yaml\n")
-    for method in ("kld", "srkl"):
-        write_record(tmp_path, method, preset=str(preset))
+    preset.write_text("extends: tiny\ntraining: {steps: 20}\n")
+    for seed in (10, 20):
+        write_record(tmp_path, "kld", seed=seed, preset=str(preset))
     result = command("tables", "1", "--preset", preset, "--out", tmp_path, "--format", "csv", *QUICK)
     assert result.exit_code == 0, result.output
-    assert "table1: 10 of 25 cells from 2 runs" in result.stdout
-    assert {"table1-mine-measured.csv", "table1-mine-side-by-side.csv"} <= files(tmp_path).keys()
-    found = pd.read_csv(tmp_path / "tables" / "table1-mine-measured.csv")
-    assert set(found["preset"]) == {"mine"}
-    planned = command("suite", "table1", "--preset", preset, "--out", tmp_path, "--seeds", "10", "--dry-run")
-    assert planned.exit_code == 0, planned.output
-    assert "--method kld" not in planned.stdout
-    assert f"bench run --method rkld --task dolly --preset {preset} --seed 10" in planned.stdout
+    assert "table1: 5 of 25 cells from 2 runs" in result.stdout
+    assert f"bench run --method srkl --task dolly --preset {preset} --seed 10" in result.stdout
+    frame = pd.read_csv(tmp_path / "tables" / "table1-mine-measured.csv")
+    assert set(frame["preset"]) == {"mine"}
