@@ -16,6 +16,7 @@ import click
 import pandas as pd
 
 from bench.config.comparable import differences
+from bench.config.presets import recorded_name
 from bench.config.resolve import resolve
 from bench.config.sections import Config
 from bench.record.record import RunRecord, mean_of_sets
@@ -91,7 +92,7 @@ def signal(store: Store, preset: str) -> pd.DataFrame:
 
 
 def _records(store: Store, preset: str) -> Iterator[RunRecord]:
-    return (record for record in store.all() if record.config.preset == preset)
+    return (record for record in store.all() if record.config.preset == recorded_name(preset))
 
 
 def _settings(config: Config) -> Iterator[str]:

@@ -134,6 +134,11 @@ def is_path(name: str) -> bool:
     return name.endswith((".yaml", ".yml")) or "/" in name or "\\" in name
 
 
+def recorded_name(name: str) -> str:
+    """What records have as the name of a preset or a pair that was chosen by name or by file."""
+    return Path(name).stem if is_path(name) else name
+
+
 def read_preset(name: str) -> Preset:
     """A shipped preset by its name, or a user's by its file, with those that it extends.
 

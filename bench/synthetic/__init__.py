@@ -8,6 +8,8 @@ Tiny teachers trained on the split `teacher_train` ship beside it (`models/`, ma
 
 from __future__ import annotations
 
+import copy
+import functools
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,12 @@ def generate(task: str, splits: tuple[str, ...], seed: int = 0) -> dict[str, lis
     Raises:
         KeyError: unknown task or split.
     """
-    return {split: _GENERATORS[task](split, seed) for split in splits}
+    return {split: copy.deepcopy(_records(task, split, seed)) for split in splits}
+
+
+@functools.cache  # seconds a split, and one process may make many runs
+def _records(task: str, split: str, seed: int) -> list[dict[str, Any]]:
+    return _GENERATORS[task](split, seed)
 
 
 def shipped_student(task: str) -> Path:

@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 
 from pydantic import Field, JsonValue
 
+from bench.config.presets import recorded_name
 from bench.system.errors import BenchError
 from bench.system.files import read_json
 from bench.system.manifest import Environment, Plain
@@ -157,7 +158,7 @@ class ProbeKind(Generic[Found]):
 
     def path(self, out: Path, preset: str) -> Path:
         """Where the probe of a preset is recorded in a results folder."""
-        return out / "model-probes" / f"{self.name}-{preset}.json"
+        return out / "model-probes" / f"{self.name}-{recorded_name(preset)}.json"
 
     def read(self, out: Path, preset: str) -> ModelProbe[Found] | None:
         """The recorded probe of a preset; None where there is none of this version.

@@ -113,13 +113,13 @@ def test_a_run_with_the_users_own_files_is_the_same_run_again(tmp_path):
     )
     chosen = ("--method", f"{own / 'method.py'}:MINE", "--task", "dolly", "--preset", str(own / "brief.yaml"))
     record = record_of("run", *chosen, "--out", out, *short())
-    config = record["config"]
-    assert (config["preset"], config["models"]["name"], config["method"]["name"]) == ("brief", "pair", "mine")
-    assert config["method_settings"] == {"training.learning_rate": 2e-3}
-    file = tmp_path / "out" / "runs" / record["run_id"] / "record.json"
+    config = record.config
+    assert (config.preset, config.models.name, config.method.name) == ("brief", "pair", "mine")
+    assert config.method_settings == {"training.learning_rate": 2e-3}
+    file = tmp_path / "out" / "runs" / record.run_id / "record.json"
     assert record_of("run", "--config", str(file), "--out", out) == record
-    assert [path.parent.name for path in (tmp_path / "out").glob("runs/*/record.json")] == [record["run_id"]]
+    assert [path.parent.name for path in (tmp_path / "out").glob("runs/*/record.json")] == [record.run_id]
     (own / "method.py").write_text(METHOD + "# changed")
     result = invoke("run", "--config", str(file), "--out", out)
     assert result.exit_code == 2
-    assert config["method"]["file_sha256"] in result.stderr
+    assert str(config.method.file_sha256) in result.stderr

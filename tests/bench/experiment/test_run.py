@@ -17,10 +17,21 @@ from tests.conftest import invoke, record_of, shared, short
 pytestmark = pytest.mark.usefixtures("cache")
 
 
-@pytest.mark.parametrize("task", list(TASKS))
-@pytest.mark.parametrize("method", list(methods()))
+FEW_ROLLOUTS = {"sgo__rollouts": 16}  # two rounds of roll-outs within twelve steps
+
+
+@pytest.mark.parametrize(
+    ("task", "method"),
+    [
+        # seconds each, minutes together: every method on one task, and two methods on all
+        pytest.param(t, m, marks=() if t == "iwslt" or m in ("srkl", "minillm") else pytest.mark.slow)
+        for t in TASKS
+        for m in methods()
+    ],
+)
 def test_every_method_runs_on_every_task(task, method, tmp_path):
-    record = record_of("run", "--method", method, "--task", task, "--out", str(tmp_path), *short())
+    options = short(**(FEW_ROLLOUTS if method == "minillm" else {}))
+    record = record_of("run", "--method", method, "--task", task, "--out", str(tmp_path), *options)
     sets = {"test"} | ({"SelfInst", "Vicuna", "S-NI", "UnNI"} if task == "dolly" else set())
     assert len(record.scores) == len(sets)
     assert "test" in record.scores
@@ -38,7 +49,7 @@ def test_every_method_runs_on_every_task(task, method, tmp_path):
 
 @pytest.mark.parametrize("source", list(SOURCES))
 def test_output_sources_are_recorded(source, tmp_path):
-    options = short(sgo__initial_phi=1.0, sgo__capacity=8, training__steps=8)
+    options = short(sgo__initial_phi=1.0, sgo__capacity=8, training__steps=8, **FEW_ROLLOUTS)
     record = record_of("run", "--method", "skl", "--task", "iwslt", "--sgo", source, "--out", str(tmp_path), *options)
     generated = record.training.tokens_generated
     assert (generated > 0) == (source not in ("dataset", "teacher"))
@@ -219,7 +230,7 @@ def test_faithful_runs_are_no_match_for_corrected_ones(tmp_path):
 
 
 def test_the_plain_text_loss_is_recorded_or_its_absence_noted(tmp_path):
-    command = ("run", "--method", "minillm", "--out", str(tmp_path), *short())
+    command = ("run", "--method", "minillm", "--out", str(tmp_path), *short(**FEW_ROLLOUTS))
     there = record_of(*command, "--task", "dolly", "--set", "plain_text.weight=1")
     missing = record_of(*command, "--task", "iwslt")
     assert all(row["plain_text_loss"] > 0 for row in there.curve)

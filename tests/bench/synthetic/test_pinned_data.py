@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from bench import synthetic
 from bench.synthetic import dolly, iwslt, plain_text, samsum
 
 GENERATE = {"dolly": dolly.generate, "samsum": samsum.generate, "iwslt": iwslt.generate}
@@ -40,3 +41,13 @@ def test_records(task, split, size):
 
 def test_plain_text():
     assert _sha256(plain_text.generate(2000)) == PLAIN_TEXT
+
+
+def test_what_one_caller_changes_no_other_sees():
+    """A process makes the records of a split once."""
+    (first,) = synthetic.generate("dolly", ("vicuna",)).values()
+    expected = _sha256(first)
+    first[0]["instruction"] = "changed"
+    first.pop()
+    (again,) = synthetic.generate("dolly", ("vicuna",)).values()
+    assert _sha256(again) == expected
