@@ -8,8 +8,12 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
+
 from bench.record.record import RunRecord
 from tests.conftest import short, start
+
+pytestmark = pytest.mark.slow
 
 # kills are to hit every stage, with a buffer in use and a checkpoint at every chance
 OPTIONS = short(

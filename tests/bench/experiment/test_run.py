@@ -18,19 +18,20 @@ pytestmark = pytest.mark.usefixtures("cache")
 
 
 FEW_ROLLOUTS = {"sgo__rollouts": 16}  # two rounds of roll-outs within twelve steps
+BRIEF = {"data__max_response_length": 24}  # for what generates much
 
 
 @pytest.mark.parametrize(
     ("task", "method"),
     [
-        # seconds each, minutes together: every method on one task, and two methods on all
-        pytest.param(t, m, marks=() if t == "iwslt" or m in ("srkl", "minillm") else pytest.mark.slow)
+        # seconds each, minutes together: quick are every method on one task, and one method on every task
+        pytest.param(t, m, marks=() if t == "iwslt" or m == "srkl" else pytest.mark.slow)
         for t in TASKS
         for m in methods()
     ],
 )
 def test_every_method_runs_on_every_task(task, method, tmp_path):
-    options = short(**(FEW_ROLLOUTS if method == "minillm" else {}))
+    options = short(**BRIEF, **(FEW_ROLLOUTS if method == "minillm" else {}))
     record = record_of("run", "--method", method, "--task", task, "--out", str(tmp_path), *options)
     sets = {"test"} | ({"SelfInst", "Vicuna", "S-NI", "UnNI"} if task == "dolly" else set())
     assert len(record.scores) == len(sets)
@@ -64,13 +65,12 @@ def test_output_sources_are_recorded(source, tmp_path):
 
 
 def test_options_without_effect_and_a_teacher_that_does_not_end_are_noted_once(tmp_path):
-    options = short(sgo__final_data_share=0.01, data__max_response_length=4)
-    command = ("run", "--method", "imitkd", "--task", "iwslt", "--out", str(tmp_path), *options)
-    notes = record_of(*command).data.notes
+    common = ("--task", "iwslt", "--out", str(tmp_path), *short(data__max_response_length=4))
+    notes = record_of("run", "--method", "imitkd", *common, "--set", "sgo.final_data_share=0.01").data.notes
     expected = "sgo.final_data_share=0.01 has no effect: on-policy does not read it (mixed, off-policy would)"
     assert notes.count(expected) == 1
     assert sum("trained without its plain-text loss" in note for note in notes) == 1
-    record = record_of("run", "--method", "seqkd", "--task", "iwslt", "--out", str(tmp_path), *options[2:])
+    record = record_of("run", "--method", "seqkd", *common)
     answered = record.data.teacher_responses
     assert answered.ended < 0.5
     assert answered.mean_length <= 4
@@ -185,6 +185,7 @@ def test_list(what, tmp_path):
     assert isinstance(json.loads(invoke("list", what, "--out", str(tmp_path), "--json").stdout), list)
 
 
+@pytest.mark.slow
 def test_real_samsum_with_a_real_checkpoint(tmp_path):
     """Real dialogues, a real pretrained Llama as the teacher, a student from scratch with its vocabulary."""
     data, teacher = shared("data", "samsum"), shared("models", "stories260k")
@@ -219,8 +220,9 @@ def test_the_teachers_responses_are_sampled_once_and_trained_on(cache, tmp_path)
     assert again.comparison_key == teacher.comparison_key
 
 
+@pytest.mark.slow
 def test_faithful_runs_are_no_match_for_corrected_ones(tmp_path):
-    command = ("run", "--method", "imitkd", "--task", "samsum", "--out", str(tmp_path), *short())
+    command = ("run", "--method", "imitkd", "--task", "samsum", "--out", str(tmp_path), *short(**BRIEF))
     corrected = record_of(*command)
     faithful = record_of(*command, "--set", "fidelity=faithful")
     assert corrected.comparison_key != faithful.comparison_key
@@ -229,8 +231,9 @@ def test_faithful_runs_are_no_match_for_corrected_ones(tmp_path):
     assert faithful.curve[0]["share_replay"] == 1.0
 
 
+@pytest.mark.slow
 def test_the_plain_text_loss_is_recorded_or_its_absence_noted(tmp_path):
-    command = ("run", "--method", "minillm", "--out", str(tmp_path), *short(**FEW_ROLLOUTS))
+    command = ("run", "--method", "minillm", "--out", str(tmp_path), *short(**BRIEF, **FEW_ROLLOUTS))
     there = record_of(*command, "--task", "dolly", "--set", "plain_text.weight=1")
     missing = record_of(*command, "--task", "iwslt")
     assert all(row["plain_text_loss"] > 0 for row in there.curve)

@@ -41,6 +41,7 @@ def test_they_are_small():
     assert sum(sizes) < 9_000_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", [f for task in TASKS for f in shipped(task)], ids=lambda folder: folder.name)
 def test_the_score_on_the_card(folder, tmp_path):
     """Measured again with the same decoding seeds; another CPU or version may round, and so sample, differently."""
