@@ -40,7 +40,7 @@ def overview(store: Store, preset: str) -> pd.DataFrame:
             "output_source": record.config.sgo.source,
             "init_student": record.config.init,
             "settings": ", ".join(_settings(record.config)),
-            "key": digest([record.comparison_key, record.config.canonical() | {"seed": None}]),
+            "key": digest([record.comparison_key, record.config.identity() | {"seed": None}]),
             "seed": record.seed,
             "score": mean_of_sets(record.scores),
             "init_score": mean_of_sets(record.init_scores),
@@ -108,7 +108,7 @@ def _settings(config: Config) -> Iterator[str]:
         )
     except BenchError:  # a method or pair that is not installed here
         return
-    for key, _, given in differences(usual.canonical(), config.canonical()):
+    for key, _, given in differences(usual.identity(), config.identity()):
         if key not in ("seed", "device"):
             yield f"{key}={given}"
 

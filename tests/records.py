@@ -89,8 +89,9 @@ def make_record(
         assignments=assignments,
     )
     key = {
-        "config": config.canonical(),
+        "config": config.identity(),
         "data": "d" * 64,
+        "tokenizer": "e" * 64,
         "models": {"teacher": "a" * 64, "student": "scratch"},
         "plain_text": "generated",
         "version": __version__,

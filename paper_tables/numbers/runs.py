@@ -199,13 +199,13 @@ class RunIndex:
 
 def _shared_fields(config: Config) -> Mapping[str, object]:
     """What must be the same throughout a table."""
-    shared: Mapping[str, object] = comparison_fields({"config": config.canonical()})["config"]
+    shared: Mapping[str, object] = comparison_fields({"config": config.identity()})["config"]
     return shared
 
 
 def _own_fields(config: Config) -> dict[str, object]:
     """What need not be the same throughout a table, the training seed left out: method, output source, init student."""
-    found = differences(config.canonical(), _shared_fields(config))
+    found = differences(config.identity(), _shared_fields(config))
     return {key: own for key, own, _ in found if key != "seed"}
 
 

@@ -157,7 +157,7 @@ def _by_configuration(records: Iterable[RunRecord]) -> dict[str, RunRecord]:
 
 def _key(config: Config) -> str:
     # a record has the device that `auto` turned out to be
-    return digest({name: value for name, value in config.canonical().items() if name != "device"})
+    return digest({name: value for name, value in config.identity().items() if name != "device"})
 
 
 def _durations(

@@ -21,7 +21,7 @@ from bench.judge.protocol import Outcome
 from bench.record.pack import pack
 from bench.record.store import PREDICTIONS, RECORD, Store
 from bench.system.files import read_json, read_jsonl_gz, write_json
-from paper_tables.cli import tables
+from paper_tables.cli.tables import tables
 from tests.conftest import start
 from tests.judge_server import Handler, judge_server, rating
 from tests.judged_runs import FEW, write_run
