@@ -69,21 +69,21 @@ def test_verdicts_follow_from_the_records(index):
     assert as_markdown(list(verdicts(index)), "tiny") + "\n" == (PUBLISHED / "claims.md").read_text(encoding="utf-8")
 
 
-def test_what_figures_show_follows_from_the_records(out, index):
+def test_what_figures_show_and_say_follows_from_the_records(out, index):
     for name, draw in FROM_RUNS.items():
-        path = PUBLISHED / "figures" / f"{file_of(name, 'tiny')}.csv"
         try:
             drawing = draw(index)
         except NothingToDraw:
-            assert not path.exists()
+            assert not (PUBLISHED / "figures" / f"{file_of(name, 'tiny')}.csv").exists()
         else:
-            assert shown(drawing) == path.read_text(encoding="utf-8"), name
+            assert_published(name, drawing)
     for name, (kind, draw) in FROM_MODELS.items():
-        drawing = draw(kind.read(out, "tiny"))
-        path = PUBLISHED / "figures" / f"{file_of(name, 'tiny')}.csv"
-        assert shown(drawing) == path.read_text(encoding="utf-8"), name
+        assert_published(name, draw(kind.read(out, "tiny")))
 
 
-def shown(drawing: Drawing) -> str:
+def assert_published(name: str, drawing: Drawing) -> None:
     plt.close(drawing.figure)
-    return drawing.frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    path = PUBLISHED / "figures" / f"{file_of(name, 'tiny')}.csv"
+    shown = drawing.frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    assert shown == path.read_text(encoding="utf-8"), name
+    assert "\n".join(drawing.caption) + "\n" == path.with_suffix(".txt").read_text(encoding="utf-8"), name
