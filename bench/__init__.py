@@ -105,7 +105,7 @@ def run(
         values = config if isinstance(config, Mapping) else read_configuration(Path(config))
         resolved, found = resolve_again(values, **common)
     quiet_libraries()
-    reporter = Reporter(Console(stderr=True), quiet=quiet)
+    reporter = Reporter(Console(stderr=True, emoji=False), quiet=quiet)
     workshop = Workshop(ArtifactCache(default_root(), reporter.note), reporter)
     return make_run(resolved, found, Store(Path(out)), workshop, fresh=fresh).record
 

@@ -133,7 +133,7 @@ def judge(
         return
     if max_cost is not None and (expected.cost or 0) + (expected.spent or 0) > max_cost:
         click.echo(f"this may cost more than --max-cost {max_cost:g}; it stops before that", err=True)
-    console = Console(stderr=True)
+    console = Console(stderr=True, emoji=False)
     columns = (TextColumn("judging"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("judging", total=None)
@@ -143,7 +143,7 @@ def judge(
         click.echo(json.dumps([judgement.plain() for judgement in written.values()], indent=1, ensure_ascii=False))
         return
     for table in _tables(written.values()):
-        Console(highlight=False).print(table)
+        Console(highlight=False, emoji=False).print(table)
     for path in written:
         click.echo(str(path))
 

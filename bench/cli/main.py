@@ -25,7 +25,7 @@ class Group(CommandGroup):
         try:
             return super().invoke(ctx)
         except BenchError as error:
-            Console(stderr=True).print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+            Console(stderr=True, emoji=False).print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
             sys.exit(2)
         except KeyboardInterrupt:
             click.echo("interrupted; the same command goes on from the last checkpoint", err=True)
@@ -60,7 +60,7 @@ def list_command(what: str, out: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
     else:
-        Console(highlight=False).print(table, soft_wrap=isinstance(table, str))
+        Console(highlight=False, emoji=False).print(table, soft_wrap=isinstance(table, str))
 
 
 def _print_schema(context: click.Context, _: click.Parameter, asked: bool) -> None:
@@ -92,7 +92,7 @@ def show(run_name: str, out: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(record.plain(), indent=1, ensure_ascii=False))
         return
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     for part in (*run_tables(record), *show_tables(record)):
         console.print(part)
 
@@ -119,7 +119,7 @@ def compare(first: str, second: str, resamples: int, out: Path, as_json: bool) -
     if as_json:
         click.echo(json.dumps([row.as_dict() for row in rows], indent=1))
     else:
-        Console(highlight=False).print(comparison_table(rows))
+        Console(highlight=False, emoji=False).print(comparison_table(rows))
 
 
 @main.command()
@@ -184,7 +184,7 @@ def doctor(data_dir: Path | None, out: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([asdict(finding) for finding in findings], indent=1, ensure_ascii=False))
     else:
-        Console(highlight=False).print(doctor_table(findings))
+        Console(highlight=False, emoji=False).print(doctor_table(findings))
 
 
 @main.command("make-teachers")
@@ -199,7 +199,7 @@ def make_teachers(tasks: tuple[str, ...], to: Path | None) -> None:
 
     quiet_libraries()
     for task in tasks or TASKS:
-        reporter = Reporter(Console(stderr=True), title=f"tiny teacher for {task}")
+        reporter = Reporter(Console(stderr=True, emoji=False), title=f"tiny teacher for {task}")
         click.echo(f"{task}: {make_teacher(task, to, reporter)}")
 
 

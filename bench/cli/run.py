@@ -35,7 +35,7 @@ _SETTLED = {
 @click.option(
     "--init",
     metavar="STUDENT",
-    help="Init student: sft (after a short SFT; `init` does too) or pretrained (as loaded).",
+    help="Init student: sft (after a short supervised fine-tuning) or pretrained (as loaded).",
 )
 @click.option(
     "--models", metavar="PAIR", help="Pair instead of the preset's: a name (`bench list models`) or path/to/pair.yaml."
@@ -139,7 +139,7 @@ def run(
 
     quiet_libraries()
     title = f"{config.method.name} x {config.sgo.source} on {config.task}, preset {config.preset}, seed {config.seed}"
-    reporter = Reporter(Console(stderr=True), quiet=quiet or as_json, title=title)
+    reporter = Reporter(Console(stderr=True, emoji=False), quiet=quiet or as_json, title=title)
     workshop = Workshop(ArtifactCache(default_root(), reporter.note), reporter)
     outcome = make_run(config, found, Store(out), workshop, fresh=not resume)
     if as_json:
@@ -147,7 +147,7 @@ def run(
         return
     from bench.cli.console_tables import run_tables
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     if outcome.cached:
         console.print("recorded before; --fresh makes it again", style="dim")
     for part in run_tables(outcome.record):

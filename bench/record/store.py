@@ -111,7 +111,7 @@ class Store:
                     raise BenchError(f"{path} is no record this version reads; make the run again with --fresh")
             known = "none is recorded yet; `bench run` makes one"
             if ids:
-                known = f"{did_you_mean(name, ids)} `bench list runs` shows all {len(ids)}"
+                known = f"{did_you_mean(name, ids)}\n`bench list runs --out {self.root}` shows all {len(ids)}"
             raise BenchError(f"no run {name!r} in {self.runs}: {known}")
         return records[matches[0]]
 

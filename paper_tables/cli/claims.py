@@ -44,11 +44,11 @@ def claims(
     from paper_tables.claims.verdicts import verdicts
 
     index = run_index(out, preset, seeds, keys)
-    with Console(stderr=True).status("comparing runs"):
+    with Console(stderr=True, emoji=False).status("comparing runs"):
         found = list(verdicts(index, ids, resamples))
     if as_json:
         click.echo(json.dumps([one.as_dict() for one in found], indent=1, ensure_ascii=False))
     elif markdown:
         click.echo(as_markdown(found, index.preset_name))
     else:
-        Console(highlight=False).print(as_table(found, index.preset_name))
+        Console(highlight=False, emoji=False).print(as_table(found, index.preset_name))

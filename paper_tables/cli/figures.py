@@ -39,7 +39,7 @@ def figures(
 
     quiet_libraries()
     index = cache(partial(run_index, out, preset, seeds, keys))
-    reporter = Reporter(Console(stderr=True))
+    reporter = Reporter(Console(stderr=True, emoji=False))
     written = 0
     for figure in write_figures(index, names, preset=preset, seed=10, out=out, reporter=reporter, fresh=fresh):
         if figure.missing:

@@ -27,6 +27,6 @@ def report(preset: str, seeds: str | None, keys: tuple[str, ...], resamples: int
     from paper_tables.report.write import write_report
 
     index = run_index(out, preset, seeds, keys)
-    with Console(stderr=True).status("report") as status:
+    with Console(stderr=True, emoji=False).status("report") as status:
         path = write_report(index, to or out / f"report-{index.preset_name}.html", resamples, status.update)
     click.echo(str(path))

@@ -69,7 +69,7 @@ def suite(
     wanted = parse_seeds(seeds)
     if not wanted:
         raise BenchError("--seeds: at least one training seed is needed, such as 10,20,30")
-    with Console(stderr=True).status("reading runs"):
+    with Console(stderr=True, emoji=False).status("reading runs"):
         records = list(Store(out, warn).all())
     plan = make_plan(
         run_specs(name, preset),
@@ -89,7 +89,7 @@ def suite(
         for run in plan.to_do:
             click.echo(run.spec.command(preset, run.seed))
         return
-    grid = SuiteGrid(plan, jobs, Console(stderr=True))
+    grid = SuiteGrid(plan, jobs, Console(stderr=True, emoji=False))
     # a terminal that is closed or a job that is ended stops the runs as Ctrl-C does, which a shell's background jobs,
     # and with them the runs, would ignore
     for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -48,7 +48,7 @@ def tables(
     from paper_tables.tables.render import TABLE_FORMATS
 
     chosen = parse_formats(formats, tuple(TABLE_FORMATS))
-    with Console(stderr=True).status("reading runs") as status:
+    with Console(stderr=True, emoji=False).status("reading runs") as status:
         for written in write_tables(run_index(out, preset, seeds, keys), names, chosen, resamples):
             status.stop()
             for line in written.lines:
