@@ -57,6 +57,7 @@ def test_timed_training_takes_about_half_a_minute_at_most():
     assert max(seconds) < 35
 
 
+@pytest.mark.slow
 def test_tables_follow_from_the_records(out, index):
     list(write_tables(index, (), tuple(TABLE_FORMATS)))
     made = {path.name: path.read_bytes() for path in (out / "tables").iterdir()}

@@ -25,7 +25,9 @@ class Group(CommandGroup):
         try:
             return super().invoke(ctx)
         except BenchError as error:
-            Console(stderr=True, emoji=False).print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+            Console(stderr=True, emoji=False).print(
+                f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True
+            )
             sys.exit(2)
         except KeyboardInterrupt:
             click.echo("interrupted; the same command goes on from the last checkpoint", err=True)

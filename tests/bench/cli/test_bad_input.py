@@ -160,6 +160,7 @@ def test_an_unwritable_output(tmp_path):
     assert "cannot write" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_is_told_and_the_run_goes_on_after(tmp_path):
     """A limit on the size of files makes the system refuse writes as a full disk does."""
     cache, out = tmp_path / "cache", tmp_path / "out"

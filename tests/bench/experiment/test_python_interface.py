@@ -23,6 +23,7 @@ def test_a_run_from_python_is_the_run_of_the_command(cache, tmp_path):
     assert [one.run_id for one in bench.records(tmp_path)] == [record.run_id]
 
 
+@pytest.mark.slow
 def test_a_recorded_configuration_runs_again(cache, tmp_path):
     first = bench.run(task="iwslt", settings=SETTINGS, out=tmp_path / "first")
     path = tmp_path / "first" / "runs" / first.run_id / "record.json"

@@ -117,6 +117,7 @@ def test_the_recorded_student_gives_the_recorded_predictions(tmp_path):
     assert [tokenizer.text(r) for r in responses] == recorded
 
 
+@pytest.mark.slow
 def test_methods_compared_share_teacher_and_init(tmp_path):
     a, b = (
         record_of("run", "--method", m, "--task", "samsum", "--out", str(tmp_path), *short()) for m in ("sft", "srkl")

@@ -225,6 +225,7 @@ def wait_for(condition, seconds: float = 60) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_killed_half_way_it_goes_on_asks_nothing_twice_and_the_tables_show_it(ask, out, server, tmp_path):
     shutil.copytree(out / "runs", tmp_path / "out" / "runs", ignore=shutil.ignore_patterns("judged"))
     out, cache = tmp_path / "out", tmp_path / "cache"
@@ -263,6 +264,7 @@ def test_killed_half_way_it_goes_on_asks_nothing_twice_and_the_tables_show_it(as
                 assert f"{result['score']['value']:.2f}" in cell
 
 
+@pytest.mark.slow
 def test_ctrl_c_waits_for_answers_on_their_way_and_a_second_one_for_nothing(ask, out, server, tmp_path):
     def fault(handler: Handler, number: int) -> bool:
         time.sleep({1: 1, 2: 0, 3: 1, 4: 50}.get(number, 0))

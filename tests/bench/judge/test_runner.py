@@ -91,6 +91,7 @@ def faults(handler: Handler, number: int) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_a_thousand_items_under_faults_none_lost_none_paid_twice(server, new_queue, monkeypatch):
     monkeypatch.setattr("os.fsync", lambda file: None)  # half the time, and of use in a power cut only
     server.fault = faults

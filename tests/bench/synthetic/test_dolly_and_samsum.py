@@ -48,6 +48,7 @@ def _data(request, task):
     return request.getfixturevalue(f"{task}_data")
 
 
+@pytest.mark.slow
 def test_same_data_in_another_process_whatever_the_hash_seed():
     digests = set()
     for hash_seed in ("0", "1", "4711"):

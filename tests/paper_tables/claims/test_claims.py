@@ -456,6 +456,7 @@ def test_the_exit_code_is_zero_whatever_the_verdict(command, tmp_path, mean):
             assert {c["outcome"] for c in found["comparisons"]} == {"the other way round" if mean < 27 else "holds"}
 
 
+@pytest.mark.slow
 def test_the_command_prints_verdicts_as_text_json_and_markdown_and_ends_well(command, out):
     plain = command("claims", "--out", out, "--resamples", 100)
     assert plain.exit_code == 0, plain.output

@@ -100,6 +100,7 @@ def real(tmp_path_factory, cache):
     return out, list(made)
 
 
+@pytest.mark.slow  # the probes take minutes to make
 def test_figures_of_models_are_made_from_what_is_recorded(real, monkeypatch):
     out, made = real
     assert [one.name for one in made] == ["1", "2", "3", "theory"]
@@ -112,6 +113,7 @@ def test_figures_of_models_are_made_from_what_is_recorded(real, monkeypatch):
     assert again.config["task"] == "dolly"
 
 
+@pytest.mark.slow  # the probes take minutes to make
 def test_a_probe_of_an_earlier_version_is_made_again(real, tmp_path, monkeypatch):
     recorded = read_json(real[0] / "model-probes" / "coefficients-tiny.json")
     recorded["version"] -= 1
@@ -125,11 +127,13 @@ def test_a_probe_of_an_earlier_version_is_made_again(real, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("name", list(FROM_MODELS))
+@pytest.mark.slow  # the probes take minutes to make
 def test_figures_of_models_can_be_read(real, check_legible, name):
     kind, draw = FROM_MODELS[name]
     check_legible(draw(kind.read(real[0], "tiny")).figure)
 
 
+@pytest.mark.slow  # the probes take minutes to make
 def test_figure_1_chooses_by_its_rule(real):
     frame = pd.read_csv(real[0] / "figures" / "figure1-tiny.csv")
     low, high = frame["rouge_l"].quantile(0.25), frame["rouge_l"].quantile(0.75)
@@ -145,6 +149,7 @@ def test_figure_1_chooses_by_its_rule(real):
     assert frame["teacher_loss_on_reference"].mean() < frame["teacher_loss"].mean()
 
 
+@pytest.mark.slow  # the probes take minutes to make
 def test_figure_2_costs_more_the_more_and_the_longer(real):
     frame = pd.read_csv(real[0] / "figures" / "figure2-tiny.csv")
     assert (frame[frame["frequency"] == 0]["share"] == 0).all()
@@ -158,6 +163,7 @@ def test_figure_2_costs_more_the_more_and_the_longer(real):
     assert f"Times measured on {environment['device_name']} ({environment['cpu']}, 1 thread)" in caption
 
 
+@pytest.mark.slow  # the probes take minutes to make
 def test_figure_3_letters_its_panels_and_draws_skews_in_proportion_to_their_logarithm(real):
     drawn = from_models.gradients(COEFFICIENTS.read(real[0], "tiny"))
     panels = drawn.figure.axes
@@ -181,6 +187,7 @@ def test_figure_3_letters_its_panels_and_draws_skews_in_proportion_to_their_loga
     assert all(text in drawn.caption[-1] for text in told)
 
 
+@pytest.mark.slow  # the probes take minutes to make
 def test_the_theorys_caption_says_whose_bound_it_is(real):
     drawn = from_models.theory(COEFFICIENTS.read(real[0], "tiny"))
     caption = " ".join(drawn.caption)
@@ -201,6 +208,7 @@ def test_the_theorys_caption_says_whose_bound_it_is(real):
     assert dict(zip(solid.get_xdata(), solid.get_ydata(), strict=True))[16] == pytest.approx(own.mean())
 
 
+@pytest.mark.slow  # the probes take minutes to make
 def test_sampled_errors_agree_with_the_exact_ones_and_stay_below_the_bound(real):
     found = COEFFICIENTS.read(real[0], "tiny").found
     assert found.students == list(STUDENTS)

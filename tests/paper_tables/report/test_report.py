@@ -93,6 +93,7 @@ def test_it_holds_claims_tables_figures_and_every_run_and_needs_nothing_else(pag
     assert "arXiv:2402.03898" in html
 
 
+@pytest.mark.slow
 def test_the_same_records_give_the_same_bytes(page, command, out):
     again = out / "again.html"
     assert command("report", "--out", out, "--resamples", 100, "--to", again).exit_code == 0

@@ -246,6 +246,7 @@ def start_suite(out, cache, *arguments):
     )
 
 
+@pytest.mark.slow
 def test_a_suite_killed_by_ctrl_c_leaves_no_process_and_goes_on(tmp_path, cache):
     long = ["--set", "training.steps=100000"]
     process = start_suite(tmp_path, cache, *QUICK, *long, "--jobs", "2")
@@ -267,6 +268,7 @@ def test_a_suite_killed_by_ctrl_c_leaves_no_process_and_goes_on(tmp_path, cache)
     assert len(begun()) == 2
 
 
+@pytest.mark.slow
 def test_a_failed_run_does_not_stop_the_others_and_is_tried_again(tmp_path, cache):
     first = start_suite(tmp_path, cache, *SETTINGS, "--only", "kld", "--seeds", "10")
     stdout, stderr = first.communicate(timeout=120)
