@@ -255,3 +255,11 @@ def test_a_student_that_breaks_in_training_is_told_by_what_it_samples(tmp_path):
     assert result.exit_code == 2
     assert "is not finite at step" in result.stderr
     assert len(json.loads(next(tmp_path.glob("runs/*/failure.json")).read_text())["batch"]) > 0
+
+
+@pytest.mark.parametrize("arguments", [("run", "--task", ":star:"), ("show", ":star:")], ids=["run", "show"])
+def test_a_name_is_shown_as_it_was_typed(arguments, tmp_path):
+    """Rich would print a star."""
+    result = invoke(*arguments, "--out", str(tmp_path))
+    assert result.exit_code == 2
+    assert ":star:" in result.stderr
