@@ -37,8 +37,9 @@ def run_tables(record: RunRecord) -> list[Table | str]:
     """What a run measured, beside its teacher and its init student, by each metric; and what it cost."""
     config, time, training = record.config, record.time, record.training
     seeds = len(next(iter(record.scores.values())).primary.by_decoding_seed)
+    decoded = f"mean±sd over {seeds} decoding seeds" if seeds > 1 else "one decoding seed"
     caption = (
-        f"mean±sd over {seeds} decoding seeds of one student, temperature {config.evaluation.temperature:g}; "
+        f"{decoded} of one student, temperature {config.evaluation.temperature:g}; "
         f"training seed {config.seed}, init student {config.init}"
     )
     memory = record.memory.peak
