@@ -7,12 +7,9 @@ from typing import Any, NamedTuple
 
 from bench.config.layers import with_values
 
-ABSENT = None
-"""Stands for the value of a key that only one side has."""
-
 
 class Difference(NamedTuple):
-    """A dotted key at which two nested mappings differ, with both values."""
+    """A dotted key at which two nested mappings differ, with both values; None for a key that a side lacks."""
 
     key: str
     first: object
@@ -27,7 +24,7 @@ def differences(first: object, second: object, path: str = "") -> Iterator[Diffe
     whole = path.endswith("_config")
     if isinstance(first, Mapping) and isinstance(second, Mapping) and not whole:
         for key in sorted(first.keys() | second.keys()):
-            yield from differences(first.get(key, ABSENT), second.get(key, ABSENT), f"{path}.{key}" if path else key)
+            yield from differences(first.get(key), second.get(key), f"{path}.{key}" if path else key)
     elif first != second:
         yield Difference(path, first, second)
 
