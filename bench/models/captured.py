@@ -1,6 +1,6 @@
 """The decode loop on a GPU: fixed buffers, and a step captured once as a CUDA graph and replayed for every token.
 
-A GPU takes a fraction of the time for a step of a small model that Python takes to launch it; a graph is launched as one.
+A GPU takes a fraction of the time for a step of a small model that Python takes to launch it; a graph is one launch.
 It reads and writes fixed memory, so that rows leave in bulk, by going on with the graph of a smaller batch.
 """
 
