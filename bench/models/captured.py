@@ -21,8 +21,26 @@ from bench.models.cache import RoomyLayer, layers_of
 from bench.models.decoding import Ending, History, NonFiniteLogits, Reader, choose, mixed, still_running
 from bench.models.sampling import Decoding
 
-# Families whose step is the same work whatever it reads: checked on a GPU against the plain loop.
-CAPTURED_FAMILIES = frozenset({"gpt2", "opt", "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "t5", "mt5"})
+# Families whose step is the same work whatever it reads. Others copy from the host or wait for the device within it.
+CAPTURED_FAMILIES = frozenset(
+    {
+        *("gpt2", "gpt_bigcode", "gpt_neox", "opt", "biogpt", "phi", "phi3", "stablelm"),
+        *(
+            "llama",
+            "mistral",
+            "qwen2",
+            "qwen3",
+            "gemma",
+            "gemma2",
+            "gemma3_text",
+            "olmo2",
+            "cohere",
+            "granite",
+            "smollm3",
+        ),
+        *("t5", "mt5"),
+    }
+)
 _LENGTH_BUCKET = 128  # tokens; buffers of like length share their graphs
 _FEWEST_ROWS = 8  # a step on fewer takes as long
 _STEPS_BETWEEN_CHECKS = 8  # of what has ended: a check waits for the GPU
