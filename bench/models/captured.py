@@ -162,9 +162,10 @@ def _zeros_like(layer: RoomyLayer, rows: int, length: int) -> list[Tensor]:
 
 def _low_precision_weights(network: PreTrainedModel) -> dict[str, Tensor]:
     """Under autocast, room for the weights of matrix products in its precision: cast once, not at every token."""
-    if not torch.is_autocast_enabled("cuda"):
+    device = network.device.type
+    if not torch.is_autocast_enabled(device):
         return {}
-    dtype = torch.get_autocast_dtype("cuda")
+    dtype = torch.get_autocast_dtype(device)
     made = {}
     for path, module in network.named_modules():
         if isinstance(module, (nn.Linear, Conv1D)):
@@ -357,7 +358,7 @@ class _CapturedDecoder:
         dtype = self.plan.autocast or torch.bfloat16
         # casts that autocast remembers would lie in the memory of one graph and be read by another
         with torch.autocast("cuda", dtype, enabled=self.plan.autocast is not None, cache_enabled=False):
-            stream = torch.cuda.Stream()
+            stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
                 for _ in range(2):
