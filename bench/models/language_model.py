@@ -19,6 +19,8 @@ from bench.models.output_head import ResponseHead, wrap_output_head
 from bench.models.tokenizer import Kind, TokenizerAdapter
 from distillm import TokenSequence
 
+CUDA_BUCKET = 16  # tokens: few shapes for kernels and graphs, little padding, and aligned for tensor cores
+
 
 @dataclass(eq=False)
 class LanguageModel:
@@ -91,7 +93,14 @@ class LanguageModel:
 
     def batch(self, sequences: list[TokenSequence]) -> Batch:
         """The tensors of one forward pass over sequences. A pair shares them: teacher and student score the same."""
-        return collate(sequences, self.tokenizer, self.start_id, self.device)
+        return collate(
+            sequences,
+            self.tokenizer,
+            self.start_id,
+            self.device,
+            bucket=CUDA_BUCKET if self.device.type == "cuda" else 1,
+            longest=getattr(self.network.config, "max_position_embeddings", None),
+        )
 
     def score(self, batch: Batch | list[TokenSequence]) -> Tensor:
         """Logits that predict the response tokens, (N, V), sequence after sequence.

@@ -174,11 +174,13 @@ class Trainer:
             round(self.total * i / self.config.validations) for i in range(1, self.config.validations + 1)
         }
         self.batch_objective = job.objective if isinstance(job.objective, BatchObjective) else None
+        self.on_cuda = job.student.device.type == "cuda"
         self.timer = PhaseTimer(job.student.device)
         self.optimiser = torch.optim.AdamW(
             _parameter_groups(job.student.network, self.config.weight_decay),
             lr=self.config.learning_rate,
             betas=(0.9, self.config.adam_beta2),
+            fused=True,
         )
         self.checkpoints = Checkpoints(
             job.work, job.student.network, self.optimiser, job.output_source, job.objective, job.note
@@ -205,12 +207,12 @@ class Trainer:
 
             # what a step's diagnostics cost is paid once per point of the curve
             diagnostics = Diagnostics() if self.state.at_point(step) else None
-            figures = {"loss": self.backward(job.objective, batch, 1.0, diagnostics)}
+            losses = {"loss": self.backward(job.objective, batch, 1.0, diagnostics)}
             text_batch = next(texts, [])  # none without an auxiliary loss
             if job.auxiliary_loss is not None:
                 auxiliary = job.auxiliary_loss
-                figures["plain_text_loss"] = self.backward(auxiliary.objective, text_batch, auxiliary.weight, None)
-            figures["gradient_norm"] = self.update(step, figures, batch, text_batch)
+                losses["plain_text_loss"] = self.backward(auxiliary.objective, text_batch, auxiliary.weight, None)
+            figures = self.update(step, losses, batch, text_batch)
             if self.batch_objective is not None:
                 self.batch_objective.on_step_end(figures["loss"])
 
@@ -303,8 +305,8 @@ class Trainer:
 
     def backward(
         self, objective: Objective, batch: list[TokenSequence], weight: float, diagnostics: Diagnostics | None
-    ) -> float:
-        """Add the gradient of an objective's mean over a batch's response tokens; returns that mean.
+    ) -> Tensor:
+        """Add the gradient of an objective's mean over a batch's response tokens; returns that mean, on the device.
 
         Each micro-batch adds its share of the whole batch's mean, so that micro-batches add up to it exactly.
         """
@@ -312,7 +314,7 @@ class Trainer:
         counted = self.counted(batch)
         total = sum(map(sum, counted)) if counted is not None else sum(len(s.response) for s in batch)
         micro = self.config.micro_batch_size or len(batch)
-        mean = 0.0
+        mean = torch.zeros((), device=job.student.device)
         for start in range(0, len(batch), micro):
             part = batch[start : start + micro]
             with self.timer.phase("data"):
@@ -334,7 +336,7 @@ class Trainer:
                     losses = losses * torch.tensor(kept, device=losses.device)
                 share = losses.sum() / max(1, total)
                 torch.autograd.backward(weight * share)
-                mean += share.item()
+                mean += share.detach()
             if diagnostics is not None:
                 diagnostics.add(student_logits.detach(), teacher_logits, tensors.tokens, part)
         return mean
@@ -353,25 +355,30 @@ class Trainer:
             return self.job.teacher.score(tensors)
 
     def update(
-        self, step: int, losses: dict[str, float], batch: list[TokenSequence], texts: list[TokenSequence]
-    ) -> float:
-        """Clip the gradient and take the optimiser's step; returns the gradient's norm before clipping.
+        self, step: int, losses: dict[str, Tensor], batch: list[TokenSequence], texts: list[TokenSequence]
+    ) -> dict[str, float]:
+        """Clip the gradient and take the optimiser's step; returns the losses and the norm before clipping.
 
         Raises:
             NonFiniteLoss: a loss or the norm is inf or nan; the weights stay as they were.
         """
         with self.timer.phase("optimiser"):
             parameters = self.job.student.network.parameters()
-            norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm))
-            figures = losses | {"gradient_norm": norm}
+            norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm)
+            measured = losses | {"gradient_norm": norm}
+            values = torch.stack(list(measured.values()))
+            # the fused kernel takes no step where this is 1: the host may look later, and waits for the device once
+            self.optimiser.found_inf = (~values.isfinite().all()).float()  # type: ignore[attr-defined]
+            self.optimiser.step()
+            figures = dict(zip(measured, values.tolist(), strict=True))
             bad = [name for name, value in figures.items() if not math.isfinite(value)]
             if bad:
                 concerned = {"loss": batch, "plain_text_loss": texts}.get(bad[0], batch + texts)
                 what = "the " + bad[0].replace("_", " ")
                 raise NonFiniteLoss(self.job.label, step, what, figures, concerned, self.state)
-            self.optimiser.step()
-            self.optimiser.zero_grad(set_to_none=True)
-        return norm
+            # captured passes add to the gradients where they lie
+            self.optimiser.zero_grad(set_to_none=not self.on_cuda)
+        return figures
 
     def log(
         self, figures: dict[str, float], rate: float, sourced: SourcedBatch, diagnostics: Diagnostics | None
@@ -417,7 +424,7 @@ class Trainer:
     def save(self) -> None:
         """Write a checkpoint."""
         with self.timer.phase("checkpoint"):
-            self.state.seconds = dict(self.timer.seconds)
+            self.state.seconds = self.timer.read()
             self.checkpoints.save(self.state)
 
 
