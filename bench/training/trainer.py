@@ -39,6 +39,7 @@ from bench.training.state import TrainerState
 from distillm import BatchObjective, Objective, OutputSource, Sampling, TokenSequence
 from distillm.sources import SourcedBatch
 
+_BUSY_TOKENS = 4096  # of a forward pass; with more, a GPU computes no faster, and more is padding
 _NAMED_IDS = 64  # in a message; the record of the failure has all
 _ADVICE = "Try a lower training.learning_rate, a longer training.warmup_steps or precision=fp32."
 
@@ -176,6 +177,7 @@ class Trainer:
         self.batch_objective = job.objective if isinstance(job.objective, BatchObjective) else None
         self.on_cuda = job.student.device.type == "cuda"
         self.timer = PhaseTimer(job.student.device)
+        self.micro_batch_size = job.config.micro_batch_size or _sequences_at_once(job)
         self.optimiser = torch.optim.AdamW(
             _parameter_groups(job.student.network, self.config.weight_decay),
             lr=self.config.learning_rate,
@@ -308,12 +310,15 @@ class Trainer:
     ) -> Tensor:
         """Add the gradient of an objective's mean over a batch's response tokens; returns that mean, on the device.
 
-        Each micro-batch adds its share of the whole batch's mean, so that micro-batches add up to it exactly.
+        Each micro-batch adds its share of the whole batch's mean, so that micro-batches add up to it exactly. On CUDA
+        they are made of sequences of like length, so that little is padding.
         """
         job = self.job
+        if self.on_cuda:
+            batch = sorted(batch, key=lambda s: len(s.prompt) + len(s.response))
         counted = self.counted(batch)
         total = sum(map(sum, counted)) if counted is not None else sum(len(s.response) for s in batch)
-        micro = self.config.micro_batch_size or len(batch)
+        micro = self.micro_batch_size or len(batch)
         mean = torch.zeros((), device=job.student.device)
         for start in range(0, len(batch), micro):
             part = batch[start : start + micro]
@@ -426,6 +431,14 @@ class Trainer:
         with self.timer.phase("checkpoint"):
             self.state.seconds = self.timer.read()
             self.checkpoints.save(self.state)
+
+
+def _sequences_at_once(job: TrainingJob) -> int | None:
+    """Sequences of a micro-batch where none is set: None = the batch; on CUDA parts of it that keep the device busy."""
+    if job.student.device.type != "cuda":
+        return None
+    tokens = job.config.batch_size * sum(len(s.prompt) + len(s.response) for s in job.train) / len(job.train)
+    return math.ceil(job.config.batch_size / max(1, round(tokens / _BUSY_TOKENS)))
 
 
 def _parameter_groups(network: PreTrainedModel, weight_decay: float) -> list[dict[str, Any]]:
