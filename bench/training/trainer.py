@@ -154,6 +154,12 @@ def learning_rate(config: TrainingConfig, step: int, total: int) -> float:
     return config.learning_rate * factor[config.schedule]
 
 
+def sequences_at_once(train: list[TokenSequence], batch_size: int) -> int:
+    """Sequences of a micro-batch that keeps a GPU busy: a batch, or an equal part of it."""
+    tokens = batch_size * sum(len(s.prompt) + len(s.response) for s in train) / len(train)
+    return math.ceil(batch_size / max(1, round(tokens / _BUSY_TOKENS)))
+
+
 @dataclass
 class _Step:
     """One training step as its output source sees it (`distillm.interface.StepContext`)."""
@@ -177,7 +183,9 @@ class Trainer:
         self.batch_objective = job.objective if isinstance(job.objective, BatchObjective) else None
         self.on_cuda = job.student.device.type == "cuda"
         self.timer = PhaseTimer(job.student.device)
-        self.micro_batch_size = job.config.micro_batch_size or _sequences_at_once(job)
+        self.micro_batch_size = job.config.micro_batch_size  # None: the whole batch
+        if self.on_cuda and self.micro_batch_size is None:
+            self.micro_batch_size = sequences_at_once(job.train, job.config.batch_size)
         self.optimiser = torch.optim.AdamW(
             _parameter_groups(job.student.network, self.config.weight_decay),
             lr=self.config.learning_rate,
@@ -431,14 +439,6 @@ class Trainer:
         with self.timer.phase("checkpoint"):
             self.state.seconds = self.timer.read()
             self.checkpoints.save(self.state)
-
-
-def _sequences_at_once(job: TrainingJob) -> int | None:
-    """Sequences of a micro-batch where none is set: None = the batch; on CUDA parts of it that keep the device busy."""
-    if job.student.device.type != "cuda":
-        return None
-    tokens = job.config.batch_size * sum(len(s.prompt) + len(s.response) for s in job.train) / len(job.train)
-    return math.ceil(job.config.batch_size / max(1, round(tokens / _BUSY_TOKENS)))
 
 
 def _parameter_groups(network: PreTrainedModel, weight_decay: float) -> list[dict[str, Any]]:

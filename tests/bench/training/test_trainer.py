@@ -17,8 +17,8 @@ from baselines.sft import CrossEntropy
 from baselines.taid import TAID
 from bench.config.sections import TrainingConfig
 from bench.system.files import read_json
-from bench.training.trainer import NonFiniteLoss, Trainer, learning_rate, total_steps
-from distillm import SOURCES, BatchObjective, SourceOptions
+from bench.training.trainer import NonFiniteLoss, Trainer, learning_rate, sequences_at_once, total_steps
+from distillm import SOURCES, BatchObjective, SourceOptions, TokenSequence
 from distillm.methods import METHODS, SRKL
 from tests.tiny import Recording, same, weights
 
@@ -47,6 +47,31 @@ def test_micro_batches_add_up_to_the_batch(family, objective, make_job):
         for name, tensor in expected.items():
             # Adam divides by a gradient's size: where it is next to nothing, rounding shows, up to 1 % of the step
             torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", KINDS.values())
+def test_sequences_of_like_length_together_add_up_to_the_batch(family, make_job):
+    job = make_job(family, Recording(SRKL()), batch_size=8, micro_batch_size=2)
+    trainer = Trainer(job)
+    results, paddings = [], []
+    for trainer.on_cuda in (False, True):
+        job.student.network.zero_grad()
+        results.append(trainer.backward(job.objective, job.train, 1.0, None))
+        paddings.append(sum(len(part) * max(map(length, part)) for part in job.objective.batches))
+        results += [p.grad for p in job.student.network.parameters()]
+        assert sorted(s.id for part in job.objective.batches for s in part) == sorted(s.id for s in job.train)
+        job.objective.batches.clear()
+    torch.testing.assert_close(results[: len(results) // 2], results[len(results) // 2 :], rtol=1e-4, atol=1e-6)
+    assert paddings[1] < paddings[0]
+
+
+def length(sequence):
+    return len(sequence.prompt) + len(sequence.response)
+
+
+def test_micro_batches_on_a_gpu_are_equal_parts_of_a_batch():
+    train = [TokenSequence(str(i), (1,) * (i % 100), (1,) * 78) for i in range(100)]  # 127.5 tokens on average
+    assert [sequences_at_once(train, size) for size in (1, 8, 32, 64, 100, 256)] == [1, 8, 32, 32, 34, 32]
 
 
 def trained_with_gradients(job):
