@@ -67,17 +67,17 @@ def collate(
     places = np.arange(ids.shape[1])
     response_mask = (places >= first[:, None]) & (places < (first + lengths)[:, None])
     return Batch(
-        {name: _on(device, values) for name, values in inputs.items()},
-        _on(device, response_mask),
-        _on(device, response_mask.ravel().nonzero()[0]),
-        _on(device, np.array([token for s in batch for token in s.response])),
+        {name: on_device(values, device) for name, values in inputs.items()},
+        on_device(response_mask, device),
+        on_device(response_mask.ravel().nonzero()[0], device),
+        on_device(np.array([token for s in batch for token in s.response]), device),
     )
 
 
 def pad(rows: list[tuple[int, ...]], pad_id: int, device: torch.device, *, left: bool = False) -> tuple[Tensor, Tensor]:
     """Rows of ids as one (B, T) tensor padded to the longest, and its (B, T) mask of real tokens."""
     ids, mask = _padded(rows, pad_id, left=left)
-    return _on(device, ids), _on(device, mask)
+    return on_device(ids, device), on_device(mask, device)
 
 
 def _padded(
@@ -96,7 +96,7 @@ def _padded(
     return ids, mask
 
 
-def _on(device: torch.device, values: NDArray[Any]) -> Tensor:
+def on_device(values: NDArray[Any], device: torch.device) -> Tensor:
     """An array as a tensor on a device, on CUDA copied while the host goes on."""
     tensor = torch.from_numpy(values)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

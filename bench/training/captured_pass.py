@@ -42,7 +42,7 @@ class CapturedPass:
 
     Args:
         forward: the function; it may be called with any inputs.
-        parameters: those to form gradients of; empty where none are wanted.
+        parameters: those to form gradients of, where gradients are recorded; empty where none are wanted.
         note: told if the network cannot be captured, and why.
         recorder: what captures.
     """
@@ -67,7 +67,7 @@ class CapturedPass:
         self.passes[key] += 1
         if key not in self.graphs and self._is_worth_it(key):
             try:
-                self.graphs[key] = _Graph(self, inputs)
+                self.graphs[key] = _Graph(self.forward, self.parameters, self.recorder, inputs)
             except RuntimeError as error:
                 self.possible = False
                 self.note(f"its passes are not captured as CUDA graphs: {str(error).splitlines()[0]}")
@@ -81,17 +81,23 @@ class CapturedPass:
 class _Graph:
     """The captured passes for one shape of inputs. Inputs, result and its gradient have fixed places."""
 
-    def __init__(self, owner: CapturedPass, inputs: Inputs) -> None:
-        self.owner = owner
+    def __init__(
+        self,
+        forward: Callable[[Inputs], Tensor],
+        parameters: list[nn.Parameter],
+        recorder: Recorder,
+        inputs: Inputs,
+    ) -> None:
+        self.forward, self.parameters = forward, parameters
         self.inputs = {name: values.clone() for name, values in inputs.items()}
         device = next(iter(inputs.values())).device
         self.anchor = torch.empty(0, device=device, requires_grad=True)  # makes autograd call for the way back
-        self.with_gradients = bool(owner.parameters) and torch.is_grad_enabled()
+        self.with_gradients = bool(parameters) and torch.is_grad_enabled()
         with torch.random.fork_rng([device] if device.type == "cuda" else []):  # the draws belong to the first replay
-            owner.recorder.rehearse(self._rehearsal)
-        self.replay_forward = owner.recorder.record(self._forward)
+            recorder.rehearse(self._rehearsal)
+        self.replay_forward = recorder.record(self._forward)
         if self.with_gradients:
-            self.replay_backward = owner.recorder.record(self._backward)
+            self.replay_backward = recorder.record(self._backward)
         self.hidden = self.hidden.detach()  # and what was saved for the way back is free for the next graph
 
     def __call__(self, inputs: Inputs) -> Tensor:
@@ -108,13 +114,13 @@ class _Graph:
         device = self.anchor.device.type
         # a weight that was cast before the capture would not be cast again when it has changed
         with torch.autocast(device, enabled=torch.is_autocast_enabled(device), cache_enabled=False):
-            self.hidden = self.owner.forward(self.inputs)
+            self.hidden = self.forward(self.inputs)
 
     def _gradients(self) -> tuple[Tensor | None, ...]:
-        return torch.autograd.grad(self.hidden, self.owner.parameters, self.gradient, allow_unused=True)
+        return torch.autograd.grad(self.hidden, self.parameters, self.gradient, allow_unused=True)
 
     def _backward(self) -> None:
-        made = zip(self.owner.parameters, self._gradients(), strict=True)
+        made = zip(self.parameters, self._gradients(), strict=True)
         pairs = [(p.grad, gradient) for p, gradient in made if p.grad is not None and gradient is not None]
         torch._foreach_add_([total for total, _ in pairs], [gradient for _, gradient in pairs])
 
@@ -122,7 +128,7 @@ class _Graph:
         self._forward()
         if self.with_gradients:
             self.gradient = torch.zeros_like(self.hidden)
-            for p, gradient in zip(self.owner.parameters, self._gradients(), strict=True):
+            for p, gradient in zip(self.parameters, self._gradients(), strict=True):
                 if p.grad is None and gradient is not None:
                     p.grad = torch.zeros_like(p)
 

@@ -15,20 +15,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_model as load_weights
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from bench.config.fidelity import Fidelity
 from bench.config.sections import TrainingConfig
-from bench.models.batches import Batch
+from bench.models.batches import Batch, on_device
 from bench.models.generation import Decoding, NonFiniteLogits
 from bench.models.language_model import LanguageModel
 from bench.system.errors import BenchError
 from bench.system.seeding import derive_seed, seed_torch
 from bench.training.auxiliary_loss import AuxiliaryLoss
+from bench.training.captured_pass import CapturedPass, CudaRecorder
 from bench.training.checkpoint import Checkpoints
 from bench.training.data_order import batch_order
 from bench.training.diagnostics import Diagnostics
@@ -36,7 +38,8 @@ from bench.training.phase_timer import PhaseTimer
 from bench.training.reference_bugs import counted_tokens
 from bench.training.rollouts import roll_out
 from bench.training.state import TrainerState
-from distillm import BatchObjective, Objective, OutputSource, Sampling, TokenSequence
+from distillm import BatchObjective, Objective, OutputSource, Sampling, TokenSequence, token_losses
+from distillm.fused import LossShapeError, Observer, check_shape, is_per_token
 from distillm.sources import SourcedBatch
 
 _BUSY_TOKENS = 4096  # of a forward pass; with more, a GPU computes no faster, and more is padding
@@ -186,6 +189,9 @@ class Trainer:
         self.micro_batch_size = job.config.micro_batch_size  # None: the whole batch
         if self.on_cuda and self.micro_batch_size is None:
             self.micro_batch_size = sequences_at_once(job.train, job.config.batch_size)
+        trained = [p for p in job.student.network.parameters() if p.requires_grad]
+        self.student_pass = self.captured(job.student, trained)
+        self.teacher_pass = self.captured(job.teacher, [])
         self.optimiser = torch.optim.AdamW(
             _parameter_groups(job.student.network, self.config.weight_decay),
             lr=self.config.learning_rate,
@@ -241,6 +247,15 @@ class Trainer:
 
         load_weights(job.student.network, self.checkpoints.best_path(self.state), strict=False)
         return self.state
+
+    def captured(self, model: LanguageModel | None, parameters: list[nn.Parameter]) -> CapturedPass | None:
+        """What stands for a model's `hidden_states` in training; None where there is no model, or no CUDA."""
+        if model is None or not self.on_cuda:
+            return None
+        name, note = model.name, self.job.note
+        return CapturedPass(
+            model.hidden_states, parameters, lambda text: note(f"{name}: {text}"), CudaRecorder(model.device)
+        )
 
     def restore(self) -> None:
         """Go on from the last checkpoint, if there is one."""
@@ -321,38 +336,91 @@ class Trainer:
         Each micro-batch adds its share of the whole batch's mean, so that micro-batches add up to it exactly. On CUDA
         they are made of sequences of like length, so that little is padding.
         """
-        job = self.job
         if self.on_cuda:
             batch = sorted(batch, key=lambda s: len(s.prompt) + len(s.response))
         counted = self.counted(batch)
-        total = sum(map(sum, counted)) if counted is not None else sum(len(s.response) for s in batch)
+        flags = counted if counted is not None else [[True] * len(s.response) for s in batch]
+        total = max(1, sum(map(sum, flags)))
         micro = self.micro_batch_size or len(batch)
-        mean = torch.zeros((), device=job.student.device)
+        mean = torch.zeros((), device=self.job.student.device)
         for start in range(0, len(batch), micro):
             part = batch[start : start + micro]
             with self.timer.phase("data"):
-                tensors = job.student.batch(part)
-            with self.timer.phase("teacher"):
-                teacher_logits = self.teacher_logits(tensors) if objective.needs_teacher else None
+                tensors = self.job.student.batch(part)
+                kept = [float(flag) for row in flags[start : start + micro] for flag in row]
+                weights = on_device(np.array(kept, dtype=np.float32) / total, tensors.tokens.device)
+            observe = diagnostics.observer(tensors.tokens, part) if diagnostics is not None else None
+            share = self.weighted_loss(objective, tensors, part, weights, observe)
             with self.timer.phase("student"):
-                with job.accelerator.autocast():
-                    student_logits = job.student.score(tensors)
-                losses = objective(student_logits, teacher_logits, tensors.tokens, part)
-                if losses.shape != tensors.tokens.shape:
-                    raise BenchError(
-                        f"{job.label}: {type(objective).__name__} returned a tensor of shape {tuple(losses.shape)}, "
-                        f"expected {tuple(tensors.tokens.shape)}: one loss per response token, of which the training "
-                        "loop takes the mean"
-                    )
-                if counted is not None:
-                    kept = [flag for row in counted[start : start + micro] for flag in row]
-                    losses = losses * torch.tensor(kept, device=losses.device)
-                share = losses.sum() / max(1, total)
                 torch.autograd.backward(weight * share)
                 mean += share.detach()
-            if diagnostics is not None:
-                diagnostics.add(student_logits.detach(), teacher_logits, tensors.tokens, part)
         return mean
+
+    def weighted_loss(
+        self,
+        objective: Objective,
+        tensors: Batch,
+        batch: list[TokenSequence],
+        weights: Tensor,
+        observe: Observer | None,
+    ) -> Tensor:
+        """The weighted sum of an objective's losses at a micro-batch's response tokens, a scalar with gradient.
+
+        Output layers and an objective that is made of logits per token go together, chunk by chunk; one that wants all
+        logits, or a model that does something unknown to its logits, has all of them formed.
+
+        Args:
+            objective: what each token costs.
+            tensors, batch: the micro-batch.
+            weights: (N,), of the tokens.
+            observe: told the logits.
+        """
+        job = self.job
+        teacher = job.teacher if objective.needs_teacher else None
+        models = [job.student] if teacher is None else [job.student, teacher]
+        if not is_per_token(objective) or any(model.after_head is None for model in models):
+            return self.weighted_loss_of_logits(objective, tensors, batch, weights, observe)
+        teacher_projection = None
+        if teacher is not None:
+            with self.timer.phase("teacher"), torch.no_grad():
+                teacher_projection = teacher.project(tensors, self.teacher_pass)
+        with self.timer.phase("student"), job.accelerator.autocast():
+            student_projection = job.student.project(tensors, self.student_pass)
+            assert student_projection is not None
+            try:
+                total, _ = token_losses(
+                    objective, student_projection, teacher_projection, tensors.tokens, batch, weights, observe
+                )
+            except LossShapeError as error:
+                raise BenchError(f"{job.label}: {error}") from error
+        return total
+
+    def weighted_loss_of_logits(
+        self,
+        objective: Objective,
+        tensors: Batch,
+        batch: list[TokenSequence],
+        weights: Tensor,
+        observe: Observer | None,
+    ) -> Tensor:
+        """`weighted_loss` with all logits of the micro-batch at once."""
+        job = self.job
+        teacher_logits = None
+        if objective.needs_teacher:
+            assert job.teacher is not None
+            with self.timer.phase("teacher"), torch.no_grad():
+                teacher_logits = job.teacher.score(tensors)
+        with self.timer.phase("student"):
+            with job.accelerator.autocast():
+                student_logits = job.student.score(tensors)
+            losses = objective(student_logits, teacher_logits, tensors.tokens, batch)
+            try:
+                check_shape(objective, losses, tensors.tokens)
+            except LossShapeError as error:
+                raise BenchError(f"{job.label}: {error}") from error
+        if observe is not None:
+            observe(slice(0, len(losses)), student_logits.detach(), teacher_logits)
+        return (losses * weights).sum()
 
     def counted(self, batch: list[TokenSequence]) -> list[list[bool]] | None:
         """Which response tokens count, per sequence; None where all do."""
@@ -360,12 +428,6 @@ class Trainer:
         if rule.rounds or rule.paired:
             return None
         return counted_tokens(batch, self.job.fidelity, tokenizer.pad_id, tokenizer.eos_id)
-
-    def teacher_logits(self, tensors: Batch) -> Tensor:
-        """The teacher's logits at the batch's response tokens, without gradient."""
-        assert self.job.teacher is not None
-        with torch.no_grad():
-            return self.job.teacher.score(tensors)
 
     def update(
         self, step: int, losses: dict[str, Tensor], batch: list[TokenSequence], texts: list[TokenSequence]
@@ -418,8 +480,7 @@ class Trainer:
             for start in range(0, len(sequences), size):
                 tensors = student.batch(sequences[start : start + size])
                 with job.accelerator.autocast():
-                    logits = student.score(tensors)
-                summed += float(torch.nn.functional.cross_entropy(logits.float(), tensors.tokens, reduction="sum"))
+                    summed -= float(student.log_probs(tensors).sum())
                 counted += len(tensors.tokens)
             if not math.isfinite(summed):
                 values = {"loss": summed / counted}
