@@ -1,6 +1,7 @@
 """Captured passes: they give what the network gives, and are used where they pay."""
 
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,6 +9,8 @@ import torch
 from bench.models.batches import collate
 from bench.training import captured_pass
 from bench.training.captured_pass import CapturedPass, CudaRecorder
+from bench.training.trainer import Trainer
+from distillm.methods import SRKL
 from tests.tiny import sequences
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -188,3 +191,34 @@ def test_a_replay_takes_less_of_the_hosts_time(make_model):
         torch.cuda.synchronize()
         times[name] = time.perf_counter() - start
     assert times["graph"] < times["plain"] / 3
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("family", ["gpt2", "llama", "t5"])
+@pytest.mark.parametrize("source", ["dataset", "on-policy"])
+def test_a_training_takes_the_steps_that_it_takes_without(source, family, device, make_job):
+    curves, notes = [], []
+    for capturing in (False, True):
+        job = make_job(
+            *(family, SRKL(), source),
+            **{"steps": 8, "batch_size": 4, "micro_batch_size": 2, "device": torch.device(device)},
+            work=f"work-{capturing}",
+        )
+        trainer = Trainer(replace(job, note=notes.append))
+        trainer.on_cuda = True
+        models = [
+            ("student_pass", job.student, list(job.student.network.parameters())),
+            ("teacher_pass", job.teacher, []),
+        ]
+        for name, model, parameters in models:
+            recorder = Repeating() if device == "cpu" else CudaRecorder(model.device)
+            captures = CapturedPass(model.hidden_states, parameters, notes.append, recorder)
+            setattr(trainer, name, captures if capturing else None)
+        state = trainer.fit()
+        curves.append([(row["loss"], row["gradient_norm"]) for row in state.curve])
+        if capturing:
+            assert trainer.student_pass.graphs
+            assert len(trainer.teacher_pass.graphs) == len(trainer.student_pass.graphs)
+    assert notes == []
+    for found, expected in zip(*curves, strict=True):
+        assert found == pytest.approx(expected, rel=1e-4)
