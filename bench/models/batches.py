@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.models.tokenizer import TokenizerAdapter
+from bench.system.transfer import on_device
 from distillm import TokenSequence
 
 
@@ -94,9 +94,3 @@ def _padded(
         real = slice(width - len(row), None) if left else slice(len(row))
         ids[i, real], mask[i, real] = row, 1
     return ids, mask
-
-
-def on_device(values: NDArray[Any], device: torch.device) -> Tensor:
-    """An array as a tensor on a device, on CUDA copied while the host goes on."""
-    tensor = torch.from_numpy(values)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

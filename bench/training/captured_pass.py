@@ -98,7 +98,7 @@ class _Graph:
         self.replay_forward = recorder.record(self._forward)
         if self.with_gradients:
             self.replay_backward = recorder.record(self._backward)
-        self.hidden = self.hidden.detach()  # and what was saved for the way back is free for the next graph
+        self.hidden: Tensor = self.hidden.detach()  # and what was saved for the way back is free for the next graph
 
     def __call__(self, inputs: Inputs) -> Tensor:
         """See `CapturedPass`."""
@@ -117,7 +117,8 @@ class _Graph:
             self.hidden = self.forward(self.inputs)
 
     def _gradients(self) -> tuple[Tensor | None, ...]:
-        return torch.autograd.grad(self.hidden, self.parameters, self.gradient, allow_unused=True)
+        with torch.autocast(self.anchor.device.type, enabled=False):  # backward is not called under autocast
+            return torch.autograd.grad(self.hidden, self.parameters, self.gradient, allow_unused=True)
 
     def _backward(self) -> None:
         made = zip(self.parameters, self._gradients(), strict=True)
@@ -154,7 +155,7 @@ class CudaRecorder:
     """Captures on a CUDA device; all captures share their memory, which none needs while another is replayed."""
 
     def __init__(self, device: torch.device) -> None:
-        self.stream = torch.cuda.Stream(device)
+        self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self.pool = torch.cuda.graph_pool_handle()
 
     def rehearse(self, work: Callable[[], None]) -> None:
@@ -181,7 +182,7 @@ def _refusing_to_wait() -> Iterator[None]:
     """
     before, ask = torch.cuda.get_sync_debug_mode(), torch.cuda.is_current_stream_capturing
     torch.cuda.set_sync_debug_mode("error")
-    torch.cuda.is_current_stream_capturing = lambda: True  # type: ignore[assignment]
+    torch.cuda.is_current_stream_capturing = lambda: True
     try:
         yield
     finally:

@@ -24,11 +24,12 @@ from transformers import PreTrainedModel
 
 from bench.config.fidelity import Fidelity
 from bench.config.sections import TrainingConfig
-from bench.models.batches import Batch, on_device
+from bench.models.batches import Batch
 from bench.models.generation import Decoding, NonFiniteLogits
 from bench.models.language_model import LanguageModel
 from bench.system.errors import BenchError
 from bench.system.seeding import derive_seed, seed_torch
+from bench.system.transfer import Arriving, on_device
 from bench.training.auxiliary_loss import AuxiliaryLoss
 from bench.training.captured_pass import CapturedPass, CudaRecorder
 from bench.training.checkpoint import Checkpoints
@@ -174,6 +175,21 @@ class _Step:
     peek_batches: Callable[[int], list[list[TokenSequence]]]
 
 
+@dataclass(frozen=True)
+class _QueuedStep:
+    """A step that was taken; what it measured may not be known yet."""
+
+    step: int
+    sourced: SourcedBatch
+    batch: list[TokenSequence]
+    texts: list[TokenSequence]
+    names: list[str]
+    values: Arriving
+    known: dict[str, float]
+    buffer_size: int
+    diagnostics: Diagnostics | None
+
+
 class Trainer:
     """One training, from the last checkpoint in `job.work` if there is one."""
 
@@ -202,6 +218,10 @@ class Trainer:
             job.work, job.student.network, self.optimiser, job.output_source, job.objective, job.note
         )
         self.state = TrainerState(total_steps=self.total)
+        self.failed = torch.zeros((), device=job.student.device)  # 1 after a step whose figures are not finite
+        # Steps queued before the figures of one are looked at, so that the device never waits for the host. None where
+        # the objective learns from each.
+        self.steps_ahead = 1 if self.on_cuda and self.batch_objective is None else 0
 
     def fit(self) -> TrainerState:
         """Train the student. Afterwards it holds the weights that were best on the validation set.
@@ -216,37 +236,73 @@ class Trainer:
             self.validate(score=False)
         texts = self.plain_text_batches()
         saved_at = time.monotonic()
+        queued: list[_QueuedStep] = []
         for step, dataset_batch in self.batches():
-            sourced = self.source_batch(step, dataset_batch)
-            batch = self.begin_step(sourced.batch, step)
-            rate = self.set_learning_rate(step)
-
-            # what a step's diagnostics cost is paid once per point of the curve
-            diagnostics = Diagnostics() if self.state.at_point(step) else None
-            losses = {"loss": self.backward(job.objective, batch, 1.0, diagnostics)}
-            text_batch = next(texts, [])  # none without an auxiliary loss
-            if job.auxiliary_loss is not None:
-                auxiliary = job.auxiliary_loss
-                losses["plain_text_loss"] = self.backward(auxiliary.objective, text_batch, auxiliary.weight, None)
-            figures = self.update(step, losses, batch, text_batch)
-            if self.batch_objective is not None:
-                self.batch_objective.on_step_end(figures["loss"])
-
-            self.state.step = step
-            self.state.tokens_trained += sum(len(s.response) for s in batch)
-            self.log(figures, rate, sourced, diagnostics)
-            if step in self.validate_at:
+            queued.append(self.take(step, dataset_batch, next(texts, [])))  # no texts without an auxiliary loss
+            validating = step in self.validate_at
+            saving = validating or time.monotonic() - saved_at > self.config.checkpoint_seconds
+            while len(queued) > (0 if saving else self.steps_ahead):
+                self.finish(queued.pop(0))
+            if validating:
                 self.validate(score=True)
                 if self.state.is_best(self.config.select_by):
                     self.checkpoints.save_best(self.state)
-            if step in self.validate_at or time.monotonic() - saved_at > self.config.checkpoint_seconds:
+            if saving:
                 self.save()
                 saved_at = time.monotonic()
-            shown = {"loss": figures["loss"], "phi": job.output_source.phi, "buffer": job.output_source.buffer_size}
-            job.on_step(step, self.total, shown)
 
         load_weights(job.student.network, self.checkpoints.best_path(self.state), strict=False)
         return self.state
+
+    def take(self, step: int, dataset_batch: list[TokenSequence], texts: list[TokenSequence]) -> _QueuedStep:
+        """One step: batch, loss, gradient, update. On CUDA it is queued on the device when this returns."""
+        job = self.job
+        sourced = self.source_batch(step, dataset_batch)
+        batch = self.begin_step(sourced.batch, step)
+        rate = self.set_learning_rate(step)
+        # what a step's diagnostics cost is paid once per point of the curve
+        diagnostics = Diagnostics() if self.state.at_point(step) else None
+        losses = {"loss": self.backward(job.objective, batch, 1.0, diagnostics)}
+        if job.auxiliary_loss is not None:
+            auxiliary = job.auxiliary_loss
+            losses["plain_text_loss"] = self.backward(auxiliary.objective, texts, auxiliary.weight, None)
+        measured = self.update(losses)
+        source = job.output_source
+        known = {"learning_rate": rate, "phi": source.phi}
+        return _QueuedStep(
+            step,
+            sourced,
+            batch,
+            texts,
+            list(measured),
+            Arriving(torch.stack(list(measured.values()))),
+            known,
+            source.buffer_size,
+            diagnostics,
+        )
+
+    def finish(self, taken: _QueuedStep) -> None:
+        """Look at the figures of a step that was taken, and add it to the curve.
+
+        Raises:
+            NonFiniteLoss: a loss or the gradient's norm is inf or nan; the weights are those before the step.
+        """
+        job, step = self.job, taken.step
+        figures = dict(zip(taken.names, taken.values.read(), strict=True))
+        bad = [name for name, value in figures.items() if not math.isfinite(value)]
+        if bad:
+            concerned = {"loss": taken.batch, "plain_text_loss": taken.texts}.get(bad[0], taken.batch + taken.texts)
+            what = "the " + bad[0].replace("_", " ")
+            raise NonFiniteLoss(job.label, step, what, figures, concerned, self.state)
+        if self.batch_objective is not None:
+            self.batch_objective.on_step_end(figures["loss"])
+        self.state.step = step
+        self.state.tokens_trained += sum(len(s.response) for s in taken.batch)
+        means = {} if taken.diagnostics is None else taken.diagnostics.means()
+        self.state.log(figures | taken.known | means, taken.sourced, taken.buffer_size, job.student.tokenizer.eos_id)
+        if self.state.at_point(step):
+            self.timer.read()  # marks would pile up
+        job.on_step(step, self.total, {"loss": figures["loss"], "phi": taken.known["phi"], "buffer": taken.buffer_size})
 
     def captured(self, model: LanguageModel | None, parameters: list[nn.Parameter]) -> CapturedPass | None:
         """What stands for a model's `hidden_states` in training; None where there is no model, or no CUDA."""
@@ -429,41 +485,22 @@ class Trainer:
             return None
         return counted_tokens(batch, self.job.fidelity, tokenizer.pad_id, tokenizer.eos_id)
 
-    def update(
-        self, step: int, losses: dict[str, Tensor], batch: list[TokenSequence], texts: list[TokenSequence]
-    ) -> dict[str, float]:
+    def update(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
         """Clip the gradient and take the optimiser's step; returns the losses and the norm before clipping.
 
-        Raises:
-            NonFiniteLoss: a loss or the norm is inf or nan; the weights stay as they were.
+        After a loss or norm that is inf or nan no step changes the weights any more.
         """
         with self.timer.phase("optimiser"):
             parameters = self.job.student.network.parameters()
-            norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm)
-            measured = losses | {"gradient_norm": norm}
-            values = torch.stack(list(measured.values()))
-            # the fused kernel takes no step where this is 1: the host may look later, and waits for the device once
-            self.optimiser.found_inf = (~values.isfinite().all()).float()  # type: ignore[attr-defined]
+            measured = losses | {"gradient_norm": torch.nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm)}
+            finite = torch.stack(list(measured.values())).isfinite().all()
+            self.failed = torch.maximum(self.failed, (~finite).float())
+            # The fused kernel takes no step where this is 1: the host may look later, when the next step is queued.
+            self.optimiser.found_inf = self.failed  # type: ignore[attr-defined]
             self.optimiser.step()
-            figures = dict(zip(measured, values.tolist(), strict=True))
-            bad = [name for name, value in figures.items() if not math.isfinite(value)]
-            if bad:
-                concerned = {"loss": batch, "plain_text_loss": texts}.get(bad[0], batch + texts)
-                what = "the " + bad[0].replace("_", " ")
-                raise NonFiniteLoss(self.job.label, step, what, figures, concerned, self.state)
             # captured passes add to the gradients where they lie
             self.optimiser.zero_grad(set_to_none=not self.on_cuda)
-        return figures
-
-    def log(
-        self, figures: dict[str, float], rate: float, sourced: SourcedBatch, diagnostics: Diagnostics | None
-    ) -> None:
-        """Add the step to the training curve."""
-        source = self.job.output_source
-        figures = figures | {"learning_rate": rate, "phi": source.phi}
-        if diagnostics is not None:
-            figures |= diagnostics.means()
-        self.state.log(figures, sourced, source.buffer_size, self.job.student.tokenizer.eos_id)
+        return measured
 
     @torch.no_grad()
     def validate(self, *, score: bool) -> None:

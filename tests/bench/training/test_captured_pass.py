@@ -47,11 +47,12 @@ def batch_of(model, seed):
     return collate(sequences(3, seed), model.tokenizer, model.start_id, model.device, bucket=24)
 
 
-def outcome(model, run, batch):
+def outcome(model, run, batch, precision=torch.float32):
     """Logits at the response tokens, and the gradient of a function of them, by parameter."""
     model.network.zero_grad(set_to_none=False)
     torch.manual_seed(7)
-    chosen = run(batch.inputs).flatten(0, 1).index_select(0, batch.positions)
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=precision == torch.bfloat16):
+        chosen = run(batch.inputs).flatten(0, 1).index_select(0, batch.positions)
     chosen.float().sin().sum().backward()
     found = {name: p.grad.clone() for name, p in model.network.named_parameters() if p.grad is not None}
     return found | {"logits": chosen.detach().clone()}
@@ -68,9 +69,8 @@ def test_a_captured_pass_gives_what_the_network_gives(family, dropout, precision
     tolerance = {"rtol": 1e-5, "atol": 1e-5} if precision == torch.float32 else {"rtol": 0.02, "atol": 0.02}
     for seed in range(6):
         batch = batch_of(model, seed)
-        with torch.autocast(device, torch.bfloat16, enabled=precision == torch.bfloat16):
-            expected = outcome(model, lambda inputs: model.network(**inputs, use_cache=False).logits, batch)
-            found = outcome(model, captures, batch)
+        expected = outcome(model, lambda inputs: model.network(**inputs, use_cache=False).logits, batch, precision)
+        found = outcome(model, captures, batch, precision)
         torch.testing.assert_close(found, expected, **tolerance)
         with torch.no_grad():  # the next pass is one of other weights
             for p in model.network.parameters():
