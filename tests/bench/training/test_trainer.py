@@ -356,7 +356,7 @@ def test_total_steps():
 
 
 class Failing(Recording):
-    """Cross-entropy that is not finite, or whose gradient is not, from the second step on."""
+    """Cross-entropy that is not finite, or whose gradient is not, at the second step."""
 
     def __init__(self, where: str) -> None:
         super().__init__(CrossEntropy())
@@ -364,7 +364,7 @@ class Failing(Recording):
 
     def __call__(self, student_logits, teacher_logits, tokens, batch):
         loss = super().__call__(student_logits, teacher_logits, tokens, batch)
-        if len(self.batches) < 2:
+        if len(self.batches) != 2:
             return loss
         return loss * float("nan") if self.where == "loss" else loss + (loss - loss.detach()).sqrt()
 
@@ -390,6 +390,40 @@ def test_a_loss_that_is_not_finite_stops_the_training(where, make_job):
     assert same(weights(job.student), seen[1])
     kept = load_file(job.work / "step-00000001" / "model.safetensors")
     assert all(torch.equal(tensor, seen[1][name]) for name, tensor in kept.items())
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_steps_that_are_queued_after_a_failure_change_nothing(where, make_job):
+    found = []
+    for ahead in (0, 1):
+        job = make_job("llama", Failing(where), steps=5, work=f"work-{ahead}")
+        trainer = Trainer(job)
+        trainer.steps_ahead = ahead
+        with pytest.raises(NonFiniteLoss) as caught:
+            trainer.fit()
+        assert len(job.objective.batches) == 2 + ahead
+        found.append((str(caught.value), caught.value.details, weights(job.student)))
+    (message, details, expected), (ahead_message, ahead_details, kept) = found
+    assert "is not finite at step 2, loss " in message
+    assert ahead_message == message
+    assert ahead_details == details
+    assert same(kept, expected)
+
+
+@pytest.mark.parametrize("source", ["dataset", "on-policy", "adaptive-off-policy"])
+def test_a_step_queued_ahead_is_the_step_that_comes(source, make_job):
+    found = []
+    for ahead in (0, 1):
+        options = SourceOptions(capacity=4, initial_phi=0.5)
+        job = make_job("llama", SRKL(), source, options, steps=7, validations=2, work=f"work-{ahead}")
+        shown = []
+        trainer = Trainer(replace(job, on_step=lambda step, total, figures, shown=shown: shown.append((step, figures))))
+        trainer.steps_ahead = ahead
+        state = trainer.fit()
+        found.append([state.curve, state.validations, shown, state.tokens_trained, state.tokens_generated])
+        found[-1].append({name: tensor.tolist() for name, tensor in weights(job.student).items()})
+    assert found[0] == found[1]
+    assert [step for step, _ in found[1][2]] == list(range(1, 8))
 
 
 def test_a_validation_loss_that_is_not_finite_stops_the_training(make_job):
