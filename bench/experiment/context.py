@@ -26,7 +26,7 @@ from bench.models.sampling import Decoding
 from bench.models.tokenizer import LengthLimits, TokenizerAdapter, train_tokenizer
 from bench.record.record import MetricInfo
 from bench.system.artifacts import ArtifactCache
-from bench.system.environment import pick_device
+from bench.system.environment import choose_kernels, pick_device
 from bench.system.errors import BenchError
 from bench.system.extensions import in_file
 from bench.training.auxiliary_loss import AuxiliaryLoss, LanguageModelling, encode_plain_text, load_plain_text
@@ -114,6 +114,7 @@ def prepare(config: Config, method: Method, cache: ArtifactCache, *, data: TaskD
         BenchError: bad input; the message says which and what would do.
     """
     device = pick_device(config.device)
+    choose_kernels(device)
     accelerator = _accelerator(config, device)
     task = task_of(config.task, config.task_file)
     metrics = find_metrics(task.metrics)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,19 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from baselines.sft import CrossEntropy
 from bench.models import generation
 from bench.models.batches import Batch, collate
 from bench.models.captured import CapturedDecoders
 from bench.models.generation import Mixture
 from bench.models.loading import load_network, new_network
-from bench.models.output_head import ResponseHead, wrap_output_head
+from bench.models.output_head import AfterHead, ResponseHead, after_head, wrap_output_head
 from bench.models.sampling import Decoding
 from bench.models.tokenizer import Kind, TokenizerAdapter
 from bench.system.seeding import uniform_numbers
-from distillm import TokenSequence
+from distillm import Projection, TokenSequence, token_losses
+
+CUDA_BUCKET = 16  # tokens: few shapes for kernels and graphs, little padding, and aligned for tensor cores
 
 
 @dataclass(eq=False)
@@ -95,7 +99,14 @@ class LanguageModel:
 
     def batch(self, sequences: list[TokenSequence]) -> Batch:
         """The tensors of one forward pass over sequences. A pair shares them: teacher and student score the same."""
-        return collate(sequences, self.tokenizer, self.start_id, self.device)
+        return collate(
+            sequences,
+            self.tokenizer,
+            self.start_id,
+            self.device,
+            bucket=CUDA_BUCKET if self.device.type == "cuda" else 1,
+            longest=getattr(self.network.config, "max_position_embeddings", None),
+        )
 
     def score(self, batch: Batch | list[TokenSequence]) -> Tensor:
         """Logits that predict the response tokens, (N, V), sequence after sequence.
@@ -103,10 +114,66 @@ class LanguageModel:
         They are in float32 whatever the precision of the rest.
         """
         made = batch if isinstance(batch, Batch) else self.batch(batch)
-        with self.head.at(made.response_mask):
+        with self.head.at(made.positions):
             logits = self.network(**made.inputs, use_cache=False).logits
         assert isinstance(logits, Tensor)
         return logits
+
+    def hidden_states(self, inputs: dict[str, Tensor]) -> Tensor:
+        """What the output layer reads at each position, (B, T, H)."""
+        with self.head.catching(torch.zeros((1, 1), device=self.device)):
+            self.network(**inputs, use_cache=False)
+            hidden = self.head.caught
+        assert hidden is not None
+        return hidden
+
+    def project(
+        self, batch: Batch, hidden_states: Callable[[dict[str, Tensor]], Tensor] | None = None
+    ) -> Projection | None:
+        """What `score` would give, not yet formed: hidden states at the N response positions and the output layer.
+
+        None for a model that does something else to its logits than to scale, shift or cap them; `score` it.
+
+        Args:
+            batch: what to score.
+            hidden_states: what gives the model's own `hidden_states` in another way.
+        """
+        after = self.after_head
+        if after is None:
+            return None
+        everywhere = (hidden_states or self.hidden_states)(batch.inputs)
+        hidden = everywhere.flatten(0, -2).index_select(0, batch.positions)
+        bias = None if self.head.bias is None else self.head.bias * after.scale
+        if after.shift is not None:
+            bias = after.shift if bias is None else bias + after.shift
+        return Projection(hidden * after.scale if after.scale != 1 else hidden, self.head.weight, bias, after.softcap)
+
+    @torch.no_grad()
+    def log_probs(self, batch: Batch) -> Tensor:
+        """Of the response tokens, in nats, (N,) in float32, without gradient."""
+        projection = self.project(batch)
+        if projection is not None:
+            return -token_losses(CrossEntropy(), projection, None, batch.tokens, ())[1]
+        return -CrossEntropy()(self.score(batch), None, batch.tokens, [])
+
+    @cached_property
+    def after_head(self) -> AfterHead | None:
+        """What the model does to its output layer's logits, from a forward pass on made-up ones."""
+
+        @torch.no_grad()
+        def respond(logits: Tensor) -> Tensor:
+            eos = self.tokenizer.eos_id
+            batch = self.batch([TokenSequence("probe", (eos,), (eos,) * len(logits))])
+            with self.head.catching(logits):
+                found: Tensor = self.network(**batch.inputs, use_cache=False).logits
+            return found
+
+        was_training = self.network.training
+        self.network.eval()
+        with torch.autocast(self.device.type, enabled=False):
+            after = after_head(respond, self.head.out_features, self.device)
+        self.network.train(was_training)
+        return after
 
     def sample(
         self,

@@ -18,6 +18,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.activations import GELUTanh, NewGELUActivation
 
 from bench.models.tokenizer import Kind, TokenizerAdapter
 from bench.system.errors import BenchError
@@ -64,6 +65,7 @@ def load_network(name: str, kind: Kind, dtype: torch.dtype = torch.float32) -> P
         raise _unloadable("model", name, error) from error
     _check_complete(name, found)
     _mend_generation_config(network)
+    _compute_gelu_in_one_kernel(network)
     model: PreTrainedModel = network
     return model
 
@@ -92,6 +94,17 @@ def _mend_generation_config(network: PreTrainedModel) -> None:
     except ValueError:
         names = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
         network.generation_config = GenerationConfig(**{name: getattr(given, name) for name in names})
+
+
+def _compute_gelu_in_one_kernel(network: PreTrainedModel) -> None:
+    """Let torch compute the GELU of GPT-2 and its like in one pass; transformers writes it out in eight operations.
+
+    The function is the same but for rounding, and each operation would read and write the widest tensor of a layer.
+    """
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if type(child) is NewGELUActivation:
+                setattr(module, name, GELUTanh())
 
 
 def _some(names: list[str], most: int = 4) -> str:
@@ -136,6 +149,7 @@ def new_network(architecture: dict[str, Any], tokenizer: TokenizerAdapter, *seed
         model: PreTrainedModel = _AUTO[kind].from_config(config, dtype=torch.float32)
     except (KeyError, ValueError, TypeError) as error:
         raise BenchError(f"models: cannot make a {kind} model from {architecture}: {error}") from error
+    _compute_gelu_in_one_kernel(model)
     return model
 
 

@@ -47,6 +47,20 @@ def pick_device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
+def choose_kernels(device: torch.device) -> None:
+    """Keep attention off cuDNN, which builds a plan for every new batch size and length: seconds, on Hopper."""
+    if device.type == "cuda":
+        torch.backends.cuda.enable_cudnn_sdp(False)
+
+
+def attention_kernels(device: torch.device) -> tuple[str, ...] | None:
+    """Those that PyTorch may choose from for attention; None on a device where there is one kind only."""
+    if device.type != "cuda":
+        return None
+    kernels = {"flash": "flash", "memory-efficient": "mem_efficient", "math": "math", "cudnn": "cudnn"}
+    return tuple(name for name, short in kernels.items() if getattr(torch.backends.cuda, f"{short}_sdp_enabled")())
+
+
 def describe(device: torch.device) -> Environment:
     """Hardware and software as they stand now."""
     return Environment(
@@ -62,6 +76,7 @@ def describe(device: torch.device) -> Environment:
         packages={name: importlib.metadata.version(name) for name in PACKAGES},
         distillm_bench=importlib.metadata.version("distillm-bench"),
         git=git_state(),
+        attention=attention_kernels(device),
         # the machine's load average; `other_load`, measured during training, is what tables of times go by
         load_before=round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     )

@@ -26,6 +26,7 @@ class Environment(Plain):
         memory_gib: of the machine.
         packages: versions by name.
         git: None outside a checkout.
+        attention: kernels that PyTorch may choose from for attention; None where there is no choice.
         load_before: the machine's load average at the start.
         other_load: cores that other processes kept busy during training; None where that was not measured.
     """
@@ -42,6 +43,7 @@ class Environment(Plain):
     packages: dict[str, str]
     distillm_bench: str
     git: Git | None
+    attention: tuple[str, ...] | None = None
     load_before: float | None = None
     other_load: float | None = None
 

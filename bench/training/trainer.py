@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_model as load_weights
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from bench.config.fidelity import Fidelity
@@ -29,7 +30,9 @@ from bench.models.language_model import LanguageModel
 from bench.models.sampling import Decoding
 from bench.system.errors import BenchError
 from bench.system.seeding import derive_seed, seed_torch
+from bench.system.transfer import Arriving, on_device
 from bench.training.auxiliary_loss import AuxiliaryLoss
+from bench.training.captured_pass import CapturedPass, CudaRecorder
 from bench.training.checkpoint import Checkpoints
 from bench.training.data_order import batch_order
 from bench.training.diagnostics import Diagnostics
@@ -37,9 +40,11 @@ from bench.training.phase_timer import PhaseTimer
 from bench.training.reference_bugs import counted_tokens
 from bench.training.rollouts import roll_out
 from bench.training.state import TrainerState
-from distillm import BatchObjective, Objective, OutputSource, Sampling, TokenSequence
+from distillm import BatchObjective, Objective, OutputSource, Sampling, TokenSequence, token_losses
+from distillm.fused import LossShapeError, Observer, check_shape, is_per_token
 from distillm.sources import SourcedBatch
 
+_BUSY_TOKENS = 4096  # of a forward pass; with more, a GPU computes no faster, and more is padding
 _NAMED_IDS = 64  # in a message; the record of the failure has all
 _ADVICE = "Try a lower training.learning_rate, a longer training.warmup_steps or precision=fp32."
 
@@ -154,6 +159,12 @@ def learning_rate(config: TrainingConfig, step: int, total: int) -> float:
     return config.learning_rate * factor[config.schedule]
 
 
+def sequences_at_once(train: list[TokenSequence], batch_size: int) -> int:
+    """Sequences of a micro-batch that keeps a GPU busy: a batch, or an equal part of it."""
+    tokens = batch_size * sum(len(s.prompt) + len(s.response) for s in train) / len(train)
+    return math.ceil(batch_size / max(1, round(tokens / _BUSY_TOKENS)))
+
+
 @dataclass
 class _Step:
     """One training step as its output source sees it (`distillm.interface.StepContext`)."""
@@ -163,6 +174,21 @@ class _Step:
     rng: random.Random
     generate: Callable[[list[TokenSequence]], list[TokenSequence]]
     peek_batches: Callable[[int], list[list[TokenSequence]]]
+
+
+@dataclass(frozen=True)
+class _QueuedStep:
+    """A step that was taken; what it measured may not be known yet."""
+
+    step: int
+    sourced: SourcedBatch
+    batch: list[TokenSequence]
+    texts: list[TokenSequence]
+    names: list[str]
+    values: Arriving
+    known: dict[str, float]
+    buffer_size: int
+    diagnostics: Diagnostics | None
 
 
 class Trainer:
@@ -175,16 +201,28 @@ class Trainer:
             round(self.total * i / self.config.validations) for i in range(1, self.config.validations + 1)
         }
         self.batch_objective = job.objective if isinstance(job.objective, BatchObjective) else None
+        self.on_cuda = job.student.device.type == "cuda"
         self.timer = PhaseTimer(job.student.device)
+        self.micro_batch_size = job.config.micro_batch_size  # None: the whole batch
+        if self.on_cuda and self.micro_batch_size is None:
+            self.micro_batch_size = sequences_at_once(job.train, job.config.batch_size)
+        trained = [p for p in job.student.network.parameters() if p.requires_grad]
+        self.student_pass = self.captured(job.student, trained)
+        self.teacher_pass = self.captured(job.teacher, [])
         self.optimiser = torch.optim.AdamW(
             _parameter_groups(job.student.network, self.config.weight_decay),
             lr=self.config.learning_rate,
             betas=(0.9, self.config.adam_beta2),
+            fused=True,
         )
         self.checkpoints = Checkpoints(
             job.work, job.student.network, self.optimiser, job.output_source, job.objective, job.note
         )
         self.state = TrainerState(total_steps=self.total)
+        self.failed = torch.zeros((), device=job.student.device)  # 1 after a step whose figures are not finite
+        # Steps queued before the figures of one are looked at, so that the device never waits for the host. None where
+        # the objective learns from each.
+        self.steps_ahead = 1 if self.on_cuda and self.batch_objective is None else 0
 
     def fit(self) -> TrainerState:
         """Train the student. Afterwards it holds the weights that were best on the validation set.
@@ -199,37 +237,82 @@ class Trainer:
             self.validate(score=False)
         texts = self.plain_text_batches()
         saved_at = time.monotonic()
+        queued: list[_QueuedStep] = []
         for step, dataset_batch in self.batches():
-            sourced = self.source_batch(step, dataset_batch)
-            batch = self.begin_step(sourced.batch, step)
-            rate = self.set_learning_rate(step)
-
-            # what a step's diagnostics cost is paid once per point of the curve
-            diagnostics = Diagnostics() if self.state.at_point(step) else None
-            figures = {"loss": self.backward(job.objective, batch, 1.0, diagnostics)}
-            text_batch = next(texts, [])  # none without an auxiliary loss
-            if job.auxiliary_loss is not None:
-                auxiliary = job.auxiliary_loss
-                figures["plain_text_loss"] = self.backward(auxiliary.objective, text_batch, auxiliary.weight, None)
-            figures["gradient_norm"] = self.update(step, figures, batch, text_batch)
-            if self.batch_objective is not None:
-                self.batch_objective.on_step_end(figures["loss"])
-
-            self.state.step = step
-            self.state.tokens_trained += sum(len(s.response) for s in batch)
-            self.log(figures, rate, sourced, diagnostics)
-            if step in self.validate_at:
+            queued.append(self.take(step, dataset_batch, next(texts, [])))  # no texts without an auxiliary loss
+            validating = step in self.validate_at
+            saving = validating or time.monotonic() - saved_at > self.config.checkpoint_seconds
+            while len(queued) > (0 if saving else self.steps_ahead):
+                self.finish(queued.pop(0))
+            if validating:
                 self.validate(score=True)
                 if self.state.is_best(self.config.select_by):
                     self.checkpoints.save_best(self.state)
-            if step in self.validate_at or time.monotonic() - saved_at > self.config.checkpoint_seconds:
+            if saving:
                 self.save()
                 saved_at = time.monotonic()
-            shown = {"loss": figures["loss"], "phi": job.output_source.phi, "buffer": job.output_source.buffer_size}
-            job.on_step(step, self.total, shown)
 
         load_weights(job.student.network, self.checkpoints.best_path(self.state), strict=False)
         return self.state
+
+    def take(self, step: int, dataset_batch: list[TokenSequence], texts: list[TokenSequence]) -> _QueuedStep:
+        """One step: batch, loss, gradient, update. On CUDA it is queued on the device when this returns."""
+        job = self.job
+        sourced = self.source_batch(step, dataset_batch)
+        batch = self.begin_step(sourced.batch, step)
+        rate = self.set_learning_rate(step)
+        # what a step's diagnostics cost is paid once per point of the curve
+        diagnostics = Diagnostics() if self.state.at_point(step) else None
+        losses = {"loss": self.backward(job.objective, batch, 1.0, diagnostics)}
+        if job.auxiliary_loss is not None:
+            auxiliary = job.auxiliary_loss
+            losses["plain_text_loss"] = self.backward(auxiliary.objective, texts, auxiliary.weight, None)
+        measured = self.update(losses)
+        source = job.output_source
+        known = {"learning_rate": rate, "phi": source.phi}
+        return _QueuedStep(
+            step,
+            sourced,
+            batch,
+            texts,
+            list(measured),
+            Arriving(torch.stack(list(measured.values()))),
+            known,
+            source.buffer_size,
+            diagnostics,
+        )
+
+    def finish(self, taken: _QueuedStep) -> None:
+        """Look at the figures of a step that was taken, and add it to the curve.
+
+        Raises:
+            NonFiniteLoss: a loss or the gradient's norm is inf or nan; the weights are those before the step.
+        """
+        job, step = self.job, taken.step
+        figures = dict(zip(taken.names, taken.values.read(), strict=True))
+        bad = [name for name, value in figures.items() if not math.isfinite(value)]
+        if bad:
+            concerned = {"loss": taken.batch, "plain_text_loss": taken.texts}.get(bad[0], taken.batch + taken.texts)
+            what = "the " + bad[0].replace("_", " ")
+            raise NonFiniteLoss(job.label, step, what, figures, concerned, self.state)
+        if self.batch_objective is not None:
+            self.batch_objective.on_step_end(figures["loss"])
+        self.state.step = step
+        self.state.tokens_trained += sum(len(s.response) for s in taken.batch)
+        means = {} if taken.diagnostics is None else taken.diagnostics.means()
+        self.state.log(figures | taken.known | means, taken.sourced, taken.buffer_size, job.student.tokenizer.eos_id)
+        if self.state.at_point(step):
+            self.timer.read()  # marks would pile up
+        job.on_step(step, self.total, {"loss": figures["loss"], "phi": taken.known["phi"], "buffer": taken.buffer_size})
+
+    def captured(self, model: LanguageModel | None, parameters: list[nn.Parameter]) -> CapturedPass | None:
+        """What stands for a model's `hidden_states` in training; None where there is no model, or no CUDA."""
+        if model is None or not self.on_cuda:
+            return None
+        name, note = model.name, self.job.note
+        return CapturedPass(
+            model.hidden_states, parameters, lambda text: note(f"{name}: {text}"), CudaRecorder(model.device)
+        )
 
     def restore(self) -> None:
         """Go on from the last checkpoint, if there is one."""
@@ -304,41 +387,97 @@ class Trainer:
 
     def backward(
         self, objective: Objective, batch: list[TokenSequence], weight: float, diagnostics: Diagnostics | None
-    ) -> float:
-        """Add the gradient of an objective's mean over a batch's response tokens; returns that mean.
+    ) -> Tensor:
+        """Add the gradient of an objective's mean over a batch's response tokens; returns that mean, on the device.
 
-        Each micro-batch adds its share of the whole batch's mean, so that micro-batches add up to it exactly.
+        Each micro-batch adds its share of the whole batch's mean, so that micro-batches add up to it exactly. On CUDA
+        they are made of sequences of like length, so that little is padding.
         """
-        job = self.job
+        if self.on_cuda:
+            batch = sorted(batch, key=lambda s: len(s.prompt) + len(s.response))
         counted = self.counted(batch)
-        total = sum(map(sum, counted)) if counted is not None else sum(len(s.response) for s in batch)
-        micro = self.config.micro_batch_size or len(batch)
-        mean = 0.0
+        flags = counted if counted is not None else [[True] * len(s.response) for s in batch]
+        total = max(1, sum(map(sum, flags)))
+        micro = self.micro_batch_size or len(batch)
+        mean = torch.zeros((), device=self.job.student.device)
         for start in range(0, len(batch), micro):
             part = batch[start : start + micro]
             with self.timer.phase("data"):
-                tensors = job.student.batch(part)
-            with self.timer.phase("teacher"):
-                teacher_logits = self.teacher_logits(tensors) if objective.needs_teacher else None
+                tensors = self.job.student.batch(part)
+                kept = [float(flag) for row in flags[start : start + micro] for flag in row]
+                weights = on_device(np.array(kept, dtype=np.float32) / total, tensors.tokens.device)
+            observe = diagnostics.observer(tensors.tokens, part) if diagnostics is not None else None
+            share = self.weighted_loss(objective, tensors, part, weights, observe)
             with self.timer.phase("student"):
-                with job.accelerator.autocast():
-                    student_logits = job.student.score(tensors)
-                losses = objective(student_logits, teacher_logits, tensors.tokens, part)
-                if losses.shape != tensors.tokens.shape:
-                    raise BenchError(
-                        f"{job.label}: {type(objective).__name__} returned a tensor of shape {tuple(losses.shape)}, "
-                        f"expected {tuple(tensors.tokens.shape)}: one loss per response token, of which the training "
-                        "loop takes the mean"
-                    )
-                if counted is not None:
-                    kept = [flag for row in counted[start : start + micro] for flag in row]
-                    losses = losses * torch.tensor(kept, device=losses.device)
-                share = losses.sum() / max(1, total)
                 torch.autograd.backward(weight * share)
-                mean += share.item()
-            if diagnostics is not None:
-                diagnostics.add(student_logits.detach(), teacher_logits, tensors.tokens, part)
+                mean += share.detach()
         return mean
+
+    def weighted_loss(
+        self,
+        objective: Objective,
+        tensors: Batch,
+        batch: list[TokenSequence],
+        weights: Tensor,
+        observe: Observer | None,
+    ) -> Tensor:
+        """The weighted sum of an objective's losses at a micro-batch's response tokens, a scalar with gradient.
+
+        Output layers and an objective that is made of logits per token go together, chunk by chunk; one that wants all
+        logits, or a model that does something unknown to its logits, has all of them formed.
+
+        Args:
+            objective: what each token costs.
+            tensors, batch: the micro-batch.
+            weights: (N,), of the tokens.
+            observe: told the logits.
+        """
+        job = self.job
+        teacher = job.teacher if objective.needs_teacher else None
+        models = [job.student] if teacher is None else [job.student, teacher]
+        if not is_per_token(objective) or any(model.after_head is None for model in models):
+            return self.weighted_loss_of_logits(objective, tensors, batch, weights, observe)
+        teacher_projection = None
+        if teacher is not None:
+            with self.timer.phase("teacher"), torch.no_grad():
+                teacher_projection = teacher.project(tensors, self.teacher_pass)
+        with self.timer.phase("student"), job.accelerator.autocast():
+            student_projection = job.student.project(tensors, self.student_pass)
+            assert student_projection is not None
+            try:
+                total, _ = token_losses(
+                    objective, student_projection, teacher_projection, tensors.tokens, batch, weights, observe
+                )
+            except LossShapeError as error:
+                raise BenchError(f"{job.label}: {error}") from error
+        return total
+
+    def weighted_loss_of_logits(
+        self,
+        objective: Objective,
+        tensors: Batch,
+        batch: list[TokenSequence],
+        weights: Tensor,
+        observe: Observer | None,
+    ) -> Tensor:
+        """`weighted_loss` with all logits of the micro-batch at once."""
+        job = self.job
+        teacher_logits = None
+        if objective.needs_teacher:
+            assert job.teacher is not None
+            with self.timer.phase("teacher"), torch.no_grad():
+                teacher_logits = job.teacher.score(tensors)
+        with self.timer.phase("student"):
+            with job.accelerator.autocast():
+                student_logits = job.student.score(tensors)
+            losses = objective(student_logits, teacher_logits, tensors.tokens, batch)
+            try:
+                check_shape(objective, losses, tensors.tokens)
+            except LossShapeError as error:
+                raise BenchError(f"{job.label}: {error}") from error
+        if observe is not None:
+            observe(slice(0, len(losses)), student_logits.detach(), teacher_logits)
+        return (losses * weights).sum()
 
     def counted(self, batch: list[TokenSequence]) -> list[list[bool]] | None:
         """Which response tokens count, per sequence; None where all do."""
@@ -347,42 +486,22 @@ class Trainer:
             return None
         return counted_tokens(batch, self.job.fidelity, tokenizer.pad_id, tokenizer.eos_id)
 
-    def teacher_logits(self, tensors: Batch) -> Tensor:
-        """The teacher's logits at the batch's response tokens, without gradient."""
-        assert self.job.teacher is not None
-        with torch.no_grad():
-            return self.job.teacher.score(tensors)
+    def update(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Clip the gradient and take the optimiser's step; returns the losses and the norm before clipping.
 
-    def update(
-        self, step: int, losses: dict[str, float], batch: list[TokenSequence], texts: list[TokenSequence]
-    ) -> float:
-        """Clip the gradient and take the optimiser's step; returns the gradient's norm before clipping.
-
-        Raises:
-            NonFiniteLoss: a loss or the norm is inf or nan; the weights stay as they were.
+        After a loss or norm that is inf or nan no step changes the weights any more.
         """
         with self.timer.phase("optimiser"):
             parameters = self.job.student.network.parameters()
-            norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm))
-            figures = losses | {"gradient_norm": norm}
-            bad = [name for name, value in figures.items() if not math.isfinite(value)]
-            if bad:
-                concerned = {"loss": batch, "plain_text_loss": texts}.get(bad[0], batch + texts)
-                what = "the " + bad[0].replace("_", " ")
-                raise NonFiniteLoss(self.job.label, step, what, figures, concerned, self.state)
+            measured = losses | {"gradient_norm": torch.nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm)}
+            finite = torch.stack(list(measured.values())).isfinite().all()
+            self.failed = torch.maximum(self.failed, (~finite).float())
+            # The fused kernel takes no step where this is 1: the host may look later, when the next step is queued.
+            self.optimiser.found_inf = self.failed  # type: ignore[attr-defined]
             self.optimiser.step()
-            self.optimiser.zero_grad(set_to_none=True)
-        return norm
-
-    def log(
-        self, figures: dict[str, float], rate: float, sourced: SourcedBatch, diagnostics: Diagnostics | None
-    ) -> None:
-        """Add the step to the training curve."""
-        source = self.job.output_source
-        figures = figures | {"learning_rate": rate, "phi": source.phi}
-        if diagnostics is not None:
-            figures |= diagnostics.means()
-        self.state.log(figures, sourced, source.buffer_size, self.job.student.tokenizer.eos_id)
+            # captured passes add to the gradients where they lie
+            self.optimiser.zero_grad(set_to_none=not self.on_cuda)
+        return measured
 
     @torch.no_grad()
     def validate(self, *, score: bool) -> None:
@@ -399,8 +518,7 @@ class Trainer:
             for start in range(0, len(sequences), size):
                 tensors = student.batch(sequences[start : start + size])
                 with job.accelerator.autocast():
-                    logits = student.score(tensors)
-                summed += float(torch.nn.functional.cross_entropy(logits.float(), tensors.tokens, reduction="sum"))
+                    summed -= float(student.log_probs(tensors).sum())
                 counted += len(tensors.tokens)
             if not math.isfinite(summed):
                 values = {"loss": summed / counted}
@@ -418,7 +536,7 @@ class Trainer:
     def save(self) -> None:
         """Write a checkpoint."""
         with self.timer.phase("checkpoint"):
-            self.state.seconds = dict(self.timer.seconds)
+            self.state.seconds = self.timer.read()
             self.checkpoints.save(self.state)
 
 

@@ -7,7 +7,7 @@ from bench.data import Example
 from bench.models.batches import collate, pad
 from bench.models.tokenizer import LengthLimits, TokenizerAdapter
 from distillm import TokenSequence
-from tests.tiny import CPU
+from tests.tiny import CPU, sequences
 
 
 def collated(batch, tokenizer):
@@ -74,3 +74,37 @@ def test_padding_on_the_left():
     ids, mask = pad([(5, 6, 7), (8,)], 3, CPU, left=True)
     assert ids.tolist() == [[5, 6, 7], [3, 3, 8]]
     assert mask.tolist() == [[1, 1, 1], [0, 0, 1]]
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "opt", "gemma2", "t5"])
+def test_padding_to_a_bucket_changes_no_logit(family, make_model):
+    model = make_model(family)
+    model.network.eval()
+    batch = sequences(5, 0)
+    plain = model.batch(batch)
+    padded = collate(batch, model.tokenizer, model.start_id, CPU, bucket=24)
+    assert {values.shape[1] for values in padded.inputs.values()} == {24}
+    assert max(values.shape[1] for values in plain.inputs.values()) < 24
+    torch.testing.assert_close(model.score(padded), model.score(plain), rtol=1e-5, atol=1e-6)
+    assert torch.equal(padded.tokens, plain.tokens)
+
+
+@pytest.mark.parametrize("kind", ["causal", "seq2seq"])
+def test_positions_are_those_of_the_mask(kind, tokenizers):
+    batch = collate(sequences(4, 1), tokenizers[kind], None if kind == "causal" else 0, CPU, bucket=8)
+    assert batch.positions.tolist() == batch.response_mask.flatten().nonzero().flatten().tolist()
+    ids = batch.inputs["input_ids" if kind == "causal" else "decoder_input_ids"]
+    # each response token but the last of a sequence is read one position after the one that predicts it
+    read = dict(zip((batch.positions + 1).tolist(), batch.tokens.tolist(), strict=True))
+    following = [place for place in batch.positions.tolist()[1:] if place in read]
+    assert following
+    assert [ids.flatten()[place].item() for place in following] == [read[place] for place in following]
+
+
+def test_a_bucket_is_not_over_the_positions_that_a_model_has(tokenizers):
+    batch = [TokenSequence("a", (5,) * 9, (6,) * 10)]
+    widths = [
+        collate(batch, tokenizers["causal"], None, CPU, bucket=16, longest=longest).inputs["input_ids"].shape[1]
+        for longest in (None, 40, 20, 12)
+    ]
+    assert widths == [32, 32, 20, 18]

@@ -1,6 +1,8 @@
 """Making, loading and checking networks and tokenizers."""
 
 import pytest
+import torch
+from transformers.activations import GELUTanh, NewGELUActivation
 
 from bench.models.loading import check_same_vocabulary, load_network, load_tokenizer, new_network
 from bench.models.tokenizer import TokenizerAdapter, train_tokenizer
@@ -20,6 +22,23 @@ def test_a_new_model_has_the_special_ids_of_its_tokenizer(make_model):
 def test_an_architecture_that_cannot_be_made_is_refused(architecture, tokenizers):
     with pytest.raises(BenchError, match="cannot make a causal model from"):
         new_network(architecture, tokenizers["causal"], 0)
+
+
+@pytest.mark.parametrize("made", ["new", "loaded"])
+def test_gelu_in_one_kernel_is_the_one_written_out(made, make_model, tmp_path):
+    model = make_model("gpt2")
+    network, inputs = model.network, {"input_ids": torch.arange(3, 40)[None]}
+    if made == "loaded":
+        model.save(tmp_path)
+        network = load_network(str(tmp_path), "causal")
+    network.eval()
+    found = network(**inputs).logits
+    activations = [(block.mlp, block.mlp.act) for block in network.transformer.h]
+    assert {type(act) for _, act in activations} == {GELUTanh}
+    for mlp, _ in activations:
+        mlp.act = NewGELUActivation()
+    torch.testing.assert_close(found, network(**inputs).logits, rtol=1e-5, atol=1e-6)
+    assert network.config.activation_function == "gelu_new"
 
 
 def test_a_folder_that_is_not_there(tmp_path):

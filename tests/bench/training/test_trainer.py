@@ -17,8 +17,8 @@ from baselines.sft import CrossEntropy
 from baselines.taid import TAID
 from bench.config.sections import TrainingConfig
 from bench.system.files import read_json
-from bench.training.trainer import NonFiniteLoss, Trainer, learning_rate, total_steps
-from distillm import SOURCES, BatchObjective, SourceOptions
+from bench.training.trainer import NonFiniteLoss, Trainer, learning_rate, sequences_at_once, total_steps
+from distillm import SOURCES, BatchObjective, SourceOptions, TokenSequence
 from distillm.methods import METHODS, SRKL
 from tests.tiny import Recording, same, weights
 
@@ -47,6 +47,31 @@ def test_micro_batches_add_up_to_the_batch(family, objective, make_job):
         for name, tensor in expected.items():
             # Adam divides by a gradient's size: where it is next to nothing, rounding shows, up to 1 % of the step
             torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", KINDS.values())
+def test_sequences_of_like_length_together_add_up_to_the_batch(family, make_job):
+    job = make_job(family, Recording(SRKL()), batch_size=8, micro_batch_size=2)
+    trainer = Trainer(job)
+    results, paddings = [], []
+    for trainer.on_cuda in (False, True):
+        job.student.network.zero_grad()
+        results.append(trainer.backward(job.objective, job.train, 1.0, None))
+        paddings.append(sum(len(part) * max(map(length, part)) for part in job.objective.batches))
+        results += [p.grad for p in job.student.network.parameters()]
+        assert sorted(s.id for part in job.objective.batches for s in part) == sorted(s.id for s in job.train)
+        job.objective.batches.clear()
+    torch.testing.assert_close(results[: len(results) // 2], results[len(results) // 2 :], rtol=1e-4, atol=1e-6)
+    assert paddings[1] < paddings[0]
+
+
+def length(sequence):
+    return len(sequence.prompt) + len(sequence.response)
+
+
+def test_micro_batches_on_a_gpu_are_equal_parts_of_a_batch():
+    train = [TokenSequence(str(i), (1,) * (i % 100), (1,) * 78) for i in range(100)]  # 127.5 tokens on average
+    assert [sequences_at_once(train, size) for size in (1, 8, 32, 64, 100, 256)] == [1, 8, 32, 32, 34, 32]
 
 
 def trained_with_gradients(job):
@@ -175,6 +200,7 @@ def test_replayed_responses_have_their_age(make_job):
 
 def test_the_teacher_is_left_alone(make_job):
     job = make_job("gpt2", KLD())  # gpt2 has dropout
+    assert job.teacher.after_head is not None  # its forward pass is no scoring
     before, states = weights(job.teacher), []
     job.teacher.network.register_forward_hook(
         lambda module, _, output: states.append((module.training, output.logits.requires_grad))
@@ -331,7 +357,7 @@ def test_total_steps():
 
 
 class Failing(Recording):
-    """Cross-entropy that is not finite, or whose gradient is not, from the second step on."""
+    """Cross-entropy that is not finite, or whose gradient is not, at the second step."""
 
     def __init__(self, where: str) -> None:
         super().__init__(CrossEntropy())
@@ -339,7 +365,7 @@ class Failing(Recording):
 
     def __call__(self, student_logits, teacher_logits, tokens, batch):
         loss = super().__call__(student_logits, teacher_logits, tokens, batch)
-        if len(self.batches) < 2:
+        if len(self.batches) != 2:
             return loss
         return loss * float("nan") if self.where == "loss" else loss + (loss - loss.detach()).sqrt()
 
@@ -365,6 +391,40 @@ def test_a_loss_that_is_not_finite_stops_the_training(where, make_job):
     assert same(weights(job.student), seen[1])
     kept = load_file(job.work / "step-00000001" / "model.safetensors")
     assert all(torch.equal(tensor, seen[1][name]) for name, tensor in kept.items())
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_steps_that_are_queued_after_a_failure_change_nothing(where, make_job):
+    found = []
+    for ahead in (0, 1):
+        job = make_job("llama", Failing(where), steps=5, work=f"work-{ahead}")
+        trainer = Trainer(job)
+        trainer.steps_ahead = ahead
+        with pytest.raises(NonFiniteLoss) as caught:
+            trainer.fit()
+        assert len(job.objective.batches) == 2 + ahead
+        found.append((str(caught.value), caught.value.details, weights(job.student)))
+    (message, details, expected), (ahead_message, ahead_details, kept) = found
+    assert "is not finite at step 2, loss " in message
+    assert ahead_message == message
+    assert ahead_details == details
+    assert same(kept, expected)
+
+
+@pytest.mark.parametrize("source", ["dataset", "on-policy", "adaptive-off-policy"])
+def test_a_step_queued_ahead_is_the_step_that_comes(source, make_job):
+    found = []
+    for ahead in (0, 1):
+        options = SourceOptions(capacity=4, initial_phi=0.5)
+        job = make_job("llama", SRKL(), source, options, steps=7, validations=2, work=f"work-{ahead}")
+        shown = []
+        trainer = Trainer(replace(job, on_step=lambda step, total, figures, shown=shown: shown.append((step, figures))))
+        trainer.steps_ahead = ahead
+        state = trainer.fit()
+        found.append([state.curve, state.validations, shown, state.tokens_trained, state.tokens_generated])
+        found[-1].append({name: tensor.tolist() for name, tensor in weights(job.student).items()})
+    assert found[0] == found[1]
+    assert [step for step, _ in found[1][2]] == list(range(1, 8))
 
 
 def test_a_validation_loss_that_is_not_finite_stops_the_training(make_job):
