@@ -27,10 +27,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
-from scipy.stats import nct, norm, t
+from scipy.special import nctdtr, ndtri, stdtr, stdtrit  # what scipy.stats calls, which takes a second to import
 
-from bench.metrics.metric import ScoreOfSum
+from bench.metrics.metric import ScoreOfSum, ScoreOfSums
 
 _Array = NDArray[np.float64]
 # The counts (resamples, examples) of one chunk: 32 MiB at this many.
@@ -174,11 +173,13 @@ def detectable_difference(
         power: the probability, at least 1 - `level`.
         df: degrees of freedom of the standard error.
     """
+    from scipy.optimize import brentq  # here, because most that compares runs does not ask for this
+
     if math.isinf(df):
-        return float(standard_error * (norm.ppf(0.5 + level / 2) + norm.ppf(power)))
-    beyond = t.ppf(0.5 + level / 2, df)
+        return float(standard_error * (ndtri(0.5 + level / 2) + ndtri(power)))
+    beyond = stdtrit(df, 0.5 + level / 2)
     # the true difference shifts Student's t, and the shift itself is divided by an uncertain standard error
-    return float(standard_error * brentq(lambda shift: nct.sf(beyond, df, shift) - power, 0.0, 10 * beyond))
+    return float(standard_error * brentq(lambda shift: 1 - nctdtr(df, shift, beyond) - power, 0.0, 10 * beyond))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -220,7 +221,7 @@ class _Resampled:
         if math.isinf(self.df):
             low, high = np.quantile(self.replicates, [(1 - level) / 2, (1 + level) / 2])
             return float(low), float(high)
-        half = self.standard_error * float(t.ppf((1 + level) / 2, self.df))
+        half = self.standard_error * float(stdtrit(self.df, (1 + level) / 2))
         return self.observed - half, self.observed + half
 
     def p_value(self) -> float:
@@ -229,7 +230,7 @@ class _Resampled:
             return (as_extreme + 1) / (len(self.replicates) + 1)
         if self.observed == 0:
             return 1.0
-        return float(2 * t.sf(abs(self.observed) / self.standard_error, self.df)) if self.standard_error else 0.0
+        return float(2 * stdtr(self.df, -abs(self.observed) / self.standard_error)) if self.standard_error else 0.0
 
 
 def _resample(arms: Sequence[tuple[int, _Array]], score: ScoreOfSum | None, resamples: int, seed: int) -> _Resampled:
@@ -258,6 +259,8 @@ def _scores(arm: _Array, counts: _Array, score: ScoreOfSum | None) -> _Array:
         means: _Array = counts @ arm.T / arm.shape[1]
         return means
     sums = np.tensordot(counts, arm, axes=(1, 1))
+    if isinstance(score, ScoreOfSums):
+        return score.of_many(sums)
     return np.array([[score(summed) for summed in row] for row in sums])
 
 
@@ -275,7 +278,7 @@ def _variance_of_mean(values: ArrayLike) -> tuple[float, int]:
 
 
 def _student(estimate: float, parts: Sequence[tuple[float, int]], level: float) -> tuple[float, float, float]:
-    half = math.sqrt(sum(variance for variance, _ in parts)) * float(t.ppf((1 + level) / 2, _satterthwaite(parts)))
+    half = math.sqrt(sum(variance for variance, _ in parts)) * float(stdtrit(_satterthwaite(parts), (1 + level) / 2))
     return estimate, estimate - half, estimate + half
 
 

@@ -6,20 +6,18 @@ import json
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from bench.cli.options import JSON, OUT, warn
-from bench.judge.budget import RULE, Estimate, Prices
-from bench.judge.messages import Judge
-from bench.judge.protocol import Outcome, Protocol
-from bench.judge.results import Agreement, Judgement, PositionBias, ReadingCounts, SetResult
-from bench.record.store import Store
 from bench.system.errors import BenchError
+
+if TYPE_CHECKING:  # imported where they are used: `bench --help` reads this file and needs none of them
+    from bench.judge.budget import Estimate, Prices
+    from bench.judge.results import Agreement, Judgement, PositionBias, ReadingCounts, SetResult
 
 
 class FiniteRange(click.FloatRange):
@@ -105,7 +103,12 @@ def judge(
     bench judge dolly-distillm dolly-kld --prices 2.5,10 --max-cost 5
     bench judge dolly-distillm --against dolly-gkd --base-url http://localhost:8000/v1 --model my-model
     """
-    from bench.judge.session import Options, Session  # takes seconds, which `bench --help` need not wait
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from bench.judge.messages import Judge
+    from bench.judge.protocol import Protocol
+    from bench.judge.session import Options, Session
+    from bench.record.store import Store
 
     options = Options(
         Judge(model, base_url, temperature, max_tokens),
@@ -149,6 +152,8 @@ def judge(
 
 
 def _prices(text: str | None) -> Prices | None:
+    from bench.judge.budget import Prices
+
     if text is None:
         return None
     try:
@@ -159,6 +164,8 @@ def _prices(text: str | None) -> Prices | None:
 
 
 def _in_words(expected: Estimate) -> str:
+    from bench.judge.budget import RULE
+
     cost = "cost unknown without --prices"
     if expected.cost is not None:
         cost = f"about {expected.cost:.4f}, after {expected.spent:.4f} spent so far"
@@ -169,6 +176,8 @@ def _in_words(expected: Estimate) -> str:
 
 
 def _tables(judgements: Iterable[Judgement]) -> Iterator[Table]:
+    from bench.judge.protocol import Outcome
+
     for judgement in judgements:
         title = judgement.run_id + (f" against {judgement.against}" if judgement.against else "")
         table = Table(box=None, pad_edge=False, title=title, title_justify="left")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from bench.metrics.metric import Array, check_references
 
@@ -39,6 +42,34 @@ def bleu_from_statistics(summed: Sequence[float] | Array) -> float:
     return float(score.score)
 
 
+class BleuOfSums:
+    """Corpus BLEU from sums of `bleu_statistics`: of one set by sacreBLEU, of many at once by its formula on arrays."""
+
+    def __call__(self, summed: Sequence[float] | Array) -> float:
+        """See `bleu_from_statistics`."""
+        return bleu_from_statistics(summed)
+
+    def of_many(self, sums: Array) -> Array:
+        """The scores (...) of sums (..., 10), equal to those of calls to the last bit."""
+        counts = np.rint(sums).reshape(-1, sums.shape[-1])
+        correct, total = counts[:, 2:6], counts[:, 6:]
+        scores = np.zeros(len(counts))
+        # without a match, or without an n-gram of some order, BLEU is 0
+        scored = correct.any(axis=1) & total.all(axis=1)
+        counts, correct, total = counts[scored], correct[scored], total[scored]
+        unmatched = correct == 0
+        # exponential smoothing: the k-th order without a match counts as 1 / 2^k matches
+        precisions = np.where(unmatched, 100 / (2.0 ** unmatched.cumsum(axis=1) * total), 100 * correct / total)
+        brevity = np.minimum(0, 1 - counts[:, 1] / counts[:, 0])
+        # the logarithms and exponentials of `math`: numpy's differ in the last bit, and from processor to processor
+        logs = map(math.log, precisions.ravel().tolist())
+        by_order = zip(logs, logs, logs, logs, strict=True)
+        scores[scored] = [
+            math.exp(short) * math.exp(sum(four) / 4) for short, four in zip(brevity.tolist(), by_order, strict=True)
+        ]
+        return scores.reshape(sums.shape[:-1])
+
+
 def sacrebleu_signature(metric: Any, references: int | None) -> str:
     """The signature of one of sacreBLEU's metrics, which knows the number of references after scoring only."""
     if references is None:
@@ -53,7 +84,7 @@ class Bleu:
 
     name = "bleu"
     label = "BLEU"
-    score_of_sum = staticmethod(bleu_from_statistics)
+    score_of_sum = BleuOfSums()
 
     def signature(self, references: int | None) -> str:
         """See `bench.metrics.metric.Metric`; sacreBLEU's own."""

@@ -1,22 +1,57 @@
-"""ROUGE-L F1, the metric of Dolly and SAMSum."""
+"""ROUGE-L F1, the metric of Dolly and SAMSum: the numbers of rouge_score, to the last bit, in a fraction of its time.
+
+Tokens and F1 are computed by rouge_score's own code, with a stemmer that remembers its words: a task has few, and
+stemming them is most of rouge_score's work. The longest common subsequence is that of Hyyrö (2004), which holds a row
+of the table in the bits of one integer.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
-from typing import TYPE_CHECKING
+from functools import cache, lru_cache
 
 from bench.metrics.metric import check_references
 
-if TYPE_CHECKING:
-    from rouge_score.rouge_scorer import RougeScorer
+
+class _Stemmer:
+    """rouge_score's own stemmer, which remembers what it made of a word."""
+
+    def __init__(self) -> None:
+        from rouge_score.tokenizers import porter  # here: it brings nltk, which takes a second to import
+
+        self.stem = lru_cache(2**16)(porter.PorterStemmer().stem)
 
 
-@cache
-def _scorer() -> RougeScorer:
-    from rouge_score.rouge_scorer import RougeScorer  # here: it brings nltk, and a list of tasks needs neither
+_stemmer = cache(_Stemmer)
 
-    return RougeScorer(["rougeL"], use_stemmer=True)
+
+def _tokens(text: str) -> list[str]:
+    from rouge_score.tokenize import tokenize
+
+    found: list[str] = tokenize(text, _stemmer())
+    return found
+
+
+@lru_cache(2**14)  # a reference is scored against for every decoding seed and validation
+def _places(reference: str) -> tuple[int, dict[str, int]]:
+    """How many tokens a reference has, and at which of them each token stands, as set bits."""
+    tokens = _tokens(reference)
+    places: dict[str, int] = {}
+    for place, token in enumerate(tokens):
+        places[token] = places.get(token, 0) | 1 << place
+    return len(tokens), places
+
+
+def _common_subsequence(length: int, places: dict[str, int], tokens: Sequence[str]) -> int:
+    """Length of the longest common subsequence of a reference, as `_places` gives it, and some tokens.
+
+    Bit i of `row` is 0 where the table's entry grows from i to i + 1 tokens of the reference.
+    """
+    row = every = (1 << length) - 1
+    for token in tokens:
+        matched = row & places.get(token, 0)
+        row = ((row + matched) | (row - matched)) & every
+    return length - row.bit_count()
 
 
 def rouge_l(prediction: str, references: Sequence[str]) -> float:
@@ -25,9 +60,15 @@ def rouge_l(prediction: str, references: Sequence[str]) -> float:
     Text outside the Latin alphabet has no tokens for rouge_score and scores 0.
     Raises ValueError without a reference.
     """
+    from rouge_score.scoring import fmeasure
+
     check_references(references)
-    scorer = _scorer()
-    return 100.0 * max(float(scorer.score(reference, prediction)["rougeL"].fmeasure) for reference in references)
+    tokens = _tokens(prediction)
+    best = 0.0
+    for length, places in map(_places, references):
+        if common := _common_subsequence(length, places, tokens):
+            best = max(best, fmeasure(common / len(tokens), common / length))
+    return 100.0 * best
 
 
 class RougeL:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import to_json
 
 from bench.record.migrations import MIGRATIONS
 from bench.record.record import SCHEMA, RunRecord
@@ -41,7 +42,7 @@ def read_record(path: Path) -> RunRecord:
             if version not in MIGRATIONS:
                 raise Unreadable(f"schema {schema}, which cannot be brought to schema {SCHEMA}")
             found = MIGRATIONS[version](found)
-        return RunRecord.model_validate_json(json.dumps(found))
+        return RunRecord.model_validate_json(to_json(found))
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])

@@ -80,7 +80,10 @@ def write_jsonl_gz(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 def read_jsonl_gz(path: Path) -> list[dict[str, Any]]:
     """Read rows written by `write_jsonl_gz`."""
     with gzip.open(path, "rt", encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
+        rows: list[dict[str, Any]] = json.loads(
+            f"[{','.join(file)}]"
+        )  # one call: a fraction of the time of a call a row
+        return rows
 
 
 def is_whole(path: Path) -> bool:

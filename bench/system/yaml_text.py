@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,12 @@ def dump(values: Mapping[str, Any]) -> str:
     return yaml.dump(dict(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
+@lru_cache(256)
+def _as_json(text: str) -> str:
+    """What `parse` gives, as JSON; remembered, because one command asks for the same preset hundreds of times."""
+    return json.dumps(parse(text), default=str)
+
+
 def read(path: Path) -> dict[str, Any]:
     """The keys and values in a YAML or JSON file, all as JSON knows them (a date is its text).
 
@@ -62,7 +69,7 @@ def read(path: Path) -> dict[str, Any]:
         BenchError: there is no such file, it cannot be read, or it holds something else.
     """
     try:
-        found = json.loads(json.dumps(parse(path.read_text(encoding="utf-8")), default=str))
+        found = json.loads(_as_json(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise BenchError(f"{path}: cannot be read: {error.strerror or error}") from error
     except yaml.MarkedYAMLError as error:

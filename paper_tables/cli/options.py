@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.cli.options import warn
-from bench.record.store import Store
 from bench.system.errors import BenchError
 
 if TYPE_CHECKING:
@@ -58,6 +57,7 @@ def run_index(out: Path, preset: str, seeds: str | None, keys: tuple[str, ...]) 
     Raises:
         BenchError: seeds that are no whole numbers, nothing recorded under the preset, or no run of a key.
     """
+    from bench.record.store import Store
     from paper_tables.numbers.runs import RunIndex
 
     return RunIndex(Store(out, warn), preset, parse_seeds(seeds), keys, warn)

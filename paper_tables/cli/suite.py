@@ -10,7 +10,6 @@ import click
 from rich.console import Console
 
 from bench.cli.options import OUT, warn
-from bench.record.store import Store
 from bench.system.errors import BenchError
 from paper_tables.cli.options import parse_seeds
 
@@ -60,6 +59,7 @@ def suite(
     bench suite paper --jobs 2
     bench suite main --preset small --only distillm --only gkd --dry-run
     """
+    from bench.record.store import Store
     from bench.system.environment import this_machine
     from paper_tables.paper.suites import run_specs, timed_specs
     from paper_tables.suite.executors import run_locally

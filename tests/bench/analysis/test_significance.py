@@ -20,6 +20,7 @@ from bench.analysis.significance import (
     holm,
 )
 from bench.metrics.bleu import bleu_from_statistics, bleu_statistics
+from bench.metrics.registry import find_metric
 
 
 def two_arms(n: int, effect: float = 0.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -221,6 +222,20 @@ def test_detectable_difference():
     assert detectable_difference(1.0) == pytest.approx(1.959964 + 0.841621, abs=1e-5)
     assert detectable_difference(2.0, level=0.9, power=0.5) == pytest.approx(2 * 1.644854, abs=1e-5)
     assert detectable_difference(1.0, df=1e6) == pytest.approx(detectable_difference(1.0), abs=1e-4)
+
+
+def test_bleu_on_arrays_gives_the_very_comparison_of_the_general_path():
+    rng = np.random.default_rng(0)
+    totals = rng.integers(4, 30, (2, 3, 40, 1)) - np.arange(4)
+    matched = (totals * rng.random(totals.shape) * [0.8, 0.5, 0.3, 0.1]).astype(int)
+    lengths = totals[..., :1] + rng.integers(-2, 3, (2, 3, 40, 2)) * [0, 1]
+    arms = np.concatenate([lengths, matched, totals], axis=-1)
+    found = [
+        hierarchical_comparison(*arms, score=score, resamples=500)
+        for score in (find_metric("bleu").score_of_sum, bleu_from_statistics)
+    ]
+    assert found[0] == found[1]
+    assert 0 < found[0].standard_error < 20
 
 
 def test_the_detectable_difference_is_found_that_often_also_with_few_degrees_of_freedom():

@@ -3,12 +3,13 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import sacrebleu
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.metrics.bleu import bleu_from_statistics, bleu_statistics
+from bench.metrics.bleu import BleuOfSums, bleu_from_statistics, bleu_statistics
 from bench.metrics.chrf import chrf_from_statistics, chrf_statistics
 from bench.metrics.exact_match import exact_match
 from bench.metrics.metric import score_texts, set_score
@@ -109,6 +110,19 @@ def test_a_set_is_scored_by_the_mean_of_numbers_or_by_the_sum_of_counts():
 def test_bleu_statistics_by_hand():
     # "the cat the": one "the" of two is matched by the clipped count, and no bigram but "the cat".
     assert bleu_statistics("the cat the", ["the cat sat down"]) == [3, 4, 2, 1, 0, 0, 3, 2, 1, 0]
+
+
+counts_of_orders = st.lists(st.integers(0, 9), min_size=4, max_size=4)
+sums_of_bleu = st.tuples(st.integers(1, 40), st.integers(0, 40), counts_of_orders, counts_of_orders).map(
+    lambda drawn: [*drawn[:2], *drawn[2], *(more + matched for more, matched in zip(*drawn[2:], strict=True))]
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(sums_of_bleu, min_size=2, max_size=4))
+def test_bleu_of_many_sums_is_that_of_each_to_the_last_bit(rows):
+    sums = np.array([rows, rows[::-1]], dtype=np.float64)
+    assert BleuOfSums().of_many(sums).tolist() == [[bleu_from_statistics(row) for row in half] for half in sums]
 
 
 def test_signatures_say_what_is_computed():

@@ -38,6 +38,18 @@ def test_a_file_gives_values_as_json_knows_them(tmp_path):
     assert yaml_text.read(path) == {"day": "2024-03-01", "5": "five", "true": {"2": "two"}}
 
 
+def test_a_file_is_parsed_once_and_read_as_it_is_now(tmp_path, monkeypatch):
+    path, parsed = tmp_path / "file.yaml", []
+    monkeypatch.setattr(yaml_text, "parse", lambda text: parsed.append(text) or yaml.safe_load(text))
+    path.write_text("once: {steps: 5}\n")
+    first = yaml_text.read(path)
+    first["once"]["steps"] = 6  # the reader's own copy
+    assert yaml_text.read(path) == {"once": {"steps": 5}}
+    path.write_text("once: {steps: 7}\n")
+    assert yaml_text.read(path) == {"once": {"steps": 7}}
+    assert len(parsed) == 2
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
