@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from bench.config.sections import TrainingConfig
-from bench.models.generation import Decoding
+from bench.models.sampling import Decoding
 from bench.models.language_model import LanguageModel
 from bench.models.loading import load_tokenizer
 from bench.models.tokenizer import Kind, TokenizerAdapter, train_tokenizer

@@ -11,8 +11,8 @@ from pathlib import Path
 from bench.config.sections import EvaluationConfig
 from bench.data import Example
 from bench.metrics.metric import Metric, set_score
-from bench.models.generation import Decoding
 from bench.models.language_model import LanguageModel
+from bench.models.sampling import Decoding
 from bench.record.example_scores import Prediction, upgraded
 from bench.record.record import Score, Scores, SetScores
 from bench.system.files import is_whole, read_jsonl_gz, write_jsonl_gz
@@ -45,22 +45,22 @@ def evaluate(
         metrics: all that each response is scored by.
         config: the decoding seeds and the batch size.
         decoding: how responses are sampled.
-        parts: folder where each set and seed is kept as it is done, so that a killed evaluation goes on.
+        parts: folder where each set is kept as it is done, so that a killed evaluation goes on.
         progress: told responses done, responses in all, and the set.
     """
     seeds = config.seeds if config.temperature > 0 else config.seeds[:1]  # greedy: every seed is the same
     total, before = len(seeds) * sum(len(s.examples) for s in sets), 0
     rows: list[Prediction] = []
     for one in sets:
-        for seed in seeds:
-            part = parts / f"{one.name}-{seed}.jsonl.gz"
-            if not is_whole(part):
-                told = functools.partial(_offset, progress, before, total, one.name)
-                place = ("evaluation", one.name, seed)
-                responses = model.sample_all(one.sequences, decoding, config.batch_size, *place, progress=told)
-                write_jsonl_gz(part, _rows(model, one, seed, responses, metrics))
-            rows += [upgraded(row) for row in read_jsonl_gz(part)]
-            before += len(one.examples)
+        part = parts / f"{one.name}.jsonl.gz"
+        if not is_whole(part):
+            told = functools.partial(_offset, progress, before, total, one.name)
+            places = [("evaluation", one.name, seed) for seed in seeds]
+            of_seeds = model.sample_each(one.sequences, decoding, places, batch_size=config.batch_size, progress=told)
+            of_set = zip(seeds, of_seeds, strict=True)
+            write_jsonl_gz(part, (row for seed, made in of_set for row in _rows(model, one, seed, made, metrics)))
+        rows += [upgraded(row) for row in read_jsonl_gz(part)]
+        before += len(seeds) * len(one.examples)
     return rows
 
 

@@ -20,8 +20,8 @@ from bench.experiment.examples import examples_of
 from bench.experiment.identity import run_id, run_key, task_key, tokenizer_path
 from bench.metrics.metric import Metric, references_of
 from bench.metrics.registry import find_metrics
-from bench.models.generation import Decoding
 from bench.models.loading import load_tokenizer
+from bench.models.sampling import Decoding
 from bench.models.tokenizer import LengthLimits, TokenizerAdapter, train_tokenizer
 from bench.record.record import MetricInfo
 from bench.system.artifacts import ArtifactCache

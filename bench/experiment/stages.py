@@ -15,8 +15,8 @@ from bench.evaluation.evaluate import evaluate, summarise
 from bench.experiment.context import RunContext
 from bench.experiment.identity import SCRATCH, Side, model_fingerprint, model_path
 from bench.metrics.metric import score_texts
-from bench.models.generation import Decoding
 from bench.models.language_model import LanguageModel
+from bench.models.sampling import Decoding
 from bench.record.example_scores import Prediction
 from bench.record.record import Scores, SetScores, TeacherResponses
 from bench.system.artifacts import WORK, ArtifactCache
@@ -160,7 +160,6 @@ def training_sequences(context: RunContext, workshop: Workshop, teacher_path: st
         **context.task_key,
         "data": context.data_fingerprint,
         "limits": [context.limits.prompt, context.limits.response],
-        "batch_size": batch_size,
         "beams": decoding.beams,
         "train_without_bos": context.config.fidelity.train_without_bos,
         "precision": context.config.precision,
@@ -174,7 +173,7 @@ def training_sequences(context: RunContext, workshop: Workshop, teacher_path: st
     def build(folder: Path) -> None:
         model = load(context, teacher_path)
         with context.accelerator.autocast():
-            sampled = model.sample_all(train_on, decoding, batch_size, "teacher responses", progress=told)
+            sampled = model.sample(train_on, decoding, "teacher responses", batch_size=batch_size, progress=told)
         write_jsonl_gz(folder / "responses.jsonl.gz", ({"response": response} for response in sampled))
 
     rows = read_jsonl_gz(workshop.cache.get("teacher-responses", key, build) / "responses.jsonl.gz")

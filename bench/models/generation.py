@@ -1,140 +1,169 @@
-"""Sampling responses, batched and with the KV cache."""
+"""Sampling responses: through the decode loop, or through transformers' `generate` for what that loop cannot run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
-from transformers import (
-    GenerationConfig,
-    LogitsProcessor,
-    LogitsProcessorList,
-    PreTrainedModel,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-)
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PretrainedConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
 
 from bench.models.batches import pad
+from bench.models.cache import roomy_cache
+from bench.models.decoding import Ending, Reader, check_finite, choose, decode, mixed
+from bench.models.sampling import Decoding
 from bench.models.tokenizer import TokenizerAdapter
-from bench.system.errors import BenchError
-from bench.system.seeding import seed_torch
+
+Engine = Literal["decode loop", "transformers generate"]
 
 
 @dataclass(frozen=True)
-class Decoding:
-    """How responses are sampled; the defaults are those of student-generated outputs in training."""
+class Mixture:
+    """A teacher whose distribution is mixed into the student's at every token: (1 - a) q + a p (arXiv:2306.08543).
 
-    max_new_tokens: int
-    temperature: float = 1.0  # 0 = greedy
-    top_p: float = 1.0
-    top_k: int = 0  # 0 = off
-    beams: int = 1  # more: beam search instead of sampling
-    no_repeat_ngram: int = 0  # forbid repeating an n-gram of this length; 0 = off
-
-
-class NonFiniteLogits(BenchError):
-    """A model gives no distribution to sample from: its logits are nan or inf."""
-
-
-class _Finite(LogitsProcessor):  # type: ignore[misc]  # transformers exports it untyped
-    """Refuses scores that cannot be sampled from; torch would fail an assertion, on a GPU one that ends the process."""
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        # the maximum is finite unless an entry is nan or +inf or all are -inf; single tokens may be masked by -inf
-        if not torch.isfinite(scores.amax(-1)).all():
-            raise NonFiniteLogits("the model's logits are not finite: there is nothing to sample from")
-        return scores
-
-
-class _Draw(LogitsProcessor):  # type: ignore[misc]  # transformers exports it untyped
-    """Leaves one token to a row, drawn from its distribution; `generate` then takes the best, which is that one.
-
-    By the inverse of the cumulative distribution: one random number a row. torch.multinomial, which `generate` would
-    draw with, takes one for every token of the vocabulary: on a CPU a quarter of a small model's time to generate.
+    Attributes:
+        teacher: in eval mode.
+        start_id: what an encoder-decoder's decoder starts from; None for a causal model.
+        share: a, the teacher's share.
     """
 
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        # in float32 the steps of rare tokens would be lost in the sum
-        cumulative = scores.softmax(-1).cumsum(-1, dtype=torch.float64)
-        at = torch.rand_like(cumulative[:, :1]) * cumulative[:, -1:]
-        # the first token whose sum exceeds the number: never one of probability zero
-        drawn = torch.searchsorted(cumulative, at, right=True)
-        return torch.full_like(scores, -torch.inf).scatter_(-1, drawn, 0.0)
+    teacher: PreTrainedModel
+    start_id: int | None
+    share: float
+
+
+def engine_of(config: PretrainedConfig) -> Engine:
+    """What samples from models of an architecture. Families that keep more than keys and values have `generate`."""
+    auto = MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING if config.is_encoder_decoder else MODEL_FOR_CAUSAL_LM_MAPPING
+    network = auto.get(type(config), None)
+    takes_cache = network is None or "past_key_values" in inspect.signature(network.forward).parameters
+    return "decode loop" if takes_cache and roomy_cache(config) is not None else "transformers generate"
 
 
 @torch.inference_mode()
 def sample(
     network: PreTrainedModel,
-    prompts: list[tuple[int, ...]],
+    prompts: Sequence[tuple[int, ...]],
+    uniform: Tensor,
     tokenizer: TokenizerAdapter,
     start_id: int | None,
     decoding: Decoding,
-    *seed: int | str,
-    processors: Callable[[Tensor], list[LogitsProcessor]] = lambda mask: [],
+    *,
+    mixture: Mixture | None = None,
+    lengths: Sequence[int] | None = None,
 ) -> list[tuple[int, ...]]:
-    """Sample one response to each prompt, as one batch.
+    """Sample responses to prompts, as one batch.
 
     Args:
         network: put into eval mode for the call.
         prompts: token ids, padded on the left for causal models.
+        uniform: (R, max_new_tokens) random numbers in [0, 1), float64; R is a multiple of the number of prompts, and
+            the rows of one prompt stand side by side.
         tokenizer: knows padding, EOS and the kind of model.
         start_id: what an encoder-decoder's decoder starts from; None for a causal model.
         decoding: length and sampling options.
-        seed: parts of the seed; equal seeds and prompts give equal responses.
-        processors: given the prompts' attention mask, what changes the scores before a token is sampled.
+        mixture: what is sampled from in place of the model's own distribution.
+        lengths: of each row's response, EOS included, whatever the model says; to measure with.
 
     Returns:
-        token ids, EOS included where the model ended its response; cut after the limit otherwise.
+        R rows of token ids, EOS included where the model ended its response; cut after the limit otherwise.
 
     Raises:
         NonFiniteLogits: the model's logits are nan or inf.
     """
-    seed_torch(*seed)
     stops = stop_ids(network, tokenizer)
+    ids, mask = pad(list(prompts), tokenizer.pad_id, network.device, left=tokenizer.kind == "causal")
+    device, copies = network.device, len(uniform) // len(prompts)
+    # the tokenizer's EOS first: it is what ends a response of a given length
+    ordered = sorted(stops, key=lambda stop: stop != tokenizer.eos_id)
+    wanted = None if lengths is None else torch.tensor(lengths, device=device)
+    ending = Ending(torch.tensor(ordered, device=device), wanted)
+    networks = [network] if mixture is None else [network, mixture.teacher]
+    own_loop = decoding.beams == 1 and all(engine_of(one.config) == "decode loop" for one in networks)
+    was_training = network.training
+    network.eval()
+    try:
+        if own_loop:
+            starts = [start_id] if mixture is None else [start_id, mixture.start_id]
+            readers = [Reader(one, start) for one, start in zip(networks, starts, strict=True)]
+            share = 0.0 if mixture is None else mixture.share
+            rows = decode(readers, share, ids, mask, copies, uniform.to(device), decoding, ending)
+        else:
+            asked = (part.repeat_interleave(copies, dim=0) for part in (ids, mask))
+            chooser = _Chooser(uniform.to(device), decoding, ending, *asked, mixture)
+            rows = _generate(network, chooser, tokenizer, start_id)
+    finally:
+        network.train(was_training)
+    return [_until_stop(row, stops, tokenizer.eos_id) for row in rows]
+
+
+class _Chooser(LogitsProcessor):  # type: ignore[misc]  # transformers exports it untyped
+    """Leaves one token to a row, as `choose` does; `generate` then takes the best, which is that one.
+
+    For beam search it leaves the scores as they are. A mixture's teacher reads everything again for every token.
+    """
+
+    def __init__(
+        self, uniform: Tensor, decoding: Decoding, ending: Ending, ids: Tensor, mask: Tensor, mixture: Mixture | None
+    ) -> None:
+        self.uniform, self.decoding, self.ending = uniform, decoding, ending
+        self.ids, self.mask, self.mixture, self.position = ids, mask, mixture, 0
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        if self.mixture is not None:
+            scores = mixed([scores.float(), self._teacher_logits(self.mixture, input_ids).float()], self.mixture.share)
+        check_finite(scores)
+        if self.decoding.beams > 1:
+            return scores
+        column = self.uniform[:, self.position : self.position + 1]
+        tokens = choose(scores.float(), column, self.position, self.decoding, self.ending)
+        self.position += 1
+        return torch.full_like(scores, -torch.inf).scatter_(-1, tokens[:, None], 0.0)
+
+    def _teacher_logits(self, mixture: Mixture, so_far: Tensor) -> Tensor:
+        if mixture.start_id is None:
+            mask = torch.cat([self.mask, self.mask.new_ones(len(so_far), so_far.shape[1] - self.mask.shape[1])], dim=1)
+            inputs = {"input_ids": so_far, "attention_mask": mask}
+            if "position_ids" in inspect.signature(mixture.teacher.forward).parameters:
+                inputs["position_ids"] = (mask.cumsum(-1) - 1).clamp_(min=0)
+        else:
+            inputs = {"input_ids": self.ids, "attention_mask": self.mask, "decoder_input_ids": so_far}
+        logits = mixture.teacher(**inputs, use_cache=False).logits[:, -1]
+        assert isinstance(logits, Tensor)
+        return logits
+
+
+def _generate(
+    network: PreTrainedModel, chooser: _Chooser, tokenizer: TokenizerAdapter, start_id: int | None
+) -> list[list[int]]:
+    decoding = chooser.decoding
     settings = GenerationConfig(
         do_sample=False,
         max_new_tokens=decoding.max_new_tokens,
         pad_token_id=tokenizer.pad_id,
-        eos_token_id=stops,
+        eos_token_id=chooser.ending.stops.tolist(),
         bos_token_id=tokenizer.backend.bos_token_id,
         decoder_start_token_id=start_id,
         use_cache=True,
         num_beams=decoding.beams,
         no_repeat_ngram_size=decoding.no_repeat_ngram or None,
     )
-    ids, mask = pad(prompts, tokenizer.pad_id, network.device, left=tokenizer.kind == "causal")
-    was_training, own = network.training, network.generation_config
-    network.eval()
+    own = network.generation_config
     # `generate` fills what is unset from the model's own settings: a checkpoint's beams or penalties would leak in
     network.generation_config = settings
     try:
         output = network.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            logits_processor=LogitsProcessorList([_Finite(), *processors(mask), *_drawing(decoding)]),
+            input_ids=chooser.ids, attention_mask=chooser.mask, logits_processor=LogitsProcessorList([chooser])
         )
     finally:
         network.generation_config = own
-        network.train(was_training)
-    prefix = ids.shape[1] if tokenizer.kind == "causal" else 1
-    return [_until_stop(row[prefix:], stops, tokenizer.eos_id) for row in output.tolist()]
-
-
-def _drawing(decoding: Decoding) -> list[LogitsProcessor]:
-    """What changes the scores and draws from them; nothing where the best token or beam is taken."""
-    if decoding.temperature == 0 or decoding.beams > 1:
-        return []
-    made: list[LogitsProcessor] = []
-    if decoding.temperature != 1:
-        made.append(TemperatureLogitsWarper(float(decoding.temperature)))
-    if decoding.top_k:
-        made.append(TopKLogitsWarper(decoding.top_k))
-    if decoding.top_p < 1:
-        made.append(TopPLogitsWarper(decoding.top_p))
-    return [*made, _Draw()]
+    prefix = 1 if start_id is not None else chooser.ids.shape[1]
+    rows: list[list[int]] = output[:, prefix:].tolist()
+    return rows
 
 
 def stop_ids(network: PreTrainedModel, tokenizer: TokenizerAdapter) -> list[int]:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor, PreTrainedModel
+from transformers import PreTrainedModel
 
 from bench.models import generation
 from bench.models.batches import Batch, collate
-from bench.models.generation import Decoding
+from bench.models.generation import Mixture
 from bench.models.loading import load_network, new_network
 from bench.models.output_head import ResponseHead, wrap_output_head
+from bench.models.sampling import Decoding
 from bench.models.tokenizer import Kind, TokenizerAdapter
+from bench.system.seeding import uniform_numbers
 from distillm import TokenSequence
 
 
@@ -106,34 +108,73 @@ class LanguageModel:
 
     def sample(
         self,
-        prompts: list[tuple[int, ...]],
+        sequences: Sequence[TokenSequence],
         decoding: Decoding,
         *seed: int | str,
-        processors: Callable[[Tensor], list[LogitsProcessor]] = lambda mask: [],
-    ) -> list[tuple[int, ...]]:
-        """One sampled response to each prompt, as one batch; see `bench.models.generation.sample`."""
-        return generation.sample(
-            self.network, prompts, self.tokenizer, self.start_id, decoding, *seed, processors=processors
-        )
-
-    def sample_all(
-        self,
-        sequences: list[TokenSequence],
-        decoding: Decoding,
-        batch_size: int,
-        *seed: int | str,
+        batch_size: int | None = None,
+        mixture: Mixture | None = None,
+        lengths: Sequence[int] | None = None,
         progress: Callable[[int], None] = lambda done: None,
     ) -> list[tuple[int, ...]]:
-        """One response to each sequence's prompt, in batches of like length, in the order of the sequences."""
-        order = sorted(range(len(sequences)), key=lambda i: (len(sequences[i].prompt), i))
-        responses: list[tuple[int, ...]] = [()] * len(sequences)
-        for start in range(0, len(order), batch_size):
-            chunk = order[start : start + batch_size]
-            prompts = [sequences[i].prompt for i in chunk]
-            for i, response in zip(chunk, self.sample(prompts, decoding, *seed, start), strict=True):
-                responses[i] = response
-            progress(min(start + batch_size, len(order)))
+        """One sampled response to each sequence's prompt, in the order of the sequences.
+
+        A response depends on the weights, its prompt, the seed and its sequence's id, and, but for rounding, on nothing
+        else: not on the batch, its size or its order.
+
+        Args:
+            sequences: their prompts are answered, their ids seed the answers.
+            decoding: length and sampling options.
+            seed: parts of the seed.
+            batch_size: prompts at once, those of like length together; None = all.
+            mixture: what is sampled from in place of the model's own distribution.
+            lengths: of each response, EOS included, whatever the model says; to measure with.
+            progress: told how many responses are done.
+
+        Raises:
+            NonFiniteLogits: the model's logits are nan or inf.
+        """
+        (responses,) = self.sample_each(
+            sequences, decoding, [seed], batch_size=batch_size, mixture=mixture, lengths=lengths, progress=progress
+        )
         return responses
+
+    def sample_each(
+        self,
+        sequences: Sequence[TokenSequence],
+        decoding: Decoding,
+        seeds: Sequence[Sequence[int | str]],
+        *,
+        batch_size: int | None = None,
+        mixture: Mixture | None = None,
+        lengths: Sequence[int] | None = None,
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> list[list[tuple[int, ...]]]:
+        """For each seed what `sample` gives; a prompt is read once for all of them."""
+        order = sorted(range(len(sequences)), key=lambda i: len(sequences[i].prompt))
+        size, copies = batch_size or max(1, len(order)), len(seeds)
+        responses: list[list[tuple[int, ...]]] = [[()] * len(sequences) for _ in seeds]
+        for start in range(0, len(order), size):
+            chunk = order[start : start + size]
+            places = [(*seed, sequences[i].id) for i in chunk for seed in seeds]
+            made = generation.sample(
+                self.network,
+                [sequences[i].prompt for i in chunk],
+                uniform_numbers(decoding.max_new_tokens, places),
+                self.tokenizer,
+                self.start_id,
+                decoding,
+                mixture=mixture,
+                lengths=None if lengths is None else [lengths[i] for i in chunk for _ in seeds],
+            )
+            for at, i in enumerate(chunk):
+                for which, of_seed in enumerate(responses):
+                    of_seed[i] = made[at * copies + which]
+            progress(min(start + size, len(order)) * copies)
+        return responses
+
+    def mixture(self, share: float) -> Mixture:
+        """This model as the teacher whose distribution is mixed into a student's, with a share in it."""
+        return Mixture(self.network, self.start_id, share)
 
     def save(self, folder: Path) -> None:
         """Write weights (safetensors), configuration and tokenizer as transformers loads them."""

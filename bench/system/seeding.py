@@ -7,8 +7,11 @@ killed and resumed therefore repeats the same numbers, and two methods compared 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
+import numpy as np
 import torch
+from torch import Tensor
 
 
 def derive_seed(*parts: int | str) -> int:
@@ -20,3 +23,15 @@ def derive_seed(*parts: int | str) -> int:
 def seed_torch(*parts: int | str) -> None:
     """Seed PyTorch's generators of all devices."""
     torch.manual_seed(derive_seed(*parts))
+
+
+def uniform_numbers(count: int, places: Sequence[Sequence[int | str]]) -> Tensor:
+    """Random numbers in [0, 1), (places, count) in float64; each row depends on its place only.
+
+    Philox is counter-based and its stream is part of NumPy's promise: the first numbers of a longer row are those of a
+    shorter one, on every machine.
+    """
+    rows = np.empty((len(places), count), dtype=np.uint64)
+    for row, place in zip(rows, places, strict=True):
+        row[:] = np.random.Philox(key=derive_seed(*place)).random_raw(count)
+    return torch.from_numpy((rows >> np.uint64(11)) * 2.0**-53)

@@ -24,8 +24,9 @@ from transformers import PreTrainedModel
 from bench.config.fidelity import Fidelity
 from bench.config.sections import TrainingConfig
 from bench.models.batches import Batch
-from bench.models.generation import Decoding, NonFiniteLogits
+from bench.models.decoding import NonFiniteLogits
 from bench.models.language_model import LanguageModel
+from bench.models.sampling import Decoding
 from bench.system.errors import BenchError
 from bench.system.seeding import derive_seed, seed_torch
 from bench.training.auxiliary_loss import AuxiliaryLoss
@@ -408,7 +409,7 @@ class Trainer:
             row: dict[str, float] = {"step": self.state.step, "loss": summed / counted}
             if score and self.config.select_by == "metric":
                 # one seed for every validation: checkpoints are compared under the same draws
-                responses = student.sample_all(sequences, validation.decoding, size, job.seed, "validation")
+                responses = student.sample(sequences, validation.decoding, job.seed, "validation", batch_size=size)
                 row["metric"] = validation.score([student.tokenizer.text(r) for r in responses])
             student.network.train(was_training)
         self.state.validations.append(row)

@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor, MinLengthLogitsProcessor
 
 from bench.config.presets import read_preset
 from bench.config.resolve import resolve
@@ -24,8 +23,8 @@ from bench.experiment import stages
 from bench.experiment.context import prepare
 from bench.experiment.stages import Workshop
 from bench.metrics.rouge_l import RougeL
-from bench.models.generation import Decoding
 from bench.models.language_model import LanguageModel
+from bench.models.sampling import Decoding
 from bench.system.artifacts import ArtifactCache, default_root
 from bench.system.environment import LoadMeter, describe
 from bench.system.files import write_json
@@ -135,7 +134,8 @@ def noisy_outputs(pair: ModelPair) -> list[NoisyOutput]:
     context, tokenizer = pair.context, pair.context.tokenizer
     sequences, examples = context.sequences["test"][:RESPONSES], context.data.splits["test"]
     decoding, batch_size = Decoding(context.limits.response), context.config.evaluation.batch_size
-    sampled = pair.sft_student.sample_all(sequences, decoding, batch_size, "noisy outputs", context.config.seed)
+    seed = context.config.seed
+    sampled = pair.sft_student.sample(sequences, decoding, "noisy outputs", seed, batch_size=batch_size)
     rows = []
     for example, reference, response in zip(examples, sequences, sampled, strict=False):
         text = tokenizer.text(response)
@@ -168,8 +168,6 @@ def cost(pair: ModelPair) -> list[GenerationCost]:
     prompts = context.sequences["train"][: context.config.training.batch_size]
     limit = context.limits.response
     optimiser = torch.optim.AdamW(student.network.train().parameters(), lr=1e-8)
-    eos_id = context.tokenizer.eos_id
-    never_ends: list[LogitsProcessor] = [MinLengthLogitsProcessor(10**6, eos_id, device=str(context.device))]
     rows = []
     for length in (limit // 8, limit // 4, limit // 2, limit):
         filler = context.tokenizer.response_ids("")[:1] * length  # which tokens they are does not change the cost
@@ -183,7 +181,7 @@ def cost(pair: ModelPair) -> list[GenerationCost]:
             optimiser.zero_grad()
 
         def generate(length: int = length) -> None:
-            student.sample([s.prompt for s in prompts], Decoding(length), "cost", processors=lambda _: never_ends)
+            student.sample(prompts, Decoding(length), "cost", lengths=[length] * len(prompts))
 
         rows.append(
             GenerationCost(

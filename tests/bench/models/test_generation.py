@@ -7,7 +7,7 @@ from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers import models as tokenizer_models
 from transformers import PreTrainedTokenizerFast
 
-from bench.models.generation import Decoding
+from bench.models.sampling import Decoding
 from bench.models.tokenizer import TokenizerAdapter
 
 GREEDY = Decoding(8, temperature=0)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bench.models.generation import Decoding
+from bench.models.sampling import Decoding
 from bench.models.language_model import LanguageModel
 from bench.models.loading import load_tokenizer, parameter_count
 from bench.models.tokenizer import TokenizerAdapter

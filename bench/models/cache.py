@@ -1,0 +1,80 @@
+"""Keys and values of a decode loop, in buffers with room for every token to come."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from transformers import PretrainedConfig
+from transformers.cache_utils import (
+    Cache,
+    DynamicCache,
+    DynamicLayer,
+    DynamicSlidingWindowLayer,
+    EncoderDecoderCache,
+)
+
+
+class RoomyLayer(DynamicLayer):  # type: ignore[misc]  # transformers exports it untyped
+    """One attention layer's keys and values: the prompts' as they come, then in buffers with room to grow.
+
+    A sliding window needs no layer of its own: its mask says what is attended to.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.buffers: list[Tensor] = []
+
+    def update(self, keys: Tensor, values: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Take (B, heads, new, size) keys and values; returns all so far."""
+        if not self.buffers:
+            self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
+            self.keys, self.values = keys, values
+            return keys, values
+        start, end = self.keys.shape[-2], self.keys.shape[-2] + keys.shape[-2]
+        for buffer, new in zip(self.buffers, (keys, values), strict=True):
+            buffer[:, :, start:end] = new
+        self._show(end)
+        return self.keys, self.values
+
+    def spread(self, rows: Tensor, room: int) -> None:
+        """Go on with these rows of the prompts, a row once for each time it is named, and room for more tokens."""
+        length = self.keys.shape[-2]
+        self.buffers = [_with_room(old, rows, room) for old in (self.keys, self.values)]
+        self._show(length)
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows only, ascending."""
+        self.buffers = [buffer.index_select(0, rows) for buffer in self.buffers]
+        self._show(self.keys.shape[-2])
+
+    def _show(self, length: int) -> None:
+        self.keys, self.values = (buffer[:, :, :length] for buffer in self.buffers)
+
+
+def _with_room(old: Tensor, rows: Tensor, room: int) -> Tensor:
+    batch, heads, length, size = old.shape
+    buffer = old.new_empty(len(rows), heads, length + room, size)
+    buffer[:, :, :length] = old if len(rows) == batch else old.index_select(0, rows)
+    return buffer
+
+
+def roomy_cache(config: PretrainedConfig) -> Cache | None:
+    """An empty cache for a network; None where some layer keeps anything but keys and values (a state-space model)."""
+    try:
+        kinds = {type(layer) for layer in DynamicCache(config=config).layers}
+    except (AttributeError, KeyError):  # a layer type that has no cache, or a family that names its sizes otherwise
+        return None
+    if not kinds <= {DynamicLayer, DynamicSlidingWindowLayer}:
+        return None
+    cache = Cache(layer_class_to_replicate=RoomyLayer)
+    return (
+        EncoderDecoderCache(cache, Cache(layer_class_to_replicate=RoomyLayer)) if config.is_encoder_decoder else cache
+    )
+
+
+def layers_of(cache: Cache) -> tuple[list[Any], list[Any]]:
+    """The layers that grow with every token, and those that hold what an encoder has read."""
+    if isinstance(cache, EncoderDecoderCache):
+        return cache.self_attention_cache.layers, cache.cross_attention_cache.layers
+    return cache.layers, []

@@ -1,0 +1,249 @@
+"""The decode loop: one token a row and step, rows leave as they end, every row has random numbers of its own."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from bench.models.cache import layers_of, roomy_cache
+from bench.models.sampling import Decoding, draw, forbid_repeats, warp
+from bench.system.errors import BenchError
+
+_WORTH_DROPPING = 0.85  # rows are moved together once no more than this share of them is still running
+
+
+class NonFiniteLogits(BenchError):
+    """A model gives no distribution to sample from: its logits are nan or inf."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What ends a response.
+
+    Attributes:
+        stops: ids that end it.
+        lengths: (R,) the length at which each row ends, and not before; None where the model decides. For measuring.
+    """
+
+    stops: Tensor
+    lengths: Tensor | None = None
+
+
+class Reader:
+    """One network that reads rows of prompts and then a token a row at a time, with a cache of what it has read.
+
+    Args:
+        network: in eval mode.
+        start_id: what an encoder-decoder's decoder starts from; None for a causal model.
+    """
+
+    def __init__(self, network: PreTrainedModel, start_id: int | None) -> None:
+        self.network, self.start_id = network, start_id
+        self.cache = roomy_cache(network.config)
+        taken = inspect.signature(network.forward).parameters
+        self.takes_positions, self.takes_kept = "position_ids" in taken, "logits_to_keep" in taken
+        self.read = 0
+
+    def prefill(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Read prompts (B, T), padded on the left for a causal model; returns logits (B, V) of the first token."""
+        self.mask, self.read = mask, ids.shape[1]
+        if self.start_id is None:
+            self.positions = (mask.cumsum(-1) - 1).clamp_(min=0)
+            return self._forward(self._causal_inputs(ids))
+        encoded = self.network.get_encoder()(input_ids=ids, attention_mask=mask)
+        self.encoded, self.encoder_output = encoded.last_hidden_state, type(encoded)
+        return self._forward(self._decoder_inputs(ids.new_full((len(ids), 1), self.start_id)))
+
+    def spread(self, rows: Tensor, room: int) -> None:
+        """Go on with these rows of the prompts, a row once for each time it is named, and room for more tokens."""
+        growing, fixed = layers_of(self.cache)
+        for layer in growing:
+            layer.spread(rows, room)
+        for layer in fixed:
+            layer.spread(rows, 0)
+        self._keep_inputs(rows)
+        if self.start_id is None:
+            self.mask = torch.cat([self.mask, self.mask.new_ones(len(rows), room)], dim=1)
+            self.positions = self.positions[:, -1:]
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows only, ascending."""
+        for layer in itertools.chain(*layers_of(self.cache)):
+            layer.keep(rows)
+        self._keep_inputs(rows)
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """Read a token (R,) a row; returns logits (R, V) of the next one."""
+        if self.start_id is not None:
+            return self._forward(self._decoder_inputs(tokens[:, None]))
+        self.read, self.positions = self.read + 1, self.positions + 1
+        return self._forward(self._causal_inputs(tokens[:, None]))
+
+    def _keep_inputs(self, rows: Tensor) -> None:
+        self.mask = self.mask.index_select(0, rows)
+        if self.start_id is None:
+            self.positions = self.positions.index_select(0, rows)
+        else:
+            self.encoded = self.encoded.index_select(0, rows)
+
+    def _causal_inputs(self, ids: Tensor) -> dict[str, Any]:
+        inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": self.mask[:, : self.read]}
+        return inputs | ({"position_ids": self.positions} if self.takes_positions else {})
+
+    def _decoder_inputs(self, ids: Tensor) -> dict[str, Any]:
+        encoded = self.encoder_output(last_hidden_state=self.encoded)
+        return {"encoder_outputs": encoded, "attention_mask": self.mask, "decoder_input_ids": ids}
+
+    def _forward(self, inputs: dict[str, Any]) -> Tensor:
+        only_last = {"logits_to_keep": 1} if self.takes_kept else {}
+        output = self.network(**inputs, **only_last, past_key_values=self.cache, use_cache=True)
+        logits = output.logits[:, -1].float()
+        assert isinstance(logits, Tensor)
+        return logits
+
+
+def mixed(logits: Sequence[Tensor], teacher_mix: float) -> Tensor:
+    """The student's logits (B, V), or with a teacher's beside them log((1 - a) q + a p) (MiniLLM, arXiv:2306.08543)."""
+    if len(logits) == 1:
+        return logits[0]
+    q, p = (one.log_softmax(-1) for one in logits)
+    return torch.logaddexp(q + math.log1p(-teacher_mix), p + math.log(teacher_mix))
+
+
+def choose(logits: Tensor, uniform: Tensor, position: Tensor | int, decoding: Decoding, ending: Ending) -> Tensor:
+    """The token (R,) that each row goes on with.
+
+    Args:
+        logits: (R, V).
+        uniform: (R, 1), each row's random number for this position; not looked at if the best token is taken.
+        position: of the token in its response, from 0.
+        decoding: how it is chosen.
+        ending: with lengths, a row stops there and nowhere else.
+    """
+    if ending.lengths is not None:
+        logits = logits.index_fill(1, ending.stops, -torch.inf)
+    tokens = logits.argmax(-1) if decoding.greedy else draw(warp(logits, decoding), uniform)
+    if ending.lengths is not None:
+        tokens = torch.where(ending.lengths == position + 1, ending.stops[0], tokens)
+    return tokens
+
+
+def decode(
+    readers: Sequence[Reader],
+    teacher_mix: float,
+    ids: Tensor,
+    mask: Tensor,
+    copies: int,
+    uniform: Tensor,
+    decoding: Decoding,
+    ending: Ending,
+) -> list[list[int]]:
+    """Sample `copies` responses to each prompt; the prompts are read once.
+
+    Args:
+        readers: the student, and the teacher of a mixture.
+        teacher_mix: the teacher's share in it.
+        ids, mask: (B, T) prompts as `Reader.prefill` takes them.
+        copies: R = copies x B rows, those of a prompt side by side.
+        uniform: (R, max_new_tokens) random numbers in [0, 1), float64.
+        decoding: how tokens are chosen.
+        ending: what ends a response.
+
+    Returns:
+        R rows of token ids, the one that ended it included.
+
+    Raises:
+        NonFiniteLogits: some logits are nan or inf.
+    """
+    room = decoding.max_new_tokens
+    rows = torch.arange(len(ids), device=ids.device).repeat_interleave(copies)
+    logits = mixed([reader.prefill(ids, mask) for reader in readers], teacher_mix)
+    if copies > 1:
+        logits = logits.index_select(0, rows)
+    for reader in readers:
+        reader.spread(rows, room - 1)
+    history = History.of(ids, mask, readers[0].start_id, rows, decoding)
+    made = torch.zeros(len(rows), room, dtype=torch.long, device=ids.device)
+    responses: list[list[int]] = [[] for _ in rows]
+    at, alive = torch.arange(len(rows), device=ids.device), torch.ones_like(rows, dtype=torch.bool)
+    for position in range(room):
+        if history is not None:
+            logits = history.forbid(logits, position)
+        check_finite(logits)
+        tokens = choose(logits, uniform[:, position : position + 1], position, decoding, ending)
+        made[:, position] = tokens
+        alive = alive & ~torch.isin(tokens, ending.stops)
+        running = int(alive.sum())
+        if running == 0 or position + 1 == room:
+            break
+        if history is not None:
+            history.add(tokens, position)
+        if running <= _WORTH_DROPPING * len(at):
+            _hand_over(responses, at, made, ~alive, position + 1)
+            kept = alive.nonzero().squeeze(1)
+            at, made, uniform, tokens = (t.index_select(0, kept) for t in (at, made, uniform, tokens))
+            ending = ending if ending.lengths is None else Ending(ending.stops, ending.lengths[kept])
+            alive = torch.ones_like(at, dtype=torch.bool)
+            for part in (*readers, history):
+                if part is not None:
+                    part.keep(kept)
+        logits = mixed([reader.step(tokens) for reader in readers], teacher_mix)
+    _hand_over(responses, at, made, torch.ones_like(alive), position + 1)
+    return responses
+
+
+def check_finite(logits: Tensor) -> None:
+    """Refuse logits (B, V) that cannot be sampled from."""
+    # the maximum is finite unless an entry is nan or +inf or all are -inf; single tokens may be masked by -inf
+    if not torch.isfinite(logits.amax(-1)).all():
+        raise NonFiniteLogits("the model's logits are not finite: there is nothing to sample from")
+
+
+def _hand_over(responses: list[list[int]], at: Tensor, made: Tensor, which: Tensor, length: int) -> None:
+    for row, tokens in zip(at[which].tolist(), made[which, :length].tolist(), strict=True):
+        responses[row] = tokens
+
+
+@dataclass
+class History:
+    """The tokens so far of every row, for what forbids repeated n-grams.
+
+    Attributes:
+        tokens: (R, T + max_new_tokens), -1 where there is none.
+        prompt: columns that the prompts take.
+        size: n.
+    """
+
+    tokens: Tensor
+    prompt: int
+    size: int
+
+    @classmethod
+    def of(cls, ids: Tensor, mask: Tensor, start_id: int | None, rows: Tensor, decoding: Decoding) -> History | None:
+        """That of prompts (B, T), or of decoders that have their start token; None where nothing is forbidden."""
+        if not decoding.no_repeat_ngram:
+            return None
+        begun = ids.masked_fill(mask == 0, -1) if start_id is None else ids.new_full((len(ids), 1), start_id)
+        empty = ids.new_full((len(rows), decoding.max_new_tokens), -1)
+        return cls(torch.cat([begun.index_select(0, rows), empty], 1), begun.shape[1], decoding.no_repeat_ngram)
+
+    def forbid(self, logits: Tensor, position: Tensor | int) -> Tensor:
+        """Logits (R, V) without the tokens that would repeat an n-gram at a position of the response."""
+        length = torch.as_tensor(position + self.prompt, device=logits.device)
+        return forbid_repeats(logits, self.tokens, length, self.size)
+
+    def add(self, tokens: Tensor, position: int) -> None:
+        """Remember the tokens (R,) of a position."""
+        self.tokens[:, self.prompt + position] = tokens
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows only."""
+        self.tokens = self.tokens.index_select(0, rows)
