@@ -40,7 +40,7 @@ def _compare(workload: Workload, *arguments: str, name: str = "") -> Comparison:
 
 
 def _process(*arguments: str) -> Arm:
-    """An arm that runs Python in a process of its own; memory is the whole of that process."""
+    """An arm that runs Python in a process of its own."""
 
     def arm() -> Sample:
         start = time.perf_counter()
@@ -54,6 +54,6 @@ def _process(*arguments: str) -> Arm:
         if process.returncode:
             raise RuntimeError(f"python {' '.join(arguments)} failed: {told.strip()}")
         cpu = used.ru_utime + used.ru_stime
-        return Sample(work=1.0, cpu_seconds=cpu, wall_seconds=wall, memory_mib=used.ru_maxrss / 1024)
+        return Sample(work=1.0, cpu_seconds=cpu, wall_seconds=wall)
 
     return arm

@@ -14,7 +14,7 @@ from bench.config.sections import EvaluationConfig
 from bench.data import Example, load_task
 from bench.evaluation.evaluate import EvaluationSet, evaluate
 from bench.metrics.rouge_l import RougeL
-from bench.models.generation import Decoding
+from bench.models.sampling import Decoding
 from bench.perf.generation import autocast, generated
 from bench.perf.measure import Comparison, compare, timed
 from bench.perf.workload import Workload, ending_model
@@ -51,13 +51,13 @@ def _scoring(workload: Workload) -> Comparison:
 
 
 def _decoding_seeds(workload: Workload) -> Comparison:
-    (shape, (size, *_)), *_ = workload.families.values()
+    shape, batch_sizes = workload.families["GPT-2"]
+    size = min(batch_sizes) // (2 if workload.quick else 1)
     model = ending_model(workload, shape, "evaluation")
-    model.network.eval()
     sequences = workload.sequences(size)
     examples = tuple(Example(s.id, "", ("w2 w3",)) for s in sequences)
     seeds = list(range(workload.decoding_seeds))
-    config = EvaluationConfig(seeds=seeds, batch_size=size)
+    config = EvaluationConfig.model_validate({"seeds": seeds, "batch_size": size})
 
     def ours() -> float:
         with tempfile.TemporaryDirectory() as folder, autocast(workload):
@@ -73,9 +73,8 @@ def _decoding_seeds(workload: Workload) -> Comparison:
         return float(sum(row["tokens"] for row in rows))
 
     def theirs() -> float:
-        with autocast(workload):
-            return float(sum(generated(model, [s.prompt for s in sequences], workload) for _ in seeds))
+        return float(sum(generated(model, sequences, workload, one_number=True) for _ in seeds))
 
     name = f"{len(seeds)} decoding seeds, batch {size}"
-    arms = {"generate": timed(workload.device, theirs)}
+    arms = {"first engine": timed(workload.device, theirs)}
     return compare("evaluation", name, "token", workload.device, workload.pace, timed(workload.device, ours), arms)

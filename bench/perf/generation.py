@@ -6,36 +6,36 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessorList
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from bench.models.batches import pad
-from bench.models.generation import Decoding
-from bench.perf.measure import Comparison, compare, timed
+from bench.models.sampling import Decoding
+from bench.perf.measure import Arm, Comparison, compare, timed
 from bench.perf.workload import EndAt, EndingModel, Workload, ending_model
+from distillm import TokenSequence
 
 
 def measure(workload: Workload) -> Iterator[Comparison]:
     """Sampling at temperature 1 in useful tokens, which are those of the responses."""
     for family, (shape, batch_sizes) in workload.families.items():
         model = ending_model(workload, shape, family)
-        model.network.eval()
         for size in batch_sizes:
             yield _compare(workload, model, f"{family}, batch {size}", size)
 
 
 def _compare(workload: Workload, model: EndingModel, name: str, size: int) -> Comparison:
-    prompts = [s.prompt for s in workload.sequences(size)]
-    decoding = Decoding(workload.longest_response)
+    sequences = workload.sequences(size)
 
     def ours() -> float:
         with autocast(workload):
-            return float(sum(map(len, model.sample(prompts, decoding, "generation"))))
+            return float(sum(map(len, model.sample(sequences, Decoding(workload.longest_response), "generation"))))
 
-    def theirs() -> float:
-        with autocast(workload):
-            return float(generated(model, prompts, workload))
+    def by_generate(*, one_number: bool) -> Arm:
+        return timed(workload.device, lambda: float(generated(model, sequences, workload, one_number=one_number)))
 
-    arms = {"generate": timed(workload.device, theirs)}
+    arms = {"first engine": by_generate(one_number=True)}
+    if not workload.quick or size == min(workload.families["GPT-2"][1]):
+        arms["generate"] = by_generate(one_number=False)
     return compare("generation", name, "token", workload.device, workload.pace, timed(workload.device, ours), arms)
 
 
@@ -44,25 +44,41 @@ def autocast(workload: Workload) -> torch.autocast:
     return torch.autocast(workload.device.type, torch.bfloat16, enabled=workload.device.type == "cuda")
 
 
+class DrawOne(LogitsProcessor):  # type: ignore[misc]  # transformers exports it untyped
+    """Leaves one token to a row, drawn with one random number; `generate` then takes the best, which is that one.
+
+    This is how this package's first engine sampled. torch.multinomial takes a number for each token of the vocabulary.
+    """
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Scores (B, V) with -inf at all tokens but one."""
+        cumulative = scores.softmax(-1).cumsum(-1, dtype=torch.float64)
+        at = torch.rand_like(cumulative[:, :1]) * cumulative[:, -1:]
+        return torch.full_like(scores, -torch.inf).scatter_(-1, torch.searchsorted(cumulative, at, right=True), 0.0)
+
+
 @torch.inference_mode()
-def generated(model: EndingModel, prompts: list[tuple[int, ...]], workload: Workload) -> int:
-    """Sample with `generate` as it comes; returns how many tokens the responses have."""
-    tokenizer, network = model.tokenizer, model.network
-    ends = workload.response_lengths(len(prompts))
+def generated(model: EndingModel, sequences: list[TokenSequence], workload: Workload, *, one_number: bool) -> int:
+    """Sample with `generate`, as it comes or as the first engine did; returns how many tokens the responses have."""
+    tokenizer = model.tokenizer
     settings = GenerationConfig(
-        do_sample=True,
-        top_k=0,
+        do_sample=not one_number,
+        top_k=None if one_number else 0,
         max_new_tokens=workload.longest_response,
         pad_token_id=tokenizer.pad_id,
         eos_token_id=tokenizer.eos_id,
         decoder_start_token_id=model.start_id,
     )
-    ids, mask = pad(prompts, tokenizer.pad_id, workload.device, left=tokenizer.kind == "causal")
-    processors = LogitsProcessorList([EndAt(ends, tokenizer.eos_id)])
-    output: Tensor = network.generate(
-        input_ids=ids, attention_mask=mask, generation_config=settings, logits_processor=processors
-    )
-    prefix = ids.shape[1] if tokenizer.kind == "causal" else 1
-    made = output[:, prefix:]
-    ended = (made == tokenizer.eos_id).long().argmax(-1) + 1
-    return int(torch.where((made == tokenizer.eos_id).any(-1), ended, made.shape[1]).sum())
+    ids, mask = pad([s.prompt for s in sequences], tokenizer.pad_id, workload.device, left=tokenizer.kind == "causal")
+    steps = [EndAt(workload.response_lengths(len(sequences)), tokenizer.eos_id), *[DrawOne()] * one_number]
+    model.network.eval()
+    with autocast(workload):
+        output: Tensor = model.network.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            generation_config=settings,
+            logits_processor=LogitsProcessorList(steps),
+        )
+    made = output[:, ids.shape[1] if tokenizer.kind == "causal" else 1 :]
+    is_eos = (made == tokenizer.eos_id).long()
+    return int((is_eos.cumsum(-1) - is_eos == 0).sum())  # tokens without an EOS before them

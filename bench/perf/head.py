@@ -80,11 +80,10 @@ def _compare(workload: Workload, name: DivergenceName, tokens: int) -> Compariso
         return timed(workload.device, once)
 
     others: dict[str, Arm | str] = {"whole logits": arm(lambda: DIVERGENCES[name](*layers.logits()))}
-    if name in PLAIN:
+    if name in PLAIN and tokens == workload.head_tokens[0]:
         others["plain"] = arm(lambda: PLAIN[name](*layers.logits()))
     if name in BETA:
         others["TRL's kernel"] = _trl_kernel(workload, layers, BETA[name], arm)
-        others["TRL's GKD loss"] = _trl_loss(workload, layers, BETA[name], arm)
         others["Liger"] = _liger(workload, layers, BETA[name], arm)
     return compare(
         "head",
@@ -122,21 +121,15 @@ def plain_srkl(student_logits: Tensor, teacher_logits: Tensor, alpha: float = 0.
 PLAIN: dict[DivergenceName, Callable[[Tensor, Tensor], Tensor]] = {"kld": plain_kld, "srkl": plain_srkl}
 
 
-def _trl_kernel(workload: Workload, layers: Layers, beta: float, arm: Callable[[Callable[[], Tensor]], Arm]) -> Arm | str:
+def _trl_kernel(
+    workload: Workload, layers: Layers, beta: float, arm: Callable[[Callable[[], Tensor]], Arm]
+) -> Arm | str:
     module = installed.load("trl.kernels.chunked_divergence", workload.device)
     if isinstance(module, str):
         return module
     apply = module.ChunkedDivergenceFunction.apply
     student, teacher = (layers.student, layers.student_weight, None), (layers.teacher, layers.teacher_weight, None)
     return arm(lambda: apply(*student, *teacher, beta)[0])
-
-
-def _trl_loss(workload: Workload, layers: Layers, beta: float, arm: Callable[[Callable[[], Tensor]], Arm]) -> Arm | str:
-    module = installed.load("trl.experimental.gkd", workload.device)
-    if isinstance(module, str):
-        return module
-    loss = module.GKDTrainer.generalized_jsd_loss
-    return arm(lambda: loss(*layers.logits(), beta=beta))
 
 
 def _liger(workload: Workload, layers: Layers, beta: float, arm: Callable[[Callable[[], Tensor]], Arm]) -> Arm | str:
@@ -146,9 +139,7 @@ def _liger(workload: Workload, layers: Layers, beta: float, arm: Callable[[Calla
     loss = module.LigerFusedLinearJSD(jsd_beta=beta)
     # its matrix products take one precision
     weight = layers.student_weight
-    return arm(
-        lambda: loss(layers.student, weight.to(layers.student.dtype), layers.teacher, layers.teacher_weight)
-    )
+    return arm(lambda: loss(layers.student, weight.to(layers.student.dtype), layers.teacher, layers.teacher_weight))
 
 
 def _elementwise(workload: Workload, tokens: int) -> Comparison:

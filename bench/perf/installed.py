@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
+import logging
 import warnings
 from types import ModuleType
 
@@ -34,7 +35,8 @@ def load(module: str, device: torch.device) -> ModuleType | str:
         return "Liger's kernels are Triton's and need a GPU"
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # TRL warns that what is experimental may change
+            warnings.simplefilter("ignore")  # TRL warns that what is experimental may change, and advises
+            logging.getLogger("trl").setLevel(logging.ERROR)
             return importlib.import_module(module)
     except Exception as error:
         return f"{module} cannot be imported ({type(error).__name__}: {str(error).strip().partition(chr(10))[0]})"

@@ -45,7 +45,9 @@ class Timing(Plain):
 
     def seconds(self, clock: Literal["cpu", "wall"]) -> float:
         """Median over the samples of the seconds that a unit of work took."""
-        return statistics.median(getattr(one, f"{clock}_seconds") / one.work for one in self.samples)
+        return statistics.median(
+            (one.cpu_seconds if clock == "cpu" else one.wall_seconds) / one.work for one in self.samples
+        )
 
     @property
     def memory_mib(self) -> float | None:

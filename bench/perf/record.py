@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import datetime
-import os
 import re
 from pathlib import Path
 from typing import Literal
 
 from bench.perf.measure import Comparison, Part
-from bench.system.environment import describe
 from bench.system.errors import BenchError
 from bench.system.files import read_json, write_json
 from bench.system.manifest import Environment, Plain

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from transformers import PreTrainedModel, TrainerCallback
+from transformers import PreTrainedModel, PrinterCallback, TrainerCallback
 
 from bench.config.registry import find_method
 from bench.config.sections import TrainingConfig
-from bench.models.generation import Decoding
 from bench.models.loading import new_network
+from bench.models.sampling import Decoding
 from bench.perf import installed
 from bench.perf.head import plain_kld
 from bench.perf.measure import Arm, Comparison, Meter, Sample, compare, timed
@@ -27,6 +26,8 @@ from bench.training.trainer import Trainer, TrainingJob, ValidationSet
 from distillm import OutputSource, SourceOptions, TokenSequence
 
 LEARNING_RATE = 1e-6  # small: what is measured is time, and the lengths of responses must stay as they are
+BESIDE = ("imitkd", "sft", "srkl", "gkd", "distillm", "minillm")
+"""Methods whose steps are shown beside those of KL divergence on fixed responses; the first is one of the targets."""
 _UNCOUNTED = 1
 """Steps before the clock runs: in the first, optimisers make their state."""
 
@@ -75,8 +76,7 @@ def measure(workload: Workload) -> Iterator[Comparison]:
             sampled = ours(pair, "kld", "on-policy")
             others = {"TRL's GKD": trl_gkd(pair, on_policy=True), "TRL's Distillation": trl_distillation(pair)}
             yield _compare(pair, "kld, the student's responses", sampled, others)
-            beside = ("imitkd",) if workload.quick else ("sft", "srkl", "imitkd", "gkd", "distillm", "minillm")
-            for method in beside:
+            for method in BESIDE if not workload.quick else BESIDE[:1] if workload.device.type == "cuda" else ():
                 yield _compare(pair, method, ours(pair, method, None), {"kld": fixed})
 
 
@@ -125,27 +125,30 @@ def ours(pair: Pair, name: str, source: str | None) -> Arm:
 
     def arm() -> Sample:
         marks = Marks(workload.device, pair.steps)
-        config = TrainingConfig(
-            steps=marks.total,
-            batch_size=pair.batch_size,
-            learning_rate=LEARNING_RATE,
-            validations=1,
-            select_by="loss",
-            checkpoint_seconds=1e9,
-        )
-        options = SourceOptions(**method.source_options)
+        settings = {
+            "steps": marks.total,
+            "batch_size": pair.batch_size,
+            "learning_rate": LEARNING_RATE,
+            "validations": 1,
+            "select_by": "loss",
+            "checkpoint_seconds": 1e9,
+        }
+        options: dict[str, Any] = dict(method.source_options)
         with tempfile.TemporaryDirectory() as folder:
             job = TrainingJob(
                 label=name,
                 objective=method.objective(),
                 output_source=OutputSource(
-                    source or method.source, options, total_steps=marks.total, batch_size=pair.batch_size
+                    source or method.source,
+                    SourceOptions(**options),
+                    total_steps=marks.total,
+                    batch_size=pair.batch_size,
                 ),
                 student=student,
                 teacher=pair.teacher,
                 train=pair.train,
                 validation=ValidationSet(pair.train[:1], lambda texts: 0.0, Decoding(1), 1),
-                config=config,
+                config=TrainingConfig.model_validate(settings),
                 max_response_length=workload.longest_response,
                 seed=0,
                 accelerator=pair.accelerator,
@@ -219,7 +222,7 @@ def trl_gkd(pair: Pair, *, on_policy: bool) -> Arm | str:
 
 def trl_distillation(pair: Pair) -> Arm | str:
     """Steps of TRL's Distillation trainer with KL divergence; it trains on the student's responses only."""
-    module = installed.load("trl", pair.workload.device)
+    module = installed.load("trl.trainer.distillation_trainer", pair.workload.device)
     if isinstance(module, str):
         return module
     options = {"beta": 0.0, "max_completion_length": pair.workload.longest_response, "temperature": 1.0}
@@ -247,8 +250,9 @@ def _trl(pair: Pair, trainer: Any, config: Any, options: dict[str, Any], rows: l
         class Told(TrainerCallback):  # type: ignore[misc]  # transformers exports it untyped
             """Tells the marks."""
 
-            def on_step_end(self, *told: Any, **more: Any) -> None:
+            def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
                 marks.step()
+                control.should_training_stop = marks.done == marks.last
 
         with tempfile.TemporaryDirectory() as folder:
             settings = config(
@@ -273,6 +277,7 @@ def _trl(pair: Pair, trainer: Any, config: Any, options: dict[str, Any], rows: l
                 processing_class=tokenizer.backend,
                 callbacks=[Told()],
             )
+            made.remove_callback(PrinterCallback)
             made.train()
         for network in (student, teacher):  # accelerate wraps it anew each time
             vars(network).pop("forward", None)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,8 +13,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerFast
 
-from bench.models.generation import Decoding
 from bench.models.language_model import LanguageModel
+from bench.models.sampling import Decoding
 from bench.models.tokenizer import Kind, TokenizerAdapter
 from bench.perf.measure import Pace
 from distillm import TokenSequence
@@ -61,12 +61,13 @@ class Workload:
         head_tokens: response tokens that meet the output layer at once: where time, and where memory is measured.
         batch_sizes: sequences of a training step.
         steps: training steps of one round.
-        mean_prompt, mean_response: of geometric lengths in tokens, those of Dolly.
+        mean_prompt, mean_reference, mean_response: of geometric lengths in tokens: of prompts and of the data set's
+            responses, as in Dolly (71 and, after the cut, 56), and of the student's responses.
         longest_prompt, longest_response: where they are cut.
         padded_to: the width the authors pad every sequence to.
         decoding_seeds: of an evaluation.
         texts: that ROUGE-L scores.
-        all_to_the_limit: every response is of the greatest length, as gpu-bound figures are usually given.
+        all_to_the_limit: every sampled response is of the greatest length.
         pace: rounds of each comparison.
     """
 
@@ -81,6 +82,7 @@ class Workload:
     steps: int = 4
     mean_prompt: int = 71
     longest_prompt: int = 256
+    mean_reference: int = 65
     mean_response: int = 40
     longest_response: int = 128
     padded_to: int = 512
@@ -98,8 +100,8 @@ class Workload:
                 "Llama": (llama(6, 256, 4), (64,)),
                 "tiny Llama": (llama(2, 64, 2, 2_000), (64,)),
             }
-            pace = Pace(2, 5, 8.0) if quick else Pace(5, 15, 60.0)
-            return cls(device, quick, gpt2(6, 256, 4), gpt2(12, 512, 8), families, (512, 2_048), (8,), pace)
+            pace = Pace(1, 5, 8.0, warm_up=False) if quick else Pace(5, 15, 60.0, warm_up=False)
+            return cls(device, quick, gpt2(6, 256, 4), gpt2(6, 384, 6), families, (512, 2_048), (4,), pace)
         families = {
             "GPT-2": (gpt2(12, 768, 12), (16, 64)),
             "T5": (t5(12, 768, 12), (64,)),
@@ -119,9 +121,9 @@ class Workload:
         )
 
     def sequences(self, count: int) -> list[TokenSequence]:
-        """Prompts with responses; each hundred has the lengths of any other."""
+        """Prompts of random tokens with responses."""
         rng = random.Random(count)
-        responses = lengths(count, self.mean_response, self.longest_response, shuffled_by=1)
+        responses = lengths(count, self.mean_reference, self.longest_response, shuffled_by=1)
         prompts = lengths(count, self.mean_prompt, self.longest_prompt, shuffled_by=2)
         smallest = min(shape.vocabulary for shape, _ in self.families.values())
 
@@ -158,22 +160,21 @@ def make_tokenizer(shape: Shape) -> TokenizerAdapter:
     )
 
 
-@dataclass(eq=False)
 class EndingModel(LanguageModel):
-    """A language model of random weights whose responses have lengths that are given: its own would never end."""
+    """A language model of random weights, which would not end a response by itself: lengths are given to it."""
 
-    response_lengths: Callable[[int], list[int]] = field(default=lambda count: [])
+    response_lengths: Callable[[int], list[int]]
 
-    def sample(
+    def sample_each(
         self,
-        prompts: list[tuple[int, ...]],
+        sequences: Sequence[TokenSequence],
         decoding: Decoding,
-        *seed: int | str,
-        processors: Callable[[Tensor], list[LogitsProcessor]] = lambda mask: [],
-    ) -> list[tuple[int, ...]]:
-        """See `LanguageModel.sample`."""
-        end = EndAt(self.response_lengths(len(prompts)), self.tokenizer.eos_id)
-        return super().sample(prompts, decoding, *seed, processors=lambda mask: [*processors(mask), end])
+        seeds: Sequence[Sequence[int | str]],
+        **options: Any,
+    ) -> list[list[tuple[int, ...]]]:
+        """See `LanguageModel.sample_each`, through which all sampling goes."""
+        options["lengths"] = self.response_lengths(len(sequences))
+        return super().sample_each(sequences, decoding, seeds, **options)
 
 
 def ending_model(workload: Workload, shape: Shape, *seed: int | str) -> EndingModel:
