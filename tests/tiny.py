@@ -10,9 +10,9 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from bench.config.sections import TrainingConfig
-from bench.models.sampling import Decoding
 from bench.models.language_model import LanguageModel
 from bench.models.loading import load_tokenizer
+from bench.models.sampling import Decoding
 from bench.models.tokenizer import Kind, TokenizerAdapter, train_tokenizer
 from bench.training.trainer import TrainingJob, ValidationSet
 from distillm import Objective, OutputSource, SourceOptions, TokenSequence

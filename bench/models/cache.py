@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import PretrainedConfig
 from transformers.cache_utils import (
@@ -44,9 +45,13 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]  # transformers exports it
         self._show(length)
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these rows only, ascending."""
-        self.buffers = [buffer.index_select(0, rows) for buffer in self.buffers]
-        self._show(self.keys.shape[-2])
+        """Go on with these rows only; the i-th of them is row i itself or one that comes after all that stay."""
+        length, count = self.keys.shape[-2], len(rows)
+        moved = (rows != torch.arange(count, device=rows.device)).nonzero().squeeze(1)
+        for buffer in self.buffers:  # only what fills a gap is copied
+            buffer[moved, :, :length] = buffer[rows[moved], :, :length]
+        self.buffers = [buffer[:count] for buffer in self.buffers]
+        self._show(length)
 
     def _show(self, length: int) -> None:
         self.keys, self.values = (buffer[:, :, :length] for buffer in self.buffers)

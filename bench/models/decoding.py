@@ -17,7 +17,7 @@ from bench.models.cache import layers_of, roomy_cache
 from bench.models.sampling import Decoding, draw, forbid_repeats, warp
 from bench.system.errors import BenchError
 
-_WORTH_DROPPING = 0.85  # rows are moved together once no more than this share of them is still running
+_WORTH_DROPPING = 0.95  # ended rows are dropped once no more than this share is still running
 
 
 class NonFiniteLogits(BenchError):
@@ -75,7 +75,7 @@ class Reader:
             self.positions = self.positions[:, -1:]
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these rows only, ascending."""
+        """Go on with these rows only, in an order as `still_running` gives."""
         for layer in itertools.chain(*layers_of(self.cache)):
             layer.keep(rows)
         self._keep_inputs(rows)
@@ -188,7 +188,7 @@ def decode(
             history.add(tokens, position)
         if running <= _WORTH_DROPPING * len(at):
             _hand_over(responses, at, made, ~alive, position + 1)
-            kept = alive.nonzero().squeeze(1)
+            kept = still_running(alive)
             at, made, uniform, tokens = (t.index_select(0, kept) for t in (at, made, uniform, tokens))
             ending = ending if ending.lengths is None else Ending(ending.stops, ending.lengths[kept])
             alive = torch.ones_like(at, dtype=torch.bool)
@@ -198,6 +198,15 @@ def decode(
         logits = mixed([reader.step(tokens) for reader in readers], teacher_mix)
     _hand_over(responses, at, made, torch.ones_like(alive), position + 1)
     return responses
+
+
+def still_running(alive: Tensor) -> Tensor:
+    """Rows (k,) to go on with, of a mask (R,): rows below k stay where they are, later ones fill the gaps."""
+    rows = alive.nonzero().squeeze(1)
+    count = len(rows)
+    kept = torch.arange(count, device=rows.device)
+    kept[~alive[:count]] = rows[rows >= count]
+    return kept
 
 
 def check_finite(logits: Tensor) -> None:
@@ -218,31 +227,40 @@ class History:
 
     Attributes:
         tokens: (R, T + max_new_tokens), -1 where there is none.
-        prompt: columns that the prompts take.
+        prompt: columns that the prompts take, as a tensor without dimensions.
         size: n.
     """
 
     tokens: Tensor
-    prompt: int
+    prompt: Tensor
     size: int
 
     @classmethod
     def of(cls, ids: Tensor, mask: Tensor, start_id: int | None, rows: Tensor, decoding: Decoding) -> History | None:
-        """That of prompts (B, T), or of decoders that have their start token; None where nothing is forbidden."""
+        """That of rows of prompts (B, T); None where nothing is forbidden."""
         if not decoding.no_repeat_ngram:
             return None
-        begun = ids.masked_fill(mask == 0, -1) if start_id is None else ids.new_full((len(ids), 1), start_id)
+        begun = cls.begun(ids, mask, start_id)
+        prompt = torch.tensor(begun.shape[1], device=ids.device)
         empty = ids.new_full((len(rows), decoding.max_new_tokens), -1)
-        return cls(torch.cat([begun.index_select(0, rows), empty], 1), begun.shape[1], decoding.no_repeat_ngram)
+        return cls(torch.cat([begun.index_select(0, rows), empty], dim=1), prompt, decoding.no_repeat_ngram)
+
+    @staticmethod
+    def begun(ids: Tensor, mask: Tensor, start_id: int | None) -> Tensor:
+        """What stands before the responses: the prompts, or the start tokens of decoders."""
+        return ids.masked_fill(mask == 0, -1) if start_id is None else ids.new_full((len(ids), 1), start_id)
+
+    def of_rows(self, rows: int) -> History:
+        """That of the first rows."""
+        return History(self.tokens[:rows], self.prompt, self.size)
 
     def forbid(self, logits: Tensor, position: Tensor | int) -> Tensor:
         """Logits (R, V) without the tokens that would repeat an n-gram at a position of the response."""
-        length = torch.as_tensor(position + self.prompt, device=logits.device)
-        return forbid_repeats(logits, self.tokens, length, self.size)
+        return forbid_repeats(logits, self.tokens, self.prompt + position, self.size)
 
-    def add(self, tokens: Tensor, position: int) -> None:
+    def add(self, tokens: Tensor, position: Tensor | int) -> None:
         """Remember the tokens (R,) of a position."""
-        self.tokens[:, self.prompt + position] = tokens
+        self.tokens.index_copy_(1, (self.prompt + position).view(1), tokens[:, None])
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these rows only."""

@@ -14,6 +14,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, 
 
 from bench.models.batches import pad
 from bench.models.cache import roomy_cache
+from bench.models.captured import CapturedDecoders, can_capture
 from bench.models.decoding import Ending, Reader, check_finite, choose, decode, mixed
 from bench.models.sampling import Decoding
 from bench.models.tokenizer import TokenizerAdapter
@@ -52,6 +53,7 @@ def sample(
     tokenizer: TokenizerAdapter,
     start_id: int | None,
     decoding: Decoding,
+    graphs: CapturedDecoders,
     *,
     mixture: Mixture | None = None,
     lengths: Sequence[int] | None = None,
@@ -66,6 +68,7 @@ def sample(
         tokenizer: knows padding, EOS and the kind of model.
         start_id: what an encoder-decoder's decoder starts from; None for a causal model.
         decoding: length and sampling options.
+        graphs: the network's, for a CUDA device.
         mixture: what is sampled from in place of the model's own distribution.
         lengths: of each row's response, EOS included, whatever the model says; to measure with.
 
@@ -91,7 +94,8 @@ def sample(
             starts = [start_id] if mixture is None else [start_id, mixture.start_id]
             readers = [Reader(one, start) for one, start in zip(networks, starts, strict=True)]
             share = 0.0 if mixture is None else mixture.share
-            rows = decode(readers, share, ids, mask, copies, uniform.to(device), decoding, ending)
+            run = graphs.decode if can_capture(networks) else decode
+            rows = run(readers, share, ids, mask, copies, uniform.to(device), decoding, ending)
         else:
             asked = (part.repeat_interleave(copies, dim=0) for part in (ids, mask))
             chooser = _Chooser(uniform.to(device), decoding, ending, *asked, mixture)

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from bench.models import generation
 from bench.models.batches import Batch, collate
+from bench.models.captured import CapturedDecoders
 from bench.models.generation import Mixture
 from bench.models.loading import load_network, new_network
 from bench.models.output_head import ResponseHead, wrap_output_head
@@ -39,6 +40,7 @@ class LanguageModel:
     tokenizer: TokenizerAdapter
     name: str
     head: ResponseHead = field(init=False)
+    graphs: CapturedDecoders = field(init=False, default_factory=CapturedDecoders, repr=False)
 
     def __post_init__(self) -> None:
         self.head = wrap_output_head(self.network, self.name)
@@ -163,6 +165,7 @@ class LanguageModel:
                 self.tokenizer,
                 self.start_id,
                 decoding,
+                self.graphs,
                 mixture=mixture,
                 lengths=None if lengths is None else [lengths[i] for i in chunk for _ in seeds],
             )

@@ -57,7 +57,7 @@ def draw(logits: Tensor, uniform: Tensor) -> Tensor:
     torch.sub(logits, logits.amax(-1, keepdim=True), out=weights[:, :vocabulary])
     weights[:, :vocabulary].exp_()
     of_blocks = weights.view(rows, blocks, _BLOCK)
-    sums = of_blocks.sum(-1, dtype=torch.float64).cumsum(-1)
+    sums = of_blocks.sum(-1).cumsum(-1, dtype=torch.float64)
     target = uniform * sums[:, -1:]
     block = torch.searchsorted(sums, target, right=True).clamp_(max=blocks - 1)
     below = torch.where(block > 0, sums.gather(1, (block - 1).clamp(min=0)), 0.0)

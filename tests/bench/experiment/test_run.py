@@ -98,9 +98,9 @@ def test_the_same_command_again_gives_the_record_and_fresh_makes_it_again(tmp_pa
 
 def test_the_recorded_student_gives_the_recorded_predictions(tmp_path):
     from bench.data import load_task
-    from bench.models.sampling import Decoding
     from bench.models.language_model import LanguageModel
     from bench.models.loading import load_tokenizer
+    from bench.models.sampling import Decoding
     from bench.models.tokenizer import LengthLimits, TokenizerAdapter
 
     record = record_of("run", "--method", "skl", "--task", "iwslt", "--out", str(tmp_path), *short())

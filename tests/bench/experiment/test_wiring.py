@@ -15,8 +15,8 @@ from bench.experiment.context import RunContext, prepare
 from bench.experiment.run import STAGES, make
 from bench.experiment.run import run as run_of
 from bench.experiment.stages import Workshop
-from bench.models.sampling import Decoding
 from bench.models.loading import load_tokenizer
+from bench.models.sampling import Decoding
 from bench.record.record import RunRecord
 from bench.record.store import Store
 from bench.synthetic import plain_text

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from bench.models.sampling import Decoding
 from bench.models.language_model import LanguageModel
 from bench.models.loading import load_tokenizer, parameter_count
+from bench.models.sampling import Decoding
 from bench.models.tokenizer import TokenizerAdapter
 from distillm import TokenSequence
 from tests.tiny import same, weights
