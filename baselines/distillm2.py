@@ -23,6 +23,7 @@ class Contrastive:
     alpha: float = 0.1
     beta: float = 0.5
     needs_teacher: ClassVar[bool] = True
+    per_token: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name in ("alpha", "beta"):

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from distillm import Divergence, Method, jsd
+from distillm.divergences import Kernel, jensen_shannon_kernel
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class JSD(Divergence):
     def divergence(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
         """See `distillm.Divergence`."""
         return jsd(student_logits, teacher_logits, beta=self.beta)
+
+    @property
+    def kernel(self) -> Kernel:
+        """See `distillm.Divergence`."""
+        return jensen_shannon_kernel(self.beta)
 
 
 METHOD = Method(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from distillm import Divergence, Method, kld
+from distillm.divergences import Kernel, kl_kernel
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,11 @@ class KLD(Divergence):
     def divergence(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
         """See `distillm.Divergence`."""
         return kld(student_logits, teacher_logits)
+
+    @property
+    def kernel(self) -> Kernel:
+        """See `distillm.Divergence`."""
+        return kl_kernel
 
 
 METHOD = Method(

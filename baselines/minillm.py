@@ -53,6 +53,7 @@ class MiniLLM(BatchObjective):
     policy_gradient: bool = True
     single_step: bool = True
     needs_teacher: ClassVar[bool] = True
+    per_token: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.teacher_mix < 1.0:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from distillm import Divergence, Method, rkld
+from distillm.divergences import Kernel, reverse_kl_kernel
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,11 @@ class RKLD(Divergence):
     def divergence(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
         """See `distillm.Divergence`."""
         return rkld(student_logits, teacher_logits)
+
+    @property
+    def kernel(self) -> Kernel:
+        """See `distillm.Divergence`."""
+        return reverse_kl_kernel
 
 
 METHOD = Method(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
 from baselines.kld import KLD
 from baselines.sft import CrossEntropy
 from distillm import Method, TokenSequence
+from distillm.divergences import Kernel
 
 
 @dataclass(frozen=True)
@@ -21,18 +22,27 @@ class SeqKD:
     """
 
     loss: Literal["ce", "kld"] = "ce"
+    per_token: ClassVar[bool] = True
 
     @property
     def needs_teacher(self) -> bool:
         """Only for `kld`: the responses are sampled before training."""
         return self.loss == "kld"
 
+    @property
+    def kernel(self) -> Kernel:
+        """See `distillm.interface.Objective`."""
+        return self._objective.kernel
+
+    @property
+    def _objective(self) -> KLD | CrossEntropy:
+        return KLD() if self.loss == "kld" else CrossEntropy()
+
     def __call__(
         self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[TokenSequence]
     ) -> Tensor:
         """Per-token loss (N,); see `distillm.interface.Objective`."""
-        objective = KLD() if self.loss == "kld" else CrossEntropy()
-        return objective(student_logits, teacher_logits, tokens, batch)
+        return self._objective(student_logits, teacher_logits, tokens, batch)
 
 
 METHOD = Method(

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from distillm import Method, TokenSequence
+from distillm.divergences import Kernel
+from distillm.fused import cross_entropy_kernel
 
 
 @dataclass(frozen=True)
@@ -16,12 +18,18 @@ class CrossEntropy:
     """-log q of each response token; no options."""
 
     needs_teacher: ClassVar[bool] = False
+    per_token: ClassVar[bool] = True
 
     def __call__(
         self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[TokenSequence]
     ) -> Tensor:
         """Per-token loss (N,); see `distillm.interface.Objective`."""
         return torch.nn.functional.cross_entropy(student_logits.float(), tokens, reduction="none")
+
+    @property
+    def kernel(self) -> Kernel:
+        """See `distillm.interface.Objective`."""
+        return cross_entropy_kernel
 
 
 METHOD = Method(

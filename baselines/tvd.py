@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from distillm import Divergence, Method, tvd
+from distillm.divergences import Kernel, total_variation_kernel
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,11 @@ class TVD(Divergence):
     def divergence(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
         """See `distillm.Divergence`."""
         return tvd(student_logits, teacher_logits)
+
+    @property
+    def kernel(self) -> Kernel:
+        """See `distillm.Divergence`."""
+        return total_variation_kernel
 
 
 METHOD = Method(

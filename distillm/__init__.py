@@ -1,6 +1,7 @@
 """DistiLLM (arXiv:2402.03898) as a library: skew divergences, adaptive schedule, replay buffer, output sources."""
 
 from distillm.divergences import DIVERGENCES, jsd, kld, rkld, skl, srkl, tvd
+from distillm.fused import Projection, token_losses
 from distillm.interface import (
     BatchObjective,
     Divergence,
@@ -28,6 +29,7 @@ __all__ = [
     "Objective",
     "OutputSource",
     "PlainText",
+    "Projection",
     "ReplayBuffer",
     "Sampling",
     "SourceOptions",
@@ -38,5 +40,6 @@ __all__ = [
     "rkld",
     "skl",
     "srkl",
+    "token_losses",
     "tvd",
 ]

@@ -26,13 +26,13 @@ only on vocabulary entries masked with -inf (or with a number as low). Where a d
 finite and large, and the gradient is that of this finite value. A row in which every logit is -inf is no
 distribution and gives nan.
 
-The gradient with respect to the student's logits is written out by hand and formed together with the value:
-one tensor of the logits' shape is kept for the backward pass, where automatic differentiation would keep
-several.
+The gradient with respect to the student's logits is written out by hand and formed together with the value, a few
+rows at a time: one tensor of the logits' shape is kept for the backward pass, where automatic differentiation would
+keep several. `distillm.fused` uses the same kernels without keeping even that.
 """
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -43,9 +43,15 @@ LOG_PROBABILITY_FLOOR = -1e5
 
 DivergenceName = Literal["kld", "rkld", "jsd", "tvd", "skl", "srkl"]
 
-# (log p, log q, option, want gradient) -> (value, its gradient with respect to the logits of q or None).
-# A kernel owns its arguments and overwrites them: at full vocabulary each spare tensor counts.
-_Kernel = Callable[[Tensor, Tensor, float, bool], tuple[Tensor, Tensor | None]]
+Kernel = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+"""(student's logits, teacher's, where the gradient is to go) -> the value of each row.
+
+Logits are (R, V) in one floating type of at least 32 bits. They are left as they are, unless the gradient is to be
+written over the student's; None asks for no gradient.
+"""
+
+# Below this a probability counts as 0 where it divides: what it weighs is as small.
+_TINY = 1e-30
 
 
 def kld(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
@@ -53,7 +59,7 @@ def kld(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
 
     Raises ValueError where the two shapes differ.
     """
-    return _divergence(student_logits, teacher_logits, _skew_kl, _skew_reverse_kl, 0.0, 0.0)
+    return _divergence(student_logits, teacher_logits, kl_kernel, reverse_kl_kernel)
 
 
 def rkld(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
@@ -61,7 +67,7 @@ def rkld(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
 
     Raises ValueError where the two shapes differ.
     """
-    return _divergence(student_logits, teacher_logits, _skew_reverse_kl, _skew_kl, 0.0, 0.0)
+    return _divergence(student_logits, teacher_logits, reverse_kl_kernel, kl_kernel)
 
 
 def jsd(student_logits: Tensor, teacher_logits: Tensor, *, beta: float = 0.5) -> Tensor:
@@ -70,8 +76,7 @@ def jsd(student_logits: Tensor, teacher_logits: Tensor, *, beta: float = 0.5) ->
     β KL(p ‖ m) + (1-β) KL(q ‖ m) with m = β p + (1-β) q; 0 at β = 0 and β = 1.
     Raises ValueError where `beta` is outside [0, 1] or the two shapes differ.
     """
-    _check_in_unit_interval("beta", beta)
-    return _divergence(student_logits, teacher_logits, _jensen_shannon, _jensen_shannon, beta, 1.0 - beta)
+    return _divergence(student_logits, teacher_logits, jensen_shannon_kernel(beta), jensen_shannon_kernel(1.0 - beta))
 
 
 def tvd(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
@@ -79,7 +84,7 @@ def tvd(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
 
     Raises ValueError where the two shapes differ.
     """
-    return _divergence(student_logits, teacher_logits, _total_variation, _total_variation, 0.0, 0.0)
+    return _divergence(student_logits, teacher_logits, total_variation_kernel, total_variation_kernel)
 
 
 def skl(student_logits: Tensor, teacher_logits: Tensor, *, alpha: float = 0.1) -> Tensor:
@@ -87,8 +92,7 @@ def skl(student_logits: Tensor, teacher_logits: Tensor, *, alpha: float = 0.1) -
 
     Raises ValueError where `alpha` is outside [0, 1] or the two shapes differ.
     """
-    _check_in_unit_interval("alpha", alpha)
-    return _divergence(student_logits, teacher_logits, _skew_kl, _skew_reverse_kl, alpha, alpha)
+    return _divergence(student_logits, teacher_logits, skew_kl_kernel(alpha), skew_reverse_kl_kernel(alpha))
 
 
 def srkl(student_logits: Tensor, teacher_logits: Tensor, *, alpha: float = 0.1) -> Tensor:
@@ -96,8 +100,7 @@ def srkl(student_logits: Tensor, teacher_logits: Tensor, *, alpha: float = 0.1) 
 
     Raises ValueError where `alpha` is outside [0, 1] or the two shapes differ.
     """
-    _check_in_unit_interval("alpha", alpha)
-    return _divergence(student_logits, teacher_logits, _skew_reverse_kl, _skew_kl, alpha, alpha)
+    return _divergence(student_logits, teacher_logits, skew_reverse_kl_kernel(alpha), skew_kl_kernel(alpha))
 
 
 DIVERGENCES: dict[DivergenceName, Callable[..., Tensor]] = {
@@ -110,82 +113,121 @@ DIVERGENCES: dict[DivergenceName, Callable[..., Tensor]] = {
 }
 
 
-def _skew_kl(log_p: Tensor, log_q: Tensor, alpha: float, want_gradient: bool) -> tuple[Tensor, Tensor | None]:
-    """KL(p ‖ m), m = α p + (1-α) q; its gradient is q Σ p r - p r with r = (1-α) q / m."""
-    # At α = 0 the value of a floored entry does not move with q; at α > 0 its share in m is 0 of itself.
-    floored = log_q <= LOG_PROBABILITY_FLOOR if want_gradient and alpha == 0 else None
-    ratio = log_q - log_p
-    p = log_p.exp_()
-    value = -_log_mixture_ratio(ratio, alpha).mul_(p).sum(-1)
-    if not want_gradient:
-        return value, None
-    pull = p.mul_(_share_of_second(ratio, alpha))
-    if floored is not None:
-        pull.masked_fill_(floored, 0.0)
-    return value, log_q.exp_().mul_(pull.sum(-1, keepdim=True)).sub_(pull)
+def kl_kernel(student_logits: Tensor, teacher_logits: Tensor, gradient: Tensor | None) -> Tensor:
+    """KL(p ‖ q); gradient q - p."""
+    p, q = teacher_logits.softmax(-1), student_logits.softmax(-1)
+    log_q = _log(q, student_logits)
+    value = _dot(p, _log(p, teacher_logits).sub_(log_q))
+    if gradient is not None:
+        # The value of a floored entry does not move with q. Few rows have one; only a CPU can look first.
+        if log_q.is_cuda or log_q.amin() <= LOG_PROBABILITY_FLOOR:
+            p.masked_fill_(log_q <= LOG_PROBABILITY_FLOOR, 0.0)
+        torch.sub(q.mul_(p.sum(-1, keepdim=True)), p, out=gradient)
+    return value
 
 
-def _skew_reverse_kl(log_p: Tensor, log_q: Tensor, alpha: float, want_gradient: bool) -> tuple[Tensor, Tensor | None]:
-    """KL(q ‖ m), m = (1-α) p + α q; gradient q (s - Σ q s) with s = (1-α) p / m - log(m / q)."""
-    ratio = log_p.sub_(log_q)
-    q = log_q.exp_()
-    log_m_over_q = _log_mixture_ratio(ratio, alpha)
-    value = -(q * log_m_over_q).sum(-1)
-    if not want_gradient:
-        return value, None
-    return value, _through_softmax(q, _share_of_second(ratio, alpha).sub_(log_m_over_q))
+def reverse_kl_kernel(student_logits: Tensor, teacher_logits: Tensor, gradient: Tensor | None) -> Tensor:
+    """KL(q ‖ p); gradient q (s - Σ q s) with s = log(q / p)."""
+    p, q = teacher_logits.softmax(-1), student_logits.softmax(-1)
+    slope = _log(q, student_logits).sub_(_log(p, teacher_logits))
+    return _through_softmax(q, slope, gradient)
 
 
-def _jensen_shannon(log_p: Tensor, log_q: Tensor, beta: float, want_gradient: bool) -> tuple[Tensor, Tensor | None]:
+def skew_kl_kernel(alpha: float) -> Kernel:
+    """KL(p ‖ m), m = α p + (1-α) q; gradient q Σ p r - p r with p r = p (1-α) q / m."""
+    _check_in_unit_interval("alpha", alpha)
+    return partial(_skew_kl, alpha=alpha) if alpha else kl_kernel
+
+
+def skew_reverse_kl_kernel(alpha: float) -> Kernel:
+    """KL(q ‖ m), m = (1-α) p + α q; gradient q (s - Σ q s) with s = log(q / m) - α q / m."""
+    _check_in_unit_interval("alpha", alpha)
+    return partial(_skew_reverse_kl, alpha=alpha) if alpha else reverse_kl_kernel
+
+
+def jensen_shannon_kernel(beta: float) -> Kernel:
     """β KL(p ‖ m) + (1-β) KL(q ‖ m), m = β p + (1-β) q; gradient (1-β) q (s - Σ q s) with s = log(q / m)."""
-    ratio = log_q - log_p
-    p, q = log_p.exp_(), log_q.exp_()
-    value = -beta * _log_mixture_ratio(ratio, beta).mul_(p).sum(-1)
-    # A second mixture rather than log(m / p) - log(q / p): the difference of two large numbers is not exact.
-    log_m_over_q = _log_mixture_ratio(ratio.neg_(), 1.0 - beta)
-    value -= (1.0 - beta) * (q * log_m_over_q).sum(-1)
-    if not want_gradient:
-        return value, None
-    return value, _through_softmax(q, log_m_over_q.mul_(beta - 1.0))
+    _check_in_unit_interval("beta", beta)
+    return partial(_jensen_shannon, beta=beta)
 
 
-def _total_variation(log_p: Tensor, log_q: Tensor, _: float, want_gradient: bool) -> tuple[Tensor, Tensor | None]:
+def total_variation_kernel(student_logits: Tensor, teacher_logits: Tensor, gradient: Tensor | None) -> Tensor:
     """½ Σ |q - p|; gradient q (s - Σ q s) with s = ½ sign(q - p)."""
-    q = log_q.exp_()
-    difference = q - log_p.exp_()
+    q = student_logits.softmax(-1)
+    difference = q - teacher_logits.softmax(-1)
     value = 0.5 * difference.abs().sum(-1)
-    if not want_gradient:
-        return value, None
-    return value, _through_softmax(q, difference.sign_().mul_(0.5))
+    if gradient is not None:
+        _through_softmax(q, difference.sign_().mul_(0.5), gradient)
+    return value
 
 
-def _log_mixture_ratio(ratio: Tensor, weight: float) -> Tensor:
-    """log((w a + (1-w) b) / a) as a new tensor from log(b / a): exactly that at w = 0, exactly 0 at w = 1."""
-    if weight == 0:
-        return ratio.clone()
-    shifted = ratio + _log(1.0 - weight)
-    return torch.logaddexp(shifted, ratio.new_full((), _log(weight)), out=shifted)
+def _skew_kl(student_logits: Tensor, teacher_logits: Tensor, gradient: Tensor | None, *, alpha: float) -> Tensor:
+    p, q = teacher_logits.softmax(-1), student_logits.softmax(-1)
+    p_over_m = _mixture_ratio(p, q, alpha).reciprocal_()
+    pull = q * p_over_m if gradient is not None else None
+    value = _dot(p, p_over_m.log_())
+    if gradient is not None:
+        assert pull is not None
+        pull.mul_(alpha - 1.0)
+        torch.addcmul(pull, q, pull.sum(-1, keepdim=True), value=-1.0, out=gradient)
+    return value
 
 
-def _share_of_second(ratio: Tensor, weight: float) -> Tensor:
-    """(1-w) b / (w a + (1-w) b), the share of b in the mixture, from ratio = log(b / a)."""
-    if weight == 0:
-        return torch.ones_like(ratio)
-    return (ratio + (_log(1.0 - weight) - _log(weight))).sigmoid_()
+def _skew_reverse_kl(
+    student_logits: Tensor, teacher_logits: Tensor, gradient: Tensor | None, *, alpha: float
+) -> Tensor:
+    p, q = teacher_logits.softmax(-1), student_logits.softmax(-1)
+    q_over_m = _mixture_ratio(q, p, alpha).reciprocal_()
+    log_q_over_m = q_over_m.log()
+    value = _dot(q, log_q_over_m)
+    if gradient is not None and alpha == 1.0:
+        gradient.zero_()  # and not a rounding error of it
+    elif gradient is not None:
+        _through_softmax(q, log_q_over_m.sub_(q_over_m, alpha=alpha), gradient)
+    return value
 
 
-def _through_softmax(q: Tensor, slope: Tensor) -> Tensor:
-    """The gradient with respect to logits, q (s - Σ q s), from s, the one with respect to q."""
+def _jensen_shannon(student_logits: Tensor, teacher_logits: Tensor, gradient: Tensor | None, *, beta: float) -> Tensor:
+    p, q = teacher_logits.softmax(-1), student_logits.softmax(-1)
+    p_over_q = (p / (q + _TINY)).clamp_(min=_TINY)
+    m_over_q = (p_over_q * beta).add_(1.0 - beta)
+    # A logarithm of its own rather than log(m / q) - log(p / q): a difference of two large numbers is not exact.
+    value = -beta * _dot(p, torch.div(m_over_q, p_over_q, out=p_over_q).log_())
+    return value + _through_softmax(q, m_over_q.log_().mul_(beta - 1.0), gradient)
+
+
+def _mixture_ratio(a: Tensor, b: Tensor, weight: float) -> Tensor:
+    """(w a + (1-w) b) / a, at least w > 0 where both are 0."""
+    least = a.new_full((), max(weight, _TINY))
+    return torch.addcdiv(least, b, a + _TINY, value=1.0 - weight)
+
+
+def _through_softmax(q: Tensor, slope: Tensor, gradient: Tensor | None) -> Tensor:
+    """Σ q s; the gradient with respect to logits is q (s - Σ q s), s being the one with respect to q. Overwrites s."""
     weighted = slope.mul_(q)
-    return weighted.sub_(q.mul_(weighted.sum(-1, keepdim=True)))
+    total = weighted.sum(-1)
+    if gradient is not None:
+        torch.addcmul(weighted, q, total.unsqueeze(-1), value=-1.0, out=gradient)
+    return total
 
 
-def _log(x: float) -> float:
-    return math.log(x) if x > 0 else -math.inf
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum(-1)
 
 
-def _log_probabilities(logits: Tensor, dtype: torch.dtype) -> Tensor:
-    return logits.log_softmax(-1, dtype=dtype).clamp_(min=LOG_PROBABILITY_FLOOR)
+def _log(probabilities: Tensor, logits: Tensor) -> Tensor:
+    """The logarithm of softmax(logits), which is given, floored: without the exponentials of log_softmax."""
+    shifted = logits - logits.amax(-1, keepdim=True)
+    return shifted.add_(probabilities.amax(-1, keepdim=True).log_()).clamp_(min=LOG_PROBABILITY_FLOOR)
+
+
+ROWS = {"cpu": 8, "cuda": 256}
+"""Rows of logits at a time: what a kernel makes of so many stays in the cache. By type of device."""
+
+
+def slices(rows: int, size: int) -> Iterator[slice]:
+    """Consecutive slices of at most `size` rows."""
+    return (slice(start, min(start + size, rows)) for start in range(0, rows, size))
 
 
 class _Divergence(torch.autograd.Function):
@@ -196,22 +238,25 @@ class _Divergence(torch.autograd.Function):
         ctx: Any,
         student_logits: Tensor,
         teacher_logits: Tensor,
-        kernels: tuple[_Kernel, _Kernel],
-        options: tuple[float, float],
+        kernel: Kernel,
+        mirrored: Kernel,
         want_gradients: tuple[bool, bool],
     ) -> Tensor:
         dtype = torch.promote_types(torch.float32, torch.promote_types(student_logits.dtype, teacher_logits.dtype))
-
-        def run(side: int, for_teacher: Tensor, for_student: Tensor) -> tuple[Tensor, Tensor | None]:
-            log_p, log_q = _log_probabilities(for_teacher, dtype), _log_probabilities(for_student, dtype)
-            return kernels[side](log_p, log_q, options[side], want_gradients[side])
-
-        value, student_gradient = run(0, teacher_logits, student_logits)
-        # The teacher's gradient, rarely asked for, is the student's of the mirrored divergence.
-        teacher_gradient = run(1, student_logits, teacher_logits)[1] if want_gradients[1] else None
-        ctx.save_for_backward(student_gradient, teacher_gradient)
+        shape = student_logits.shape
+        student, teacher = student_logits.reshape(-1, shape[-1]), teacher_logits.reshape(-1, shape[-1])
+        value = student.new_empty(len(student), dtype=dtype)
+        gradients = [student.new_empty(student.shape, dtype=dtype) if want else None for want in want_gradients]
+        for rows in slices(len(student), ROWS.get(student.device.type, len(student))):
+            q, p = student[rows].to(dtype), teacher[rows].to(dtype)
+            for_q, for_p = (None if gradient is None else gradient[rows] for gradient in gradients)
+            value[rows] = kernel(q, p, for_q)
+            if for_p is not None:
+                # The teacher's gradient, rarely asked for, is the student's of the mirrored divergence.
+                mirrored(p, q, for_p)
+        ctx.save_for_backward(*(None if gradient is None else gradient.view(shape) for gradient in gradients))
         # The sum of terms of either sign may end a rounding error below zero.
-        return value.clamp_(min=0.0)
+        return value.clamp_(min=0.0).view(shape[:-1])
 
     @staticmethod
     @once_differentiable
@@ -227,10 +272,8 @@ class _Divergence(torch.autograd.Function):
 def _divergence(
     student_logits: Tensor,
     teacher_logits: Tensor,
-    kernel: _Kernel,
-    mirrored: _Kernel,
-    option: float,
-    mirrored_option: float,
+    kernel: Kernel,
+    mirrored: Kernel,
 ) -> Tensor:
     if student_logits.shape != teacher_logits.shape:
         raise ValueError(
@@ -240,7 +283,7 @@ def _divergence(
     recording = torch.is_grad_enabled()
     want_gradients = (recording and student_logits.requires_grad, recording and teacher_logits.requires_grad)
     value: Tensor = _Divergence.apply(  # type: ignore[no-untyped-call]
-        student_logits, teacher_logits, (kernel, mirrored), (option, mirrored_option), want_gradients
+        student_logits, teacher_logits, kernel, mirrored, want_gradients
     )
     return value
 

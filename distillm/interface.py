@@ -14,6 +14,8 @@ from typing import ClassVar, Literal, Protocol
 
 from torch import Tensor
 
+from distillm.divergences import Kernel
+
 Init = Literal["pretrained", "sft"]
 
 
@@ -42,7 +44,18 @@ class TokenSequence:
 
 
 class Objective(Protocol):
-    """What a method minimises, per response token. Options are the fields of the dataclass that implements it."""
+    """What a method minimises, per response token. Options are the fields of the dataclass that implements it.
+
+    Two more attributes, either of which may be missing, let the training loop call it a few tokens at a time, so that
+    the logits of a batch are never there at once (`distillm.fused`):
+
+    * `per_token`, True where the loss of a token depends on that token's logits and on nothing of the other tokens. The
+      objective is then called on runs of consecutive tokens; a sequence that such a run cuts is shown to it with the
+      earlier part of the response as the end of the prompt. `Divergence` says so for what derives from it.
+    * `kernel`, value and gradient by hand (`distillm.divergences.Kernel`); without, or where it is None, they come from
+      automatic differentiation of a call. For an objective without a teacher the kernel's second argument are the
+      tokens.
+    """
 
     @property
     def needs_teacher(self) -> bool:
@@ -76,6 +89,12 @@ class Divergence(ABC):
     """Base of objectives that compare teacher and student at each token and look at nothing else."""
 
     needs_teacher: ClassVar[bool] = True
+    per_token: ClassVar[bool] = True
+
+    @property
+    def kernel(self) -> Kernel | None:
+        """Value and gradient by hand, where `divergence` is one of `distillm.divergences`."""
+        return None
 
     @abstractmethod
     def divergence(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:

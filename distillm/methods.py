@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from distillm.divergences import skl, srkl
+from distillm.divergences import Kernel, skew_kl_kernel, skew_reverse_kl_kernel, skl, srkl
 from distillm.interface import Divergence, Method, PlainText
 
 PAPER = "Ko et al. 2024, arXiv:2402.03898"
@@ -34,6 +34,11 @@ class SKL(_Skewed):
         """See `Divergence`."""
         return skl(student_logits, teacher_logits, alpha=self.alpha)
 
+    @property
+    def kernel(self) -> Kernel:
+        """See `Divergence`."""
+        return skew_kl_kernel(self.alpha)
+
 
 class SRKL(_Skewed):
     """Skew reverse KL divergence, KL(q || (1 - alpha) p + alpha q); section 3.1 of the paper."""
@@ -41,6 +46,11 @@ class SRKL(_Skewed):
     def divergence(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
         """See `Divergence`."""
         return srkl(student_logits, teacher_logits, alpha=self.alpha)
+
+    @property
+    def kernel(self) -> Kernel:
+        """See `Divergence`."""
+        return skew_reverse_kl_kernel(self.alpha)
 
 
 _UNSHIFTED = "first response token and EOS of student-generated outputs are trained on; the authors' code loses both"

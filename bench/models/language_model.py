@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,17 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from baselines.sft import CrossEntropy
 from bench.models import generation
 from bench.models.batches import Batch, collate
 from bench.models.captured import CapturedDecoders
 from bench.models.generation import Mixture
 from bench.models.loading import load_network, new_network
-from bench.models.output_head import ResponseHead, wrap_output_head
+from bench.models.output_head import AfterHead, ResponseHead, after_head, wrap_output_head
 from bench.models.sampling import Decoding
 from bench.models.tokenizer import Kind, TokenizerAdapter
 from bench.system.seeding import uniform_numbers
-from distillm import TokenSequence
+from distillm import Projection, TokenSequence, token_losses
 
 
 @dataclass(eq=False)
@@ -107,6 +109,51 @@ class LanguageModel:
             logits = self.network(**made.inputs, use_cache=False).logits
         assert isinstance(logits, Tensor)
         return logits
+
+    def project(self, batch: Batch) -> Projection | None:
+        """What `score` would give, not yet formed: hidden states at the N response positions and the output layer.
+
+        None for a model that does something else to its logits than to scale, shift or cap them; `score` it.
+        """
+        after = self.after_head
+        if after is None:
+            return None
+        nothing = torch.zeros((1, 1), device=self.device)
+        with self.head.catching(batch.response_mask, nothing):
+            self.network(**batch.inputs, use_cache=False)
+            hidden = self.head.caught
+        assert hidden is not None
+        bias = None if self.head.bias is None else self.head.bias * after.scale
+        if after.shift is not None:
+            bias = after.shift if bias is None else bias + after.shift
+        return Projection(hidden * after.scale if after.scale != 1 else hidden, self.head.weight, bias, after.softcap)
+
+    @torch.no_grad()
+    def log_probs(self, batch: Batch) -> Tensor:
+        """Of the response tokens, in nats, (N,) in float32, without gradient."""
+        projection = self.project(batch)
+        if projection is not None:
+            return -token_losses(CrossEntropy(), projection, None, batch.tokens, ())[1]
+        return -CrossEntropy()(self.score(batch), None, batch.tokens, [])
+
+    @cached_property
+    def after_head(self) -> AfterHead | None:
+        """What the model does to its output layer's logits, from a forward pass on made-up ones."""
+
+        @torch.no_grad()
+        def respond(logits: Tensor) -> Tensor:
+            eos = self.tokenizer.eos_id
+            batch = self.batch([TokenSequence("probe", (eos,), (eos,) * len(logits))])
+            with self.head.catching(batch.response_mask, logits):
+                found: Tensor = self.network(**batch.inputs, use_cache=False).logits
+            return found
+
+        was_training = self.network.training
+        self.network.eval()
+        with torch.autocast(self.device.type, enabled=False):
+            after = after_head(respond, self.head.out_features, self.device)
+        self.network.train(was_training)
+        return after
 
     def sample(
         self,

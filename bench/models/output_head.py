@@ -1,14 +1,16 @@
 """The output layer, wrapped once when a model is loaded, so that only response positions are projected.
 
 The hidden states are gathered just before the output layer: the projection to the vocabulary, the largest part of a
-small model's work, happens at response positions only, and whatever a family does around it (scaling, capping) stays as
-it is.
+small model's work, happens at response positions only, or later, in chunks, with the loss (`distillm.fused`). Whatever
+a family does before the layer (scaling) stays as it is. What it does to the logits (scaling, capping, a bias) is
+found out by giving it logits, so that no list of families is needed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +22,14 @@ from bench.system.errors import BenchError
 class ResponseHead(nn.Linear):
     """A linear output layer that can be told the positions to project at.
 
-    It shares weight and bias with the layer it stands for, so that tied embeddings stay tied and checkpoints keep their
-    names. Without positions, as in generation, it is that layer.
+    Positions are a (B, T) mask, or the N places as numbers in the flattened (B T), for a shape that does not depend on
+    values. The head shares weight and bias with the layer it stands for, so that tied embeddings stay tied and
+    checkpoints keep their names. Without positions, as in generation, it is that layer.
     """
 
     positions: Tensor | None = None
+    stand_in: Tensor | None = None
+    caught: Tensor | None = None
 
     @classmethod
     def sharing(cls, layer: nn.Linear) -> ResponseHead:
@@ -35,12 +40,22 @@ class ResponseHead(nn.Linear):
 
     @contextmanager
     def at(self, positions: Tensor) -> Iterator[None]:
-        """Project at these positions, a (B, T) mask, for the time of the block."""
+        """Project at these positions for the time of the block."""
         self.positions = positions
         try:
             yield
         finally:
             self.positions = None
+
+    @contextmanager
+    def catching(self, positions: Tensor, stand_in: Tensor) -> Iterator[None]:
+        """Leave the hidden states at these positions as `caught`, and return a stand-in for logits."""
+        self.stand_in = stand_in
+        try:
+            with self.at(positions):
+                yield
+        finally:
+            self.stand_in = self.caught = None
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Logits of (B, T, H) hidden states: (B, T, V), or (N, V) in float32 at the N chosen positions.
@@ -51,9 +66,57 @@ class ResponseHead(nn.Linear):
         """
         if self.positions is None:
             return _sliced(hidden, self) if _slices_pay(hidden, self.weight) else super().forward(hidden)
+        chosen = hidden.flatten(0, -2)[self.positions.flatten()]
+        if self.stand_in is not None:
+            self.caught = chosen
+            return self.stand_in
         with torch.autocast(hidden.device.type, enabled=False):
             bias = None if self.bias is None else self.bias.float()
-            return nn.functional.linear(hidden[self.positions].float(), self.weight.float(), bias)
+            return nn.functional.linear(chosen.float(), self.weight.float(), bias)
+
+
+@dataclass(frozen=True)
+class AfterHead:
+    """What a family does to its output layer's logits: scale x logits + shift, or a soft cap c tanh(logits / c).
+
+    Attributes:
+        scale: 1 for most.
+        shift: (V,), or None.
+        softcap: c, or None.
+    """
+
+    scale: float = 1.0
+    shift: Tensor | None = None
+    softcap: float | None = None
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """What the family makes of logits (N, V)."""
+        scaled = self.scale * logits if self.shift is None else self.scale * logits + self.shift
+        return scaled if self.softcap is None else self.softcap * torch.tanh(scaled / self.softcap)
+
+
+# Logits that tell apart what families do; the first, third and last are those it is read from.
+_PROBES = (0.0, 0.1, 1.0, -1.0, 7.0, -40.0, 1e6)
+
+
+def after_head(respond: Callable[[Tensor], Tensor], vocabulary: int, device: torch.device) -> AfterHead | None:
+    """What a family does to logits; None where it is nothing that `AfterHead` can say.
+
+    Args:
+        respond: gives the family's logits for those of its output layer, both (N, V).
+        vocabulary: V.
+        device: where the logits are to be.
+    """
+    given = torch.tensor(_PROBES, device=device)[:, None].expand(-1, vocabulary).contiguous()
+    found = respond(given)
+    if found.shape != given.shape:
+        return None
+    at_zero, at_one, at_most = found[0], found[2, 0], found[-1]
+    if at_most.abs().max() < 1e4:  # flat: a cap
+        made = AfterHead(softcap=float(at_most[0]))
+    else:
+        made = AfterHead(float(at_one - at_zero[0]), at_zero if at_zero.any() else None)
+    return made if torch.allclose(made(given), found, rtol=1e-5, atol=1e-6) else None
 
 
 _SLICE = 1024  # entries of the vocabulary whose logits, for a batch of rows, stay in a core's cache

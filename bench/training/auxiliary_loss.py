@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from bench.models.tokenizer import TokenizerAdapter
 from bench.synthetic import plain_text
 from bench.system.errors import BenchError
 from distillm import Objective, TokenSequence
+from distillm.divergences import Kernel
 
 _PARAGRAPHS = 2000
 _SHORTEST = 4  # tokens; below, nothing is left to predict on either side of the cut
@@ -41,11 +43,17 @@ class LanguageModelling:
     """(1 - k) cross-entropy + k KL(p || q), with k = `kl_share`; MiniLLM's plain-text term for k = 0.5."""
 
     kl_share: float = 0.0
+    per_token: ClassVar[bool] = True
 
     @property
     def needs_teacher(self) -> bool:
         """Only for the KL part."""
         return self.kl_share > 0
+
+    @property
+    def kernel(self) -> Kernel | None:
+        """That of plain cross-entropy; a mixture is left to automatic differentiation."""
+        return None if self.kl_share else CrossEntropy().kernel
 
     def __call__(
         self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[TokenSequence]

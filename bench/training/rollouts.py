@@ -64,5 +64,5 @@ def roll_out(
 def _log_probs(model: LanguageModel, batch: list[TokenSequence]) -> list[tuple[float, ...]]:
     """Of each sequence's response tokens, in nats."""
     made = model.batch(batch)
-    chosen = model.score(made).log_softmax(-1).gather(-1, made.tokens[:, None]).squeeze(-1).clamp(min=_LOWEST)
+    chosen = model.log_probs(made).clamp(min=_LOWEST)
     return [tuple(part.tolist()) for part in torch.split(chosen, [len(s.response) for s in batch])]

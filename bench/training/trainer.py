@@ -37,7 +37,8 @@ from bench.training.phase_timer import PhaseTimer
 from bench.training.reference_bugs import counted_tokens
 from bench.training.rollouts import roll_out
 from bench.training.state import TrainerState
-from distillm import BatchObjective, Objective, OutputSource, Sampling, TokenSequence
+from distillm import BatchObjective, Objective, OutputSource, Sampling, TokenSequence, token_losses
+from distillm.fused import LossShapeError, Observer, check_shape, is_per_token
 from distillm.sources import SourcedBatch
 
 _NAMED_IDS = 64  # in a message; the record of the failure has all
@@ -309,36 +310,89 @@ class Trainer:
 
         Each micro-batch adds its share of the whole batch's mean, so that micro-batches add up to it exactly.
         """
-        job = self.job
         counted = self.counted(batch)
-        total = sum(map(sum, counted)) if counted is not None else sum(len(s.response) for s in batch)
+        flags = counted if counted is not None else [[True] * len(s.response) for s in batch]
+        total = max(1, sum(map(sum, flags)))
         micro = self.config.micro_batch_size or len(batch)
         mean = 0.0
         for start in range(0, len(batch), micro):
             part = batch[start : start + micro]
             with self.timer.phase("data"):
-                tensors = job.student.batch(part)
-            with self.timer.phase("teacher"):
-                teacher_logits = self.teacher_logits(tensors) if objective.needs_teacher else None
+                tensors = self.job.student.batch(part)
+                kept = [float(flag) for row in flags[start : start + micro] for flag in row]
+                weights = torch.tensor(kept, device=tensors.tokens.device) / total
+            observe = diagnostics.observer(tensors.tokens, part) if diagnostics is not None else None
+            share = self.weighted_loss(objective, tensors, part, weights, observe)
             with self.timer.phase("student"):
-                with job.accelerator.autocast():
-                    student_logits = job.student.score(tensors)
-                losses = objective(student_logits, teacher_logits, tensors.tokens, part)
-                if losses.shape != tensors.tokens.shape:
-                    raise BenchError(
-                        f"{job.label}: {type(objective).__name__} returned a tensor of shape {tuple(losses.shape)}, "
-                        f"expected {tuple(tensors.tokens.shape)}: one loss per response token, of which the training "
-                        "loop takes the mean"
-                    )
-                if counted is not None:
-                    kept = [flag for row in counted[start : start + micro] for flag in row]
-                    losses = losses * torch.tensor(kept, device=losses.device)
-                share = losses.sum() / max(1, total)
                 torch.autograd.backward(weight * share)
                 mean += share.item()
-            if diagnostics is not None:
-                diagnostics.add(student_logits.detach(), teacher_logits, tensors.tokens, part)
         return mean
+
+    def weighted_loss(
+        self,
+        objective: Objective,
+        tensors: Batch,
+        batch: list[TokenSequence],
+        weights: Tensor,
+        observe: Observer | None,
+    ) -> Tensor:
+        """The weighted sum of an objective's losses at a micro-batch's response tokens, a scalar with gradient.
+
+        Output layers and an objective that is made of logits per token go together, chunk by chunk; one that wants all
+        logits, or a model that does something unknown to its logits, has all of them formed.
+
+        Args:
+            objective: what each token costs.
+            tensors, batch: the micro-batch.
+            weights: (N,), of the tokens.
+            observe: told the logits.
+        """
+        job = self.job
+        teacher = job.teacher if objective.needs_teacher else None
+        models = [job.student] if teacher is None else [job.student, teacher]
+        if not is_per_token(objective) or any(model.after_head is None for model in models):
+            return self.weighted_loss_of_logits(objective, tensors, batch, weights, observe)
+        teacher_projection = None
+        if teacher is not None:
+            with self.timer.phase("teacher"), torch.no_grad():
+                teacher_projection = teacher.project(tensors)
+        with self.timer.phase("student"), job.accelerator.autocast():
+            student_projection = job.student.project(tensors)
+            assert student_projection is not None
+            try:
+                total, _ = token_losses(
+                    objective, student_projection, teacher_projection, tensors.tokens, batch, weights, observe
+                )
+            except LossShapeError as error:
+                raise BenchError(f"{job.label}: {error}") from error
+        return total
+
+    def weighted_loss_of_logits(
+        self,
+        objective: Objective,
+        tensors: Batch,
+        batch: list[TokenSequence],
+        weights: Tensor,
+        observe: Observer | None,
+    ) -> Tensor:
+        """`weighted_loss` with all logits of the micro-batch at once."""
+        job = self.job
+        teacher_logits = None
+        if objective.needs_teacher:
+            assert job.teacher is not None
+            with self.timer.phase("teacher"), torch.no_grad():
+                teacher_logits = job.teacher.score(tensors)
+        with self.timer.phase("student"):
+            with job.accelerator.autocast():
+                student_logits = job.student.score(tensors)
+            losses = objective(student_logits, teacher_logits, tensors.tokens, batch)
+            try:
+                check_shape(objective, losses, tensors.tokens)
+            except LossShapeError as error:
+                raise BenchError(f"{job.label}: {error}") from error
+        if observe is not None:
+            observe(slice(0, len(losses)), student_logits.detach(), teacher_logits)
+        return (losses * weights).sum()
 
     def counted(self, batch: list[TokenSequence]) -> list[list[bool]] | None:
         """Which response tokens count, per sequence; None where all do."""
@@ -346,12 +400,6 @@ class Trainer:
         if rule.rounds or rule.paired:
             return None
         return counted_tokens(batch, self.job.fidelity, tokenizer.pad_id, tokenizer.eos_id)
-
-    def teacher_logits(self, tensors: Batch) -> Tensor:
-        """The teacher's logits at the batch's response tokens, without gradient."""
-        assert self.job.teacher is not None
-        with torch.no_grad():
-            return self.job.teacher.score(tensors)
 
     def update(
         self, step: int, losses: dict[str, float], batch: list[TokenSequence], texts: list[TokenSequence]
@@ -399,8 +447,7 @@ class Trainer:
             for start in range(0, len(sequences), size):
                 tensors = student.batch(sequences[start : start + size])
                 with job.accelerator.autocast():
-                    logits = student.score(tensors)
-                summed += float(torch.nn.functional.cross_entropy(logits.float(), tensors.tokens, reduction="sum"))
+                    summed -= float(student.log_probs(tensors).sum())
                 counted += len(tensors.tokens)
             if not math.isfinite(summed):
                 values = {"loss": summed / counted}
