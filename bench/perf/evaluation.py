@@ -15,7 +15,7 @@ from bench.data import Example, load_task
 from bench.evaluation.evaluate import EvaluationSet, evaluate
 from bench.metrics.rouge_l import RougeL
 from bench.models.sampling import Decoding
-from bench.perf.generation import autocast, generated
+from bench.perf.generation import generated
 from bench.perf.measure import Comparison, compare, timed
 from bench.perf.workload import Workload, ending_model
 
@@ -60,7 +60,7 @@ def _decoding_seeds(workload: Workload) -> Comparison:
     config = EvaluationConfig.model_validate({"seeds": seeds, "batch_size": size})
 
     def ours() -> float:
-        with tempfile.TemporaryDirectory() as folder, autocast(workload):
+        with tempfile.TemporaryDirectory() as folder, workload.autocast():
             rows = evaluate(
                 model,
                 [EvaluationSet("test", examples, sequences)],

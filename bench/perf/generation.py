@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import GenerationConfig, LogitsProcessorList
 
 from bench.models.batches import pad
 from bench.models.sampling import Decoding
+from bench.perf.first_engine import DrawOne
 from bench.perf.measure import Arm, Comparison, compare, timed
 from bench.perf.workload import EndAt, EndingModel, Workload, ending_model
 from distillm import TokenSequence
@@ -27,7 +28,7 @@ def _compare(workload: Workload, model: EndingModel, name: str, size: int) -> Co
     sequences = workload.sequences(size)
 
     def ours() -> float:
-        with autocast(workload):
+        with workload.autocast():
             return float(sum(map(len, model.sample(sequences, Decoding(workload.longest_response), "generation"))))
 
     def by_generate(*, one_number: bool) -> Arm:
@@ -37,24 +38,6 @@ def _compare(workload: Workload, model: EndingModel, name: str, size: int) -> Co
     if not workload.quick or size == min(workload.families["GPT-2"][1]):
         arms["generate"] = by_generate(one_number=False)
     return compare("generation", name, "token", workload.device, workload.pace, timed(workload.device, ours), arms)
-
-
-def autocast(workload: Workload) -> torch.autocast:
-    """The precision that student outputs are sampled in while a student trains."""
-    return torch.autocast(workload.device.type, torch.bfloat16, enabled=workload.device.type == "cuda")
-
-
-class DrawOne(LogitsProcessor):  # type: ignore[misc]  # transformers exports it untyped
-    """Leaves one token to a row, drawn with one random number; `generate` then takes the best, which is that one.
-
-    This is how this package's first engine sampled. torch.multinomial takes a number for each token of the vocabulary.
-    """
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Scores (B, V) with -inf at all tokens but one."""
-        cumulative = scores.softmax(-1).cumsum(-1, dtype=torch.float64)
-        at = torch.rand_like(cumulative[:, :1]) * cumulative[:, -1:]
-        return torch.full_like(scores, -torch.inf).scatter_(-1, torch.searchsorted(cumulative, at, right=True), 0.0)
 
 
 @torch.inference_mode()
@@ -72,7 +55,7 @@ def generated(model: EndingModel, sequences: list[TokenSequence], workload: Work
     ids, mask = pad([s.prompt for s in sequences], tokenizer.pad_id, workload.device, left=tokenizer.kind == "causal")
     steps = [EndAt(workload.response_lengths(len(sequences)), tokenizer.eos_id), *[DrawOne()] * one_number]
     model.network.eval()
-    with autocast(workload):
+    with workload.autocast():
         output: Tensor = model.network.generate(
             input_ids=ids,
             attention_mask=mask,

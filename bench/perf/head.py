@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import kl_div, linear, log_softmax, softmax
+from torch.nn.functional import linear, log_softmax, softmax
 
-from bench.perf import installed
+from bench.config.registry import find_method
+from bench.perf import first_engine, installed
 from bench.perf.measure import Arm, Comparison, compare, timed
 from bench.perf.workload import Workload
 from bench.system.seeding import seed_torch
+from distillm import Projection, token_losses
 from distillm.divergences import DIVERGENCES, DivergenceName
 
 BETA: dict[DivergenceName, float] = {"kld": 0.0, "jsd": 0.5}
@@ -62,43 +64,41 @@ class Layers:
 def measure(workload: Workload) -> Iterator[Comparison]:
     """Time for each divergence, memory with more tokens, and the divergence alone."""
     few, many = workload.head_tokens
-    for name in ("srkl", "kld", "jsd") if not workload.quick else ("srkl", "kld"):
-        yield _compare(workload, name, few)
+    for name in ("srkl", "kld") if workload.quick else ("srkl", "kld", "jsd"):
+        yield _compare(workload, name, few, others=True)
     if many != few:
-        yield _compare(workload, "srkl", many)
+        yield _compare(workload, "srkl", many, others=False)
     yield _elementwise(workload, few)
 
 
-def _compare(workload: Workload, name: DivergenceName, tokens: int) -> Comparison:
+def _compare(workload: Workload, name: DivergenceName, tokens: int, *, others: bool) -> Comparison:
     layers = Layers.of(workload, tokens)
+    objective = find_method(name)[0].objective()
+    student = Projection(layers.student, layers.student_weight)
+    teacher = Projection(layers.teacher, layers.teacher_weight)
+    weights = torch.full((tokens,), 1 / tokens, device=workload.device)
+    unread = torch.zeros(tokens, dtype=torch.long, device=workload.device)  # a divergence looks at no token
 
     def arm(loss: Callable[[], Tensor]) -> Arm:
         def once() -> float:
-            torch.autograd.backward(loss().mean())
+            torch.autograd.backward(loss())
             return 1.0
 
         return timed(workload.device, once)
 
-    others: dict[str, Arm | str] = {"whole logits": arm(lambda: DIVERGENCES[name](*layers.logits()))}
-    if name in PLAIN and tokens == workload.head_tokens[0]:
-        others["plain"] = arm(lambda: PLAIN[name](*layers.logits()))
-    if name in BETA:
-        others["TRL's kernel"] = _trl_kernel(workload, layers, BETA[name], arm)
-        others["Liger"] = _liger(workload, layers, BETA[name], arm)
-    return compare(
-        "head",
-        f"{name}, {tokens:,} tokens",
-        "pass",
-        workload.device,
-        workload.pace,
-        arm(lambda: ours(name, layers)),
-        others,
-    )
+    def ours() -> Tensor:
+        with workload.autocast():
+            return token_losses(objective, student, teacher, unread, (), weights)[0]
 
-
-def ours(name: DivergenceName, layers: Layers) -> Tensor:
-    """The engine's loss of each token (N,)."""
-    return DIVERGENCES[name](*layers.logits())
+    arms: dict[str, Arm | str] = {}
+    if name in FIRST:
+        arms["first engine"] = arm(lambda: FIRST[name](*layers.logits()).mean())
+    if others and name in PLAIN:
+        arms["plain"] = arm(lambda: PLAIN[name](*layers.logits()).mean())
+    if others and name in BETA:
+        arms["TRL's kernel"] = _trl(workload, layers, BETA[name], arm)
+        arms["Liger"] = _liger(workload, layers, BETA[name], arm)
+    return compare("head", f"{name}, {tokens:,} tokens", "pass", workload.device, workload.pace, arm(ours), arms)
 
 
 def plain_kld(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
@@ -119,31 +119,28 @@ def plain_srkl(student_logits: Tensor, teacher_logits: Tensor, alpha: float = 0.
 
 
 PLAIN: dict[DivergenceName, Callable[[Tensor, Tensor], Tensor]] = {"kld": plain_kld, "srkl": plain_srkl}
+FIRST: dict[DivergenceName, Callable[[Tensor, Tensor], Tensor]] = {"kld": first_engine.kld, "srkl": first_engine.srkl}
 
 
-def _trl_kernel(
-    workload: Workload, layers: Layers, beta: float, arm: Callable[[Callable[[], Tensor]], Arm]
-) -> Arm | str:
+def _trl(workload: Workload, layers: Layers, beta: float, arm: Callable[[Callable[[], Tensor]], Arm]) -> Arm | str:
     module = installed.load("trl.kernels.chunked_divergence", workload.device)
     if isinstance(module, str):
         return module
     apply = module.ChunkedDivergenceFunction.apply
     student, teacher = (layers.student, layers.student_weight, None), (layers.teacher, layers.teacher_weight, None)
-    return arm(lambda: apply(*student, *teacher, beta)[0])
+    return arm(lambda: apply(*student, *teacher, beta)[0].mean())
 
 
 def _liger(workload: Workload, layers: Layers, beta: float, arm: Callable[[Callable[[], Tensor]], Arm]) -> Arm | str:
     module = installed.load("liger_kernel.transformers.fused_linear_jsd", workload.device)
     if isinstance(module, str):
         return module
-    loss = module.LigerFusedLinearJSD(jsd_beta=beta)
-    # its matrix products take one precision
-    weight = layers.student_weight
-    return arm(lambda: loss(layers.student, weight.to(layers.student.dtype), layers.teacher, layers.teacher_weight))
+    loss, dtype = module.LigerFusedLinearJSD(jsd_beta=beta), layers.student.dtype  # its products take one precision
+    return arm(lambda: loss(layers.student, layers.student_weight.to(dtype), layers.teacher, layers.teacher_weight))
 
 
 def _elementwise(workload: Workload, tokens: int) -> Comparison:
-    """KL divergence of logits that are given, beside the two lines of the plain formulation."""
+    """KL divergence of logits that are given."""
     seed_torch("logits")
     size = (tokens, workload.student.vocabulary)
     student = torch.randn(size, device=workload.device).requires_grad_()
@@ -157,16 +154,5 @@ def _elementwise(workload: Workload, tokens: int) -> Comparison:
 
         return timed(workload.device, once)
 
-    def two_lines(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-        log_p, log_q = log_softmax(teacher_logits, -1), log_softmax(student_logits, -1)
-        return kl_div(log_q, log_p, log_target=True, reduction="none").sum(-1)
-
-    return compare(
-        "head",
-        f"kld of logits, {tokens:,} tokens",
-        "pass",
-        workload.device,
-        workload.pace,
-        arm(DIVERGENCES["kld"]),
-        {"two lines": arm(two_lines), "plain": arm(plain_kld)},
-    )
+    name, arms = f"kld of logits, {tokens:,} tokens", {"first engine": arm(first_engine.kld), "plain": arm(plain_kld)}
+    return compare("head", name, "pass", workload.device, workload.pace, arm(DIVERGENCES["kld"]), arms)

@@ -120,6 +120,10 @@ class Workload:
             all_to_the_limit=True,
         )
 
+    def autocast(self) -> torch.autocast:
+        """The precision of forward passes: bfloat16 on CUDA."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+
     def sequences(self, count: int) -> list[TokenSequence]:
         """Prompts of random tokens with responses."""
         rng = random.Random(count)
