@@ -75,6 +75,9 @@ def perf(quick: bool, only: str | None, device: str, out: Path) -> None:
     path = record.write(made, out)
     console = Console(highlight=False, emoji=False)
     console.print(table(comparisons, workload.device.type))
+    absent = {f"{arm}: {reason}": None for found in comparisons for arm, reason in found.absent.items()}
+    for told in absent:
+        console.print(f"not measured: {told}", soft_wrap=True)
     console.print(f"{environment.hardware}, {made.seconds:.0f} s; record: {path}", soft_wrap=True)
 
 
@@ -102,17 +105,17 @@ def _measured(part: Part) -> Callable[[Workload], Iterator[Comparison]]:
 
 
 def table(comparisons: list[Comparison], device: str) -> Table:
-    """A row for each arm: seconds a unit of work, peak memory, how many times as fast ours is, and the target."""
+    """A row for each arm: seconds a unit of work, peak memory, its time as a multiple of ours, and the target."""
     from bench.perf.measure import OURS
     from bench.perf.targets import judged
 
     made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    made.add_column("work, and who does it", overflow="fold")
-    for heading in ("CPU", "wall-clock", "MiB", "ours is\ntimes as fast"):
+    made.add_column("seconds for a", no_wrap=True)
+    for heading in ("CPU", "clock", "MiB", "x ours"):
         made.add_column(heading, justify="right", no_wrap=True)
-    made.add_column("target", overflow="fold")
+    made.add_column("target", no_wrap=True)
     for found in comparisons:
-        made.add_row(f"{found.name} (a {found.unit})", style="bold")
+        made.add_row(f"{found.unit}: {found.name}", style="bold")
         for arm, timing in found.arms.items():
             memory, speed = timing.memory_mib, found.speed(arm)
             told = [_told(target, value) for target, value in judged(found, device) if target.against == arm]
@@ -124,18 +127,14 @@ def table(comparisons: list[Comparison], device: str) -> Table:
                 "" if arm == OURS or speed is None else f"{speed:.2f}",
                 "; ".join(told),
             )
-        for arm, reason in found.absent.items():
-            made.add_row(f"  {arm}: {reason}", style="dim")
     return made
 
 
 def _told(target: Target, value: float | None) -> str:
     if value is None:
         return ""
-    sign = "at least" if target.figure == "speed" else "at most"
-    what = {"speed": "", "memory": " of its memory", "seconds": " s of the CPU"}[target.figure]
-    verdict = "met" if target.met(value) else f"missed: {value:.2f}"
-    return f"{sign} {target.bound:.2f}{what} ({verdict})"
+    bound = {"speed": "≥ {:.2f}", "memory": "MiB ≤ {:.2f} of it", "seconds": "CPU ≤ {:.2f} s"}[target.figure]
+    return f"{bound.format(target.bound)}, {'met' if target.met(value) else 'missed'}"
 
 
 def _seconds(value: float) -> str:

@@ -1,4 +1,4 @@
-"""Reading commands: CPU seconds of a process that lists, shows and tabulates runs, beside one of Python alone."""
+"""Reading commands: CPU seconds of a process that lists runs, or makes tables and verdicts of them."""
 
 from __future__ import annotations
 
@@ -34,9 +34,8 @@ def measure(workload: Workload) -> Iterator[Comparison]:
 
 def _compare(workload: Workload, *arguments: str, name: str = "") -> Comparison:
     ours = _process("-m", "bench.cli", *arguments)
-    others = {"python -c pass": _process("-c", "pass")}
     what = name or " ".join(arguments)
-    return compare("commands", what, "command", torch.device("cpu"), workload.pace, ours, others)
+    return compare("commands", what, "command", torch.device("cpu"), workload.pace, ours, {})
 
 
 def _process(*arguments: str) -> Arm:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch.nn.functional import pad
 from transformers import PreTrainedModel, PrinterCallback, TrainerCallback
 
 from bench.config.registry import find_method
@@ -26,10 +26,8 @@ from bench.training.trainer import Trainer, TrainingJob, ValidationSet
 from distillm import OutputSource, SourceOptions, TokenSequence
 
 LEARNING_RATE = 1e-6  # small: what is measured is time, and the lengths of responses must stay as they are
-BESIDE = ("imitkd", "sft", "srkl", "gkd", "distillm", "minillm")
-"""Methods whose steps are shown beside those of KL divergence on fixed responses; the first is one of the targets."""
-_UNCOUNTED = 1
-"""Steps before the clock runs: in the first, optimisers make their state."""
+BESIDE = ("imitkd", "sft", "srkl", "jsd")
+"""Methods beside KL divergence on fixed responses, all steps of each alike; the first one has a target."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +50,6 @@ class Pair:
         for size in workload.batch_sizes:
             # on a CPU each step has the same examples; on CUDA shapes vary, as in a training
             yield cls(workload, size, teacher, accelerator, workload.sequences(size * (8 if cuda else 1)))
-
-    @property
-    def steps(self) -> int:
-        """Steps of one round, the first, uncounted one left out."""
-        return self.workload.steps
 
     def network(self, shape: Shape) -> PreTrainedModel:
         """A network as transformers has it, for those who bring their own output layer."""
@@ -81,50 +74,42 @@ def measure(workload: Workload) -> Iterator[Comparison]:
 
 
 def _compare(pair: Pair, name: str, arm: Arm, others: dict[str, Arm | str]) -> Comparison:
-    work = pair.workload
-    return compare("step", f"{name}, batch {pair.batch_size}", "step", work.device, work.pace, arm, others)
+    return _measured(pair, f"{name}, batch {pair.batch_size}", "step", arm, others)
+
+
+def _measured(pair: Pair, name: str, unit: str, arm: Arm, others: dict[str, Arm | str]) -> Comparison:
+    pace = replace(pair.workload.pace, warm_up=False)  # each training has its own
+    return compare("step", name, unit, pair.workload.device, pace, arm, others)
 
 
 class Marks:
-    """The clock of a training that others run: it starts after the uncounted steps, and stops before the last one.
+    """The clock of a training that others run.
 
-    In its last step, after which nobody goes on, a training validates and saves.
+    It starts after the first steps, in which optimisers make their state and shapes are new. The step after the last
+    one that is measured is not counted either: ours validates and saves in it.
     """
 
-    def __init__(self, device: torch.device, steps: int) -> None:
-        self.device, self.last = device, _UNCOUNTED + steps
-        self.done, self.steps = 0, steps
-        self.meter: Meter | None = None
-        self.sample: Sample | None = None
+    def __init__(self, workload: Workload, uncounted: int) -> None:
+        self.workload, self.uncounted, self.total = workload, uncounted, uncounted + workload.steps + 1
+        self.done, self.samples = 0, list[Sample]()
 
-    @property
-    def total(self) -> int:
-        """Steps to train."""
-        return self.last + 1
-
-    def step(self) -> None:
+    def step(self, *told: object) -> None:
         """A step was made."""
         self.done += 1
-        if self.done == _UNCOUNTED:
-            self.meter = Meter(self.device)
-        if self.done == self.last:
-            assert self.meter is not None
-            self.sample = self.meter.sample(float(self.steps))
-
-    def result(self) -> Sample:
-        """What was measured."""
-        assert self.sample is not None, f"{self.done} of {self.total} steps were made"
-        return self.sample
+        if self.done == self.uncounted:
+            self.meter = Meter(self.workload.device)
+        if self.done == self.total - 1:
+            self.samples.append(self.meter.sample(float(self.workload.steps)))
 
 
 def ours(pair: Pair, name: str, source: str | None) -> Arm:
-    """Steps of a method by this package's training loop; a new student each round."""
+    """Steps of a method by this package's training loop; a new training each round."""
     method, _ = find_method(name)
     workload = pair.workload
     student = ending_model(workload, workload.student, "student")
 
     def arm() -> Sample:
-        marks = Marks(workload.device, pair.steps)
+        marks = Marks(workload, workload.uncounted)
         settings = {
             "steps": marks.total,
             "batch_size": pair.batch_size,
@@ -153,11 +138,11 @@ def ours(pair: Pair, name: str, source: str | None) -> Arm:
                 seed=0,
                 accelerator=pair.accelerator,
                 work=Path(folder),
-                on_step=lambda *told: marks.step(),
+                on_step=marks.step,
                 note=lambda text: None,
             )
             Trainer(job).fit()
-        return marks.result()
+        return marks.samples[0]
 
     return arm
 
@@ -168,31 +153,22 @@ def plain(pair: Pair) -> Arm:
     student, teacher = pair.network(workload.student), pair.teacher.network
     optimiser = torch.optim.AdamW(student.parameters(), lr=LEARNING_RATE)
 
-    def padded(batch: list[TokenSequence]) -> tuple[Tensor, Tensor, Tensor]:
-        ids = torch.zeros(len(batch), width, dtype=torch.long)
-        mask, counted = torch.zeros_like(ids), torch.zeros(len(batch), width)
-        for row, one in enumerate(batch):
-            whole = (one.prompt + one.response)[:width]
-            ids[row, : len(whole)] = torch.tensor(whole)
-            mask[row, : len(whole)] = 1
-            counted[row, len(one.prompt) - 1 : len(whole) - 1] = 1
-        return ids.to(device), mask.to(device), counted.to(device)
-
     def once() -> float:
         order = itertools.cycle(pair.train)
-        for _ in range(pair.steps):
-            ids, mask, counted = padded(list(itertools.islice(order, pair.batch_size)))
+        for _ in range(workload.steps):
+            tensors = pair.teacher.batch(list(itertools.islice(order, pair.batch_size)))
+            inputs = {name: pad(one, (0, width - one.shape[1])) for name, one in tensors.inputs.items()}
+            counted = pad(tensors.response_mask, (0, width - tensors.response_mask.shape[1])).flatten()
             with torch.no_grad():
-                teacher_logits = teacher(input_ids=ids, attention_mask=mask, use_cache=False).logits
-            with pair.accelerator.autocast():
-                logits = student(input_ids=ids, attention_mask=mask, use_cache=False).logits
+                teacher_logits = teacher(**inputs, use_cache=False).logits
+            with workload.autocast():
+                logits = student(**inputs, use_cache=False).logits
             losses = plain_kld(logits.flatten(0, 1), teacher_logits.flatten(0, 1))
-            loss = (losses * counted.flatten()).sum() / counted.sum()
-            torch.autograd.backward(loss)
+            torch.autograd.backward((losses * counted).sum() / counted.sum())
             torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
             optimiser.step()
             optimiser.zero_grad()
-        return float(pair.steps)
+        return float(workload.steps)
 
     return timed(device, once)
 
@@ -245,14 +221,14 @@ def _trl(pair: Pair, trainer: Any, config: Any, options: dict[str, Any], rows: l
     end_generate(student, workload.response_lengths, tokenizer.eos_id)
 
     def arm() -> Sample:
-        marks = Marks(workload.device, pair.steps)
+        marks = Marks(workload, min(3, workload.uncounted))
 
         class Told(TrainerCallback):  # type: ignore[misc]  # transformers exports it untyped
             """Tells the marks."""
 
             def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
                 marks.step()
-                control.should_training_stop = marks.done == marks.last
+                control.should_training_stop = bool(marks.samples)
 
         with tempfile.TemporaryDirectory() as folder:
             settings = config(
@@ -281,7 +257,7 @@ def _trl(pair: Pair, trainer: Any, config: Any, options: dict[str, Any], rows: l
             made.train()
         for network in (student, teacher):  # accelerate wraps it anew each time
             vars(network).pop("forward", None)
-        return marks.result()
+        return marks.samples[0]
 
     return arm
 
@@ -307,5 +283,4 @@ def _beside_peak(pair: Pair, arm: Arm) -> Comparison:
         return 20 * 2 * 8192**3 / 1e12
 
     name = f"arithmetic of kld, batch {pair.batch_size}"
-    others = {"matrix product": timed(pair.workload.device, product)}
-    return compare("step", name, "TFLOP", pair.workload.device, pair.workload.pace, step, others)
+    return _measured(pair, name, "TFLOP", step, {"matrix product": timed(pair.workload.device, product)})

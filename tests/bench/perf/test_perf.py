@@ -30,6 +30,7 @@ TINY = dataclasses.replace(
     batch_sizes=(2,),
     pace=Pace(1, 1, 0.0, warm_up=False),
     steps=2,
+    uncounted=1,
     texts=5,
     longest_prompt=20,
     longest_response=9,
@@ -170,6 +171,14 @@ def test_the_parts_measure_what_the_targets_name(monkeypatch):
     for target in itertools.chain(CPU_TARGETS, CUDA, EVERYWHERE):
         assert target.bound > 0
         assert target.why
+
+
+def test_trls_trainers_make_steps():
+    pytest.importorskip("trl")
+    (pair,) = step.Pair.of(TINY)
+    for arm in (step.trl_gkd(pair, on_policy=False), step.trl_gkd(pair, on_policy=True), step.trl_distillation(pair)):
+        assert not isinstance(arm, str), arm
+        assert [arm().work, arm().work] == [TINY.steps] * 2
 
 
 def test_a_library_that_is_missing_is_told(monkeypatch):
