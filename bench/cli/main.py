@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 
 from bench.cli.options import JSON, OUT, warn
+from bench.cli.perf import perf
 from bench.cli.plugins import CommandGroup
 from bench.cli.run import run
 from bench.system.errors import BenchError
@@ -47,6 +48,7 @@ def main() -> None:
 
 
 main.add_command(run)
+main.add_command(perf)
 
 
 @main.command("list")
