@@ -20,14 +20,12 @@ class Batch:
 
     Attributes:
         inputs: keyword arguments of the model, (B, T) each.
-        response_mask: (B, T) bool, the positions whose logits predict a response token.
-        positions: (N,), the same positions as indices into B x T, in the order of `tokens`. They are made on the host:
-            taking rows by them does not wait for the device, as taking rows by a mask does.
+        positions: (N,), indices into B x T of the positions whose logits predict a response token. They are made on the
+            host: taking rows by them does not wait for the device, as taking rows by a mask does.
         tokens: (N,), the response tokens, sequence after sequence.
     """
 
     inputs: dict[str, Tensor]
-    response_mask: Tensor
     positions: Tensor
     tokens: Tensor
 
@@ -65,11 +63,10 @@ def collate(
         inputs |= {"decoder_input_ids": ids, "decoder_attention_mask": mask}
         first = np.zeros(len(batch), dtype=np.int64)
     places = np.arange(ids.shape[1])
-    response_mask = (places >= first[:, None]) & (places < (first + lengths)[:, None])
+    predicts = (places >= first[:, None]) & (places < (first + lengths)[:, None])
     return Batch(
         {name: on_device(values, device) for name, values in inputs.items()},
-        on_device(response_mask, device),
-        on_device(response_mask.ravel().nonzero()[0], device),
+        on_device(predicts.ravel().nonzero()[0], device),
         on_device(np.array([token for s in batch for token in s.response]), device),
     )
 

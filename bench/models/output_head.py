@@ -20,10 +20,9 @@ from bench.system.errors import BenchError
 
 
 class ResponseHead(nn.Linear):
-    """A linear output layer that can be told the positions to project at.
+    """A linear output layer that can be told the positions to project at, as indices into B x T.
 
-    Positions are a (B, T) mask, or the N places as numbers in the flattened (B T), for a shape that does not depend on
-    values. The head shares weight and bias with the layer it stands for, so that tied embeddings stay tied and
+    The head shares weight and bias with the layer it stands for, so that tied embeddings stay tied and
     checkpoints keep their names. Without positions, as in generation, it is that layer.
     """
 
@@ -68,7 +67,7 @@ class ResponseHead(nn.Linear):
             return self.stand_in
         if self.positions is None:
             return _sliced(hidden, self) if _slices_pay(hidden, self.weight) else super().forward(hidden)
-        chosen = hidden.flatten(0, -2)[self.positions.flatten()]
+        chosen = hidden.flatten(0, -2).index_select(0, self.positions)
         with torch.autocast(hidden.device.type, enabled=False):
             bias = None if self.bias is None else self.bias.float()
             return nn.functional.linear(chosen.float(), self.weight.float(), bias)

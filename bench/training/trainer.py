@@ -242,8 +242,9 @@ class Trainer:
             queued.append(self.take(step, dataset_batch, next(texts, [])))  # no texts without an auxiliary loss
             validating = step in self.validate_at
             saving = validating or time.monotonic() - saved_at > self.config.checkpoint_seconds
-            while len(queued) > (0 if saving else self.steps_ahead):
-                self.finish(queued.pop(0))
+            due = len(queued) - (0 if saving else self.steps_ahead)
+            figures = {taken.step: self.finish(taken) for taken in queued[:due]}
+            queued = queued[due:]
             if validating:
                 self.validate(score=True)
                 if self.state.is_best(self.config.select_by):
@@ -251,6 +252,8 @@ class Trainer:
             if saving:
                 self.save()
                 saved_at = time.monotonic()
+            for finished, shown in figures.items():
+                job.on_step(finished, self.total, shown)
 
         load_weights(job.student.network, self.checkpoints.best_path(self.state), strict=False)
         return self.state
@@ -282,8 +285,8 @@ class Trainer:
             diagnostics,
         )
 
-    def finish(self, taken: _QueuedStep) -> None:
-        """Look at the figures of a step that was taken, and add it to the curve.
+    def finish(self, taken: _QueuedStep) -> dict[str, float]:
+        """Look at the figures of a step that was taken, and add it to the curve; returns those to show.
 
         Raises:
             NonFiniteLoss: a loss or the gradient's norm is inf or nan; the weights are those before the step.
@@ -303,7 +306,7 @@ class Trainer:
         self.state.log(figures | taken.known | means, taken.sourced, taken.buffer_size, job.student.tokenizer.eos_id)
         if self.state.at_point(step):
             self.timer.read()  # marks would pile up
-        job.on_step(step, self.total, {"loss": figures["loss"], "phi": taken.known["phi"], "buffer": taken.buffer_size})
+        return {"loss": figures["loss"], "phi": taken.known["phi"], "buffer": taken.buffer_size}
 
     def captured(self, model: LanguageModel | None, parameters: list[nn.Parameter]) -> CapturedPass | None:
         """What stands for a model's `hidden_states` in training; None where there is no model, or no CUDA."""

@@ -10,6 +10,12 @@ from distillm import TokenSequence
 from tests.tiny import CPU, sequences
 
 
+def response_mask(batch):
+    """Batch's positions as a (B, T) mask."""
+    ids = batch.inputs.get("decoder_input_ids", batch.inputs["input_ids"])
+    return torch.zeros(ids.numel(), dtype=torch.bool).index_fill(0, batch.positions, True).view_as(ids)
+
+
 def collated(batch, tokenizer):
     return collate(batch, tokenizer, None if tokenizer.kind == "causal" else 0, CPU)
 
@@ -26,7 +32,7 @@ def test_a_student_output_equal_to_the_reference_costs_the_same(family, make_mod
         one = model.batch(batch)
         logits = model.score(one)
         losses.append(torch.nn.functional.cross_entropy(logits, one.tokens, reduction="none"))
-        assert one.response_mask.sum(1).tolist() == [len(s.response) for s in batch]
+        assert response_mask(one).sum(1).tolist() == [len(s.response) for s in batch]
     assert torch.equal(*losses)
     assert len(losses[0]) == sum(len(s.response) for s in dataset)
 
@@ -43,7 +49,7 @@ def test_eos_counts_though_it_is_the_padding_too(kind, backend):
         TokenSequence("long", (5, 6, 7, 8), (9, 10, 11, 12, 13, eos)),
     ]
     result = collated(batch, tokenizer)
-    assert result.response_mask.sum(1).tolist() == [4, 1, 6]
+    assert response_mask(result).sum(1).tolist() == [4, 1, 6]
     assert result.tokens.tolist() == [t for s in batch for t in s.response]
     inputs = [s.prompt + s.response[:-1] if kind == "causal" else s.prompt for s in batch]
     assert result.inputs["attention_mask"].sum(1).tolist() == [len(row) for row in inputs]
@@ -54,7 +60,7 @@ def test_causal_positions(tokenizers):
     assert batch.inputs["input_ids"].tolist() == [[5, 6, 7, 8, 9], [5, 6, 0, 0, 0]]
     assert batch.inputs["attention_mask"].tolist() == [[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]]
     # the last token of the prompt predicts the first of the response
-    assert batch.response_mask.tolist() == [[False, False, True, True, True], [True, True, False, False, False]]
+    assert response_mask(batch).tolist() == [[False, False, True, True, True], [True, True, False, False, False]]
     assert batch.tokens.tolist() == [8, 9, 2, 6, 2]
 
 
@@ -66,7 +72,7 @@ def test_seq2seq_positions(tokenizers):
     assert batch.inputs["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
     assert batch.inputs["decoder_input_ids"].tolist() == [[0, 8, 9], [0, 6, 0]]
     assert batch.inputs["decoder_attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
-    assert batch.response_mask.tolist() == [[True, True, True], [True, True, False]]
+    assert response_mask(batch).tolist() == [[True, True, True], [True, True, False]]
     assert batch.tokens.tolist() == [8, 9, 2, 6, 2]
 
 
@@ -90,15 +96,14 @@ def test_padding_to_a_bucket_changes_no_logit(family, make_model):
 
 
 @pytest.mark.parametrize("kind", ["causal", "seq2seq"])
-def test_positions_are_those_of_the_mask(kind, tokenizers):
+def test_positions_are_in_the_order_of_the_tokens(kind, tokenizers):
     batch = collate(sequences(4, 1), tokenizers[kind], None if kind == "causal" else 0, CPU, bucket=8)
-    assert batch.positions.tolist() == batch.response_mask.flatten().nonzero().flatten().tolist()
-    ids = batch.inputs["input_ids" if kind == "causal" else "decoder_input_ids"]
+    ids = batch.inputs["input_ids" if kind == "causal" else "decoder_input_ids"].flatten()
     # each response token but the last of a sequence is read one position after the one that predicts it
-    read = dict(zip((batch.positions + 1).tolist(), batch.tokens.tolist(), strict=True))
-    following = [place for place in batch.positions.tolist()[1:] if place in read]
-    assert following
-    assert [ids.flatten()[place].item() for place in following] == [read[place] for place in following]
+    token_at = dict(zip((batch.positions + 1).tolist(), batch.tokens.tolist(), strict=True))
+    places = [place for place in batch.positions.tolist() if place in token_at]
+    assert len(places) >= len(batch.tokens) - 4
+    assert [ids[place].item() for place in places] == [token_at[place] for place in places]
 
 
 def test_a_bucket_is_not_over_the_positions_that_a_model_has(tokenizers):

@@ -1,7 +1,5 @@
 """The output layer, wrapped once: scores against the plain forward pass, and what stays as it was."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from safetensors import safe_open
@@ -41,7 +39,7 @@ def test_scores_are_the_logits_of_the_plain_forward_pass(family, make_model):
     model = make_model(family)
     model.network.eval()
     batch = model.batch(BATCH)
-    plain = model.network(**batch.inputs, use_cache=False).logits[batch.response_mask]
+    plain = model.network(**batch.inputs, use_cache=False).logits.flatten(0, 1)[batch.positions]
     expected = gradients(model, plain)
     gathered = model.score(batch)
     assert gathered.shape == (RESPONSE_TOKENS, len(model.tokenizer.backend))
@@ -106,14 +104,6 @@ def test_a_projection_is_what_the_scores_are_made_of(family, make_after):
     assert after.softcap == (pytest.approx(0.05) if family == "gemma2" else None)
 
 
-def test_places_will_do_for_a_mask(make_after):
-    model = make_after("llama")
-    batch = model.batch(BATCH)
-    places = replace(batch, response_mask=batch.response_mask.flatten().nonzero().squeeze(-1))
-    assert torch.equal(model.project(places).hidden, model.project(batch).hidden)
-    assert torch.equal(model.score(places), model.score(batch))
-
-
 def test_the_probe_leaves_the_model_as_it_was(make_model):
     model = make_model("gpt2")
     model.network.train()
@@ -157,8 +147,8 @@ def test_soft_capping_and_scaling_are_kept(make_model):
         encoder_hidden_states=encoded,
         encoder_attention_mask=batch.inputs["attention_mask"],
     ).last_hidden_state
-    mask = batch.response_mask
-    torch.testing.assert_close(seen[0][mask], (decoded * 16**-0.5)[mask])  # d_model ** -0.5
+    read, expected = (states.flatten(0, 1)[batch.positions] for states in (seen[0], decoded * 16**-0.5))
+    torch.testing.assert_close(read, expected)  # d_model ** -0.5
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -186,7 +176,7 @@ def test_gradients_under_autocast_are_those_of_float64(make_model):
     with torch.autocast("cpu", torch.bfloat16):
         student = model.score(batch)
     handle.remove()
-    exact = seen[0][batch.response_mask].detach().double() @ model.head.weight.detach().double().T
+    exact = seen[0].flatten(0, 1)[batch.positions].detach().double() @ model.head.weight.detach().double().T
     noise = torch.randn(exact.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 0.05
     found, wanted = student.detach().requires_grad_(), exact.requires_grad_()
     kld(found, (exact + noise).detach().float()).sum().backward()
@@ -205,7 +195,8 @@ def test_only_response_positions_are_projected_and_the_model_stays_as_it_was(fam
     model.score(batch)
     model.network(**batch.inputs)
     handle.remove()
-    assert shapes == [(RESPONSE_TOKENS, 300), (*batch.response_mask.shape, 300)]
+    ids = batch.inputs.get("decoder_input_ids", batch.inputs["input_ids"])
+    assert shapes == [(RESPONSE_TOKENS, 300), (*ids.shape, 300)]
 
 
 def test_the_model_stays_as_it_was_after_an_error(make_model):
