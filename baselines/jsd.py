@@ -12,10 +12,13 @@ the teacher's weight in the mixture m.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+import distillm
+from distillm import Divergence, Method
 
-from distillm import Divergence, Method, jsd
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class JSD(Divergence):
 
     def divergence(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
         """See `distillm.Divergence`."""
-        return jsd(student_logits, teacher_logits, beta=self.beta)
+        return distillm.jsd(student_logits, teacher_logits, beta=self.beta)
 
 
 METHOD = Method(

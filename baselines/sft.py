@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar
 
 from distillm import Method, TokenSequence
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,8 @@ class CrossEntropy:
         self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[TokenSequence]
     ) -> Tensor:
         """Per-token loss (N,); see `distillm.interface.Objective`."""
+        import torch
+
         return torch.nn.functional.cross_entropy(student_logits.float(), tokens, reduction="none")
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+import distillm
+from distillm import Divergence, Method
 
-from distillm import Divergence, Method, tvd
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -15,7 +18,7 @@ class TVD(Divergence):
 
     def divergence(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
         """See `distillm.Divergence`."""
-        return tvd(student_logits, teacher_logits)
+        return distillm.tvd(student_logits, teacher_logits)
 
 
 METHOD = Method(

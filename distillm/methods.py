@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from torch import Tensor
-
-from distillm.divergences import skl, srkl
+import distillm
 from distillm.interface import Divergence, Method, PlainText
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PAPER = "Ko et al. 2024, arXiv:2402.03898"
 
@@ -32,7 +34,7 @@ class SKL(_Skewed):
 
     def divergence(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
         """See `Divergence`."""
-        return skl(student_logits, teacher_logits, alpha=self.alpha)
+        return distillm.skl(student_logits, teacher_logits, alpha=self.alpha)
 
 
 class SRKL(_Skewed):
@@ -40,7 +42,7 @@ class SRKL(_Skewed):
 
     def divergence(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
         """See `Divergence`."""
-        return srkl(student_logits, teacher_logits, alpha=self.alpha)
+        return distillm.srkl(student_logits, teacher_logits, alpha=self.alpha)
 
 
 _UNSHIFTED = "first response token and EOS of student-generated outputs are trained on; the authors' code loses both"
