@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from distillm import Divergence, Method
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SMALLEST = 0.01
 """Of alpha and beta: closer to 0 the terms, divided by their product, cancel to less than float32 holds."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+import distillm
+from distillm import Divergence, Method
 
-from distillm import Divergence, Method, kld, rkld
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,9 @@ class AKL(Divergence):
     def divergence(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
         """See `distillm.Divergence`."""
         share = self.head_share(student_logits.detach(), teacher_logits)
-        return share * kld(student_logits, teacher_logits) + (1.0 - share) * rkld(student_logits, teacher_logits)
+        return share * distillm.kld(student_logits, teacher_logits) + (1.0 - share) * distillm.rkld(
+            student_logits, teacher_logits
+        )
 
     def head_share(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
         """g_head / (g_head + g_tail) of (..., V) logits, (...); a half where p = q."""

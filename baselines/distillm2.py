@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from torch import Tensor
+import distillm
+from distillm import Method, TokenSequence
 
-from distillm import Method, TokenSequence, skl, srkl
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,15 @@ class Contrastive:
         self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[TokenSequence]
     ) -> Tensor:
         """Per-token loss (N,); see `distillm.interface.Objective`."""
+        import torch
+
         assert teacher_logits is not None
         sampled = [s.sampled_at_step is not None for s in batch for _ in s.response]
         by_student = torch.tensor(sampled, device=tokens.device)
         return torch.where(
             by_student,
-            2.0 * self.beta * srkl(student_logits, teacher_logits, alpha=self.alpha),
-            2.0 * (1.0 - self.beta) * skl(student_logits, teacher_logits, alpha=self.alpha),
+            2.0 * self.beta * distillm.srkl(student_logits, teacher_logits, alpha=self.alpha),
+            2.0 * (1.0 - self.beta) * distillm.skl(student_logits, teacher_logits, alpha=self.alpha),
         )
 
 

@@ -12,11 +12,15 @@ the teacher's weight in the mixture m.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+import distillm
+from distillm import Divergence, Method
 
-from distillm import Divergence, Method, jsd
-from distillm.divergences import Kernel, jensen_shannon_kernel
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from distillm.divergences import Kernel
 
 
 @dataclass(frozen=True)
@@ -35,12 +39,12 @@ class JSD(Divergence):
 
     def divergence(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
         """See `distillm.Divergence`."""
-        return jsd(student_logits, teacher_logits, beta=self.beta)
+        return distillm.jsd(student_logits, teacher_logits, beta=self.beta)
 
     @property
     def kernel(self) -> Kernel:
         """See `distillm.Divergence`."""
-        return jensen_shannon_kernel(self.beta)
+        return distillm.divergences.jensen_shannon_kernel(self.beta)
 
 
 METHOD = Method(

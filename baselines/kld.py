@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+import distillm
+from distillm import Divergence, Method
 
-from distillm import Divergence, Method, kld
-from distillm.divergences import Kernel, kl_kernel
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from distillm.divergences import Kernel
 
 
 @dataclass(frozen=True)
@@ -16,12 +20,12 @@ class KLD(Divergence):
 
     def divergence(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
         """See `distillm.Divergence`."""
-        return kld(student_logits, teacher_logits)
+        return distillm.kld(student_logits, teacher_logits)
 
     @property
     def kernel(self) -> Kernel:
         """See `distillm.Divergence`."""
-        return kl_kernel
+        return distillm.divergences.kl_kernel
 
 
 METHOD = Method(

@@ -17,12 +17,13 @@ from __future__ import annotations
 import math
 import statistics
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from torch import Tensor
+import distillm
+from distillm import BatchObjective, Method, PlainText, Sampling, TokenSequence
 
-from distillm import BatchObjective, Method, PlainText, Sampling, TokenSequence, rkld
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -121,15 +122,19 @@ class MiniLLM(BatchObjective):
         self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[TokenSequence]
     ) -> Tensor:
         """Per-token loss (N,); see `distillm.interface.Objective`."""
+        import torch
+
         assert teacher_logits is not None
         loss = torch.zeros(len(tokens), device=tokens.device)
         if self.single_step:
-            loss = loss + rkld(student_logits, teacher_logits)
+            loss = loss + distillm.rkld(student_logits, teacher_logits)
         if self.policy_gradient:
             loss = loss + self._policy_loss(student_logits, tokens, batch)
         return loss
 
     def _policy_loss(self, student_logits: Tensor, tokens: Tensor, batch: list[TokenSequence]) -> Tensor:
+        import torch
+
         # a response without token_values has advantage 0: no policy loss, no gradient
         columns = [
             [value for s in batch for value in s.token_values.get(name, (0.0,) * len(s.response))]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
-
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from baselines.kld import KLD
 from baselines.sft import CrossEntropy
 from distillm import Method, TokenSequence
-from distillm.divergences import Kernel
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from distillm.divergences import Kernel
 
 
 @dataclass(frozen=True)

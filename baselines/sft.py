@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from torch import Tensor
-
+import distillm
 from distillm import Method, TokenSequence
-from distillm.divergences import Kernel
-from distillm.fused import cross_entropy_kernel
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from distillm.divergences import Kernel
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,14 @@ class CrossEntropy:
         self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[TokenSequence]
     ) -> Tensor:
         """Per-token loss (N,); see `distillm.interface.Objective`."""
+        import torch
+
         return torch.nn.functional.cross_entropy(student_logits.float(), tokens, reduction="none")
 
     @property
     def kernel(self) -> Kernel:
         """See `distillm.interface.Objective`."""
-        return cross_entropy_kernel
+        return distillm.fused.cross_entropy_kernel
 
 
 METHOD = Method(

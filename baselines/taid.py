@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+import distillm
+from distillm import BatchObjective, Divergence, Method, TokenSequence
 
-from distillm import BatchObjective, Divergence, Method, TokenSequence, kld
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass
@@ -76,7 +79,7 @@ class TAID(BatchObjective, Divergence):
             target = teacher_logits.float()
         else:
             target = (1.0 - self.t) * student_logits.detach().float() + self.t * teacher_logits.float()
-        return kld(student_logits, target)
+        return distillm.kld(student_logits, target)
 
 
 METHOD = Method(

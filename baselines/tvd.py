@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+import distillm
+from distillm import Divergence, Method
 
-from distillm import Divergence, Method, tvd
-from distillm.divergences import Kernel, total_variation_kernel
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from distillm.divergences import Kernel
 
 
 @dataclass(frozen=True)
@@ -16,12 +20,12 @@ class TVD(Divergence):
 
     def divergence(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
         """See `distillm.Divergence`."""
-        return tvd(student_logits, teacher_logits)
+        return distillm.tvd(student_logits, teacher_logits)
 
     @property
     def kernel(self) -> Kernel:
         """See `distillm.Divergence`."""
-        return total_variation_kernel
+        return distillm.divergences.total_variation_kernel
 
 
 METHOD = Method(

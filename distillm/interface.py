@@ -10,11 +10,12 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
-from torch import Tensor
+if TYPE_CHECKING:  # PyTorch takes seconds to import, and whoever lists methods needs none of it
+    from torch import Tensor
 
-from distillm.divergences import Kernel
+    from distillm.divergences import Kernel
 
 Init = Literal["pretrained", "sft"]
 

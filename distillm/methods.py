@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from torch import Tensor
-
-from distillm.divergences import Kernel, skew_kl_kernel, skew_reverse_kl_kernel, skl, srkl
+import distillm
 from distillm.interface import Divergence, Method, PlainText
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from distillm.divergences import Kernel
 
 PAPER = "Ko et al. 2024, arXiv:2402.03898"
 
@@ -32,12 +36,12 @@ class SKL(_Skewed):
 
     def divergence(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
         """See `Divergence`."""
-        return skl(student_logits, teacher_logits, alpha=self.alpha)
+        return distillm.skl(student_logits, teacher_logits, alpha=self.alpha)
 
     @property
     def kernel(self) -> Kernel:
         """See `Divergence`."""
-        return skew_kl_kernel(self.alpha)
+        return distillm.divergences.skew_kl_kernel(self.alpha)
 
 
 class SRKL(_Skewed):
@@ -45,12 +49,12 @@ class SRKL(_Skewed):
 
     def divergence(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
         """See `Divergence`."""
-        return srkl(student_logits, teacher_logits, alpha=self.alpha)
+        return distillm.srkl(student_logits, teacher_logits, alpha=self.alpha)
 
     @property
     def kernel(self) -> Kernel:
         """See `Divergence`."""
-        return skew_reverse_kl_kernel(self.alpha)
+        return distillm.divergences.skew_reverse_kl_kernel(self.alpha)
 
 
 _UNSHIFTED = "first response token and EOS of student-generated outputs are trained on; the authors' code loses both"

@@ -46,7 +46,7 @@ def _pool(values: list[ExampleScore]) -> Pooled:
     if isinstance(values[0], list):
         return np.sum(values, axis=0, dtype=np.float64)
     # of one value the mean is the value; packed runs have nothing else, and numpy takes its time over each
-    return float(values[0] if len(values) == 1 else np.mean(values))  # type: ignore[arg-type]  # numbers, as the first
+    return float(values[0] if len(values) == 1 else np.mean(values))
 
 
 def upgraded(row: Mapping[str, object]) -> Prediction:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from bench.record.migrations import MIGRATIONS
 from bench.record.record import SCHEMA, RunRecord
@@ -27,8 +26,8 @@ def read_record(path: Path) -> RunRecord:
         Unreadable: the file is damaged, of a newer schema, or no record; the first missing or wrong field is named.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        found = from_json(path.read_bytes())
+    except ValueError as error:
         raise Unreadable("damaged or cut off") from error
     except OSError as error:
         raise Unreadable(error.strerror or str(error)) from error

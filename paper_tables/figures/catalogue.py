@@ -15,6 +15,7 @@ from bench.system.progress import Reporter
 from paper_tables.figures import from_models, from_runs
 from paper_tables.figures.figure import Drawing, NothingToDraw
 from paper_tables.figures.model_probes import probe
+from paper_tables.figures.names import FIGURES, file_of
 from paper_tables.figures.style import paper_style, save
 from paper_tables.numbers.probes import COEFFICIENTS, GENERATION_COST, NOISY_OUTPUTS, ModelProbe, ProbeKind
 from paper_tables.numbers.runs import RunIndex
@@ -34,7 +35,6 @@ FROM_RUNS: dict[str, Callable[[RunIndex], Drawing]] = {
     "budget": from_runs.equal_budget,
     **{name: partial(from_runs.ablation, name=name) for name in ABLATIONS if name != "alpha"},
 }
-FIGURES = ("1", "2", "3", "6", "7", "8", "pareto", "budget", "theory", *(n for n in ABLATIONS if n != "alpha"))
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,6 @@ class WrittenFigure:
     paths: tuple[Path, ...] = ()
     caption: tuple[str, ...] = ()
     missing: str = ""
-
-
-def file_of(name: str, preset: str) -> str:
-    """The beginning of a figure's file names."""
-    return f"figure{name}-{preset}" if name.isdigit() else f"{name}-{preset}"
 
 
 def write_figures(

@@ -17,7 +17,7 @@ from bench.record.record import CURVE_LABELS, RunRecord, mean_of_sets
 from bench.system.files import write_bytes
 from paper_tables.claims.format import effect, summary
 from paper_tables.claims.verdicts import verdicts
-from paper_tables.figures.catalogue import FIGURES, file_of
+from paper_tables.figures.names import FIGURES, file_of
 from paper_tables.numbers.cells import validation_scores
 from paper_tables.numbers.runs import RunIndex
 from paper_tables.paper.ablations import ABLATIONS
