@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -192,6 +193,13 @@ def ending_model(workload: Workload, shape: Shape, *seed: int | str) -> EndingMo
     assert isinstance(model, EndingModel)
     model.response_lengths = workload.response_lengths
     return model
+
+
+def untouched(model: LanguageModel) -> PreTrainedModel:
+    """A network of a model's architecture as transformers makes it: nothing of ours in it makes others faster."""
+    with model.device:
+        network: PreTrainedModel = type(model.network)(copy.deepcopy(model.network.config))
+    return network
 
 
 class EndAt(LogitsProcessor):  # type: ignore[misc]  # transformers exports it untyped
