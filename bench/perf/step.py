@@ -155,9 +155,14 @@ def plain(pair: Pair) -> Arm:
     def once() -> float:
         order = itertools.cycle(pair.train)
         for _ in range(workload.steps):
-            tensors = pair.teacher.batch(list(itertools.islice(order, pair.batch_size)))
-            inputs = {name: pad(one, (0, width - one.shape[1])) for name, one in tensors.inputs.items()}
-            counted = pad(tensors.response_mask, (0, width - tensors.response_mask.shape[1])).flatten()
+            batch = list(itertools.islice(order, pair.batch_size))
+            inputs = {
+                name: pad(one, (0, width - one.shape[1])) for name, one in pair.teacher.batch(batch).inputs.items()
+            }
+            counted = torch.zeros(len(batch), width)
+            for row, s in zip(counted, batch, strict=True):
+                row[len(s.prompt) - 1 : len(s.prompt) + len(s.response) - 1] = 1
+            counted = counted.flatten().to(device)
             with torch.no_grad():
                 teacher_logits = teacher(**inputs, use_cache=False).logits
             with workload.autocast():
