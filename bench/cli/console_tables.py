@@ -101,6 +101,7 @@ def show_tables(record: RunRecord) -> list[Table]:
         "notes": "\n".join(data.notes) or "none",
         "teacher": f"{models.teacher_parameters:,} parameters, {models.teacher[:16]}",
         "student": f"{models.student_parameters:,} parameters",
+        "generation": ", ".join(f"{side}: {engine}" for side, engine in models.generation.items()),
         "hardware": environment.hardware,
         "software": ", ".join(f"{name} {version}" for name, version in environment.packages.items()),
         "commit": "not a checkout" if git is None else git.commit + (" with changes" if git.changed else ""),

@@ -26,7 +26,9 @@ def examine(config: Config) -> None:
     check_pair(config, tokenizer, local_only=True)
 
 
-def check_pair(config: Config, tokenizer: TokenizerAdapter | None, *, local_only: bool = False) -> None:
+def check_pair(
+    config: Config, tokenizer: TokenizerAdapter | None, *, local_only: bool = False
+) -> dict[Side, PretrainedConfig]:
     """See that teacher and student fit together and have positions for the lengths that are asked for.
 
     Args:
@@ -37,6 +39,9 @@ def check_pair(config: Config, tokenizer: TokenizerAdapter | None, *, local_only
     Raises:
         BenchError: a model is of the other kind, vocabularies or output layers differ, or sequences may be longer than
             a model's positions.
+
+    Returns:
+        the architecture of each side that was looked at.
     """
     paths = {side: model_path(config, side) for side in SIDES}
     there = {side: path for side, path in paths.items() if not local_only or path == SCRATCH or Path(path).is_dir()}
@@ -47,18 +52,18 @@ def check_pair(config: Config, tokenizer: TokenizerAdapter | None, *, local_only
                 check_same_vocabulary(tokenizer, theirs, tokenizer.backend.name_or_path, f"({side}) {path}")
     architectures = {side: _architecture(config, side, path, tokenizer) for side, path in there.items()}
     for side, architecture in architectures.items():
-        if architecture is not None:
-            _check_positions(config, side, architecture)
-    sizes = {side: one.vocab_size for side, one in architectures.items() if one is not None and tokenizer is not None}
+        _check_positions(config, side, architecture)
+    sizes = {side: one.vocab_size for side, one in architectures.items() if tokenizer is not None}
     if len(set(sizes.values())) > 1:
         raise BenchError(
             f"the teacher's output layer has {sizes['teacher']} entries, the student's {sizes['student']}: resize one "
             "(model.resize_token_embeddings) and give the saved folder"
         )
+    return architectures
 
 
-def _architecture(config: Config, side: Side, path: str, tokenizer: TokenizerAdapter | None) -> PretrainedConfig | None:
-    """A model's configuration, as it is or as it will be made; None where that is not known here."""
+def _architecture(config: Config, side: Side, path: str, tokenizer: TokenizerAdapter | None) -> PretrainedConfig:
+    """A model's configuration, as it is or as it will be made."""
     if path != SCRATCH:
         architecture = load_architecture(path)
         check_kind(path, architecture, config.models.kind)

@@ -20,6 +20,7 @@ from bench.experiment.examples import examples_of
 from bench.experiment.identity import run_id, run_key, task_key, tokenizer_path
 from bench.metrics.metric import Metric, references_of
 from bench.metrics.registry import find_metrics
+from bench.models.generation import engine_of
 from bench.models.loading import load_tokenizer
 from bench.models.sampling import Decoding
 from bench.models.tokenizer import LengthLimits, TokenizerAdapter, train_tokenizer
@@ -119,12 +120,12 @@ def prepare(config: Config, method: Method, cache: ArtifactCache, *, data: TaskD
     data = data or examples_of(task, config.data)
     fingerprint = data.fingerprint()
     tokenizer = _tokenizer(config, data, fingerprint, cache)
-    check_pair(config, tokenizer)
+    engines = {side: engine_of(one) for side, one in check_pair(config, tokenizer).items()}
     limits = LengthLimits(config.data.max_prompt_length, config.data.max_response_length)
     sequences, cut = _encode(config, data, tokenizer, limits)
     auxiliary_loss = _auxiliary_loss(config, tokenizer)
     of_task = task_key(task)
-    key = run_key(config, device.type, fingerprint, tokenizer.fingerprint, of_task)
+    key = run_key(config, device.type, fingerprint, tokenizer.fingerprint, engines, of_task)
     return RunContext(
         config=config.model_copy(update={"device": device.type}),
         method=method,

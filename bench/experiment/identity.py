@@ -9,6 +9,7 @@ from typing import Any, Literal
 from bench import __version__
 from bench.config.sections import Config
 from bench.data import TASKS, TaskSpec
+from bench.models.generation import Engine
 from bench.models.loading import hub_commit
 from bench.synthetic import shipped_student, shipped_teacher
 from bench.system.errors import BenchError
@@ -61,7 +62,12 @@ def task_key(task: TaskSpec) -> dict[str, Any]:
 
 
 def run_key(
-    config: Config, device: str, data_fingerprint: str, tokenizer_fingerprint: str, of_task: Mapping[str, Any]
+    config: Config,
+    device: str,
+    data_fingerprint: str,
+    tokenizer_fingerprint: str,
+    engines: Mapping[Side, Engine],
+    of_task: Mapping[str, Any],
 ) -> dict[str, Any]:
     """All that determines a run's numbers, as plain values; of a task file what it says, not where it is.
 
@@ -70,6 +76,7 @@ def run_key(
         device: where it runs.
         data_fingerprint: of the examples.
         tokenizer_fingerprint: of the pair's tokenizer, its chat template included.
+        engines: what generates with either model.
         of_task: as `task_key` gives it.
     """
     text = config.plain_text.file
@@ -80,6 +87,7 @@ def run_key(
         "tokenizer": tokenizer_fingerprint,
         "models": {side: model_fingerprint(model_path(config, side)) for side in SIDES},
         "plain_text": sha256_of(Path(text)) if text else "generated",
+        "generation": dict(engines),
         "version": __version__,
     }
 

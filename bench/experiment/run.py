@@ -128,6 +128,7 @@ def make(context: RunContext, workshop: Workshop, folder: Path) -> tuple[RunReco
             student_parameters=student.parameters,
             teacher_parameters=parameter_count(teacher, context.tokenizer.kind),
             teacher=model_fingerprint(teacher),
+            generation=context.run_key["generation"],
         ),
         training=TrainingInfo(
             steps=state.step,

@@ -21,8 +21,26 @@ from bench.models.cache import RoomyLayer, layers_of
 from bench.models.decoding import Ending, History, NonFiniteLogits, Reader, choose, mixed, still_running
 from bench.models.sampling import Decoding
 
-# Families whose step is the same work whatever it reads: checked on a GPU against the plain loop.
-CAPTURED_FAMILIES = frozenset({"gpt2", "opt", "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "t5", "mt5"})
+# Families whose step is the same work whatever it reads. Others copy from the host or wait for the device within it.
+CAPTURED_FAMILIES = frozenset(
+    {
+        *("gpt2", "gpt_bigcode", "gpt_neox", "opt", "biogpt", "phi", "phi3", "stablelm"),
+        *(
+            "llama",
+            "mistral",
+            "qwen2",
+            "qwen3",
+            "gemma",
+            "gemma2",
+            "gemma3_text",
+            "olmo2",
+            "cohere",
+            "granite",
+            "smollm3",
+        ),
+        *("t5", "mt5"),
+    }
+)
 _LENGTH_BUCKET = 128  # tokens; buffers of like length share their graphs
 _FEWEST_ROWS = 8  # a step on fewer takes as long
 _STEPS_BETWEEN_CHECKS = 8  # of what has ended: a check waits for the GPU
@@ -144,9 +162,10 @@ def _zeros_like(layer: RoomyLayer, rows: int, length: int) -> list[Tensor]:
 
 def _low_precision_weights(network: PreTrainedModel) -> dict[str, Tensor]:
     """Under autocast, room for the weights of matrix products in its precision: cast once, not at every token."""
-    if not torch.is_autocast_enabled("cuda"):
+    device = network.device.type
+    if not torch.is_autocast_enabled(device):
         return {}
-    dtype = torch.get_autocast_dtype("cuda")
+    dtype = torch.get_autocast_dtype(device)
     made = {}
     for path, module in network.named_modules():
         if isinstance(module, (nn.Linear, Conv1D)):
@@ -339,7 +358,7 @@ class _CapturedDecoder:
         dtype = self.plan.autocast or torch.bfloat16
         # casts that autocast remembers would lie in the memory of one graph and be read by another
         with torch.autocast("cuda", dtype, enabled=self.plan.autocast is not None, cache_enabled=False):
-            stream = torch.cuda.Stream()
+            stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
                 for _ in range(2):

@@ -97,8 +97,8 @@ def sample(
             run = graphs.decode if can_capture(networks) else decode
             rows = run(readers, share, ids, mask, copies, uniform.to(device), decoding, ending)
         else:
-            asked = (part.repeat_interleave(copies, dim=0) for part in (ids, mask))
-            chooser = _Chooser(uniform.to(device), decoding, ending, *asked, mixture)
+            asked, asked_mask = (part.repeat_interleave(copies, dim=0) for part in (ids, mask))
+            chooser = _Chooser(uniform.to(device), decoding, ending, asked, asked_mask, mixture)
             rows = _generate(network, chooser, tokenizer, start_id)
     finally:
         network.train(was_training)

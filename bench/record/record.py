@@ -116,12 +116,22 @@ class DataInfo(Plain):
     notes: list[str]
 
 
+GENERATE = "transformers generate"
+"""The only engine until version 0.2: records that name none were made with it."""
+
+
 class ModelsInfo(Plain):
-    """Sizes in parameters, and what the teacher was: a checksum of its files, or its hub id and commit."""
+    """Sizes in parameters, and what the teacher was.
+
+    Attributes:
+        teacher: a checksum of its files, or its hub id and commit.
+        generation: what generated with teacher and student (`bench.models.generation`); tables do not mix engines.
+    """
 
     student_parameters: int
     teacher_parameters: int
     teacher: str
+    generation: dict[str, str] = Field(default_factory=lambda: dict.fromkeys(("teacher", "student"), GENERATE))
 
 
 class TrainingInfo(Plain):

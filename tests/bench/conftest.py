@@ -34,9 +34,9 @@ def tokenizers(tokenizer_folder) -> dict[str, TokenizerAdapter]:
 def make_model(tokenizers):
     """A function from a family, a seed and changes of the architecture to a random model."""
 
-    def make(family, seed=0, tokenizer=None, **changes) -> LanguageModel:
+    def make(family, seed=0, tokenizer=None, device=tiny.CPU, **changes) -> LanguageModel:
         tokenizer = tokenizer or tokenizers[tiny.kind_of(family)]
-        return LanguageModel.from_scratch(tiny.ARCHITECTURES[family] | changes, tokenizer, tiny.CPU, seed)
+        return LanguageModel.from_scratch(tiny.ARCHITECTURES[family] | changes, tokenizer, device, seed)
 
     return make
 

@@ -110,8 +110,7 @@ def test_the_recorded_student_gives_the_recorded_predictions(tmp_path):
     examples = load_task("iwslt", limits={"test": 8}).splits["test"]
     limits = LengthLimits(record.config.data.max_prompt_length, record.config.data.max_response_length)
     sequences, _ = tokenizer.encode(examples, limits, drop_long=False)
-    batch = record.config.evaluation.batch_size
-    responses = model.sample_all(sequences, Decoding(limits.response), batch, "evaluation", "test", 10)
+    responses = model.sample(sequences, Decoding(limits.response), "evaluation", "test", 10, batch_size=3)
     with gzip.open(folder / "predictions.jsonl.gz", "rt", encoding="utf-8") as file:
         recorded = [json.loads(line)["prediction"] for line in file]
     assert [tokenizer.text(r) for r in responses] == recorded

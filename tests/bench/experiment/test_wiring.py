@@ -163,7 +163,7 @@ def test_the_teachers_responses_are_searched_by_as_many_beams_as_asked_for(beams
     folder = stages.teacher(one, workshop)
     train, size = one.sequences["train"], one.config.evaluation.batch_size
     expected, other = (
-        stages.load(one, folder).sample_all(train, Decoding(6, beams=n), size, "teacher responses")
+        stages.load(one, folder).sample(train, Decoding(6, beams=n), "teacher responses", batch_size=size)
         for n in (beams, 4 - beams)
     )
     responses = stages.training_sequences(one, workshop, folder)
@@ -291,7 +291,7 @@ def test_no_repeat_ngram(world, context, workshop):
     size = one.config.evaluation.batch_size
     for switch, ngram in ((False, 0), (True, NO_REPEAT_NGRAM)):
         decoding = Decoding(16, temperature=0, no_repeat_ngram=ngram)
-        responses = student.sample_all(one.sequences["test"], decoding, size, "evaluation", "test", 10)
+        responses = student.sample(one.sequences["test"], decoding, "evaluation", "test", 10, batch_size=size)
         assert predictions[switch] == [one.tokenizer.text(response) for response in responses]
         grams = [[r[i : i + NO_REPEAT_NGRAM] for i in range(len(r) - NO_REPEAT_NGRAM + 1)] for r in responses]
         assert any(len(set(found)) < len(found) for found in grams) is not switch

@@ -9,11 +9,13 @@ from safetensors.torch import load_file, save_file
 from transformers import GenerationConfig
 
 from bench.experiment.identity import model_fingerprint
-from bench.models.generation import Decoding, stop_ids
+from bench.models.generation import stop_ids
 from bench.models.language_model import LanguageModel
 from bench.models.loading import load_network, load_tokenizer
+from bench.models.sampling import Decoding
 from bench.models.tokenizer import TokenizerAdapter
 from bench.system.errors import BenchError
+from distillm import TokenSequence
 from tests.tiny import CPU
 
 
@@ -65,7 +67,7 @@ def test_generation_settings_that_cannot_be_saved_are_mended_at_loading(saved, t
 
 def test_a_response_ends_at_any_eos_of_the_checkpoint(make_model):
     model = make_model("llama")
-    decoding, prompts = Decoding(12), [(5, 6, 7)] * 40
+    decoding, prompts = Decoding(12), [TokenSequence(str(i), (5, 6, 7), ()) for i in range(40)]
     before = model.sample(prompts, decoding, 0)
     other = next(token for response in before for token in response[:3] if token != model.tokenizer.eos_id)
     model.network.generation_config.eos_token_id = [model.tokenizer.eos_id, other]

@@ -9,9 +9,17 @@ from transformers import PreTrainedTokenizerFast
 
 from bench.models.sampling import Decoding
 from bench.models.tokenizer import TokenizerAdapter
+from distillm import TokenSequence
 
 GREEDY = Decoding(8, temperature=0)
-PROMPTS = [(5, 6, 7, 8, 9, 10), (11,), (12, 13, 14), (15, 16)]
+
+
+def asked(prompts):
+    """Sequences whose prompts are to be answered, named by their place."""
+    return [TokenSequence(f"example-{i}", prompt, ()) for i, prompt in enumerate(prompts)]
+
+
+PROMPTS = asked([(5, 6, 7, 8, 9, 10), (11,), (12, 13, 14), (15, 16)])
 # wide weights: the outputs of narrow ones hardly depend on their input
 WIDE = {"gpt2": {"initializer_range": 0.5}, "llama": {"initializer_range": 0.5}, "t5": {"initializer_factor": 8.0}}
 
@@ -41,7 +49,8 @@ def test_a_batch_gives_what_its_prompts_give_alone(family, make_model):
 def test_greedy_tokens_are_those_of_plain_forward_passes(family, make_model):
     model = make_model(family, **WIDE[family])
     model.network.eval()
-    for prompt, response in zip(PROMPTS, model.sample(PROMPTS, GREEDY, 0), strict=True):
+    for asked_for, response in zip(PROMPTS, model.sample(PROMPTS, GREEDY, 0), strict=True):
+        prompt = asked_for.prompt
         tokens = []
         while len(tokens) < GREEDY.max_new_tokens and model.tokenizer.eos_id not in tokens:
             if family == "t5":
@@ -60,7 +69,7 @@ def test_responses_end_at_eos_or_at_the_limit(family, pad_is_eos, make_model, ei
     if pad_is_eos:
         tokenizer.pad_id = tokenizer.eos_id
     model = make_model(family, tokenizer=tokenizer)
-    responses = model.sample([(3, 4)] * 64, Decoding(6), 0)
+    responses = model.sample(asked([(3, 4)] * 64), Decoding(6), 0)
     ended = [r for r in responses if r[-1] == tokenizer.eos_id]
     cut = [r for r in responses if r[-1] != tokenizer.eos_id]
     assert ended
@@ -114,7 +123,7 @@ def test_defaults_of_the_checkpoint_do_not_leak_in(family, temperature, defaults
     tokenizer = eight_tokens["seq2seq" if family == "t5" else "causal"]
     model = make_model(family, tokenizer=tokenizer, **WIDE[family])
     decoding = Decoding(8, temperature=temperature)
-    prompts = [(3, 4), (5,), (6, 7), (7,)] * 4
+    prompts = asked([(3, 4), (5,), (6, 7), (7,)] * 4)
     expected = model.sample(prompts, decoding, 1)
     for name, value in defaults.items():
         setattr(model.network.generation_config, name, value)
@@ -134,7 +143,7 @@ def test_the_model_samples_in_eval_mode_and_goes_back(training, make_model):
     assert modes == [False, False]
     assert model.network.training is training
     with pytest.raises(IndexError):
-        model.sample([(10_000,)], Decoding(2), 0)
+        model.sample(asked([(10_000,)]), Decoding(2), 0)
     assert model.network.training is training
     assert all(p.requires_grad for p in model.network.parameters())
 
@@ -150,7 +159,7 @@ def test_frequencies_are_those_of_the_softmax(family, temperature, make_model, e
         start = {"decoder_input_ids": torch.tensor([[model.start_id]])} if family == "t5" else {}
         logits = model.network(input_ids=torch.tensor([prompt]), **start).logits[0, -1]
     draws = 6000
-    responses = model.sample([prompt] * draws, Decoding(1, temperature=temperature), 0)
+    responses = model.sample(asked([prompt] * draws), Decoding(1, temperature=temperature), 0)
     counts = torch.bincount(torch.tensor([r[0] for r in responses]), minlength=8)
     expected = (logits.double() / temperature).softmax(0) * draws
     assert stats.chisquare(counts.numpy(), expected.numpy()).pvalue > 1e-3
@@ -165,12 +174,12 @@ def test_top_k_and_top_p_restrict(make_model, eight_tokens):
     with torch.no_grad():
         probabilities = model.network(torch.tensor([[3, 5]])).logits[0, -1].softmax(0)
     ranked = probabilities.argsort(descending=True)
-    seen = {r[0] for r in model.sample([(3, 5)] * 500, Decoding(1, top_k=2), 0)}
+    seen = {r[0] for r in model.sample(asked([(3, 5)] * 500), Decoding(1, top_k=2), 0)}
     assert seen == set(ranked[:2].tolist())
     three = float(probabilities[ranked[:3]].sum()) - 1e-4
-    seen = {r[0] for r in model.sample([(3, 5)] * 500, Decoding(1, top_p=three), 0)}
+    seen = {r[0] for r in model.sample(asked([(3, 5)] * 500), Decoding(1, top_p=three), 0)}
     assert seen == set(ranked[:3].tolist())
-    assert len({r[0] for r in model.sample([(3, 5)] * 500, Decoding(1), 0)}) == 8
+    assert len({r[0] for r in model.sample(asked([(3, 5)] * 500), Decoding(1), 0)}) == 8
 
 
 @pytest.mark.parametrize("family", ["llama", "t5"])
@@ -178,7 +187,7 @@ def test_repeated_ngrams_are_forbidden_on_demand(family, make_model):
     model = make_model(family)
     for forbidden in (0, 1):
         decoding = Decoding(60 if family == "t5" else 40, no_repeat_ngram=forbidden)
-        responses = model.sample([(5, 6, 7)] * 8, decoding, 1)
+        responses = model.sample(asked([(5, 6, 7)] * 8), decoding, 1)
         repeats = any(len(set(response)) < len(response) for response in responses)
         assert repeats == (forbidden == 0)
 
@@ -186,7 +195,7 @@ def test_repeated_ngrams_are_forbidden_on_demand(family, make_model):
 @pytest.mark.parametrize("family", ["llama", "t5"])
 def test_beam_search_does_not_depend_on_the_seed(family, make_model):
     model = make_model(family)
-    prompts = [(5, 6, 7), (9,)]
+    prompts = asked([(5, 6, 7), (9,)])
     beams = [model.sample(prompts, Decoding(8, beams=3), seed) for seed in (1, 2)]
     sampled = [model.sample(prompts, Decoding(8), seed) for seed in (1, 2)]
     assert beams[0] == beams[1]

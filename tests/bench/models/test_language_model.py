@@ -63,19 +63,37 @@ def test_a_model_is_loaded_in_the_precision_asked_for(make_model, tmp_path):
     assert loaded.score(SEQUENCES).dtype == torch.float32
 
 
-def test_sample_all_answers_in_the_order_of_the_sequences(make_model):
+def test_responses_come_in_the_order_of_the_sequences(make_model):
     model = make_model("gpt2", initializer_range=0.5)
     sequences = [TokenSequence(str(i), prompt, (2,)) for i, prompt in enumerate(PROMPTS * 2)]
     done = []
-    found = model.sample_all(sequences, Decoding(8, temperature=0), 3, 0, progress=done.append)
-    assert found == [model.sample([s.prompt], Decoding(8, temperature=0), 0)[0] for s in sequences]
+    found = model.sample(sequences, Decoding(8, temperature=0), 0, batch_size=3, progress=done.append)
+    assert found == [model.sample([s], Decoding(8, temperature=0), 0)[0] for s in sequences]
     assert done == [3, 6, 8]
 
 
-def test_batches_of_one_prompt_have_draws_of_their_own(make_model):
+def test_one_prompt_asked_under_several_ids_has_draws_of_its_own_for_each(make_model):
     model = make_model("gpt2")
     sequences = [TokenSequence(str(i), (5, 6), (2,)) for i in range(4)]
-    found = model.sample_all(sequences, Decoding(8), 2, 0)
+    found = model.sample(sequences, Decoding(8), 0, batch_size=2)
     assert len(set(found)) == 4
-    assert model.sample_all(sequences, Decoding(8), 2, 0) == found
-    assert model.sample_all(sequences, Decoding(8), 2, 1) != found
+    assert model.sample(sequences, Decoding(8), 0, batch_size=2) == found
+    assert model.sample(sequences, Decoding(8), 1, batch_size=2) != found
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "t5"])
+def test_a_response_depends_on_seed_and_example_alone(family, make_model):
+    model = make_model(family, **({"initializer_factor": 6.0} if family == "t5" else {"initializer_range": 0.3}))
+    sequences = [TokenSequence(f"example-{i}", PROMPTS[i % 4], (2,)) for i in range(12)]
+    found = dict(zip([s.id for s in sequences], model.sample(sequences, Decoding(10), 3, "here"), strict=True))
+    for size in (1, 5):
+        assert model.sample(sequences, Decoding(10), 3, "here", batch_size=size) == list(found.values())
+    turned = sequences[::-1]
+    assert model.sample(turned, Decoding(10), 3, "here") == [found[s.id] for s in turned]
+    assert model.sample(sequences[7:9], Decoding(10), 3, "here") == [found[s.id] for s in sequences[7:9]]
+    # seeds sampled together share the reading of prompts and nothing else
+    others = model.sample(sequences, Decoding(10), 4, "here")
+    assert model.sample_each(sequences, Decoding(10), [(4, "here"), (3, "here")]) == [others, list(found.values())]
+    assert others != list(found.values())
+    # a lower limit cuts a response and changes none of its tokens
+    assert model.sample(sequences, Decoding(4), 3, "here") == [response[:4] for response in found.values()]

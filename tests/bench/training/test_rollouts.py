@@ -7,7 +7,9 @@ import torch
 
 from baselines.minillm import MiniLLM
 from baselines.sft import CrossEntropy
-from bench.training.rollouts import TeacherMixture, roll_out
+from bench.models import decoding
+from bench.system.seeding import uniform_numbers
+from bench.training.rollouts import roll_out
 from bench.training.trainer import Trainer
 from distillm import Sampling, SourceOptions
 from tests.tiny import Recording
@@ -18,15 +20,17 @@ def test_the_mixture_is_that_of_both_models_at_every_token(family, make_job, mon
     """With a cache and padded prompts of unequal length, against one full forward pass of each model."""
     job = make_job(family)
     batch = job.train[:4]
-    seen = []
-    call = TeacherMixture.__call__
+    seen = {}
+    draw = decoding.draw
 
-    def recording(self, input_ids, scores):
-        seen.append(call(self, input_ids, scores))
-        return seen[-1]
+    def recording(logits, uniform):
+        rows = [row.item() for row in uniform[:, 0]]  # a row's random numbers name it, wherever it stands
+        seen.update(zip(rows, logits.log_softmax(-1), strict=True))
+        return draw(logits, uniform)
 
-    monkeypatch.setattr(TeacherMixture, "__call__", recording)
+    monkeypatch.setattr(decoding, "draw", recording)
     made = roll_out(job.student, job.teacher, batch, Sampling(0.3, log_probs=True), 6, 1, step=7)
+    numbers = uniform_numbers(6, [(1, s.id) for s in batch])
     tensors = job.student.batch(made)
     job.student.network.eval()
     with torch.no_grad():
@@ -35,7 +39,8 @@ def test_the_mixture_is_that_of_both_models_at_every_token(family, make_job, mon
     start = 0
     for row, sequence in enumerate(made):
         for position in range(len(sequence.response)):
-            torch.testing.assert_close(seen[position][row], expected[start + position], rtol=1e-3, atol=1e-4)
+            sampled_from = seen[numbers[row, position].item()]
+            torch.testing.assert_close(sampled_from, expected[start + position], rtol=1e-3, atol=1e-4)
         length = len(sequence.response)
         chosen = torch.tensor(sequence.response)
         for name, table in (("student", q), ("teacher", p)):

@@ -1,0 +1,213 @@
+"""The decode loop against `generate`, plain forward passes and the exact distribution, for every family it is for."""
+
+import math
+
+import pytest
+import torch
+from scipy import stats
+from transformers import GenerationConfig
+
+from bench.models import captured
+from bench.models.batches import pad
+from bench.models.captured import CAPTURED_FAMILIES, CapturedDecoders
+from bench.models.decoding import Ending, NonFiniteLogits, Reader, decode, still_running
+from bench.models.generation import engine_of
+from bench.models.sampling import Decoding, draw, forbid_repeats
+from bench.system.seeding import uniform_numbers
+from distillm import TokenSequence
+from tests.families import CAUSAL, GENERATE, SEQ2SEQ, VOCABULARY, make_family
+
+CPU = torch.device("cpu")
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+PROMPTS = [tuple(torch.randint(3, VOCABULARY, (n,), generator=torch.manual_seed(1)).tolist()) for n in (7, 1, 4, 12, 3)]
+STOPS = [5, 6, 7, 8, 9, 10, 11]  # several, so that rows end at different times
+NEW = 16
+
+
+def inputs(family, device=CPU):
+    network = make_family(family).to(device)
+    ids, mask = pad(PROMPTS, 0, device, left=family not in SEQ2SEQ)
+    return network, ids, mask, 0 if family in SEQ2SEQ else None
+
+
+def until_stop(row):
+    return next((row[: i + 1] for i, token in enumerate(row) if token in STOPS), row)
+
+
+@pytest.mark.parametrize("family", [*CAUSAL, *SEQ2SEQ])
+def test_greedy_text_is_that_of_generate(family):
+    network, ids, mask, start = inputs(family)
+    assert engine_of(network.config) == "decode loop"
+    settings = GenerationConfig(
+        do_sample=False, max_new_tokens=NEW, eos_token_id=STOPS, pad_token_id=0, decoder_start_token_id=start
+    )
+    output = network.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
+    expected = [until_stop(row) for row in output[:, ids.shape[1] if start is None else 1 :].tolist()]
+    numbers = torch.zeros(2 * len(ids), NEW, dtype=torch.float64)
+    ending, greedy = Ending(torch.tensor(STOPS)), Decoding(NEW, temperature=0)
+    with torch.inference_mode():
+        found = decode([Reader(network, start)], 0.0, ids, mask, 2, numbers, greedy, ending)
+    assert found == [row for row in expected for _ in range(2)]
+    assert len(set(map(tuple, expected))) > 1  # the prompts matter
+
+
+def check_captured(family, device):
+    """The loop over fixed buffers gives what the plain loop gives: when buffers are new, and when they are used."""
+    network, ids, mask, start = inputs(family, device)
+    numbers = uniform_numbers(NEW, [(1, i) for i in range(3 * len(ids))]).to(device)
+    ending, graphs = Ending(torch.tensor(STOPS, device=device)), CapturedDecoders()
+    with torch.inference_mode():
+        for decoding in (Decoding(NEW), Decoding(NEW, 0.7, 0.9, 20, no_repeat_ngram=2)):
+            expected = decode([Reader(network, start)], 0.0, ids, mask, 3, numbers, decoding, ending)
+            for _ in range(2):
+                found = graphs.decode([Reader(network, start)], 0.0, ids, mask, 3, numbers, decoding, ending)
+                assert [until_stop(row) for row in found] == expected
+    assert len(set(map(tuple, expected))) > 1
+
+
+@pytest.mark.parametrize("family", sorted(CAPTURED_FAMILIES | {"t5v1.1"}))
+def test_fixed_buffers_change_nothing(family, monkeypatch):
+    monkeypatch.setattr(captured, "_FEWEST_ROWS", 1)
+    monkeypatch.setattr(captured, "_LENGTH_BUCKET", 16)
+    monkeypatch.setattr(captured, "_STEPS_BETWEEN_CHECKS", 3)
+    check_captured(family, CPU)
+
+
+@pytest.mark.gpu
+@needs_cuda
+@pytest.mark.parametrize("family", sorted(CAPTURED_FAMILIES | {"t5v1.1"}))
+def test_graphs_change_nothing(family, monkeypatch):
+    monkeypatch.setattr(captured, "_FEWEST_ROWS", 1)
+    check_captured(family, torch.device("cuda"))
+
+
+@pytest.mark.gpu
+@needs_cuda
+def test_graphs_follow_the_weights(make_model):
+    """Under autocast the weights of matrix products are cast once a call: training in between must show."""
+    model = make_model("gpt2", device=torch.device("cuda"), initializer_range=0.3)
+    asked = [TokenSequence(str(i), (5, 6, 7), ()) for i in range(8)]
+    with torch.autocast("cuda", torch.bfloat16):
+        before = model.sample(asked, Decoding(12), 0)
+        assert model.sample(asked, Decoding(12), 0) == before
+        with torch.no_grad():
+            for parameter in model.network.parameters():
+                parameter.mul_(-1.0)
+        assert model.sample(asked, Decoding(12), 0) != before
+
+
+def test_a_mixture_is_read_with_the_teachers_own_cache():
+    student, ids, mask, start = inputs("gpt2")
+    teacher = make_family("llama")
+    numbers = uniform_numbers(NEW, [(1, i) for i in range(len(ids))])
+    ending = Ending(torch.tensor(STOPS))
+    with torch.inference_mode():
+        readers = [Reader(student, start), Reader(teacher, start)]
+        found = decode(readers, 0.4, ids, mask, 1, numbers, Decoding(NEW), ending)
+        fixed = CapturedDecoders().decode(
+            [Reader(student, start), Reader(teacher, start)], 0.4, ids, mask, 1, numbers, Decoding(NEW), ending
+        )
+        assert [until_stop(row) for row in fixed] == found
+        for prompt, row, response in zip(PROMPTS, numbers, found, strict=True):
+            for position, token in enumerate(response):
+                so_far = torch.tensor([[*prompt, *response[:position]]])
+                q, p = (model(so_far).logits[0, -1].double().softmax(-1) for model in (student, teacher))
+                below = (0.6 * q + 0.4 * p).cumsum(-1)
+                assert below[token] - 1e-5 >= row[position] - 2e-5
+                assert (below[token - 1] if token else 0.0) <= row[position] + 2e-5
+
+
+@pytest.mark.parametrize("family", list(GENERATE))
+def test_what_keeps_more_than_keys_and_values_has_generate(family, make_model):
+    assert engine_of(make_family(family).config) == "transformers generate"
+
+
+def test_families_with_generate_are_sampled_from_alike(make_model, monkeypatch):
+    """The same random numbers choose the same tokens, whichever engine runs; mixtures and lengths included."""
+    asked = [TokenSequence(str(i), prompt, ()) for i, prompt in enumerate(PROMPTS)]
+    model, teacher = make_model("gpt2", initializer_range=0.3), make_model("llama", seed=1, initializer_range=0.3)
+    settings = (
+        {},
+        {"mixture": teacher.mixture(0.5)},
+        {"lengths": [3, 1, 8, 5, 2]},
+    )
+    ours = [model.sample(asked, Decoding(8), 0, **one) for one in settings]
+    monkeypatch.setattr("bench.models.generation.engine_of", lambda config: "transformers generate")
+    assert [model.sample(asked, Decoding(8), 0, **one) for one in settings] == ours
+    assert [len(response) for response in ours[2]] == [3, 1, 8, 5, 2]
+    assert len({str(one) for one in ours}) == 3
+
+
+@pytest.mark.parametrize("vocabulary", [8, 256, 1000, 50_257])
+def test_tokens_are_drawn_from_the_exact_distribution(vocabulary):
+    generator = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(1, vocabulary, generator=generator)
+    logits[:, ::7] = -torch.inf
+    count = 40_000
+    uniform = uniform_numbers(1, [(0, i) for i in range(count)])
+    tokens = torch.cat([draw(logits.expand(len(part), -1), part) for part in uniform.split(400)])
+    p = logits[0].double().softmax(-1)
+    assert (p[tokens] > 0).all()
+    order = p.argsort(descending=True)
+    groups = (p[order].cumsum(0) * 30).long().clamp(max=29)  # some thirty groups of like probability
+    group_of = torch.empty(vocabulary, dtype=torch.long).scatter_(0, order, groups)
+    seen = torch.bincount(group_of[tokens], minlength=30).double()
+    expected = torch.zeros(30, dtype=torch.float64).scatter_add_(0, group_of, p) * count
+    kept = expected > 5
+    assert (
+        stats.chisquare(seen[kept].numpy(), (expected[kept] / expected[kept].sum() * seen[kept].sum()).numpy()).pvalue
+        > 1e-3
+    )
+    # by hand: the first token whose cumulative probability is above the number
+    below = p.cumsum(0)
+    for number, token in zip(uniform[:200, 0], tokens[:200], strict=True):
+        assert below[token] > number - 1e-6
+        assert below[token] - p[token] < number + 1e-6
+
+
+def test_the_ends_of_the_unit_interval_give_tokens_that_can_be_drawn():
+    logits = torch.full((2, 600), -torch.inf)
+    logits[:, [3, 290, 520]] = torch.tensor([0.0, -30.0, -60.0])
+    uniform = torch.tensor([[0.0], [1.0 - 2.0**-53]], dtype=torch.float64)
+    assert draw(logits, uniform).tolist()[0] == 3
+    assert draw(logits, uniform).tolist()[1] in (3, 290, 520)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_repeats_are_forbidden_as_a_list_of_ngrams_says(size):
+    rows = [[-1, -1, 4, 5, 4, 5, 6, 4], [1, 1, 1, 1, 1, 1, 1, 1], [-1, 2, 3, 2, 3, 2, 2, 3]]
+    history = torch.tensor([[*row, -1, -1] for row in rows])
+    found = forbid_repeats(torch.zeros(3, 8), history, torch.tensor(8), size)
+    for row, logits in zip(rows, found, strict=True):
+        real = [token for token in row if token >= 0]
+        grams = {tuple(real[i : i + size]) for i in range(len(real) - size + 1)}
+        tail = real[len(real) - size + 1 :]
+        assert [bool(x == -math.inf) for x in logits] == [(*tail, token) in grams for token in range(8)]
+
+
+def test_rows_that_go_on_stay_or_fill_gaps():
+    assert still_running(torch.tensor([True, False, True, False, True, True])).tolist() == [0, 4, 2, 5]
+    assert still_running(torch.tensor([True, True])).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("loop", ["plain", "fixed"])
+def test_logits_that_are_no_distribution_are_refused(loop):
+    network, ids, mask, start = inputs("gpt2")
+    with torch.no_grad():
+        network.transformer.ln_f.weight.fill_(torch.nan)
+    run = decode if loop == "plain" else CapturedDecoders().decode
+    numbers = torch.zeros(len(ids), NEW, dtype=torch.float64)
+    with pytest.raises(NonFiniteLogits), torch.inference_mode():
+        run([Reader(network, start)], 0.0, ids, mask, 1, numbers, Decoding(NEW), Ending(torch.tensor(STOPS)))
+
+
+def test_ended_rows_are_no_longer_computed():
+    network, ids, mask, start = inputs("llama")
+    rows = []
+    network.register_forward_pre_hook(lambda _, args, kwargs: rows.append(len(kwargs["input_ids"])), with_kwargs=True)
+    numbers = torch.zeros(len(ids), NEW, dtype=torch.float64)
+    lengths = torch.tensor([2, 9, 4, 2, 6])
+    with torch.inference_mode():
+        decode([Reader(network, start)], 0.0, ids, mask, 1, numbers, Decoding(NEW), Ending(torch.tensor([5]), lengths))
+    # the prompts, then at each position the rows that go on after it
+    assert rows == [5, 5, 3, 3, 2, 2, 1, 1, 1]
