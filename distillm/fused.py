@@ -25,8 +25,11 @@ from torch.autograd.function import once_differentiable
 from distillm.divergences import ROWS, Kernel, slices
 from distillm.interface import Objective, TokenSequence
 
-CHUNK = {"cpu": 128, "cuda": 1024}
+CHUNK = {"cpu": 256, "cuda": 1024}
 """Tokens in one matrix product, by type of device."""
+
+# Vocabulary entries in one product that forms logits on a CPU: MKL takes a quarter less time than for all at once.
+_BLOCK = 512
 
 Observer = Callable[[slice, Tensor, Tensor | None], None]
 """Told which rows, the student's logits there and the teacher's, (R, V) each, which it must leave as they are."""
@@ -260,9 +263,9 @@ def _run(work: _Work, size: int, height: int, wanted: list[bool]) -> tuple[Tenso
     for chunk in slices(len(hidden), size):
         count = chunk.stop - chunk.start
         read = hidden[chunk].to(operand)
-        _multiply(read, matrix.t(), logits[:count])
+        _project(read, matrix, logits[:count])
         if teacher is not None and teacher_matrix is not None and teacher_logits is not None:
-            _multiply(teacher.hidden[chunk].to(teacher_matrix.dtype), teacher_matrix.t(), teacher_logits[:count])
+            _project(teacher.hidden[chunk].to(teacher_matrix.dtype), teacher_matrix, teacher_logits[:count])
         for part in slices(count, height):
             rows = slice(chunk.start + part.start, chunk.start + part.stop)
             q = _finish(logits[part], student)
@@ -287,6 +290,12 @@ def _run(work: _Work, size: int, height: int, wanted: list[bool]) -> tuple[Tenso
             made[2].unsqueeze(0).addmm_(weights.t().to(exact), slopes[:count].to(exact))
     given = (hidden, student.weight, student.bias)
     return losses, [g if g is None or x is None else g.to(x.dtype) for g, x in zip(made, given, strict=True)]
+
+
+def _project(hidden: Tensor, weight: Tensor, out: Tensor) -> None:
+    """hidden W^T into `out`."""
+    for columns in slices(len(weight), len(weight) if hidden.is_cuda else _BLOCK):
+        _multiply(hidden, weight[columns].t(), out[:, columns])
 
 
 def _finish(logits: Tensor, projection: Projection) -> Tensor:

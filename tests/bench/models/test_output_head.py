@@ -1,14 +1,17 @@
 """The output layer, wrapped once: scores against the plain forward pass, and what stays as it was."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors import safe_open
 
+from baselines.sft import CrossEntropy
 from bench.models.language_model import LanguageModel
 from bench.models.loading import new_network
 from bench.models.output_head import ResponseHead
 from bench.system.errors import BenchError
-from distillm import TokenSequence, kld
+from distillm import TokenSequence, kld, token_losses
 from tests.tiny import ARCHITECTURES, kind_of
 
 FAMILIES = list(ARCHITECTURES)
@@ -21,8 +24,12 @@ RESPONSE_TOKENS = 9
 
 
 def gradients(model, logits):
+    return gradients_of(model, (logits * torch.linspace(-1, 1, logits.numel()).view_as(logits)).sum())
+
+
+def gradients_of(model, total):
     model.network.zero_grad()
-    (logits * torch.linspace(-1, 1, logits.numel()).view_as(logits)).sum().backward()
+    total.backward()
     return {name: p.grad.clone() for name, p in model.network.named_parameters() if p.grad is not None}
 
 
@@ -44,6 +51,88 @@ def test_scores_are_the_logits_of_the_plain_forward_pass(family, make_model):
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
     assert torch.equal(model.score(BATCH), gathered)  # sequences will do as well
+
+
+# --- logits that are not formed
+
+AFTER = {
+    "llama": {},
+    "t5": {},
+    "gemma2": {},
+    "cohere": {"model_type": "cohere", "logit_scale": 0.25},
+    "granite": {"model_type": "granite", "logits_scaling": 8.0},
+    "gptj": {"model_type": "gptj", "n_embd": 16, "n_layer": 1, "n_head": 2, "rotary_dim": 4, "n_positions": 64},
+    "marian": {"model_type": "marian", "d_model": 16},
+}
+"""Families by what they do to the output layer's logits: nothing, a cap, a scale, a bias of the layer, a shift."""
+
+
+@pytest.fixture
+def make_after(tokenizers):
+    def make(family):
+        small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+        coder = {f"{side}_{what}": 2 for side in ("encoder", "decoder") for what in ("layers", "attention_heads")}
+        architecture = ARCHITECTURES.get(family, small | coder | AFTER[family])
+        kind = "seq2seq" if family in ("t5", "marian") else "causal"
+        model = LanguageModel.from_scratch(architecture, tokenizers[kind], torch.device("cpu"), 0)
+        if family == "marian":
+            model.network.final_logits_bias.normal_(generator=torch.Generator().manual_seed(0))
+        if family == "gptj":
+            torch.nn.init.normal_(model.head.bias, std=0.5)
+        model.network.eval()
+        return model
+
+    return make
+
+
+@pytest.mark.parametrize("family", AFTER)
+def test_a_projection_is_what_the_scores_are_made_of(family, make_after):
+    model = make_after(family)
+    batch = model.batch(BATCH)
+    scores = model.score(batch)
+    losses = torch.nn.functional.cross_entropy(scores, batch.tokens, reduction="none")
+    wanted = gradients_of(model, losses.sum())
+    projection = model.project(batch)
+    total, found = token_losses(CrossEntropy(), projection, None, batch.tokens, BATCH)
+    torch.testing.assert_close(found, losses, rtol=1e-5, atol=1e-6)
+    for name, gradient in gradients_of(model, total).items():
+        torch.testing.assert_close(gradient, wanted[name], rtol=1e-3, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
+    torch.testing.assert_close(model.log_probs(batch), -losses, rtol=1e-5, atol=1e-6)
+    after = model.after_head
+    assert (after.scale, after.shift is not None) == (
+        {"cohere": 0.25, "granite": 0.125}.get(family, 1.0),
+        family == "marian",
+    )
+    assert after.softcap == (pytest.approx(0.05) if family == "gemma2" else None)
+
+
+def test_places_will_do_for_a_mask(make_after):
+    model = make_after("llama")
+    batch = model.batch(BATCH)
+    places = replace(batch, response_mask=batch.response_mask.flatten().nonzero().squeeze(-1))
+    assert torch.equal(model.project(places).hidden, model.project(batch).hidden)
+    assert torch.equal(model.score(places), model.score(batch))
+
+
+def test_the_probe_leaves_the_model_as_it_was(make_model):
+    model = make_model("gpt2")
+    model.network.train()
+    state = torch.get_rng_state()
+    assert model.after_head is not None
+    assert model.network.training
+    assert model.head.stand_in is None
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_logits_that_are_changed_in_another_way_are_formed_at_once(make_model):
+    model = make_model("llama")
+    model.network.eval()
+    model.head.register_forward_hook(lambda module, inputs, logits: logits**3)
+    batch = model.batch(BATCH)
+    assert model.after_head is None
+    assert model.project(batch) is None
+    expected = model.score(batch).log_softmax(-1).gather(-1, batch.tokens[:, None]).squeeze(-1)
+    torch.testing.assert_close(model.log_probs(batch), expected)
 
 
 def test_soft_capping_and_scaling_are_kept(make_model):

@@ -175,6 +175,7 @@ def test_replayed_responses_have_their_age(make_job):
 
 def test_the_teacher_is_left_alone(make_job):
     job = make_job("gpt2", KLD())  # gpt2 has dropout
+    assert job.teacher.after_head is not None  # its forward pass is no scoring
     before, states = weights(job.teacher), []
     job.teacher.network.register_forward_hook(
         lambda module, _, output: states.append((module.training, output.logits.requires_grad))
