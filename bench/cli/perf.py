@@ -52,7 +52,10 @@ def perf(quick: bool, only: str | None, device: str, out: Path) -> None:
     from bench.system.environment import describe, pick_device
 
     parts = _parts(only, get_args(Part))
-    workload = Workload.on(pick_device(device), quick=quick)
+    chosen = pick_device(device)
+    if chosen.type not in ("cpu", "cuda"):
+        raise BenchError(f"--device {chosen.type}: measured are cpu and cuda; write --device cpu")
+    workload = Workload.on(chosen, quick=quick)
     quiet_libraries()
     started, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
     environment = describe(workload.device)

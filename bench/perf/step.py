@@ -152,29 +152,34 @@ def plain(pair: Pair) -> Arm:
     student, teacher = pair.networks()
     optimiser = torch.optim.AdamW(student.parameters(), lr=LEARNING_RATE)
 
-    def once() -> float:
-        order = itertools.cycle(pair.train)
-        for _ in range(workload.steps):
-            batch = list(itertools.islice(order, pair.batch_size))
-            inputs = {
-                name: pad(one, (0, width - one.shape[1])) for name, one in pair.teacher.batch(batch).inputs.items()
-            }
-            counted = torch.zeros(len(batch), width)
-            for row, s in zip(counted, batch, strict=True):
-                row[len(s.prompt) - 1 : len(s.prompt) + len(s.response) - 1] = 1
-            counted = counted.flatten().to(device)
-            with torch.no_grad():
-                teacher_logits = teacher(**inputs, use_cache=False).logits
-            with workload.autocast():
-                logits = student(**inputs, use_cache=False).logits
-            losses = plain_kld(logits.flatten(0, 1), teacher_logits.flatten(0, 1))
-            torch.autograd.backward((losses * counted).sum() / counted.sum())
-            torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
-            optimiser.step()
-            optimiser.zero_grad()
-        return float(workload.steps)
+    order = itertools.cycle(pair.train)
 
-    return timed(device, once)
+    def step() -> None:
+        batch = list(itertools.islice(order, pair.batch_size))
+        inputs = {name: pad(one, (0, width - one.shape[1])) for name, one in pair.teacher.batch(batch).inputs.items()}
+        counted = torch.zeros(len(batch), width)
+        for row, s in zip(counted, batch, strict=True):
+            row[len(s.prompt) - 1 : len(s.prompt) + len(s.response) - 1] = 1
+        counted = counted.flatten().to(device)
+        with torch.no_grad():
+            teacher_logits = teacher(**inputs, use_cache=False).logits
+        with workload.autocast():
+            logits = student(**inputs, use_cache=False).logits
+        losses = plain_kld(logits.flatten(0, 1), teacher_logits.flatten(0, 1))
+        torch.autograd.backward((losses * counted).sum() / counted.sum())
+        torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad()
+
+    def arm() -> Sample:
+        for _ in range(min(3, workload.uncounted) - 1):
+            step()
+        meter = Meter(device)
+        for _ in range(workload.steps):
+            step()
+        return meter.sample(float(workload.steps))
+
+    return arm
 
 
 def trl_gkd(pair: Pair, *, on_policy: bool) -> Arm | str:

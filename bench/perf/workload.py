@@ -120,7 +120,7 @@ class Workload:
             (4_096, 4_096),
             (8, 64),
             Pace(1, 20, 4.0) if quick else Pace(5, 20, 30.0),
-            steps=8 if quick else 16,
+            steps=6 if quick else 16,
             uncounted=24,
             all_to_the_limit=True,
         )
