@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import click
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from bench.cli.options import OUT
 from bench.system.errors import BenchError, did_you_mean
 
 if TYPE_CHECKING:  # PyTorch takes seconds to import, and --help needs none
+    from rich.table import Table
+
     from bench.perf.measure import Comparison, Part
     from bench.perf.targets import Target
     from bench.perf.workload import Workload
@@ -52,7 +52,10 @@ def perf(quick: bool, only: str | None, device: str, out: Path) -> None:
     from bench.system.environment import describe, pick_device
 
     parts = _parts(only, get_args(Part))
-    workload = Workload.on(pick_device(device), quick=quick)
+    chosen = pick_device(device)
+    if chosen.type not in ("cpu", "cuda"):
+        raise BenchError(f"--device {chosen.type}: measured are cpu and cuda; write --device cpu")
+    workload = Workload.on(chosen, quick=quick)
     quiet_libraries()
     started, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
     environment = describe(workload.device)
@@ -106,14 +109,17 @@ def _measured(part: Part) -> Callable[[Workload], Iterator[Comparison]]:
 
 def table(comparisons: list[Comparison], device: str) -> Table:
     """A row for each arm: seconds a unit of work, peak memory, its time as a multiple of ours, and the target."""
+    from rich import box
+    from rich.table import Table
+
     from bench.perf.measure import OURS
     from bench.perf.targets import judged
 
     made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    made.add_column("seconds for a", no_wrap=True)
+    made.add_column("time of a")
     for heading in ("CPU", "clock", "MiB", "x ours"):
-        made.add_column(heading, justify="right", no_wrap=True)
-    made.add_column("target", no_wrap=True)
+        made.add_column(heading, justify="right", no_wrap=True, min_width=6)
+    made.add_column("target", no_wrap=True, min_width=16)
     for found in comparisons:
         made.add_row(f"{found.unit}: {found.name}", style="bold")
         for arm, timing in found.arms.items():
@@ -133,8 +139,8 @@ def table(comparisons: list[Comparison], device: str) -> Table:
 def _told(target: Target, value: float | None) -> str:
     if value is None:
         return ""
-    bound = {"speed": "≥ {:.2f}", "memory": "MiB ≤ {:.2f} of it", "seconds": "CPU ≤ {:.2f} s"}[target.figure]
-    return f"{bound.format(target.bound)}, {'met' if target.met(value) else 'missed'}"
+    bound = {"speed": "≥ {:.2f}", "memory": "MiB ≤ {:.2f}", "seconds": "≤ {:.2f} s"}[target.figure]
+    return f"{bound.format(target.bound)} {'met' if target.met(value) else 'missed'}"
 
 
 def _seconds(value: float) -> str:

@@ -17,7 +17,7 @@ from bench.metrics.rouge_l import RougeL
 from bench.models.sampling import Decoding
 from bench.perf.generation import generated
 from bench.perf.measure import Comparison, compare, timed
-from bench.perf.workload import Workload, ending_model
+from bench.perf.workload import Workload, ending_model, untouched
 
 _WORDS = 60  # of a text: the synthetic responses are shorter than Dolly's and are put together
 
@@ -54,7 +54,7 @@ def _decoding_seeds(workload: Workload) -> Comparison:
     shape, batch_sizes = workload.families["GPT-2"]
     size = min(batch_sizes) // (2 if workload.quick else 1)
     model = ending_model(workload, shape, "evaluation")
-    sequences = workload.sequences(size)
+    sequences, network = workload.sequences(size), untouched(model)
     examples = tuple(Example(s.id, "", ("w2 w3",)) for s in sequences)
     seeds = list(range(workload.decoding_seeds))
     config = EvaluationConfig.model_validate({"seeds": seeds, "batch_size": size})
@@ -73,7 +73,7 @@ def _decoding_seeds(workload: Workload) -> Comparison:
         return float(sum(row["tokens"] for row in rows))
 
     def theirs() -> float:
-        return float(sum(generated(model, sequences, workload, one_number=True) for _ in seeds))
+        return float(sum(generated(model, network, sequences, workload, one_number=True) for _ in seeds))
 
     name = f"{len(seeds)} decoding seeds, batch {size}"
     arms = {"first engine": timed(workload.device, theirs)}

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessorList
+from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel
 
 from bench.models.batches import pad
 from bench.models.sampling import Decoding
 from bench.perf.first_engine import DrawOne
 from bench.perf.measure import Arm, Comparison, compare, timed
-from bench.perf.workload import EndAt, EndingModel, Workload, ending_model
+from bench.perf.workload import EndAt, EndingModel, Workload, ending_model, untouched
 from distillm import TokenSequence
 
 
@@ -25,14 +25,16 @@ def measure(workload: Workload) -> Iterator[Comparison]:
 
 
 def _compare(workload: Workload, model: EndingModel, name: str, size: int) -> Comparison:
-    sequences = workload.sequences(size)
+    sequences, network = workload.sequences(size), untouched(model)
 
     def ours() -> float:
         with workload.autocast():
             return float(sum(map(len, model.sample(sequences, Decoding(workload.longest_response), "generation"))))
 
     def by_generate(*, one_number: bool) -> Arm:
-        return timed(workload.device, lambda: float(generated(model, sequences, workload, one_number=one_number)))
+        return timed(
+            workload.device, lambda: float(generated(model, network, sequences, workload, one_number=one_number))
+        )
 
     arms = {"first engine": by_generate(one_number=True)}
     if not workload.quick or size == min(workload.families["GPT-2"][1]):
@@ -41,8 +43,23 @@ def _compare(workload: Workload, model: EndingModel, name: str, size: int) -> Co
 
 
 @torch.inference_mode()
-def generated(model: EndingModel, sequences: list[TokenSequence], workload: Workload, *, one_number: bool) -> int:
-    """Sample with `generate`, as it comes or as the first engine did; returns how many tokens the responses have."""
+def generated(
+    model: EndingModel,
+    network: PreTrainedModel,
+    sequences: list[TokenSequence],
+    workload: Workload,
+    *,
+    one_number: bool,
+) -> int:
+    """Sample with `generate`, as it comes or as the first engine did; returns how many tokens the responses have.
+
+    Args:
+        model: knows tokenizer and start.
+        network: generates.
+        sequences: give the prompts.
+        workload: gives the responses' lengths.
+        one_number: a random number a row, as in the first engine.
+    """
     tokenizer = model.tokenizer
     settings = GenerationConfig(
         do_sample=not one_number,
@@ -54,9 +71,9 @@ def generated(model: EndingModel, sequences: list[TokenSequence], workload: Work
     )
     ids, mask = pad([s.prompt for s in sequences], tokenizer.pad_id, workload.device, left=tokenizer.kind == "causal")
     steps = [EndAt(workload.response_lengths(len(sequences)), tokenizer.eos_id), *[DrawOne()] * one_number]
-    model.network.eval()
+    network.eval()
     with workload.autocast():
-        output: Tensor = model.network.generate(
+        output: Tensor = network.generate(
             input_ids=ids,
             attention_mask=mask,
             generation_config=settings,

@@ -16,12 +16,11 @@ from transformers import PreTrainedModel, PrinterCallback, TrainerCallback
 
 from bench.config.registry import find_method
 from bench.config.sections import TrainingConfig
-from bench.models.loading import new_network
 from bench.models.sampling import Decoding
 from bench.perf import installed
 from bench.perf.head import plain_kld
 from bench.perf.measure import Arm, Comparison, Meter, Sample, compare, timed
-from bench.perf.workload import EndingModel, Shape, Workload, end_generate, ending_model, make_tokenizer
+from bench.perf.workload import EndingModel, Workload, end_generate, ending_model, make_tokenizer, untouched
 from bench.training.trainer import Trainer, TrainingJob, ValidationSet
 from distillm import OutputSource, SourceOptions, TokenSequence
 
@@ -51,10 +50,10 @@ class Pair:
             # on a CPU each step has the same examples; on CUDA shapes vary, as in a training
             yield cls(workload, size, teacher, accelerator, workload.sequences(size * (8 if cuda else 1)))
 
-    def network(self, shape: Shape) -> PreTrainedModel:
-        """A network as transformers has it, for those who bring their own output layer."""
-        with self.workload.device:
-            return new_network(dict(shape.architecture), make_tokenizer(shape), "other")
+    def networks(self) -> tuple[PreTrainedModel, PreTrainedModel]:
+        """Student and teacher for the other arms."""
+        student = untouched(ending_model(self.workload, self.workload.student))
+        return student, untouched(self.teacher).to(self.teacher.network.dtype).eval()
 
 
 def measure(workload: Workload) -> Iterator[Comparison]:
@@ -150,27 +149,37 @@ def ours(pair: Pair, name: str, source: str | None) -> Arm:
 def plain(pair: Pair) -> Arm:
     """KL divergence as the authors write it: both models' logits at every position, padded, in float32, then a mask."""
     workload, device, width = pair.workload, pair.workload.device, pair.workload.padded_to
-    student, teacher = pair.network(workload.student), pair.teacher.network
+    student, teacher = pair.networks()
     optimiser = torch.optim.AdamW(student.parameters(), lr=LEARNING_RATE)
 
-    def once() -> float:
-        order = itertools.cycle(pair.train)
-        for _ in range(workload.steps):
-            tensors = pair.teacher.batch(list(itertools.islice(order, pair.batch_size)))
-            inputs = {name: pad(one, (0, width - one.shape[1])) for name, one in tensors.inputs.items()}
-            counted = pad(tensors.response_mask, (0, width - tensors.response_mask.shape[1])).flatten()
-            with torch.no_grad():
-                teacher_logits = teacher(**inputs, use_cache=False).logits
-            with workload.autocast():
-                logits = student(**inputs, use_cache=False).logits
-            losses = plain_kld(logits.flatten(0, 1), teacher_logits.flatten(0, 1))
-            torch.autograd.backward((losses * counted).sum() / counted.sum())
-            torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
-            optimiser.step()
-            optimiser.zero_grad()
-        return float(workload.steps)
+    order = itertools.cycle(pair.train)
 
-    return timed(device, once)
+    def step() -> None:
+        batch = list(itertools.islice(order, pair.batch_size))
+        inputs = {name: pad(one, (0, width - one.shape[1])) for name, one in pair.teacher.batch(batch).inputs.items()}
+        counted = torch.zeros(len(batch), width)
+        for row, s in zip(counted, batch, strict=True):
+            row[len(s.prompt) - 1 : len(s.prompt) + len(s.response) - 1] = 1
+        counted = counted.flatten().to(device)
+        with torch.no_grad():
+            teacher_logits = teacher(**inputs, use_cache=False).logits
+        with workload.autocast():
+            logits = student(**inputs, use_cache=False).logits
+        losses = plain_kld(logits.flatten(0, 1), teacher_logits.flatten(0, 1))
+        torch.autograd.backward((losses * counted).sum() / counted.sum())
+        torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad()
+
+    def arm() -> Sample:
+        for _ in range(min(3, workload.uncounted) - 1):
+            step()
+        meter = Meter(device)
+        for _ in range(workload.steps):
+            step()
+        return meter.sample(float(workload.steps))
+
+    return arm
 
 
 def trl_gkd(pair: Pair, *, on_policy: bool) -> Arm | str:
@@ -215,8 +224,7 @@ def _trl(pair: Pair, trainer: Any, config: Any, options: dict[str, Any], rows: l
     from datasets import Dataset
 
     workload, cuda = pair.workload, pair.workload.device.type == "cuda"
-    student, teacher = pair.network(workload.student), pair.network(workload.teacher)
-    teacher = teacher.to(torch.bfloat16) if cuda else teacher
+    student, teacher = pair.networks()
     tokenizer = make_tokenizer(workload.student)
     end_generate(student, workload.response_lengths, tokenizer.eos_id)
 

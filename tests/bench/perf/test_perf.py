@@ -8,13 +8,14 @@ import time
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 from bench.perf import evaluation, first_engine, generation, head, installed, step
 from bench.perf.measure import Comparison, Meter, Pace, Sample, Timing, compare, timed
 from bench.perf.record import read
 from bench.perf.targets import CPU as CPU_TARGETS
 from bench.perf.targets import CUDA, EVERYWHERE, Target
-from bench.perf.workload import Workload, ending_model, gpt2, lengths
+from bench.perf.workload import Workload, ending_model, gpt2, lengths, untouched
 from bench.system.errors import BenchError
 from distillm import srkl
 from distillm.divergences import kld
@@ -36,6 +37,11 @@ TINY = dataclasses.replace(
     longest_response=9,
     padded_to=32,
 )
+
+
+@pytest.fixture(autouse=True)
+def _no_device_of_another_test():
+    AcceleratorState._reset_state(True)  # accelerate keeps the first one of a process
 
 
 def fixed(seconds: float, memory: float | None = None) -> Timing:
@@ -142,7 +148,9 @@ def test_all_arms_sample_responses_of_the_same_lengths():
     assert [len(one) for one in ours] == TINY.response_lengths(4)
     assert all(one[-1] == model.tokenizer.eos_id for one in ours if len(one) < TINY.longest_response)
     for one_number in (True, False):
-        assert generation.generated(model, sequences, TINY, one_number=one_number) == sum(map(len, ours))
+        assert generation.generated(model, untouched(model), sequences, TINY, one_number=one_number) == sum(
+            map(len, ours)
+        )
 
 
 def test_the_parts_measure_what_the_targets_name(monkeypatch):
