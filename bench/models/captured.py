@@ -20,6 +20,7 @@ from transformers.pytorch_utils import Conv1D
 from bench.models.cache import RoomyLayer, layers_of
 from bench.models.decoding import Ending, History, NonFiniteLogits, Reader, choose, mixed, still_running
 from bench.models.sampling import Decoding
+from bench.system.cuda_graphs import capture
 
 # Families whose step is the same work whatever it reads. Others copy from the host or wait for the device within it.
 CAPTURED_FAMILIES = frozenset(
@@ -366,12 +367,10 @@ class _CapturedDecoder:
                         one.copy_(was)
                     step()
             torch.cuda.current_stream().wait_stream(stream)
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=self.pool):
-                step()
+            replay = capture(step, self.pool)
         for one, was in zip(small, before, strict=True):
             one.copy_(was)
-        return graph.replay
+        return replay
 
     def _keep(self, kept: Tensor) -> None:
         """Go on with these rows; those behind them are dead."""
