@@ -18,7 +18,7 @@ from baselines.taid import TAID
 from bench.config.sections import TrainingConfig
 from bench.system.files import read_json
 from bench.training.trainer import NonFiniteLoss, Trainer, learning_rate, sequences_at_once, total_steps
-from distillm import SOURCES, BatchObjective, SourceOptions, TokenSequence, fused
+from distillm import SOURCES, BatchObjective, SourceOptions, TokenSequence, divergences, fused
 from distillm.methods import METHODS, SRKL
 from tests.tiny import Recording, same, weights
 
@@ -94,6 +94,7 @@ def test_a_step_in_chunks_is_the_step_of_whole_logits(name, family, make_job, mo
     """An objective that does not say that it is made of logits per token is given all of them: the wrapped one."""
     method = BY_NAME[name]
     monkeypatch.setitem(fused.CHUNK, "cpu", 6)
+    monkeypatch.setitem(divergences.ENTRIES, "cpu", 4 * 300)
     options = SourceOptions(**({"rollouts": 4} | dict(method.source_options)))
     steps = []
     for work, objective in (("chunks", method.objective()), ("whole", Recording(method.objective()))):
