@@ -22,11 +22,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from distillm.divergences import ROWS, Kernel, slices
+from distillm.divergences import Kernel, rows_at_a_time, slices
 from distillm.interface import Objective, TokenSequence
 
 CHUNK = {"cpu": 256, "cuda": 1024}
-"""Tokens in one matrix product, by type of device."""
+"""Tokens in one matrix product, by type of device; more where the vocabulary is small."""
 
 # Vocabulary entries in one product that forms logits on a CPU: MKL takes a quarter less time than for all at once.
 _BLOCK = 512
@@ -215,10 +215,9 @@ class _Fused(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, work: _Work) -> tuple[Tensor, Tensor]:
-        device = hidden.device.type
         wanted = [work.recording and need for need in ctx.needs_input_grad[:3]]
-        with torch.autocast(device, enabled=False):
-            losses, ctx.gradients = _run(work, CHUNK.get(device, len(hidden)), ROWS.get(device, len(hidden)), wanted)
+        with torch.autocast(hidden.device.type, enabled=False):
+            losses, ctx.gradients = _run(work, wanted)
         ctx.mark_non_differentiable(losses)
         return (losses * work.weights).sum(), losses
 
@@ -232,15 +231,8 @@ class _Fused(torch.autograd.Function):
         return hidden, weight, bias, None
 
 
-def _run(work: _Work, size: int, height: int, wanted: list[bool]) -> tuple[Tensor, list[Tensor | None]]:
-    """The losses, and the gradients of hidden states, weight and bias, each where it is wanted.
-
-    Args:
-        work: what is to be done.
-        size: tokens in a matrix product.
-        height: rows of logits at a time.
-        wanted: which gradients are.
-    """
+def _run(work: _Work, wanted: list[bool]) -> tuple[Tensor, list[Tensor | None]]:
+    """The losses, and the gradients of hidden states, weight and bias, each where it is wanted."""
     student, teacher, operand = work.student, work.teacher, work.operands[0]
     hidden, (vocabulary, width) = student.hidden, student.weight.shape
     exact = torch.float64 if operand == torch.float64 else torch.float32
@@ -250,7 +242,8 @@ def _run(work: _Work, size: int, height: int, wanted: list[bool]) -> tuple[Tenso
         hidden.new_zeros(vocabulary, dtype=exact) if wanted[2] else None,
     ]
     losses = hidden.new_empty(len(hidden), dtype=torch.float32)
-    size = min(size, len(hidden))
+    height = rows_at_a_time(hidden.device, vocabulary)
+    size = min(len(hidden), max(height, CHUNK["cpu" if hidden.device.type == "cpu" else "cuda"]))
     matrix = student.weight.to(operand)
     logits = hidden.new_empty((size, vocabulary), dtype=exact)
     # Gradients are written over the logits, or in bfloat16 beside them.

@@ -72,7 +72,7 @@ def gradients(total: torch.Tensor, student: Projection) -> list[torch.Tensor]:
 def small_chunks(monkeypatch):
     """Neither divides the number of tokens, nor one the other, and no chunk ends where a sequence does."""
     monkeypatch.setitem(fused.CHUNK, "cpu", 8)
-    monkeypatch.setitem(divergences.ROWS, "cpu", 3)
+    monkeypatch.setitem(divergences.ENTRIES, "cpu", 3 * V)
     monkeypatch.setattr(fused, "_BLOCK", 20)
 
 
@@ -227,7 +227,7 @@ class Memory(TorchDispatchMode):
 def test_nothing_of_tokens_x_vocabulary_is_kept(objective, monkeypatch):
     count, size = 1024, 512
     monkeypatch.setitem(fused.CHUNK, "cpu", 32)
-    monkeypatch.setitem(divergences.ROWS, "cpu", 8)
+    monkeypatch.setitem(divergences.ENTRIES, "cpu", 8 * size)
     student, teacher = pair(count=count, size=size)
     tokens = torch.zeros(count, dtype=torch.long)
     batch = [TokenSequence("a", (1,), (0,) * count)]

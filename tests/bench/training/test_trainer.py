@@ -18,11 +18,12 @@ from baselines.taid import TAID
 from bench.config.sections import TrainingConfig
 from bench.system.files import read_json
 from bench.training.trainer import NonFiniteLoss, Trainer, learning_rate, sequences_at_once, total_steps
-from distillm import SOURCES, BatchObjective, SourceOptions, TokenSequence
+from distillm import SOURCES, BatchObjective, SourceOptions, TokenSequence, divergences, fused
 from distillm.methods import METHODS, SRKL
 from tests.tiny import Recording, same, weights
 
 ALL_METHODS = (*baselines.METHODS, *METHODS)
+BY_NAME = {method.name: method for method in ALL_METHODS}
 KINDS = {"causal": "llama", "seq2seq": "t5"}
 
 
@@ -85,6 +86,24 @@ def trained_with_gradients(job):
 
     trainer.update = noting
     return trainer.fit(), gradients
+
+
+@pytest.mark.parametrize("family", KINDS.values())
+@pytest.mark.parametrize("name", ["sft", "gkd", "distillm", "akl", "distillm2"])
+def test_a_step_in_chunks_is_the_step_of_whole_logits(name, family, make_job, monkeypatch):
+    """An objective that does not say that it is made of logits per token is given all of them: the wrapped one."""
+    method = BY_NAME[name]
+    monkeypatch.setitem(fused.CHUNK, "cpu", 6)
+    monkeypatch.setitem(divergences.ENTRIES, "cpu", 4 * 300)
+    options = SourceOptions(**({"rollouts": 4} | dict(method.source_options)))
+    steps = []
+    for work, objective in (("chunks", method.objective()), ("whole", Recording(method.objective()))):
+        job = make_job(family, objective, method.source, options, steps=1, batch_size=4, micro_batch_size=3, work=work)
+        steps.append(trained_with_gradients(job))
+    (chunks, found), (whole, expected) = steps
+    assert chunks.curve[0] == pytest.approx(whole.curve[0], rel=1e-4)
+    for parameter, gradient in expected.items():
+        torch.testing.assert_close(found[parameter], gradient, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("family", KINDS.values())
