@@ -70,7 +70,8 @@ class CapturedPass:
                 self.graphs[key] = _Graph(self.forward, self.parameters, self.recorder, inputs)
             except RuntimeError as error:
                 self.possible = False
-                self.note(f"its passes are not captured as CUDA graphs: {str(error).splitlines()[0]}")
+                why, _, _ = str(error).partition("\n")
+                self.note(f"its passes are not captured as CUDA graphs: {why}")
         graph = self.graphs.get(key)
         return self.forward(inputs) if graph is None else graph(inputs)
 

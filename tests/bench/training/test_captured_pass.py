@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from bench.models.batches import collate
+from bench.system.environment import choose_kernels
 from bench.training import captured_pass
 from bench.training.captured_pass import CapturedPass, CudaRecorder
 from bench.training.trainer import Trainer
@@ -15,6 +16,11 @@ from tests.tiny import sequences
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, needs_gpu])]
+
+
+@pytest.fixture(autouse=True)
+def as_in_a_run():
+    choose_kernels(torch.device("cuda"))
 
 
 class Repeating:
