@@ -258,9 +258,9 @@ def _scores(arm: _Array, counts: _Array, score: ScoreOfSum | None) -> _Array:
     if score is None:
         means: _Array = counts @ arm.T / arm.shape[1]
         return means
+    if isinstance(score, ScoreOfSums):  # a seed at a time, which fits a cache
+        return np.stack([score.of_many(counts @ examples) for examples in arm], axis=1)
     sums = np.tensordot(counts, arm, axes=(1, 1))
-    if isinstance(score, ScoreOfSums):
-        return score.of_many(sums)
     return np.array([[score(summed) for summed in row] for row in sums])
 
 

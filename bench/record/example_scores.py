@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from sys import intern  # all runs have the same ids: thousands of runs, one copy
 from typing import TypedDict
 
 import numpy as np
@@ -36,7 +37,7 @@ def example_scores(rows: Iterable[Prediction], metric: str) -> dict[str, dict[st
     collected: dict[str, dict[str, list[ExampleScore]]] = {}
     try:
         for row in rows:
-            collected.setdefault(row["set"], {}).setdefault(row["id"], []).append(row["scores"][metric])
+            collected.setdefault(row["set"], {}).setdefault(intern(row["id"]), []).append(row["scores"][metric])
     except KeyError as error:
         raise BenchError(f"predictions without {error}; make the run again with --fresh") from error
     return {name: {i: _pool(values) for i, values in examples.items()} for name, examples in collected.items()}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import yaml
@@ -142,8 +144,13 @@ def _run_section(record: RunRecord) -> RunSection:
         mean_of_sets(record.scores),
         has_exclusive_timing(record),
         tuple(curve for curve in curves if curve),
-        yaml.safe_dump(record.config.canonical(), sort_keys=False, allow_unicode=True),
+        "".join(_as_yaml(json.dumps({key: value})) for key, value in record.config.canonical().items()),
     )
+
+
+@lru_cache(4096)  # thousands of runs share most of their sections, and YAML is slow to write
+def _as_yaml(section: str) -> str:
+    return yaml.safe_dump(json.loads(section), sort_keys=False, allow_unicode=True)
 
 
 def _curve(found: Sequence[tuple[int, float]], label: str) -> Curve | None:
