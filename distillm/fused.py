@@ -25,7 +25,7 @@ from torch.autograd.function import once_differentiable
 from distillm.divergences import Kernel, rows_at_a_time, slices
 from distillm.interface import Objective, TokenSequence
 
-CHUNK = {"cpu": 256, "cuda": 1024}
+CHUNK = {"cpu": 256, "cuda": 512}
 """Tokens in one matrix product, by type of device; more where the vocabulary is small."""
 
 # Vocabulary entries in one product that forms logits on a CPU: MKL takes a quarter less time than for all at once.

@@ -114,6 +114,7 @@ class TrainingConfig(Section):
     validations: int = Field(4, gt=0, description="how often to validate, evenly spread, the last after the last step")
     select_by: Literal["metric", "loss"] = Field("metric", description="what picks the best checkpoint")
     checkpoint_seconds: float = Field(15.0, gt=0, description="save a resumable state at least this often")
+    cuda_graphs: bool = Field(False, description="on a GPU, capture passes as CUDA graphs: small models and batches")
 
     @model_validator(mode="after")
     def _one_length(self) -> TrainingConfig:
@@ -139,7 +140,7 @@ class EvaluationConfig(Section):
     temperature: float = Field(1.0, ge=0, description="0 = greedy")
     top_p: float = Field(1.0, gt=0, le=1, description="nucleus sampling")
     top_k: int = Field(0, ge=0, description="0 = off")
-    batch_size: int = Field(64, gt=0, description="prompts generated at once")
+    batch_size: int = Field(64, gt=0, description="responses generated at once")
 
     @field_validator("seeds")
     @classmethod

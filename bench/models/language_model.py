@@ -194,7 +194,7 @@ class LanguageModel:
             sequences: their prompts are answered, their ids seed the answers.
             decoding: length and sampling options.
             seed: parts of the seed.
-            batch_size: prompts at once, those of like length together; None = all.
+            batch_size: responses at once, those to prompts of like length together; None = all.
             mixture: what is sampled from in place of the model's own distribution.
             lengths: of each response, EOS included, whatever the model says; to measure with.
             progress: told how many responses are done.
@@ -220,7 +220,8 @@ class LanguageModel:
     ) -> list[list[tuple[int, ...]]]:
         """For each seed what `sample` gives; a prompt is read once for all of them."""
         order = sorted(range(len(sequences)), key=lambda i: len(sequences[i].prompt))
-        size, copies = batch_size or max(1, len(order)), len(seeds)
+        copies = len(seeds)
+        size = max(1, batch_size // copies if batch_size else len(order))
         responses: list[list[tuple[int, ...]]] = [[()] * len(sequences) for _ in seeds]
         for start in range(0, len(order), size):
             chunk = order[start : start + size]

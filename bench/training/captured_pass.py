@@ -15,6 +15,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from bench.system.cuda_graphs import capture
+
 Inputs = dict[str, Tensor]
 
 _EAGER_PASSES = 2  # of a shape before it is captured: capturing takes about three of them, and a rare shape never pays
@@ -168,11 +170,7 @@ class CudaRecorder:
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         """See `Recorder`."""
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
-            work()
-        replay: Callable[[], None] = graph.replay
-        return replay
+        return capture(work, self.pool, self.stream)
 
 
 @contextmanager

@@ -309,8 +309,8 @@ class Trainer:
         return {"loss": figures["loss"], "phi": taken.known["phi"], "buffer": taken.buffer_size}
 
     def captured(self, model: LanguageModel | None, parameters: list[nn.Parameter]) -> CapturedPass | None:
-        """What stands for a model's `hidden_states` in training; None where there is no model, or no CUDA."""
-        if model is None or not self.on_cuda:
+        """What stands for a model's `hidden_states` in training, where that is asked for and there is a model and CUDA."""
+        if model is None or not (self.on_cuda and self.config.cuda_graphs):
             return None
         name, note = model.name, self.job.note
         return CapturedPass(
