@@ -309,7 +309,7 @@ class Trainer:
         return {"loss": figures["loss"], "phi": taken.known["phi"], "buffer": taken.buffer_size}
 
     def captured(self, model: LanguageModel | None, parameters: list[nn.Parameter]) -> CapturedPass | None:
-        """What stands for a model's `hidden_states` in training, where that is asked for and there is a model and CUDA."""
+        """What stands for a model's `hidden_states` in training; None where that is not asked for, or not on CUDA."""
         if model is None or not (self.on_cuda and self.config.cuda_graphs):
             return None
         name, note = model.name, self.job.note

@@ -270,7 +270,9 @@ def relative_errors(objective, student, teacher, tokens, batch):
 def test_operands_in_bfloat16(objective, softcap, monkeypatch):
     in_bfloat16(monkeypatch)
     errors = relative_errors(objective, *pair(softcap=softcap), TOKENS, BATCH)
-    assert all(1e-5 < error < 2e-2 for error in errors), errors
+    # the gradient of a total variation is made of signs, which rounding turns where p and q are close
+    most = 1e-1 if isinstance(objective, TVD) else 2e-2
+    assert all(1e-5 < error < most for error in errors), errors
 
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -293,7 +295,9 @@ def test_on_cuda_under_autocast_and_in_float32(objective):
     with torch.autocast("cuda", torch.bfloat16):
         assert student.operand_type() == torch.bfloat16
         errors = relative_errors(objective, student, on_cuda(teacher, torch.bfloat16), tokens, batch)
-    assert all(1e-5 < error < 2e-2 for error in errors), errors
+    # the gradient of a total variation is made of signs, which rounding turns where p and q are close
+    most = 1e-1 if isinstance(objective, TVD) else 2e-2
+    assert all(1e-5 < error < most for error in errors), errors
 
 
 @pytest.mark.gpu
