@@ -279,7 +279,7 @@ class _CapturedDecoder:
         while True:
             alive, finite = self.alive[: len(at)].cpu(), bool(self.finite)
             if not finite:
-                raise NonFiniteLogits("the model's logits are not finite: there is nothing to sample from")
+                raise NonFiniteLogits
             running = int(alive.sum())
             over = running == 0 or done == self.plan.room
             if over or _bucket(running) < rows:
@@ -322,10 +322,10 @@ class _CapturedDecoder:
         at, alive = self.at, self.alive[:rows]
         if self.history is not None:
             logits = self.history.of_rows(rows).forbid(logits, at)
-        self.finite.logical_and_(torch.isfinite(logits.amax(-1)).logical_or_(~alive).all())
         ending = Ending(self.stops, self.lengths[:rows] if self.plan.measured else None)
         column = self.uniform[:rows].gather(1, at.expand(rows, 1))
-        tokens = choose(logits, column, at, self.plan.decoding, ending)
+        tokens, sound = choose(logits, column, at, self.plan.decoding, ending)
+        self.finite.logical_and_((sound | ~alive).all())
         self.made[:rows].index_copy_(1, at.view(1), tokens[:, None])
         if self.history is not None:
             self.history.of_rows(rows).add(tokens, at)

@@ -23,6 +23,9 @@ _WORTH_DROPPING = 0.95  # ended rows are dropped once no more than this share is
 class NonFiniteLogits(BenchError):
     """A model gives no distribution to sample from: its logits are nan or inf."""
 
+    def __init__(self) -> None:
+        super().__init__("the model's logits are not finite: there is nothing to sample from")
+
 
 @dataclass(frozen=True)
 class Ending:
@@ -118,8 +121,10 @@ def mixed(logits: Sequence[Tensor], teacher_mix: float) -> Tensor:
     return torch.logaddexp(q + math.log1p(-teacher_mix), p + math.log(teacher_mix))
 
 
-def choose(logits: Tensor, uniform: Tensor, position: Tensor | int, decoding: Decoding, ending: Ending) -> Tensor:
-    """The token (R,) that each row goes on with.
+def choose(
+    logits: Tensor, uniform: Tensor, position: Tensor | int, decoding: Decoding, ending: Ending
+) -> tuple[Tensor, Tensor]:
+    """The token (R,) that each row goes on with, and whether its logits gave a distribution (R,).
 
     Args:
         logits: (R, V).
@@ -130,10 +135,14 @@ def choose(logits: Tensor, uniform: Tensor, position: Tensor | int, decoding: De
     """
     if ending.lengths is not None:
         logits = logits.index_fill(1, ending.stops, -torch.inf)
-    tokens = logits.argmax(-1) if decoding.greedy else draw(warp(logits, decoding), uniform)
+    if decoding.greedy:
+        best, tokens = logits.max(-1)
+        sound = best.isfinite()  # single tokens may be masked by -inf; of nan the maximum is nan
+    else:
+        tokens, sound = draw(warp(logits, decoding), uniform)
     if ending.lengths is not None:
         tokens = torch.where(ending.lengths == position + 1, ending.stops[0], tokens)
-    return tokens
+    return tokens, sound
 
 
 def decode(
@@ -177,8 +186,9 @@ def decode(
     for position in range(room):
         if history is not None:
             logits = history.forbid(logits, position)
-        check_finite(logits)
-        tokens = choose(logits, uniform[:, position : position + 1], position, decoding, ending)
+        tokens, sound = choose(logits, uniform[:, position : position + 1], position, decoding, ending)
+        if not sound.all():
+            raise NonFiniteLogits
         made[:, position] = tokens
         alive = alive & ~torch.isin(tokens, ending.stops)
         running = int(alive.sum())
@@ -207,13 +217,6 @@ def still_running(alive: Tensor) -> Tensor:
     kept = torch.arange(count, device=rows.device)
     kept[~alive[:count]] = rows[rows >= count]
     return kept
-
-
-def check_finite(logits: Tensor) -> None:
-    """Refuse logits (B, V) that cannot be sampled from."""
-    # the maximum is finite unless an entry is nan or +inf or all are -inf; single tokens may be masked by -inf
-    if not torch.isfinite(logits.amax(-1)).all():
-        raise NonFiniteLogits("the model's logits are not finite: there is nothing to sample from")
 
 
 def _hand_over(responses: list[list[int]], at: Tensor, made: Tensor, which: Tensor, length: int) -> None:

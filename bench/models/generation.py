@@ -15,7 +15,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, 
 from bench.models.batches import pad
 from bench.models.cache import roomy_cache
 from bench.models.captured import CapturedDecoders, can_capture
-from bench.models.decoding import Ending, Reader, check_finite, choose, decode, mixed
+from bench.models.decoding import Ending, NonFiniteLogits, Reader, choose, decode, mixed
 from bench.models.sampling import Decoding
 from bench.models.tokenizer import TokenizerAdapter
 
@@ -120,11 +120,14 @@ class _Chooser(LogitsProcessor):  # type: ignore[misc]  # transformers exports i
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         if self.mixture is not None:
             scores = mixed([scores.float(), self._teacher_logits(self.mixture, input_ids).float()], self.mixture.share)
-        check_finite(scores)
         if self.decoding.beams > 1:
+            if not scores.amax(-1).isfinite().all():
+                raise NonFiniteLogits
             return scores
         column = self.uniform[:, self.position : self.position + 1]
-        tokens = choose(scores.float(), column, self.position, self.decoding, self.ending)
+        tokens, sound = choose(scores.float(), column, self.position, self.decoding, self.ending)
+        if not sound.all():
+            raise NonFiniteLogits
         self.position += 1
         return torch.full_like(scores, -torch.inf).scatter_(-1, tokens[:, None], 0.0)
 

@@ -40,8 +40,8 @@ def warp(logits: Tensor, decoding: Decoding) -> Tensor:
     return logits
 
 
-def draw(logits: Tensor, uniform: Tensor) -> Tensor:
-    """One token (B,) a row from softmax(logits), (B, V), by the inverse of the cumulative distribution.
+def draw(logits: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """One token a row from softmax(logits), by the inverse of the cumulative distribution.
 
     It is searched in two levels, a block of the vocabulary and then a token in it, so that the running sums, which must
     be in float64 for rare tokens to count, are taken over a few hundred numbers and not over the vocabulary.
@@ -49,24 +49,27 @@ def draw(logits: Tensor, uniform: Tensor) -> Tensor:
     Args:
         logits: (B, V) in float32.
         uniform: (B, 1) in float64, in [0, 1).
+
+    Returns:
+        The tokens (B,), and whether there was a distribution to draw from (B,): none where logits are nan or inf, or
+        all -inf.
     """
-    rows, vocabulary = logits.shape
-    blocks = -(-vocabulary // _BLOCK)
-    weights = logits.new_empty(rows, blocks * _BLOCK)
-    weights[:, vocabulary:] = 0
-    torch.sub(logits, logits.amax(-1, keepdim=True), out=weights[:, :vocabulary])
-    weights[:, :vocabulary].exp_()
-    of_blocks = weights.view(rows, blocks, _BLOCK)
-    sums = of_blocks.sum(-1).cumsum(-1, dtype=torch.float64)
+    probabilities = logits.softmax(-1)
+    vocabulary = logits.shape[1]
+    whole = vocabulary // _BLOCK * _BLOCK
+    sums = probabilities[:, :whole].unflatten(1, (-1, _BLOCK)).sum(-1)  # type: ignore[no-untyped-call]
+    if whole < vocabulary:
+        sums = torch.cat([sums, probabilities[:, whole:].sum(-1, keepdim=True)], dim=1)
+    sums = sums.cumsum(-1, dtype=torch.float64)
     target = uniform * sums[:, -1:]
-    block = torch.searchsorted(sums, target, right=True).clamp_(max=blocks - 1)
-    below = torch.where(block > 0, sums.gather(1, (block - 1).clamp(min=0)), 0.0)
-    inside = of_blocks.gather(1, block[:, :, None].expand(-1, 1, _BLOCK)).squeeze(1)
+    block = torch.searchsorted(sums, target, right=True).clamp_(max=sums.shape[1] - 1)
+    below = torch.where(block > 0, sums.gather(1, (block - 1).clamp_(min=0)), 0.0)
+    at = block * _BLOCK + torch.arange(_BLOCK, device=logits.device)
+    inside = torch.where(at < vocabulary, probabilities.gather(1, at.clamp(max=vocabulary - 1)), 0.0)
     found = torch.searchsorted(inside.cumsum(-1, dtype=torch.float64), target - below, right=True)
     # a rounding error may point behind the block's last token that can be drawn at all
-    places = torch.arange(_BLOCK, device=logits.device)
-    last = torch.where(inside > 0, places, 0).amax(-1, keepdim=True)
-    return (block * _BLOCK + torch.minimum(found, last)).squeeze(1)
+    last = torch.where(inside > 0, at - block * _BLOCK, 0).amax(-1, keepdim=True)
+    return (block * _BLOCK + torch.minimum(found, last)).squeeze(1), sums[:, -1].isfinite()
 
 
 def forbid_repeats(logits: Tensor, history: Tensor, length: Tensor, size: int) -> Tensor:
