@@ -72,13 +72,9 @@ def measure(workload: Workload) -> Iterator[Comparison]:
                 yield _compare(pair, method, ours(pair, method, None), {"kld": fixed})
 
 
-def _compare(pair: Pair, name: str, arm: Arm, others: dict[str, Arm | str]) -> Comparison:
-    return _measured(pair, f"{name}, batch {pair.batch_size}", "step", arm, others)
-
-
-def _measured(pair: Pair, name: str, unit: str, arm: Arm, others: dict[str, Arm | str]) -> Comparison:
+def _compare(pair: Pair, name: str, arm: Arm, others: dict[str, Arm | str], unit: str = "step") -> Comparison:
     pace = replace(pair.workload.pace, warm_up=False)  # each training has its own
-    return compare("step", name, unit, pair.workload.device, pace, arm, others)
+    return compare("step", f"{name}, batch {pair.batch_size}", unit, pair.workload.device, pace, arm, others)
 
 
 class Marks:
@@ -290,5 +286,5 @@ def _beside_peak(pair: Pair, arm: Arm) -> Comparison:
             matrix @ matrix
         return 20 * 2 * 8192**3 / 1e12
 
-    name = f"arithmetic of kld, batch {pair.batch_size}"
-    return _measured(pair, name, "TFLOP", step, {"matrix product": timed(pair.workload.device, product)})
+    others: dict[str, Arm | str] = {"matrix product": timed(pair.workload.device, product)}
+    return _compare(pair, "arithmetic of kld", step, others, "TFLOP")
