@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import getpass
-import platform
 import os
+import platform
 import re
 import subprocess
 import sys
