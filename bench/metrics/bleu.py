@@ -63,10 +63,9 @@ class BleuOfSums:
         brevity = np.minimum(0, 1 - counts[:, 1] / counts[:, 0])
         # the logarithms and exponentials of `math`: numpy's differ in the last bit, and from processor to processor
         logs = map(math.log, precisions.ravel().tolist())
-        by_order = zip(logs, logs, logs, logs, strict=True)
-        scores[scored] = [
-            math.exp(short) * math.exp(sum(four) / 4) for short, four in zip(brevity.tolist(), by_order, strict=True)
-        ]
+        mean_logs = np.fromiter(map(sum, zip(logs, logs, logs, logs, strict=True)), np.float64, len(precisions)) / 4
+        penalties, means = (np.array(list(map(math.exp, one.tolist()))) for one in (brevity, mean_logs))
+        scores[scored] = penalties * means
         return scores.reshape(sums.shape[:-1])
 
 

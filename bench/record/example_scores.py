@@ -50,11 +50,13 @@ def _pool(values: list[ExampleScore]) -> Pooled:
     return float(values[0] if len(values) == 1 else np.mean(values))
 
 
+_EARLIER_NAMES = (("rouge_l", "rouge_l"), ("bleu_statistics", "bleu"))
+
+
 def upgraded(row: Mapping[str, object]) -> Prediction:
     """A row as it is written now; earlier ones had one metric and its scores under a name of their own."""
     if "scores" in row:
         return row  # type: ignore[return-value]  # read from JSON
-    names = {"rouge_l": "rouge_l", "bleu_statistics": "bleu"}
-    scores = {new: row[old] for old, new in names.items() if old in row}
-    kept = {key: value for key, value in row.items() if key not in names}
-    return kept | {"scores": scores}  # type: ignore[return-value]  # read from JSON
+    kept = dict(row)
+    kept["scores"] = {new: kept.pop(old) for old, new in _EARLIER_NAMES if old in kept}
+    return kept  # type: ignore[return-value]  # read from JSON

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import platform
 import re
 import subprocess
@@ -36,11 +37,39 @@ def test_own_work_and_that_of_children_is_not_others_work():
     assert other.mean() > 0.2
 
 
-def test_untracked_code_is_a_change_of_the_checkout(tmp_path, monkeypatch):
-    def git(*arguments: str) -> None:
+@pytest.fixture
+def git(tmp_path):
+    """Runs git in the test's folder."""
+
+    def run(*arguments: str) -> None:
         who = ["-c", "user.name=A", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
         subprocess.run(["git", "-C", str(tmp_path), *who, *arguments], check=True, capture_output=True)
 
+    return run
+
+
+def test_the_state_of_a_checkout_is_read_without_touching_its_index(tmp_path, monkeypatch, git):
+    """A run that is killed while git writes the index would leave it locked."""
+    code = tmp_path / "bench" / "system" / "environment.py"
+    code.parent.mkdir(parents=True)
+    code.write_text("")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "first")
+    os.utime(code, (1, 1))  # the index no longer knows the file's time, so that git would write it anew
+    index = tmp_path / ".git" / "index"
+    before = index.read_bytes()
+    monkeypatch.setattr(environment, "__file__", str(code))
+    assert environment.git_state().changed is False
+    assert index.read_bytes() == before
+    (tmp_path / ".git" / "index.lock").touch()  # nor does it wait for another's lock
+    assert environment.git_state().changed is False
+    (tmp_path / ".git" / "index.lock").unlink()
+    git("status")
+    assert index.read_bytes() != before
+
+
+def test_untracked_code_is_a_change_of_the_checkout(tmp_path, monkeypatch, git):
     def write(path: str, text: str = "") -> Path:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text)
