@@ -94,6 +94,7 @@ def make_record(
         "tokenizer": "e" * 64,
         "models": {"teacher": "a" * 64, "student": "scratch"},
         "plain_text": "generated",
+        "generation": {"teacher": "decode loop", "student": "decode loop"},
         "version": __version__,
     }
     name, source = config.method.name, config.sgo.source
@@ -125,7 +126,12 @@ def make_record(
             "teacher_responses": None,
             "notes": [],
         },
-        "models": {"student_parameters": 123_456, "teacher_parameters": 1_234_567, "teacher": "a" * 64},
+        "models": {
+            "student_parameters": 123_456,
+            "teacher_parameters": 1_234_567,
+            "teacher": "a" * 64,
+            "generation": key["generation"],
+        },
         "training": {
             "steps": 400,
             "best_step": 300,

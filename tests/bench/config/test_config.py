@@ -260,7 +260,13 @@ def test_the_digest_depends_on_values_and_not_on_the_order_of_keys():
 
 
 def test_runs_in_one_table_may_differ_in_method_source_start_and_seed_alone():
-    key = {"config": resolved().canonical(), "data": "fingerprint", "models": {"teacher": "x"}, "version": "1"}
+    key = {
+        "config": resolved().canonical(),
+        "data": "fingerprint",
+        "models": {"teacher": "x"},
+        "generation": "g",
+        "version": "1",
+    }
     fields = comparison_fields(key)
     assert key["config"].keys() - fields["config"].keys() == {
         *("method", "sgo", "init", "seed", "method_settings", "shared_settings")

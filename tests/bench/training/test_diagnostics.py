@@ -40,7 +40,7 @@ def test_diagnostics_of_a_batch_of_references_and_sgos_are_those_of_the_sgos(mic
     before = make_job("llama").student
     before.network.eval()
     for model in (job.student, before):
-        often = 2.0 * torch.nn.functional.one_hot(
+        often = 3.5 * torch.nn.functional.one_hot(
             torch.tensor(job.student.tokenizer.eos_id), len(job.student.tokenizer.backend)
         )
         model.head.register_forward_hook(lambda module, inputs, logits, often=often: logits + often)
