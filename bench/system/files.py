@@ -21,7 +21,7 @@ WRITE_ERRORS = (OSError, SafetensorError)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes | bytearray) -> None:
     """Write a file whole or not at all.
 
     Raises:

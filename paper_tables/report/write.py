@@ -90,7 +90,8 @@ def write_report(index: RunIndex, path: Path, resamples: int, progress: Callable
     progress("figures and runs")
     out, preset = index.store.root, index.preset_name
     page = _environment().get_template("report.html.jinja")
-    html = page.render(
+    html = bytearray()  # filled piece by piece: of thousands of runs it is large
+    for piece in page.generate(
         preset=preset,
         version=__version__,
         summary=summary(found, preset),
@@ -101,8 +102,9 @@ def write_report(index: RunIndex, path: Path, resamples: int, progress: Callable
         runs=sorted(map(_run_section, index.records), key=lambda run: run.record.run_id),
         setting=setting_notes(index.records),
         dates=sorted({record.started[:10] for record in index.records}),
-    )
-    write_bytes(path, html.encode())
+    ):
+        html += piece.encode()
+    write_bytes(path, html)
     return path
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import shutil
 import subprocess
 
 import pytest
+import yaml
 
 from bench.record.store import Store
 from paper_tables.paper.claim_specs import claim_specs
@@ -98,6 +100,12 @@ def test_the_same_records_give_the_same_bytes(page, command, out):
     again = out / "again.html"
     assert command("report", "--out", out, "--resamples", 100, "--to", again).exit_code == 0
     assert again.read_bytes() == page.read_bytes()
+
+
+def test_every_run_shows_its_whole_configuration_as_yaml(page, out):
+    shown = html.unescape(page.read_text(encoding="utf-8"))
+    for record in Store(out).all():
+        assert yaml.safe_dump(record.config.canonical(), sort_keys=False, allow_unicode=True) in shown
 
 
 def test_text_in_a_record_cannot_become_markup(command, tmp_path):
