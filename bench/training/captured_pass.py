@@ -124,17 +124,23 @@ class _Graph:
             return torch.autograd.grad(self.hidden, self.parameters, self.gradient, allow_unused=True)
 
     def _backward(self) -> None:
-        made = zip(self.parameters, self._gradients(), strict=True)
-        pairs = [(p.grad, gradient) for p, gradient in made if p.grad is not None and gradient is not None]
+        self._add(self._gradients())
+
+    def _add(self, gradients: tuple[Tensor | None, ...]) -> None:
+        pairs = [
+            (p.grad, g) for p, g in zip(self.parameters, gradients, strict=True) if not (p.grad is None or g is None)
+        ]
         torch._foreach_add_([total for total, _ in pairs], [gradient for _, gradient in pairs])
 
     def _rehearsal(self) -> None:
         self._forward()
         if self.with_gradients:
             self.gradient = torch.zeros_like(self.hidden)
-            for p, gradient in zip(self.parameters, self._gradients(), strict=True):
+            gradients = self._gradients()  # zeros
+            for p, gradient in zip(self.parameters, gradients, strict=True):
                 if p.grad is None and gradient is not None:
                     p.grad = torch.zeros_like(p)
+            self._add(gradients)
 
 
 class _Replay(torch.autograd.Function):

@@ -13,7 +13,6 @@ from pathlib import Path
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from bench import __version__
 from bench.analysis.timing import has_exclusive_timing
 from bench.record.record import CURVE_LABELS, RunRecord, mean_of_sets
 from bench.system.files import write_bytes
@@ -93,7 +92,7 @@ def write_report(index: RunIndex, path: Path, resamples: int, progress: Callable
     html = bytearray()  # filled piece by piece: of thousands of runs it is large
     for piece in page.generate(
         preset=preset,
-        version=__version__,
+        version=", ".join(sorted({record.environment.distillm_bench for record in index.records})),
         summary=summary(found, preset),
         verdicts=found,
         tables=[one for one in filled if _worth_showing(one)],
