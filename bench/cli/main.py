@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
-from bench.cli.options import JSON, OUT, warn
+from bench.cli.options import JSON, OUT, messages, output, warn
 from bench.cli.perf import perf
 from bench.cli.plugins import CommandGroup
 from bench.cli.run import run
@@ -26,9 +25,7 @@ class Group(CommandGroup):
         try:
             return super().invoke(ctx)
         except BenchError as error:
-            Console(stderr=True, emoji=False).print(
-                f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True
-            )
+            messages().print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
             sys.exit(2)
         except KeyboardInterrupt:
             click.echo("interrupted; the same command goes on from the last checkpoint", err=True)
@@ -64,7 +61,7 @@ def list_command(what: str, out: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
     else:
-        Console(highlight=False, emoji=False).print(table, soft_wrap=isinstance(table, str))
+        output().print(table, soft_wrap=isinstance(table, str))
 
 
 def _print_schema(context: click.Context, _: click.Parameter, asked: bool) -> None:
@@ -96,7 +93,7 @@ def show(run_name: str, out: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(record.plain(), indent=1, ensure_ascii=False))
         return
-    console = Console(highlight=False, emoji=False)
+    console = output()
     for part in (*run_tables(record), *show_tables(record)):
         console.print(part)
 
@@ -123,7 +120,7 @@ def compare(first: str, second: str, resamples: int, out: Path, as_json: bool) -
     if as_json:
         click.echo(json.dumps([row.as_dict() for row in rows], indent=1))
     else:
-        Console(highlight=False, emoji=False).print(comparison_table(rows))
+        output().print(comparison_table(rows))
 
 
 @main.command()
@@ -188,7 +185,7 @@ def doctor(data_dir: Path | None, out: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([asdict(finding) for finding in findings], indent=1, ensure_ascii=False))
     else:
-        Console(highlight=False, emoji=False).print(doctor_table(findings))
+        output().print(doctor_table(findings))
 
 
 @main.command("make-teachers")
@@ -203,7 +200,7 @@ def make_teachers(tasks: tuple[str, ...], to: Path | None) -> None:
 
     quiet_libraries()
     for task in tasks or TASKS:
-        reporter = Reporter(Console(stderr=True, emoji=False), title=f"tiny teacher for {task}")
+        reporter = Reporter(messages(), title=f"tiny teacher for {task}")
         click.echo(f"{task}: {make_teacher(task, to, reporter)}")
 
 

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import click
-from rich.console import Console
 
-from bench.cli.options import OUT
+from bench.cli.options import OUT, messages, output
 from bench.system.errors import BenchError, did_you_mean
 
 if TYPE_CHECKING:  # PyTorch takes seconds to import, and --help needs none
@@ -60,7 +59,7 @@ def perf(quick: bool, only: str | None, device: str, out: Path) -> None:
     started, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
     environment = describe(workload.device)
     comparisons = []
-    with Console(stderr=True, emoji=False).status("") as status:
+    with messages().status("") as status:
         for part in parts:
             status.update(part)
             for found in _measured(part)(workload):
@@ -76,7 +75,7 @@ def perf(quick: bool, only: str | None, device: str, out: Path) -> None:
         comparisons=comparisons,
     )
     path = record.write(made, out)
-    console = Console(highlight=False, emoji=False)
+    console = output()
     console.print(table(comparisons, workload.device.type))
     absent = {f"{arm}: {reason}": None for found in comparisons for arm, reason in found.absent.items()}
     for told in absent:

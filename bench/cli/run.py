@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 
-from bench.cli.options import OUT
+from bench.cli.options import OUT, messages, output
 from bench.system.errors import BenchError
 
 if TYPE_CHECKING:
@@ -139,7 +138,7 @@ def run(
 
     quiet_libraries()
     title = f"{config.method.name} x {config.sgo.source} on {config.task}, preset {config.preset}, seed {config.seed}"
-    reporter = Reporter(Console(stderr=True, emoji=False), quiet=quiet or as_json, title=title)
+    reporter = Reporter(messages(), quiet=quiet or as_json, title=title)
     workshop = Workshop(ArtifactCache(default_root(), reporter.note), reporter)
     outcome = make_run(config, found, Store(out), workshop, fresh=not resume)
     if as_json:
@@ -147,7 +146,7 @@ def run(
         return
     from bench.cli.console_tables import run_tables
 
-    console = Console(highlight=False, emoji=False)
+    console = output()
     if outcome.cached:
         console.print("recorded before; --fresh makes it again", style="dim")
     for part in run_tables(outcome.record):

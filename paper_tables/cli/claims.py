@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 
 import click
-from rich.console import Console
 
-from bench.cli.options import JSON, OUT
+from bench.cli.options import JSON, OUT, messages, one_blas_thread, output
 from paper_tables.cli.options import RESAMPLES, run_index, selects_runs
 
 
@@ -40,15 +39,16 @@ def claims(
     bench claims
     bench claims skew-beats-kl --markdown
     """
+    one_blas_thread()
     from paper_tables.claims.format import as_markdown, as_table
     from paper_tables.claims.verdicts import verdicts
 
     index = run_index(out, preset, seeds, keys)
-    with Console(stderr=True, emoji=False).status("comparing runs"):
+    with messages().status("comparing runs"):
         found = list(verdicts(index, ids, resamples))
     if as_json:
         click.echo(json.dumps([one.as_dict() for one in found], indent=1, ensure_ascii=False))
     elif markdown:
         click.echo(as_markdown(found, index.preset_name))
     else:
-        Console(highlight=False, emoji=False).print(as_table(found, index.preset_name))
+        output().print(as_table(found, index.preset_name))

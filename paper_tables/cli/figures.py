@@ -6,9 +6,8 @@ from functools import cache, partial
 from pathlib import Path
 
 import click
-from rich.console import Console
 
-from bench.cli.options import OUT
+from bench.cli.options import OUT, messages
 from bench.system.errors import BenchError
 from paper_tables.cli.options import run_index, selects_runs
 
@@ -39,7 +38,7 @@ def figures(
 
     quiet_libraries()
     index = cache(partial(run_index, out, preset, seeds, keys))
-    reporter = Reporter(Console(stderr=True, emoji=False))
+    reporter = Reporter(messages())
     written = 0
     for figure in write_figures(index, names, preset=preset, seed=10, out=out, reporter=reporter, fresh=fresh):
         if figure.missing:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from rich.console import Console
 
-from bench.cli.options import OUT
+from bench.cli.options import OUT, messages, one_blas_thread
 from paper_tables.cli.options import RESAMPLES, run_index, selects_runs
 
 
@@ -24,9 +23,10 @@ def report(preset: str, seeds: str | None, keys: tuple[str, ...], resamples: int
     \b
     bench figures && bench report
     """
+    one_blas_thread()
     from paper_tables.report.write import write_report
 
     index = run_index(out, preset, seeds, keys)
-    with Console(stderr=True, emoji=False).status("report") as status:
+    with messages().status("report") as status:
         path = write_report(index, to or out / f"report-{index.preset_name}.html", resamples, status.update)
     click.echo(str(path))

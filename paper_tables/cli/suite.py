@@ -7,9 +7,8 @@ import sys
 from pathlib import Path
 
 import click
-from rich.console import Console
 
-from bench.cli.options import OUT, warn
+from bench.cli.options import OUT, messages, warn
 from bench.system.errors import BenchError
 from paper_tables.cli.options import parse_seeds
 
@@ -69,7 +68,7 @@ def suite(
     wanted = parse_seeds(seeds)
     if not wanted:
         raise BenchError("--seeds: at least one training seed is needed, such as 10,20,30")
-    with Console(stderr=True, emoji=False).status("reading runs"):
+    with messages().status("reading runs"):
         records = list(Store(out, warn).all())
     plan = make_plan(
         run_specs(name, preset),
@@ -89,7 +88,7 @@ def suite(
         for run in plan.to_do:
             click.echo(run.spec.command(preset, run.seed))
         return
-    grid = SuiteGrid(plan, jobs, Console(stderr=True, emoji=False))
+    grid = SuiteGrid(plan, jobs, messages())
     # a terminal that is closed or a job that is ended stops the runs as Ctrl-C does, which a shell's background jobs,
     # and with them the runs, would ignore
     for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from rich.console import Console
 
-from bench.cli.options import OUT
+from bench.cli.options import OUT, messages, one_blas_thread
 from paper_tables.cli.options import RESAMPLES, run_index, selects_runs
 
 
@@ -43,12 +42,13 @@ def tables(
     bench tables 1 main
     bench tables 3 --preset small --format latex --seeds 10,20,30
     """
+    one_blas_thread()
     from bench.record.export import parse_formats
     from paper_tables.tables.make import write_tables
     from paper_tables.tables.render import TABLE_FORMATS
 
     chosen = parse_formats(formats, tuple(TABLE_FORMATS))
-    with Console(stderr=True, emoji=False).status("reading runs") as status:
+    with messages().status("reading runs") as status:
         for written in write_tables(run_index(out, preset, seeds, keys), names, chosen, resamples):
             status.stop()
             for line in written.lines:
