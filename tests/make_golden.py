@@ -16,7 +16,8 @@ import torch
 
 import baselines
 import distillm
-from bench.training.trainer import Trainer, TrainingJob
+from bench.training.job import TrainingJob
+from bench.training.trainer import Trainer
 from distillm import Method, SourceOptions
 from tests import tiny
 

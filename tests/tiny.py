@@ -14,7 +14,7 @@ from bench.models.language_model import LanguageModel
 from bench.models.loading import load_tokenizer
 from bench.models.sampling import Decoding
 from bench.models.tokenizer import Kind, TokenizerAdapter, train_tokenizer
-from bench.training.trainer import TrainingJob, ValidationSet
+from bench.training.job import TrainingJob, ValidationSet
 from distillm import Objective, OutputSource, SourceOptions, TokenSequence
 
 CPU = torch.device("cpu")

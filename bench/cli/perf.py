@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # PyTorch takes seconds to import, and --help needs none
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="Fewer sizes and rounds: under four minutes.")
+@click.option("--quick", is_flag=True, help="Fewer sizes and rounds: about four minutes.")
 @click.option(
     "--only", metavar="PARTS", help="Some of head, step, generation, evaluation, commands, with commas.  [default: all]"
 )

@@ -23,8 +23,9 @@ from bench.system.artifacts import locked
 from bench.system.environment import EnergyMeter, LoadMeter, describe, peak_memory, reset_peak_memory
 from bench.system.files import WRITE_ERRORS, cannot_write, write_json
 from bench.system.hashing import digest
+from bench.training.job import NonFiniteLoss
 from bench.training.state import TrainerState
-from bench.training.trainer import NonFiniteLoss, Trainer
+from bench.training.trainer import Trainer
 from distillm import Method
 
 STAGES = ("data", "teacher", "init student", "training", "evaluation")

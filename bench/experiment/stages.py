@@ -23,7 +23,8 @@ from bench.system.artifacts import WORK, ArtifactCache
 from bench.system.errors import BenchError
 from bench.system.files import read_json, read_jsonl_gz, write_json, write_jsonl_gz
 from bench.system.progress import Reporter
-from bench.training.trainer import Trainer, TrainingJob, ValidationSet, total_steps
+from bench.training.job import TrainingJob, ValidationSet
+from bench.training.trainer import Trainer, total_steps
 from distillm import SOURCES, OutputSource, SourceOptions, TokenSequence
 
 TEACHER_SEED = 0  # one teacher for all training seeds and methods

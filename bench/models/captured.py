@@ -24,23 +24,8 @@ from bench.system.cuda_graphs import capture
 
 # Families whose step is the same work whatever it reads. Others copy from the host or wait for the device within it.
 CAPTURED_FAMILIES = frozenset(
-    {
-        *("gpt2", "gpt_bigcode", "gpt_neox", "opt", "biogpt", "phi", "phi3", "stablelm"),
-        *(
-            "llama",
-            "mistral",
-            "qwen2",
-            "qwen3",
-            "gemma",
-            "gemma2",
-            "gemma3_text",
-            "olmo2",
-            "cohere",
-            "granite",
-            "smollm3",
-        ),
-        *("t5", "mt5"),
-    }
+    {"gpt2", "gpt_bigcode", "gpt_neox", "opt", "biogpt", "phi", "phi3", "stablelm", "t5", "mt5"}
+    | {"llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "olmo2", "cohere", "granite", "smollm3"}
 )
 _LENGTH_BUCKET = 128  # tokens; buffers of like length share their graphs
 _FEWEST_ROWS = 8  # a step on fewer takes as long

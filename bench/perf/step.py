@@ -21,7 +21,8 @@ from bench.perf import installed
 from bench.perf.head import plain_kld
 from bench.perf.measure import Arm, Comparison, Meter, Sample, compare, timed
 from bench.perf.workload import EndingModel, Workload, end_generate, ending_model, make_tokenizer, untouched
-from bench.training.trainer import Trainer, TrainingJob, ValidationSet
+from bench.training.job import TrainingJob, ValidationSet
+from bench.training.trainer import Trainer
 from distillm import OutputSource, SourceOptions, TokenSequence
 
 LEARNING_RATE = 1e-6  # small: what is measured is time, and the lengths of responses must stay as they are

@@ -11,135 +11,36 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from safetensors.torch import load_model as load_weights
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from bench.config.fidelity import Fidelity
 from bench.config.sections import TrainingConfig
 from bench.models.batches import Batch
 from bench.models.decoding import NonFiniteLogits
 from bench.models.language_model import LanguageModel
-from bench.models.sampling import Decoding
 from bench.system.errors import BenchError
 from bench.system.seeding import derive_seed, seed_torch
 from bench.system.transfer import Arriving, on_device
-from bench.training.auxiliary_loss import AuxiliaryLoss
 from bench.training.captured_pass import CapturedPass, CudaRecorder
 from bench.training.checkpoint import Checkpoints
 from bench.training.data_order import batch_order
 from bench.training.diagnostics import Diagnostics
+from bench.training.job import NonFiniteLoss, TrainingJob
 from bench.training.phase_timer import PhaseTimer
 from bench.training.reference_bugs import counted_tokens
 from bench.training.rollouts import roll_out
 from bench.training.state import TrainerState
-from distillm import BatchObjective, Objective, OutputSource, Sampling, TokenSequence, token_losses
+from distillm import BatchObjective, Objective, Sampling, TokenSequence, token_losses
 from distillm.fused import LossShapeError, Observer, check_shape, is_per_token
 from distillm.sources import SourcedBatch
 
 _BUSY_TOKENS = 4096  # of a forward pass; with more, a GPU computes no faster, and more is padding
-_NAMED_IDS = 64  # in a message; the record of the failure has all
-_ADVICE = "Try a lower training.learning_rate, a longer training.warmup_steps or precision=fp32."
-
-
-@dataclass(frozen=True)
-class ValidationSet:
-    """What a training is validated on, and how.
-
-    Attributes:
-        sequences: never trained on.
-        score: metric of texts answering the prompts in their order; higher is better.
-        decoding: how responses are sampled.
-        batch_size: sequences at once.
-    """
-
-    sequences: list[TokenSequence]
-    score: Callable[[list[str]], float]
-    decoding: Decoding
-    batch_size: int
-
-
-@dataclass(frozen=True)
-class TrainingJob:
-    """Everything one training needs.
-
-    Attributes:
-        label: what is trained, for messages.
-        objective, output_source: the method.
-        student: trained in place.
-        teacher: None where the objective needs none.
-        train: the training set.
-        validation: checkpoints are chosen by it.
-        config: steps, batches, optimiser.
-        max_response_length: tokens of a student-generated output in training.
-        seed: the training seed.
-        accelerator: precision of forward passes.
-        work: folder for checkpoints, the training's alone.
-        on_step: told step, total steps and what to show.
-        note: told what a user should know.
-        auxiliary_loss: None where it is off.
-        fidelity: the authors' defects to repeat.
-    """
-
-    label: str
-    objective: Objective
-    output_source: OutputSource
-    student: LanguageModel
-    teacher: LanguageModel | None
-    train: list[TokenSequence]
-    validation: ValidationSet
-    config: TrainingConfig
-    max_response_length: int
-    seed: int
-    accelerator: Accelerator
-    work: Path
-    on_step: Callable[[int, int, dict[str, float]], None]
-    note: Callable[[str], None]
-    auxiliary_loss: AuxiliaryLoss | None = None
-    fidelity: Fidelity = field(default_factory=Fidelity)
-
-
-class NonFiniteLoss(BenchError):
-    """A loss became inf or nan; says where and what to try.
-
-    Args:
-        label: what was trained.
-        step: the optimiser step.
-        what: what is not finite.
-        values: the figures at that step.
-        batch: the sequences it was taken on.
-        state: the training up to there.
-    """
-
-    def __init__(
-        self,
-        label: str,
-        step: int,
-        what: str,
-        values: dict[str, float],
-        batch: list[TokenSequence],
-        state: TrainerState,
-    ) -> None:
-        ids = [s.id for s in batch]
-        shown = "".join(f", {name} {value}" for name, value in values.items())
-        named = ", ".join(ids[:_NAMED_IDS]) + (f" and {len(ids) - _NAMED_IDS} more" if len(ids) > _NAMED_IDS else "")
-        super().__init__(f"{label}: {what} is not finite at step {step}{shown}; batch {named}. {_ADVICE}")
-        self.details: dict[str, Any] = {
-            "step": step,
-            "what": what,
-            "values": {name: str(value) for name, value in values.items()},  # JSON has no nan
-            "batch": ids,
-            "advice": _ADVICE,
-            "validations": state.validations,
-            "curve": state.curve,
-        }
 
 
 def total_steps(config: TrainingConfig, examples: int) -> int:

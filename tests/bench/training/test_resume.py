@@ -8,7 +8,8 @@ from baselines.minillm import MiniLLM
 from baselines.sft import CrossEntropy
 from baselines.taid import TAID
 from bench.training.auxiliary_loss import AuxiliaryLoss, LanguageModelling
-from bench.training.trainer import Trainer, TrainingJob
+from bench.training.job import TrainingJob
+from bench.training.trainer import Trainer
 from distillm import SourceOptions
 from tests.tiny import same, weights
 

@@ -17,7 +17,8 @@ from baselines.sft import CrossEntropy
 from baselines.taid import TAID
 from bench.config.sections import TrainingConfig
 from bench.system.files import read_json
-from bench.training.trainer import NonFiniteLoss, Trainer, learning_rate, sequences_at_once, total_steps
+from bench.training.job import NonFiniteLoss
+from bench.training.trainer import Trainer, learning_rate, sequences_at_once, total_steps
 from distillm import SOURCES, BatchObjective, SourceOptions, TokenSequence, divergences, fused
 from distillm.methods import METHODS, SRKL
 from tests.tiny import Recording, same, weights
