@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from distillm.divergences import Kernel, rows_at_a_time, slices
-from distillm.interface import Objective, TokenSequence
+from distillm.interface import Divergence, Objective, TokenSequence
 
 CHUNK = {"cpu": 256, "cuda": 512}
 """Tokens in one matrix product, by type of device; more where the vocabulary is small."""
@@ -119,7 +119,14 @@ def token_losses(
 
     Raises:
         LossShapeError: the objective returns anything but a loss per token.
+        ValueError: numbers of tokens or vocabularies differ.
     """
+    for side in (student, teacher or student):
+        if (len(side.hidden), len(side.weight)) != (len(tokens), len(student.weight)):
+            raise ValueError(
+                f"{len(tokens)} tokens of a vocabulary of {len(student.weight)} need as many hidden states and entries "
+                f"of the output layer of either model, got {len(side.hidden)} and {len(side.weight)}"
+            )
     if weights is None:
         weights = torch.ones(len(tokens), device=tokens.device)
     loss = _by_hand(objective, tokens) or _by_autograd(objective, tokens, list(batch))
@@ -161,8 +168,9 @@ def _by_hand(objective: Objective, tokens: Tensor) -> _Loss | None:
 
     def loss(rows: slice, student: Tensor, teacher: Tensor | None, gradient: Tensor | None) -> Tensor:
         value = kernel(student, tokens[rows] if teacher is None else teacher, gradient)
+        check_shape(objective, value, tokens[rows])
         # The sum of terms of either sign may end a rounding error below zero.
-        return value.clamp_(min=0.0)
+        return value.clamp_(min=0.0) if isinstance(objective, Divergence) else value
 
     return loss
 
@@ -243,7 +251,7 @@ def _run(work: _Work, wanted: list[bool]) -> tuple[Tensor, list[Tensor | None]]:
     ]
     losses = hidden.new_empty(len(hidden), dtype=torch.float32)
     height = rows_at_a_time(hidden.device, vocabulary)
-    size = min(len(hidden), max(height, CHUNK["cpu" if hidden.device.type == "cpu" else "cuda"]))
+    size = max(1, min(len(hidden), max(height, CHUNK["cpu" if hidden.device.type == "cpu" else "cuda"])))
     matrix = student.weight.to(operand)
     logits = hidden.new_empty((size, vocabulary), dtype=exact)
     # Gradients are written over the logits, or in bfloat16 beside them.

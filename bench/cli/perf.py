@@ -48,10 +48,11 @@ def perf(quick: bool, only: str | None, device: str, out: Path) -> None:
     from bench.perf import installed, record
     from bench.perf.measure import Part
     from bench.perf.workload import Workload
-    from bench.system.environment import describe, pick_device
+    from bench.system.environment import choose_kernels, describe, pick_device
 
     parts = _parts(only, get_args(Part))
     chosen = pick_device(device)
+    choose_kernels(chosen)
     if chosen.type not in ("cpu", "cuda"):
         raise BenchError(f"--device {chosen.type}: measured are cpu and cuda; write --device cpu")
     workload = Workload.on(chosen, quick=quick)

@@ -35,7 +35,15 @@ _KEPT = 2  # sets of buffers with their graphs, the last used ones
 
 def can_capture(networks: Sequence[PreTrainedModel]) -> bool:
     """Whether networks decode through graphs: on CUDA, for families whose step does not look at values."""
-    return all(one.device.type == "cuda" and one.config.model_type in CAPTURED_FAMILIES for one in networks)
+    return all(
+        one.device.type == "cuda" and one.config.model_type in CAPTURED_FAMILIES and not _has_changing_rope(one)
+        for one in networks
+    )
+
+
+def _has_changing_rope(network: PreTrainedModel) -> bool:
+    """Whether rotary positions are scaled by the length so far, which each step would have to ask the device for."""
+    return any(kind in str(getattr(network.config, "rope_parameters", None)) for kind in ("dynamic", "longrope"))
 
 
 class FixedLayer(RoomyLayer):
@@ -70,16 +78,17 @@ class _FixedReader:
         reader: has read a first batch of prompts, which gives the sizes.
         rows: most rows at once.
         length: of the cache in tokens.
+        encoder_length: most tokens of a prompt that an encoder reads.
         position: of the next token in the cache; a tensor without dimensions.
     """
 
-    def __init__(self, reader: Reader, rows: int, length: int, position: Tensor) -> None:
+    def __init__(self, reader: Reader, rows: int, length: int, encoder_length: int, position: Tensor) -> None:
         self.network, self.causal, self.position = reader.network, reader.start_id is None, position
         self.takes_positions, self.takes_kept = reader.takes_positions, reader.takes_kept
         growing, fixed = layers_of(reader.cache)
         self.growing = [_zeros_like(layer, rows, length) for layer in growing]
-        self.fixed = [_zeros_like(layer, rows, layer.keys.shape[-2]) for layer in fixed]
-        width = length if self.causal else reader.mask.shape[1]
+        self.fixed = [_zeros_like(layer, rows, encoder_length) for layer in fixed]
+        width = length if self.causal else encoder_length
         self.mask = reader.mask.new_ones(rows, width)
         self.positions = torch.zeros(rows, 1, dtype=torch.long, device=self.mask.device)
         if not self.causal:
@@ -183,6 +192,10 @@ class CapturedDecoders:
     def __init__(self) -> None:
         self.made: OrderedDict[_Plan, _CapturedDecoder] = OrderedDict()
 
+    def forget(self) -> None:
+        """Free all buffers and graphs."""
+        self.made.clear()
+
     def decode(
         self,
         readers: Sequence[Reader],
@@ -202,7 +215,7 @@ class CapturedDecoders:
         plan = _Plan(
             rows=_bucket(len(ids) * copies),
             length=_rounded(width + room if causal else 1 + room),
-            encoder_length=0 if causal else width,
+            encoder_length=0 if causal else _rounded(width),
             room=room,
             decoding=decoding,
             stops=tuple(ending.stops.tolist()),
@@ -226,7 +239,9 @@ class _CapturedDecoder:
         self.plan, self.device = plan, readers[0].network.device
         self.position = torch.zeros((), dtype=torch.long, device=self.device)  # in the cache
         self.at = torch.zeros((), dtype=torch.long, device=self.device)  # in the responses
-        self.readers = [_FixedReader(reader, plan.rows, plan.length, self.position) for reader in readers]
+        self.readers = [
+            _FixedReader(reader, plan.rows, plan.length, plan.encoder_length, self.position) for reader in readers
+        ]
         rows = (plan.rows,)
         self.tokens = torch.zeros(rows, dtype=torch.long, device=self.device)
         self.alive = torch.zeros(rows, dtype=torch.bool, device=self.device)

@@ -194,7 +194,8 @@ class LanguageModel:
             sequences: their prompts are answered, their ids seed the answers.
             decoding: length and sampling options.
             seed: parts of the seed.
-            batch_size: responses at once, those to prompts of like length together; None = all.
+            batch_size: responses at once, those to prompts of like length together, at least all to one prompt; None =
+                all.
             mixture: what is sampled from in place of the model's own distribution.
             lengths: of each response, EOS included, whatever the model says; to measure with.
             progress: told how many responses are done.

@@ -81,12 +81,13 @@ def _compare(pair: Pair, name: str, arm: Arm, others: dict[str, Arm | str], unit
 class Marks:
     """The clock of a training that others run.
 
-    It starts after the first steps, in which optimisers make their state and shapes are new. The step after the last
-    one that is measured is not counted either: ours validates and saves in it.
+    It starts after the first steps, in which optimisers make their state and shapes are new. The two steps after the
+    last one that is measured are not counted either: ours validates and saves in the last, and on CUDA it is told of a
+    step when the next is queued.
     """
 
     def __init__(self, workload: Workload, uncounted: int) -> None:
-        self.workload, self.uncounted, self.total = workload, uncounted, uncounted + workload.steps + 1
+        self.workload, self.uncounted, self.total = workload, uncounted, uncounted + workload.steps + 2
         self.done, self.samples = 0, list[Sample]()
 
     def step(self, *told: object) -> None:
@@ -94,7 +95,7 @@ class Marks:
         self.done += 1
         if self.done == self.uncounted:
             self.meter = Meter(self.workload.device)
-        if self.done == self.total - 1:
+        if self.done == self.total - 2:
             self.samples.append(self.meter.sample(float(self.workload.steps)))
 
 

@@ -19,7 +19,7 @@ class Arriving:
     """A tensor's values on their way to the host, which need not wait for them until it reads them."""
 
     def __init__(self, values: Tensor) -> None:
-        self.values = values.to("cpu", non_blocking=True)  # to pinned memory, from CUDA
+        self.values = values.to("cpu", non_blocking=values.is_cuda)  # to pinned memory, from CUDA
         self.there = torch.cuda.Event() if values.is_cuda else None  # type: ignore[no-untyped-call]
         if self.there is not None:
             self.there.record()

@@ -103,10 +103,8 @@ class Trainer:
         }
         self.batch_objective = job.objective if isinstance(job.objective, BatchObjective) else None
         self.on_cuda = job.student.device.type == "cuda"
+        self.busy_with = sequences_at_once(job.train, job.config.batch_size)
         self.timer = PhaseTimer(job.student.device)
-        self.micro_batch_size = job.config.micro_batch_size  # None: the whole batch
-        if self.on_cuda and self.micro_batch_size is None:
-            self.micro_batch_size = sequences_at_once(job.train, job.config.batch_size)
         trained = [p for p in job.student.network.parameters() if p.requires_grad]
         self.student_pass = self.captured(job.student, trained)
         self.teacher_pass = self.captured(job.teacher, [])
@@ -157,6 +155,7 @@ class Trainer:
                 job.on_step(finished, self.total, shown)
 
         load_weights(job.student.network, self.checkpoints.best_path(self.state), strict=False)
+        job.student.graphs.forget()  # they hold buffers, and the teacher of a mixture
         return self.state
 
     def take(self, step: int, dataset_batch: list[TokenSequence], texts: list[TokenSequence]) -> _QueuedStep:
@@ -297,12 +296,13 @@ class Trainer:
         Each micro-batch adds its share of the whole batch's mean, so that micro-batches add up to it exactly. On CUDA
         they are made of sequences of like length, so that little is padding.
         """
-        if self.on_cuda:
+        micro = self.config.micro_batch_size or len(batch)
+        if self.on_cuda and is_per_token(objective):
             batch = sorted(batch, key=lambda s: len(s.prompt) + len(s.response))
+            micro = self.config.micro_batch_size or self.busy_with
         counted = self.counted(batch)
         flags = counted if counted is not None else [[True] * len(s.response) for s in batch]
         total = max(1, sum(map(sum, flags)))
-        micro = self.micro_batch_size or len(batch)
         mean = torch.zeros((), device=self.job.student.device)
         for start in range(0, len(batch), micro):
             part = batch[start : start + micro]

@@ -327,3 +327,37 @@ def test_a_cuda_graph_replays_it(objective):
     graph.replay()
     for found, expected in zip(captured, step(), strict=True):
         torch.testing.assert_close(found, expected)
+
+
+def test_models_of_different_vocabularies_are_refused():
+    student, teacher = pair(count=5, size=12)
+    smaller = Projection(teacher.hidden, teacher.weight[:-1])
+    with pytest.raises(ValueError, match="vocabulary of 12"):
+        token_losses(KLD(), student, smaller, torch.zeros(5, dtype=torch.long), ())
+
+
+class Negative:
+    """An objective whose losses are below zero, by hand."""
+
+    needs_teacher = False
+    per_token = True
+
+    def __call__(self, student_logits, teacher_logits, tokens, batch):
+        return -student_logits.logsumexp(-1)
+
+    @staticmethod
+    def kernel(student_logits, tokens, gradient):
+        value = -student_logits.logsumexp(-1)
+        if gradient is not None:  # it may lie where the logits do
+            gradient.copy_(-student_logits.softmax(-1))
+        return value
+
+
+def test_a_kernel_of_a_users_own_may_give_losses_below_zero():
+    student, _ = pair(count=5, size=12)
+    tokens = torch.zeros(5, dtype=torch.long)
+    total, losses = token_losses(Negative(), student, None, tokens, ())
+    expected = -torch.nn.functional.linear(student.hidden, student.weight, student.bias).logsumexp(-1)
+    torch.testing.assert_close(losses, expected.detach())
+    assert losses.max() < 0
+    assert total.item() == pytest.approx(losses.sum().item())

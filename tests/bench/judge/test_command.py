@@ -317,7 +317,8 @@ def test_the_key_is_nowhere(ask, out, server, tmp_path, monkeypatch):
 
 
 def test_the_estimate_comes_before_anything_is_asked_and_a_limit_is_kept(ask, server):
-    arguments = ("dolly-sft", "--base-url", server.url, "--model", "m", "--sets", "test")
+    # one at a time: otherwise which questions are left, and whether a cheap one among them still fits, is chance
+    arguments = ("dolly-sft", "--base-url", server.url, "--model", "m", "--sets", "test", "--concurrency", "1")
     assert "cost unknown without --prices" in ask(*arguments, "--dry-run").stdout
     arguments += ("--prices", "10000,10000")
     plan = ask(*arguments, "--dry-run", "--json")

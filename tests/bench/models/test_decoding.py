@@ -81,6 +81,20 @@ def test_graphs_change_nothing(family, monkeypatch):
     check_captured(family, torch.device("cuda"))
 
 
+@pytest.mark.parametrize("family", ["llama", "t5"])
+def test_prompts_of_another_width_use_the_same_buffers(family):
+    network, _, _, start = inputs(family)
+    ending, graphs = Ending(torch.tensor(STOPS)), CapturedDecoders()
+    for prompts in (PROMPTS, [*PROMPTS[1:3], PROMPTS[4], (3,), (9, 9)], [prompt * 2 for prompt in PROMPTS]):
+        ids, mask = pad(prompts, 0, CPU, left=start is None)
+        numbers = uniform_numbers(NEW, [(2, i) for i in range(len(ids))])
+        with torch.inference_mode():
+            expected = decode([Reader(network, start)], 0.0, ids, mask, 1, numbers, Decoding(NEW), ending)
+            found = graphs.decode([Reader(network, start)], 0.0, ids, mask, 1, numbers, Decoding(NEW), ending)
+        assert [until_stop(row) for row in found] == expected
+    assert len(graphs.made) == 1
+
+
 @pytest.mark.gpu
 @needs_cuda
 def test_graphs_follow_the_weights(make_model):

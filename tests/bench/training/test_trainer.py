@@ -53,18 +53,30 @@ def test_micro_batches_add_up_to_the_batch(family, objective, make_job):
 
 @pytest.mark.parametrize("family", KINDS.values())
 def test_sequences_of_like_length_together_add_up_to_the_batch(family, make_job):
-    job = make_job(family, Recording(SRKL()), batch_size=8, micro_batch_size=2)
+    job = make_job(family, SRKL(), batch_size=8, micro_batch_size=2)
     trainer = Trainer(job)
-    results, paddings = [], []
+    results, paddings, parts = [], [], []
+    assert job.student.after_head  # its probe is no part of the batch
+    collate = job.student.batch
+    job.student.batch = lambda part: parts.append(part) or collate(part)
     for trainer.on_cuda in (False, True):
         job.student.network.zero_grad()
         results.append(trainer.backward(job.objective, job.train, 1.0, None))
-        paddings.append(sum(len(part) * max(map(length, part)) for part in job.objective.batches))
+        paddings.append(sum(len(part) * max(map(length, part)) for part in parts))
         results += [p.grad for p in job.student.network.parameters()]
-        assert sorted(s.id for part in job.objective.batches for s in part) == sorted(s.id for s in job.train)
-        job.objective.batches.clear()
+        assert sorted(s.id for part in parts for s in part) == sorted(s.id for s in job.train)
+        parts.clear()
     torch.testing.assert_close(results[: len(results) // 2], results[len(results) // 2 :], rtol=1e-4, atol=1e-6)
     assert paddings[1] < paddings[0]
+
+
+def test_an_objective_of_whole_logits_gets_the_batch_as_it_is_on_a_gpu_too(make_job, monkeypatch):
+    monkeypatch.setattr("bench.training.trainer._BUSY_TOKENS", 10)
+    job = make_job("llama", Recording(SRKL()), batch_size=8)
+    trainer = Trainer(job)
+    trainer.on_cuda = True
+    trainer.backward(job.objective, job.train, 1.0, None)
+    assert job.objective.batches == [job.train]
 
 
 def length(sequence):
