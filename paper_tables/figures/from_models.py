@@ -19,7 +19,7 @@ from paper_tables.paper.methods import METHOD_LABELS, SKEWED_LOSSES
 EXAMPLES = 2  # of each kind in Figure 1
 NAMES = "ABCD"
 LOW, HIGH = "low ROUGE-L, yet low loss", "high ROUGE-L, yet high loss"
-LETTERS = 74  # on a line of an example
+LETTERS = 70  # on a line of an example: wide ones fit, too
 LINE = 1.2 * FONT / 72  # inches from one line of an example to the next
 NEAR_ZERO = 0.01  # skews are drawn in proportion to their logarithm from here on
 SHOWN_ALPHAS = (0, 0.01, 0.02, 0.05, 0.1, 0.3, 0.9)
