@@ -191,6 +191,7 @@ class CapturedDecoders:
 
     def __init__(self) -> None:
         self.made: OrderedDict[_Plan, _CapturedDecoder] = OrderedDict()
+        self.possible = True  # until a capture fails
 
     def forget(self) -> None:
         """Free all buffers and graphs."""
@@ -207,7 +208,11 @@ class CapturedDecoders:
         decoding: Decoding,
         ending: Ending,
     ) -> list[list[int]]:
-        """As `bench.models.decoding.decode`."""
+        """As `bench.models.decoding.decode`.
+
+        Raises:
+            NotCaptured: a step could not be captured; the prompts have to be read again.
+        """
         logits = mixed([reader.prefill(ids, mask) for reader in readers], teacher_mix)
         causal = readers[0].start_id is None
         width, room = ids.shape[1], decoding.max_new_tokens

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +18,7 @@ from bench.models.captured import CapturedDecoders, can_capture
 from bench.models.decoding import Ending, NonFiniteLogits, Reader, choose, decode, mixed
 from bench.models.sampling import Decoding
 from bench.models.tokenizer import TokenizerAdapter
+from bench.system.cuda_graphs import NotCaptured
 
 Engine = Literal["decode loop", "transformers generate"]
 
@@ -92,10 +93,18 @@ def sample(
     try:
         if own_loop:
             starts = [start_id] if mixture is None else [start_id, mixture.start_id]
-            readers = [Reader(one, start) for one, start in zip(networks, starts, strict=True)]
             share = 0.0 if mixture is None else mixture.share
-            run = graphs.decode if can_capture(networks) else decode
-            rows = run(readers, share, ids, mask, copies, uniform.to(device), decoding, ending)
+
+            def run(loop: Callable[..., list[list[int]]]) -> list[list[int]]:
+                readers = [Reader(one, start) for one, start in zip(networks, starts, strict=True)]
+                return loop(readers, share, ids, mask, copies, uniform.to(device), decoding, ending)
+
+            try:
+                rows = run(graphs.decode if graphs.possible and can_capture(networks) else decode)
+            except NotCaptured:  # slower, and the same responses
+                graphs.possible = False
+                graphs.forget()
+                rows = run(decode)
         else:
             asked, asked_mask = (part.repeat_interleave(copies, dim=0) for part in (ids, mask))
             chooser = _Chooser(uniform.to(device), decoding, ending, asked, asked_mask, mixture)

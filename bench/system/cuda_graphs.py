@@ -9,6 +9,10 @@ from typing import Any
 import torch
 
 
+class NotCaptured(RuntimeError):
+    """Work could not be captured as a graph; everything else goes on as before."""
+
+
 def capture(work: Callable[[], None], pool: Any, stream: torch.cuda.Stream | None = None) -> Callable[[], None]:
     """Record the launches of some work, which is not done yet; returns what does it.
 
@@ -18,7 +22,7 @@ def capture(work: Callable[[], None], pool: Any, stream: torch.cuda.Stream | Non
         stream: to capture on; None = one that torch keeps for it.
 
     Raises:
-        RuntimeError: the work cannot be captured; everything else goes on as before.
+        NotCaptured: the work cannot be captured.
     """
     graph = torch.cuda.CUDAGraph()
     collecting = gc.isenabled()
@@ -26,9 +30,9 @@ def capture(work: Callable[[], None], pool: Any, stream: torch.cuda.Stream | Non
     try:
         with torch.cuda.graph(graph, pool=pool, stream=stream):
             work()
-    except RuntimeError:
+    except RuntimeError as error:
         _end_capture_mode()
-        raise
+        raise NotCaptured(str(error)) from error
     finally:
         if collecting:
             gc.enable()

@@ -13,6 +13,7 @@ from bench.models.captured import CAPTURED_FAMILIES, CapturedDecoders
 from bench.models.decoding import Ending, NonFiniteLogits, Reader, decode, still_running
 from bench.models.generation import engine_of
 from bench.models.sampling import Decoding, draw, forbid_repeats
+from bench.system.cuda_graphs import NotCaptured
 from bench.system.seeding import uniform_numbers
 from distillm import TokenSequence
 from tests.families import CAUSAL, GENERATE, SEQ2SEQ, VOCABULARY, make_family
@@ -150,6 +151,22 @@ def test_families_with_generate_are_sampled_from_alike(make_model, monkeypatch):
     assert [model.sample(asked, Decoding(8), 0, **one) for one in settings] == ours
     assert [len(response) for response in ours[2]] == [3, 1, 8, 5, 2]
     assert len({str(one) for one in ours}) == 3
+
+
+def test_a_capture_that_fails_costs_time_and_nothing_else(make_model, monkeypatch):
+    asked = [TokenSequence(str(i), prompt, ()) for i, prompt in enumerate(PROMPTS)]
+    model = make_model("gpt2", initializer_range=0.3)
+    expected, tried = model.sample(asked, Decoding(8), 0), []
+
+    def fail(self, rows):
+        tried.append(rows)
+        raise NotCaptured("operation failed")
+
+    monkeypatch.setattr("bench.models.generation.can_capture", lambda networks: True)
+    monkeypatch.setattr("bench.models.captured._CapturedDecoder._step", fail)
+    assert [model.sample(asked, Decoding(8), 0) for _ in range(2)] == [expected, expected]
+    assert len(tried) == 1
+    assert not model.graphs.made
 
 
 @pytest.mark.parametrize("vocabulary", [8, 256, 1000, 50_257])
