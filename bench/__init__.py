@@ -66,8 +66,6 @@ def run(
     import os
     from pathlib import Path
 
-    from rich.console import Console
-
     from bench.config.resolve import resolve, resolve_again
     from bench.experiment.run import run as make_run
     from bench.experiment.stages import Workshop
@@ -77,6 +75,7 @@ def run(
     from bench.system.artifacts import ArtifactCache, default_root
     from bench.system.errors import BenchError
     from bench.system.progress import Reporter
+    from bench.system.terminal import console
 
     assignments = [f"{key}={json.dumps(value)}" for key, value in (settings or {}).items()]
     chosen = {"models": models, "teacher": teacher, "student": student, "sgo": sgo}
@@ -89,9 +88,9 @@ def run(
     }
     if config is None:
         resolved, found = resolve(
-            preset=preset or "tiny",
-            task=task or "samsum",
-            method=method or "srkl",
+            preset="tiny" if preset is None else preset,
+            task="samsum" if task is None else task,
+            method="srkl" if method is None else method,
             models=models,
             teacher=teacher,
             student=student,
@@ -105,7 +104,7 @@ def run(
         values = config if isinstance(config, Mapping) else read_configuration(Path(config))
         resolved, found = resolve_again(values, **common)
     quiet_libraries()
-    reporter = Reporter(Console(stderr=True, emoji=False), quiet=quiet)
+    reporter = Reporter(console(err=True), quiet=quiet)
     workshop = Workshop(ArtifactCache(default_root(), reporter.note), reporter)
     return make_run(resolved, found, Store(Path(out)), workshop, fresh=fresh).record
 

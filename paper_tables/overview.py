@@ -15,6 +15,8 @@ from pathlib import Path
 import click
 import pandas as pd
 
+from bench.cli.options import OUT
+from bench.cli.told import Told
 from bench.config.comparable import differences
 from bench.config.presets import recorded_name
 from bench.config.resolve import resolve
@@ -23,6 +25,7 @@ from bench.record.record import RunRecord, mean_of_sets
 from bench.record.store import Store
 from bench.system.errors import BenchError
 from bench.system.hashing import digest
+from bench.system.terminal import say
 
 
 def overview(store: Store, preset: str) -> pd.DataFrame:
@@ -113,8 +116,8 @@ def _settings(config: Config) -> Iterator[str]:
             yield f"{key}={given}"
 
 
-@click.command()
-@click.option("--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
+@click.command(cls=Told)
+@OUT
 @click.option("--preset", default="tiny", show_default=True)
 @click.option("--signal", "signal_only", is_flag=True, help="Compare teacher, init student and SFT student instead.")
 def main(out: Path, preset: str, signal_only: bool) -> None:
@@ -125,7 +128,7 @@ def main(out: Path, preset: str, signal_only: bool) -> None:
         raise click.UsageError(
             f"no {which} of preset {preset} in {out / 'runs'}: bench run --method {method} --task samsum"
         )
-    click.echo(table.round(2).to_string(index=False))
+    say(table.round(2).to_string(index=False))
 
 
 if __name__ == "__main__":

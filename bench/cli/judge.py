@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
-from bench.cli.options import JSON, OUT, warn
+from bench.cli.options import JSON, OUT, messages, output, warn
 from bench.system.errors import BenchError
+from bench.system.terminal import say, say_json
 
 if TYPE_CHECKING:  # imported where they are used: `bench --help` reads this file and needs none of them
     from bench.judge.budget import Estimate, Prices
@@ -129,26 +128,26 @@ def judge(
     session = Session(store, [store.find(run) for run in runs], store.find(against) if against else None, options, warn)
     expected = session.estimate()
     if dry_run and as_json:
-        click.echo(json.dumps(expected.plain(), indent=1))
+        say_json(expected.plain())
         return
-    click.echo(_in_words(expected), err=not dry_run)
+    say(_in_words(expected), err=not dry_run)
     if dry_run:
         return
     if max_cost is not None and (expected.cost or 0) + (expected.spent or 0) > max_cost:
-        click.echo(f"this may cost more than --max-cost {max_cost:g}; it stops before that", err=True)
-    console = Console(stderr=True, emoji=False)
+        say(f"this may cost more than --max-cost {max_cost:g}; it stops before that", err=True)
+    console = messages()
     columns = (TextColumn("judging"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("judging", total=None)
         session.ask(lambda done, total: progress.update(task, completed=done, total=total))
     written = session.write()
     if as_json:
-        click.echo(json.dumps([judgement.plain() for judgement in written.values()], indent=1, ensure_ascii=False))
+        say_json([judgement.plain() for judgement in written.values()])
         return
     for table in _tables(written.values()):
-        Console(highlight=False, emoji=False).print(table)
+        output().print(table)
     for path in written:
-        click.echo(str(path))
+        say(str(path))
 
 
 def _prices(text: str | None) -> Prices | None:

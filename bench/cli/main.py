@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import click
 
-from bench.cli.options import JSON, OUT, messages, output, warn
+from bench.cli.options import FOLDER, JSON, OUT, messages, output, warn
 from bench.cli.perf import perf
 from bench.cli.plugins import CommandGroup
 from bench.cli.run import run
-from bench.system.errors import BenchError
+from bench.cli.told import Told, check_arguments
+from bench.system.terminal import say, say_json
 
 
-class Group(CommandGroup):
-    """Turns errors a user can mend into a message and exit code 2, and Ctrl-C into a word about resuming."""
+class Group(Told, CommandGroup):
+    """The command `bench`, of which no option or argument is empty."""
 
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the sub-command."""
-        try:
-            return super().invoke(ctx)
-        except BenchError as error:
-            messages().print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
-            sys.exit(2)
-        except KeyboardInterrupt:
-            click.echo("interrupted; the same command goes on from the last checkpoint", err=True)
-            sys.exit(130)
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The sub-command and its words, checked."""
+        name, command, words = super().resolve_command(ctx, args)
+        check_arguments(words)
+        return name, command, words
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -59,7 +54,7 @@ def list_command(what: str, out: Path, as_json: bool) -> None:
 
     rows, table = listing(what, Store(out, warn))
     if as_json:
-        click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        say_json(rows)
     else:
         output().print(table, soft_wrap=isinstance(table, str))
 
@@ -68,7 +63,7 @@ def _print_schema(context: click.Context, _: click.Parameter, asked: bool) -> No
     if asked:
         from bench.record.record import RunRecord
 
-        click.echo(json.dumps(RunRecord.model_json_schema(), indent=1, ensure_ascii=False))
+        say_json(RunRecord.model_json_schema())
         context.exit()
 
 
@@ -91,7 +86,7 @@ def show(run_name: str, out: Path, as_json: bool) -> None:
 
     record = Store(out, warn).find(run_name)
     if as_json:
-        click.echo(json.dumps(record.plain(), indent=1, ensure_ascii=False))
+        say_json(record.plain())
         return
     console = output()
     for part in (*run_tables(record), *show_tables(record)):
@@ -118,14 +113,14 @@ def compare(first: str, second: str, resamples: int, out: Path, as_json: bool) -
     store = Store(out, warn)
     rows = compare_runs(store, store.find(first), store.find(second), resamples)
     if as_json:
-        click.echo(json.dumps([row.as_dict() for row in rows], indent=1))
+        say_json([row.as_dict() for row in rows])
     else:
         output().print(comparison_table(rows))
 
 
 @main.command()
 @click.option("--format", "formats", default="csv", show_default=True, metavar="LIST", help="csv, parquet, or both.")
-@click.option("--to", type=click.Path(path_type=Path), help="Folder to write to.  [default: that of --out]")
+@click.option("--to", type=FOLDER, help="Folder to write to.  [default: that of --out]")
 @OUT
 def export(formats: str, to: Path | None, out: Path) -> None:
     """Write all records as one tidy file: a row for each run, evaluation set, decoding seed and metric.
@@ -155,11 +150,11 @@ def export(formats: str, to: Path | None, out: Path) -> None:
     from bench.record.store import Store
 
     for path in export_records(Store(out, warn), formats, to or out):
-        click.echo(str(path))
+        say(str(path))
 
 
 @main.command()
-@click.option("--to", type=click.Path(path_type=Path), required=True, metavar="FOLDER", help="Where the copies go.")
+@click.option("--to", type=FOLDER, required=True, metavar="FOLDER", help="Where the copies go.")
 @OUT
 def pack(to: Path, out: Path) -> None:
     """Copy all runs in a form small enough to publish: every score, thinner curves, no texts and no students.
@@ -169,11 +164,11 @@ def pack(to: Path, out: Path) -> None:
     from bench.record.pack import pack as pack_runs
     from bench.record.store import Store
 
-    click.echo(f"{len(pack_runs(Store(out, warn), to, warn))} runs in {to / 'runs'}")
+    say(f"{len(pack_runs(Store(out, warn), to, warn))} runs in {to / 'runs'}")
 
 
 @main.command()
-@click.option("--data-dir", type=click.Path(path_type=Path), help="A data folder to look into.")
+@click.option("--data-dir", type=FOLDER, help="A data folder to look into.")
 @OUT
 @JSON
 def doctor(data_dir: Path | None, out: Path, as_json: bool) -> None:
@@ -183,14 +178,14 @@ def doctor(data_dir: Path | None, out: Path, as_json: bool) -> None:
 
     findings = examine(out, data_dir)
     if as_json:
-        click.echo(json.dumps([asdict(finding) for finding in findings], indent=1, ensure_ascii=False))
+        say_json([asdict(finding) for finding in findings])
     else:
         output().print(doctor_table(findings))
 
 
 @main.command("make-teachers")
 @click.argument("tasks", nargs=-1, metavar="[TASK]...")
-@click.option("--to", type=click.Path(path_type=Path), help="Folder to write to.  [default: the package's own]")
+@click.option("--to", type=FOLDER, help="Folder to write to.  [default: the package's own]")
 def make_teachers(tasks: tuple[str, ...], to: Path | None) -> None:
     """Train the tiny models that ship with the package again (about fifteen minutes a task on one core)."""
     from bench.data import TASKS
@@ -201,7 +196,7 @@ def make_teachers(tasks: tuple[str, ...], to: Path | None) -> None:
     quiet_libraries()
     for task in tasks or TASKS:
         reporter = Reporter(messages(), title=f"tiny teacher for {task}")
-        click.echo(f"{task}: {make_teacher(task, to, reporter)}")
+        say(f"{task}: {make_teacher(task, to, reporter)}")
 
 
 if __name__ == "__main__":

@@ -1,39 +1,53 @@
-"""Options that several commands have, and how all of them print and warn."""
+"""Options that several commands have, the kinds of paths they take, and how all of them print and warn."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from bench.system import terminal
+from bench.system.paths import check_file, check_folder
+from bench.system.terminal import warn
 
 if TYPE_CHECKING:  # rich takes a tenth of a second, which `--help` need not
     from rich.console import Console
 
-OUT = click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder of the records."
-)
+__all__ = ["FILE", "FOLDER", "JSON", "OUT", "messages", "one_blas_thread", "output", "warn"]
+
+
+class _Kind(click.ParamType):
+    """A path where there is nothing yet, or a folder or a plain file: a pipe would hang, and a device be lost."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The path.
+
+        Raises:
+            BenchError: what is there is of another kind.
+        """
+        path, what = Path(value), (param.opts[0] if param and param.opts else "")
+        (check_folder if self.name == "folder" else check_file)(path, what)
+        return path
+
+
+FOLDER, FILE = _Kind("folder"), _Kind("file")
+OUT = click.option("--out", type=FOLDER, default=Path("results"), show_default=True, help="Folder of the records.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
-
-
-def warn(message: str) -> None:
-    """Tell on standard error what was left out."""
-    click.echo(f"warning: {message}", err=True)
 
 
 def output() -> Console:
     """Standard output, for tables."""
-    from rich.console import Console
-
-    return Console(highlight=False, emoji=False)
+    return terminal.console()
 
 
 def messages() -> Console:
     """Standard error, for progress and errors."""
-    from rich.console import Console
-
-    return Console(stderr=True, emoji=False)
+    return terminal.console(err=True)
 
 
 def one_blas_thread() -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.options import OUT, messages, output
+from bench.cli.options import FILE, OUT, messages, output
 from bench.system.errors import BenchError
+from bench.system.terminal import say, say_json
 
 if TYPE_CHECKING:
     from bench.config.sections import Config
@@ -49,7 +49,7 @@ _SETTLED = {
 @click.option(
     "--config",
     "file",
-    type=click.Path(path_type=Path),
+    type=FILE,
     metavar="FILE",
     help="A whole configuration instead of the choices above: what --dry-run prints, or a record.json.",
 )
@@ -142,7 +142,7 @@ def run(
     workshop = Workshop(ArtifactCache(default_root(), reporter.note), reporter)
     outcome = make_run(config, found, Store(out), workshop, fresh=not resume)
     if as_json:
-        click.echo(json.dumps(outcome.record.plain(), indent=1, ensure_ascii=False))
+        say_json(outcome.record.plain())
         return
     from bench.cli.console_tables import run_tables
 
@@ -160,7 +160,7 @@ def _print_configuration(config: Config, as_json: bool) -> None:
 
     values, config_hash = config.canonical(), digest(config.identity())
     if as_json:
-        click.echo(json.dumps({"config": values, "config_hash": config_hash}, indent=1))
+        say_json({"config": values, "config_hash": config_hash})
         return
-    click.echo(yaml_text.dump(values).rstrip())
-    click.echo(f"# configuration hash {config_hash}; a run's id also stands for the contents of data and models")
+    say(yaml_text.dump(values).rstrip())
+    say(f"# configuration hash {config_hash}; a run's id also stands for the contents of data and models")

@@ -10,7 +10,7 @@ from pathlib import Path
 from bench.record.example_scores import Prediction, upgraded
 from bench.record.read import Unreadable, read_record
 from bench.record.record import RunRecord
-from bench.system.errors import BenchError, did_you_mean
+from bench.system.errors import BenchError, nearest
 from bench.system.files import read_json, read_jsonl_gz, write_json, write_jsonl_gz
 
 RECORD = "record.json"
@@ -93,6 +93,10 @@ class Store:
                 raise BenchError(f"{path / RECORD} is no record this version reads: {error}") from error
             self._elsewhere[record.run_id] = path
             return record
+        if not name or path.name != name:
+            near = nearest(path.name, [record.run_id for record in self.all()])
+            known = f"; the nearest ids in {self.runs}: {', '.join(near)}" if near else ""
+            raise BenchError(f"no run {name!r}: there is no {RECORD} at this path{known}")
         records = {record.run_id: record for record in self.all()}
         ids = list(records)
         matches = [run_id for run_id in ids if run_id.startswith(name)]
@@ -105,13 +109,14 @@ class Store:
             if failed:
                 told = "\n".join(f"{i} failed: {read_json(self.folder(i) / FAILURE)['error']}" for i in failed)
                 raise BenchError(f"{told}\nMore is in {self.folder(failed[0]) / FAILURE}")
-            for folder in sorted(self.runs.glob(f"{glob.escape(name)}*/")) if name else ():
+            for folder in sorted(self.runs.glob(f"{glob.escape(name)}*/")):
                 if (folder / RECORD).exists():
                     path = folder / RECORD
                     raise BenchError(f"{path} is no record this version reads; make the run again with --fresh")
             known = "none is recorded yet; `bench run` makes one"
             if ids:
-                known = f"{did_you_mean(name, ids)}\n`bench list runs --out {self.root}` shows all {len(ids)}"
+                near = ", ".join(nearest(name, ids))
+                known = f"the nearest ids: {near}\n`bench list runs --out {self.root}` shows all {len(ids)}"
             raise BenchError(f"no run {name!r} in {self.runs}: {known}")
         return records[matches[0]]
 

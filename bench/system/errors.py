@@ -1,9 +1,11 @@
 """The error that is meant for the user rather than for a developer."""
 
+import errno
 from collections.abc import Iterable
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 
 _NAMED = 24
+_NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "alloc_failed")
 
 
 class BenchError(Exception):
@@ -11,6 +13,14 @@ class BenchError(Exception):
 
     The command line prints the message without a traceback and exits with code 2.
     """
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the memory of the machine or of a device does not suffice."""
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    said = str(error).lower()  # PyTorch has a class of its own for devices only
+    return isinstance(error, RuntimeError) and any(words in said for words in _NO_MEMORY)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -21,3 +31,17 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         return f"did you mean {near[0]!r}?"
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return f"known: {', '.join(names[:_NAMED])}{more}"
+
+
+def nearest(name: str, ids: Iterable[str], count: int = 5) -> list[str]:
+    """The ids that are most like a name, or that begin most like it, the best first."""
+
+    def unlike(one: str) -> tuple[float, str]:
+        matcher = SequenceMatcher(None, b=name, autojunk=False)
+        ratios = []
+        for part in (one, one[: len(name)]):
+            matcher.set_seq1(part)
+            ratios.append(matcher.ratio())
+        return -max(ratios), one
+
+    return sorted(ids, key=unlike)[:count]

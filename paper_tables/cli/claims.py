@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from bench.cli.options import JSON, OUT, messages, one_blas_thread, output
+from bench.system.terminal import say, say_json
 from paper_tables.cli.options import RESAMPLES, run_index, selects_runs
 
 
@@ -47,8 +47,8 @@ def claims(
     with messages().status("comparing runs"):
         found = list(verdicts(index, ids, resamples))
     if as_json:
-        click.echo(json.dumps([one.as_dict() for one in found], indent=1, ensure_ascii=False))
+        say_json([one.as_dict() for one in found])
     elif markdown:
-        click.echo(as_markdown(found, index.preset_name))
+        say(as_markdown(found, index.preset_name))
     else:
         output().print(as_table(found, index.preset_name))

@@ -9,6 +9,7 @@ import click
 
 from bench.cli.options import OUT, messages
 from bench.system.errors import BenchError
+from bench.system.terminal import say
 from paper_tables.cli.options import run_index, selects_runs
 
 
@@ -42,12 +43,12 @@ def figures(
     written = 0
     for figure in write_figures(index, names, preset=preset, seed=10, out=out, reporter=reporter, fresh=fresh):
         if figure.missing:
-            click.echo(f"{figure.name}: not made: {figure.missing}", err=True)
+            say(f"{figure.name}: not made: {figure.missing}", err=True)
             continue
         written += 1
         stem = figure.paths[0].with_suffix("")
-        click.echo(f"{stem} ({', '.join(path.suffix for path in figure.paths)})")
+        say(f"{stem} ({', '.join(path.suffix for path in figure.paths)})")
         for line in figure.caption:
-            click.echo(f"  {line}")
+            say(f"  {line}")
     if not written:
         raise BenchError("no figure could be made")

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import OUT, messages, one_blas_thread
+from bench.cli.options import FILE, OUT, messages, one_blas_thread
+from bench.system.terminal import say
 from paper_tables.cli.options import RESAMPLES, run_index, selects_runs
 
 
 @click.command()
 @selects_runs
 @RESAMPLES
-@click.option("--to", type=click.Path(path_type=Path), metavar="FILE", help="[default: OUT/report-PRESET.html]")
+@click.option("--to", type=FILE, metavar="FILE", help="[default: OUT/report-PRESET.html]")
 @OUT
 def report(preset: str, seeds: str | None, keys: tuple[str, ...], resamples: int, to: Path | None, out: Path) -> None:
     """Write one HTML file with everything: verdicts, tables, figures, every run with its curves.
@@ -29,4 +30,4 @@ def report(preset: str, seeds: str | None, keys: tuple[str, ...], resamples: int
     index = run_index(out, preset, seeds, keys)
     with messages().status("report") as status:
         path = write_report(index, to or out / f"report-{index.preset_name}.html", resamples, status.update)
-    click.echo(str(path))
+    say(str(path))

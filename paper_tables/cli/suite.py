@@ -10,6 +10,7 @@ import click
 
 from bench.cli.options import OUT, messages, warn
 from bench.system.errors import BenchError
+from bench.system.terminal import say
 from paper_tables.cli.options import parse_seeds
 
 
@@ -83,10 +84,10 @@ def suite(
         here=this_machine(),
     )
     for line in describe(plan, jobs):
-        click.echo(line)
+        say(line)
     if dry_run:
         for run in plan.to_do:
-            click.echo(run.spec.command(preset, run.seed))
+            say(run.spec.command(preset, run.seed))
         return
     grid = SuiteGrid(plan, jobs, messages())
     # a terminal that is closed or a job that is ended stops the runs as Ctrl-C does, which a shell's background jobs,
@@ -97,14 +98,10 @@ def suite(
         for event in run_locally(plan, out, jobs):
             grid.take(event)
     for failure in grid.failures:
-        click.echo(
-            f"failed with exit code {failure.code}: {failure.run.spec.command(preset, failure.run.seed)}", err=True
-        )
+        say(f"failed with exit code {failure.code}: {failure.run.spec.command(preset, failure.run.seed)}", err=True)
         for line in failure.lines:
-            click.echo(f"  {line}", err=True)
+            say(f"  {line}", err=True)
     if grid.failures:
-        click.echo(
-            f"{len(grid.failures)} of {len(plan.to_do)} runs failed; the same command tries them again", err=True
-        )
+        say(f"{len(grid.failures)} of {len(plan.to_do)} runs failed; the same command tries them again", err=True)
         sys.exit(1)
-    click.echo(f"all {len(plan.runs)} runs are recorded in {out}; next: bench tables --out {out}")
+    say(f"all {len(plan.runs)} runs are recorded in {out}; next: bench tables --out {out}")

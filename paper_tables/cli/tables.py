@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from bench.cli.options import OUT, messages, one_blas_thread
+from bench.system.terminal import say
 from paper_tables.cli.options import RESAMPLES, run_index, selects_runs
 
 
@@ -52,6 +53,6 @@ def tables(
         for written in write_tables(run_index(out, preset, seeds, keys), names, chosen, resamples):
             status.stop()
             for line in written.lines:
-                click.echo(line)
+                say(line)
             status.start()
             status.update("comparing runs")

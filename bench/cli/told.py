@@ -1,0 +1,91 @@
+"""Commands that tell what went wrong: a message and an exit code where Python would print a traceback."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from bench.system.errors import BenchError, out_of_memory
+from bench.system.terminal import OutputLost, Stream, console, printable, say, to_nowhere
+
+
+class Told(click.Command):
+    """Turns errors a user can mend into a message and exit code 2, and Ctrl-C into a word about resuming."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run the command line."""
+        try:
+            Stream()  # what click itself prints is shown in any encoding, too
+            return super().main(*args, **extra)
+        except OutputLost as error:
+            if error.closed:  # as after `| head -1`
+                sys.exit(1)
+            _tell(str(error))
+        except BenchError as error:
+            _tell(str(error))
+        except OSError as error:
+            if error.filename is None:  # of click's own output, such as --help
+                to_nowhere(sys.stdout)
+            _tell("cannot read or write " * bool(error.filename) + str(error).partition("] ")[2])
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            _tell(f"out of memory: {_first_line(error)}; the same command goes on from what is on disk")
+        sys.exit(2)
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Read the arguments."""
+        try:
+            return super().make_context(*args, **extra)
+        except click.ClickException as error:
+            error.message = printable(error.message)
+            raise
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, or the sub-command."""
+        try:
+            result = super().invoke(ctx)
+            Stream().flush()
+            return result
+        except KeyboardInterrupt:
+            say("interrupted; the same command goes on from the last checkpoint", err=True)
+            sys.exit(130)
+        except EOFError as error:  # click would say "Aborted!"
+            raise BenchError(f"a file ends too early: {error}") from error
+        except click.ClickException as error:
+            error.message = printable(error.message)
+            raise
+
+
+def check_arguments(words: Sequence[str]) -> None:
+    """Refuse what no option or argument is: nothing at all, as an unset variable of a shell gives, and a NUL.
+
+    Args:
+        words: what follows the command.
+
+    Raises:
+        BenchError: naming the option.
+    """
+    for index, word in enumerate(words):
+        option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        before = words[index - 1] if index and words[index - 1].startswith("-") and "=" not in words[index - 1] else ""
+        where = option or before or f"argument {index + 1}"
+        if not value.strip() and (equals or not option):
+            raise BenchError(f"{where}: the value is empty (an unset variable of the shell?); give one or leave it out")
+        if "\0" in word or (not word.isprintable() and _has_half_pairs(word)):
+            raise BenchError(f"{where}: {printable(word)[:200]!r} holds a NUL or is not UTF-8; nothing can be named so")
+
+
+def _has_half_pairs(word: str) -> bool:
+    return any("\ud800" <= char <= "\udfff" for char in word)
+
+
+def _tell(message: str) -> None:
+    console(err=True).print(f"error: {message}", style="red", soft_wrap=True)
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
