@@ -103,6 +103,8 @@ def run(
             raise BenchError(f"{', '.join(given)}: the configuration has made that choice; settings change its values")
         values = config if isinstance(config, Mapping) else read_configuration(Path(config))
         resolved, found = resolve_again(values, **common)
+    if not os.fspath(out):
+        raise BenchError("out: the name of the folder is empty")
     quiet_libraries()
     reporter = Reporter(console(err=True), quiet=quiet)
     workshop = Workshop(ArtifactCache(default_root(), reporter.note), reporter)

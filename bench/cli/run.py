@@ -98,9 +98,9 @@ def run(
 
     if file is None:
         config, found = resolve(
-            preset=preset or "tiny",
-            task=task or "samsum",
-            method=method or "srkl",
+            preset="tiny" if preset is None else preset,
+            task="samsum" if task is None else task,
+            method="srkl" if method is None else method,
             models=models,
             teacher=teacher,
             student=student,

@@ -151,12 +151,14 @@ def parse_assignment(text: str) -> tuple[list[str], Any]:
     """`KEY=VALUE` of `--set`: a dotted key, a JSON or YAML value.
 
     Raises:
-        BenchError: no `=`, or an empty part in the key.
+        BenchError: no `=`, an empty part in the key, or no value, as an unset variable of a shell gives.
     """
     key, equals, raw = text.partition("=")
     path = key.strip().split(".")
     if not equals or not all(path):
         raise BenchError(f"--set {text!r}: expected KEY=VALUE, for example training.steps=100")
+    if not raw.strip():
+        raise BenchError(f"--set {text!r}: there is no value after the = ; null says that there is none")
     try:
         return path, yaml_text.parse(raw)
     except yaml.YAMLError as error:
@@ -210,13 +212,30 @@ def _of_options(init: str | None, seed: int | None, device: str | None, data_dir
 def _assigned(layer: Layer, assignments: Iterable[str]) -> Layer:
     """A layer with `--set` on top."""
     layer = _spelled_out(layer)
+    given: Layer = {}
     for path, value in map(parse_assignment, assignments):
         if path[0] in _DECLARED:
             raise BenchError(f"{path[0]} cannot be set: a preset gives it, as `methods: {{METHOD: {{training: ...}}}}`")
         for part in reversed(path):
             value = {part: value}
         layer = _spelled_out(merge(layer, value))
+        _check_one_length(given, value)
+        given = merge(given, value)
     return layer
+
+
+def _check_one_length(given: Layer, value: Layer) -> None:
+    """Refuse a length in steps beside one in epochs: of two `--set` neither overrides the other, as layers do."""
+    for section, settings in value.items():
+        before = given.get(section)
+        if not (isinstance(settings, Mapping) and isinstance(before, Mapping)):
+            continue
+        for one, other in (("steps", "epochs"), ("epochs", "steps")):
+            if settings.get(one) is not None and before.get(other) is not None:
+                raise BenchError(
+                    f"--set {section}.{other}={before[other]} and --set {section}.{one}={settings[one]}: both are the "
+                    "length of the training; give one"
+                )
 
 
 def _spelled_out(layer: Layer) -> Layer:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, asdict, fields
 from typing import Any, get_type_hints
 
-from pydantic import create_model
+from pydantic import ConfigDict, create_model
 
 from bench.system.errors import BenchError
 from bench.system.strict import StrictModel, validated
@@ -15,7 +15,9 @@ __all__ = ["Section", "dataclass_options", "validated"]
 
 
 class Section(StrictModel):
-    """A part of the configuration: strict types, finite numbers, no unknown keys, immutable."""
+    """A part of the configuration: strict types, finite numbers, no empty text, no unknown keys, immutable."""
+
+    model_config = ConfigDict(str_min_length=1)
 
 
 def dataclass_options(cls: type, given: Mapping[str, Any], where: str) -> dict[str, Any]:

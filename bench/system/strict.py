@@ -15,11 +15,14 @@ _IN_PLAIN_WORDS = {
     "dict_type": "expected an object such as {key: value}",
     "list_type": "expected a list such as [10,20]",
     "missing": "is missing",
+    "json_invalid": "a text in it is no valid Unicode (half of a surrogate pair)",
     "model_attributes_type": "expected an object such as {key: value}",
     "model_type": "expected an object such as {key: value}",
+    "string_too_short": "expected a text that is not empty",
     "too_short": "expected at least one value",
     "tuple_type": "expected a list such as [a, b]",
 }
+_SHOWN = 300  # characters of a wrong value
 
 
 class StrictModel(BaseModel):
@@ -46,7 +49,7 @@ def validated(model: type[ModelT], values: Mapping[str, Any], where: str = "") -
         return model.model_validate_json(json.dumps(values, default=str))
     except ValidationError as error:
         raise BenchError("\n".join(_explain(model, item, where) for item in error.errors())) from error
-    except TypeError as error:  # a value YAML knows and JSON does not, such as a date
+    except (TypeError, ValueError, RecursionError) as error:  # what JSON does not know, such as a list within itself
         raise BenchError(f"{where or 'configuration'}: {error}") from error
 
 
@@ -59,7 +62,8 @@ def _explain(model: type[BaseModel], item: ErrorDetails, where: str) -> str:
         return f"unknown key {key!r}: {did_you_mean(key, known) if known else 'it has no options'}"
     said = _IN_PLAIN_WORDS.get(item["type"], item["msg"].removeprefix("Value error, "))
     # a model's own check names its keys itself, and its input would be the whole file
-    shown = "" if item["type"] == "missing" or isinstance(item["input"], dict) else f", got {item['input']!r}"
+    shown = "" if item["type"] in ("missing", "json_invalid") else f", got {item['input']!r}"
+    shown = "" if isinstance(item["input"], dict) else shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
     return f"{key}: {said}{shown}" if key else f"{said}{shown}"
 
 

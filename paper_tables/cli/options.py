@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from bench.system.errors import BenchError
 if TYPE_CHECKING:
     from paper_tables.numbers.runs import RunIndex
 
+_DIGITS = 19  # fewer fit into 64 bits
 PRESET = click.option(
     "--preset",
     default="tiny",
@@ -40,15 +42,21 @@ def selects_runs(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def parse_seeds(text: str | None) -> tuple[int, ...]:
-    """Training seeds in a comma-separated list.
+    """Training seeds in a comma-separated list, ascending; none where no list is given.
 
     Raises:
-        BenchError: something in it is no whole number.
+        BenchError: a part of it is no seed, or a seed stands there twice.
     """
-    try:
-        return tuple(sorted({int(part) for part in (text or "").split(",") if part.strip()}))
-    except ValueError as error:
-        raise BenchError(f"--seeds {text}: expected whole numbers such as 10,20,30") from error
+    if text is None:
+        return ()
+    parts = [part.strip() for part in text.split(",")]
+    for part in parts:
+        if not (part.isascii() and part.isdigit() and len(part) < _DIGITS):
+            raise BenchError(f"--seeds {text}: expected whole numbers from 0 on, such as 10,20,30, got {part!r}")
+    seeds = sorted(map(int, parts))
+    if twice := [str(seed) for seed, after in pairwise(seeds) if seed == after]:
+        raise BenchError(f"--seeds {text}: each seed once; {', '.join(dict.fromkeys(twice))} stands there again")
+    return tuple(seeds)
 
 
 def run_index(out: Path, preset: str, seeds: str | None, keys: tuple[str, ...]) -> RunIndex:

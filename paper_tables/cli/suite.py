@@ -9,7 +9,6 @@ from pathlib import Path
 import click
 
 from bench.cli.options import OUT, messages, warn
-from bench.system.errors import BenchError
 from bench.system.terminal import say
 from paper_tables.cli.options import parse_seeds
 
@@ -67,8 +66,6 @@ def suite(
     from paper_tables.suite.progress import SuiteGrid, describe
 
     wanted = parse_seeds(seeds)
-    if not wanted:
-        raise BenchError("--seeds: at least one training seed is needed, such as 10,20,30")
     with messages().status("reading runs"):
         records = list(Store(out, warn).all())
     plan = make_plan(

@@ -9,15 +9,26 @@ from statistics import fmean
 from bench import __version__
 from bench.analysis.timing import hardware, has_exclusive_timing, usual_hardware
 from bench.config.presets import read_preset
+from bench.config.resolve import parse_assignment
 from bench.config.sections import Config
 from bench.record.record import RunRecord
-from bench.system.errors import BenchError
+from bench.system.errors import BenchError, did_you_mean
 from bench.system.hashing import digest
 from paper_tables.paper.run_spec import RunSpec
 from paper_tables.paper.suites import TimedAt
 
 FIRST_GUESS = {"tiny": 45.0}
 """Seconds of a run before any is recorded, on two CPU cores."""
+
+_VARIED = {
+    "seed": "choose training seeds with --seeds",
+    "method.name": "choose methods with --only",
+    "task": "choose a suite of that task, such as table1",
+    "preset": "choose it with --preset",
+    "init": "`bench run --init` makes a single run",
+    "sgo.source": "`bench run --sgo` makes a single run",
+    "models.name": "`bench run --models` makes a single run",
+}
 
 
 @dataclass(frozen=True)
@@ -108,13 +119,14 @@ def make_plan(
         here: device and processor of this machine; None = those of most recorded runs.
 
     Raises:
-        BenchError: a setting that no configuration takes, or a method that no spec has.
+        BenchError: a setting that no configuration takes or that the specs differ in, or a method that no spec has.
     """
     specs = tuple(dict.fromkeys(specs))
-    unknown = set(only) - {spec.method for spec in specs}
-    if unknown:
-        there = ", ".join(sorted({spec.method for spec in specs}))
-        raise BenchError(f"--only {', '.join(sorted(unknown))}: the suite has no such method; it has {there}")
+    there = {spec.method for spec in specs}
+    for name in only:
+        if name not in there:
+            raise BenchError(f"--only {name}: the suite has no such method; {did_you_mean(name, there)}")
+    _check_settings(settings, [spec for spec in specs if not only or spec.method in only])
     recorded = _by_configuration(records)
     at_scale = [record for record in recorded.values() if record.config.preset == read_preset(preset).name]
     usual = usual_hardware(at_scale)
@@ -148,6 +160,25 @@ def make_plan(
     runs = tuple(sorted(planned.values(), key=lambda run: not run.exclusive))
     seconds = _durations(runs, FIRST_GUESS.get(preset), at_scale)
     return Plan(preset, runs, seconds, not at_scale, timed_elsewhere)
+
+
+def _check_settings(settings: Sequence[str], specs: Sequence[RunSpec]) -> None:
+    """Refuse a setting of what the runs differ in: they would all become the same run."""
+    varied = {**_VARIED, **{_key_of(option): "leave it out" for spec in specs for option in spec.options}}
+    for text in settings:
+        given = f"{_key_of(text)}."
+        for key, instead in varied.items():
+            if given.startswith(f"{key}.") or f"{key}.".startswith(given):
+                raise BenchError(f"--set {text}: the runs of the suite differ in {key}, so it cannot be set: {instead}")
+
+
+def _key_of(assignment: str) -> str:
+    """The dotted key of a `KEY=VALUE`.
+
+    Raises:
+        BenchError: as `parse_assignment`.
+    """
+    return ".".join(parse_assignment(assignment)[0])
 
 
 def _by_configuration(records: Iterable[RunRecord]) -> dict[str, RunRecord]:
