@@ -118,7 +118,7 @@ def token_losses(
         float32.
 
     Raises:
-        LossShapeError: the objective returns anything but a loss per token.
+        LossShapeError: the objective returns anything but a loss per token, or one without gradient.
         ValueError: numbers of tokens or vocabularies differ.
     """
     for side in (student, teacher or student):
@@ -143,10 +143,25 @@ class LossShapeError(ValueError):
 
 def check_shape(objective: Objective, losses: Tensor, tokens: Tensor) -> None:
     """Raise LossShapeError unless there is a loss for each token."""
+    wanted = f"expected a tensor of shape {tuple(tokens.shape)}: one loss per response token"
+    if not isinstance(losses, Tensor):
+        raise LossShapeError(f"{type(objective).__name__} returned {type(losses).__name__}, {wanted}")
+    if not losses.is_floating_point() or losses.device != tokens.device:
+        kind = f"{losses.dtype} on {losses.device}"
+        raise LossShapeError(f"{type(objective).__name__} returned {kind}, expected torch.float32 on {tokens.device}")
     if losses.shape != tokens.shape:
         raise LossShapeError(
-            f"{type(objective).__name__} returned a tensor of shape {tuple(losses.shape)}, expected "
-            f"{tuple(tokens.shape)}: one loss per response token, of which the training loop takes the mean"
+            f"{type(objective).__name__} returned a tensor of shape {tuple(losses.shape)}, {wanted}, of which the "
+            "training loop takes the mean"
+        )
+
+
+def check_gradient(objective: Objective, losses: Tensor) -> None:
+    """Raise LossShapeError unless a gradient can flow back from the losses."""
+    if not losses.requires_grad:
+        raise LossShapeError(
+            f"{type(objective).__name__} returned losses without gradient: nothing would be learnt. Make them of "
+            "student_logits without detach(), item(), argmax or torch.no_grad()"
         )
 
 
@@ -183,6 +198,7 @@ def _by_autograd(objective: Objective, tokens: Tensor, batch: list[TokenSequence
             value = objective(logits, teacher, tokens[rows], cut(batch, rows))
         check_shape(objective, value, tokens[rows])
         if gradient is not None:
+            check_gradient(objective, value)
             (made,) = torch.autograd.grad(value, logits, torch.ones_like(value), allow_unused=True)
             gradient.zero_() if made is None else gradient.copy_(made)
         return value.detach()

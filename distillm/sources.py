@@ -67,6 +67,8 @@ class SourceRule:
         )
 
 
+_MOST = 1_000_000  # a count beyond it is a slip, and would be counted to for ever
+
 SOURCES: dict[str, SourceRule] = {
     "dataset": SourceRule("the reference responses", "never"),
     "teacher": SourceRule("responses sampled once from the teacher before training", "never", responses="teacher"),
@@ -127,6 +129,8 @@ class SourceOptions:
         for name in ("capacity", "rollouts", "inner_epochs", "beams"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            if name != "capacity" and getattr(self, name) > _MOST:
+                raise ValueError(f"{name} must be at most {_MOST}, got {getattr(self, name)}")
 
     def check(self, source: str, batch_size: int, *, replays_fresh: bool = False) -> None:
         """Refuse options that a source cannot fill its batches with; the arguments are those of `OutputSource`.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -140,7 +142,8 @@ def run(
     title = f"{config.method.name} x {config.sgo.source} on {config.task}, preset {config.preset}, seed {config.seed}"
     reporter = Reporter(messages(), quiet=quiet or as_json, title=title)
     workshop = Workshop(ArtifactCache(default_root(), reporter.note), reporter)
-    outcome = make_run(config, found, Store(out), workshop, fresh=not resume)
+    with redirect_stdout(sys.stderr):  # what a method of the user's prints is no result
+        outcome = make_run(config, found, Store(out), workshop, fresh=not resume)
     if as_json:
         say_json(outcome.record.plain())
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import get_args
@@ -14,7 +15,7 @@ from bench.system.errors import BenchError, did_you_mean
 from bench.system.extensions import from_entry_points, from_file, in_file
 from bench.system.files import sha256_of
 from distillm import SOURCES, Method
-from distillm.interface import Init
+from distillm.interface import Init, PlainText
 
 ENTRY_POINTS = "distillm_bench.methods"
 
@@ -74,7 +75,12 @@ def _from_file(path: Path, name: str, expected: str | None) -> tuple[Method, str
 def _checked(method: object, where: str) -> Method:
     if not isinstance(method, Method):
         raise BenchError(f"{where}: expected a distillm.Method, got {type(method).__name__}")
-    if not dataclasses.is_dataclass(method.objective):
+    for field in ("name", "source", "init", "paper", "summary", "deviations"):
+        if not isinstance(given := getattr(method, field), str):
+            raise BenchError(f"{where}: {field}: expected a text, got {given!r}")
+    if not isinstance(method.plain_text, PlainText) or not isinstance(method.source_options, Mapping):
+        raise BenchError(f"{where}: expected plain_text=PlainText(...) and source_options={{...}}")
+    if not (isinstance(method.objective, type) and dataclasses.is_dataclass(method.objective)):
         raise BenchError(f"{where}: the objective must be a dataclass; its fields are the method's options")
     if not isinstance(getattr(method.objective, "needs_teacher", None), bool | property):
         raise BenchError(f"{where}: the objective must say `needs_teacher: ClassVar[bool] = True` (or False)")

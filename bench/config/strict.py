@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import MISSING, asdict, fields
 from typing import Any, get_type_hints
 
-from pydantic import ConfigDict, create_model
+from pydantic import ConfigDict, PydanticUserError, create_model
 
 from bench.system.errors import BenchError
+from bench.system.extensions import blamed
 from bench.system.strict import StrictModel, validated
 
 __all__ = ["Section", "dataclass_options", "validated"]
@@ -26,14 +27,21 @@ def dataclass_options(cls: type, given: Mapping[str, Any], where: str) -> dict[s
     Raises:
         BenchError: unknown option, wrong type, or a value the dataclass refuses.
     """
-    hints = get_type_hints(cls)
-    columns: dict[str, Any] = {
-        f.name: (hints[f.name], ... if f.default is MISSING else f.default) for f in fields(cls) if f.init
-    }
-    model = create_model(f"{cls.__name__}Options", __base__=Section, **columns)
+    try:
+        hints = get_type_hints(cls)
+        columns: dict[str, Any] = {
+            f.name: (hints[f.name], ... if f.default is MISSING else f.default) for f in fields(cls) if f.init
+        }
+        model = create_model(f"{cls.__name__}Options", __base__=Section, **columns)
+    except (PydanticUserError, NameError, TypeError) as error:
+        raise BenchError(
+            f"{where}: the fields of {cls.__name__} must be plain numbers, texts or lists: {error}"
+        ) from error
     valid = validated(model, given, where)
     try:
         checked = asdict(cls(**valid.model_dump()))
     except ValueError as error:
         raise BenchError(f"{where}.{error}") from error
+    except Exception as error:  # of a user's own class
+        raise blamed(error) or error from error
     return {name: checked[name] for name in columns}

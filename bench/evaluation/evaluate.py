@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.config.sections import EvaluationConfig
 from bench.data import Example
-from bench.metrics.metric import Metric, set_score
+from bench.metrics.metric import Metric, example_score, set_score
 from bench.models.language_model import LanguageModel
 from bench.models.sampling import Decoding
 from bench.record.example_scores import Prediction, upgraded
@@ -80,7 +80,7 @@ def _rows(
             "prediction": text,
             "tokens": len(response),
             "ended": response[-1] == model.tokenizer.eos_id,
-            "scores": {metric.name: metric.example(text, example.references) for metric in metrics},
+            "scores": {metric.name: example_score(metric, text, example.references) for metric in metrics},
         }
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,17 +20,31 @@ from bench.experiment.stages import Workshop
 from bench.models.loading import parameter_count
 from bench.record.example_scores import Prediction
 from bench.record.record import DataInfo, ModelsInfo, RunRecord, TimeInfo, TrainingInfo, Validation
-from bench.record.store import FAILURE, WORK, Store
+from bench.record.store import FAILURE, PREDICTIONS, RECORD, WORK, Store
 from bench.system.artifacts import locked
 from bench.system.environment import EnergyMeter, LoadMeter, describe, peak_memory, reset_peak_memory
+from bench.system.errors import BenchError, out_of_memory
+from bench.system.extensions import blamed
 from bench.system.files import WRITE_ERRORS, cannot_write, write_json
 from bench.system.hashing import digest
+from bench.system.paths import check_file, check_folder
+from bench.system.progress import Reporter
 from bench.training.job import NonFiniteLoss
 from bench.training.state import TrainerState
 from bench.training.trainer import Trainer
 from distillm import Method
 
+STUDENT = "student"
 STAGES = ("data", "teacher", "init student", "training", "evaluation")
+
+_SMALLER = {
+    "data": ("data.max_train=N",),
+    "teacher": ("teacher_training.micro_batch_size=1", "evaluation.batch_size=8", "precision=bf16"),
+    "init student": ("init_training.micro_batch_size=1", "evaluation.batch_size=8", "precision=bf16"),
+    "training": ("training.micro_batch_size=1", "data.max_prompt_length=N", "precision=bf16"),
+    "evaluation": ("evaluation.batch_size=8",),
+}
+"""What makes a stage need less memory."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +70,10 @@ def run(config: Config, method: Method, store: Store, workshop: Workshop, *, fre
         BenchError: bad input, or files cannot be written.
     """
     reporter = workshop.reporter
-    with reporter.session(list(STAGES)):
+    with reporter.session(list(STAGES)), _told(reporter):
         with reporter.stage("data"):
+            for folder in (store.runs, workshop.cache.root):
+                check_folder(folder, write=True)
             context = prepare(config, method, workshop.cache)
             for note in context.notes:
                 reporter.note(note)
@@ -75,6 +93,28 @@ def run(config: Config, method: Method, store: Store, workshop: Workshop, *, fre
             store.write(record, predictions)
             shutil.rmtree(folder / WORK, ignore_errors=True)
             return Outcome(record, folder, cached=False)
+
+
+@contextmanager
+def _told(reporter: Reporter) -> Iterator[None]:
+    """Turn what a user's own code raises, and a lack of memory, into words.
+
+    Raises:
+        BenchError: in place of either.
+    """
+    try:
+        yield
+    except (BenchError, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # SystemExit, too
+        if out_of_memory(error):
+            stage = next((stage.name for stage in reporter.stages if stage.state == "failed"), "data")
+            raise BenchError(
+                f"out of memory in the stage {stage}: {str(error).partition(chr(10))[0] or type(error).__name__}\n"
+                "The same command goes on from what is on disk, once more memory is free. To need less: "
+                f"{' or '.join(f'--set {option}' for option in _SMALLER[stage])}"
+            ) from error
+        raise blamed(error) or error from error
 
 
 def make(context: RunContext, workshop: Workshop, folder: Path) -> tuple[RunRecord, list[Prediction]]:
@@ -102,9 +142,9 @@ def make(context: RunContext, workshop: Workshop, folder: Path) -> tuple[RunReco
     with reporter.stage("evaluation"):
         predictions = stages.predictions(context, workshop, student, folder / WORK / "evaluation")
         try:
-            student.save(folder / "student")
+            student.save(folder / STUDENT)
         except WRITE_ERRORS as error:
-            raise cannot_write(folder / "student", error) from error
+            raise cannot_write(folder / STUDENT, error) from error
     record = RunRecord(
         run_id=context.run_id,
         started=started.isoformat(timespec="seconds"),
@@ -159,6 +199,11 @@ def _time(state: TrainerState) -> TimeInfo:
 
 
 def _make_folder(folder: Path) -> Path:
+    """The folder of a run, where everything that will be written has its place."""
+    for name in (WORK, STUDENT):
+        check_folder(folder / name, write=True)
+    for name in (RECORD, PREDICTIONS, FAILURE):
+        check_file(folder / name, write=True)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from bench.system.errors import BenchError
 
 ExampleScore = float | list[int]
 """What one example adds: a number, where a set's score is the mean over examples, or counts that are summed."""
@@ -73,13 +76,32 @@ def set_score(metric: Metric, examples: Sequence[ExampleScore]) -> float:
     """A set's score from what its examples add: the exact mean of numbers, or the score of the summed counts."""
     if metric.score_of_sum is None:
         return statistics.fmean(examples)  # type: ignore[arg-type]  # numbers where there is no score of a sum
-    return metric.score_of_sum(np.sum(np.asarray(examples), axis=0))
+    score = metric.score_of_sum(np.sum(np.asarray(examples), axis=0))
+    if not isinstance(score, float | int) or not math.isfinite(score):
+        raise BenchError(f"metric {metric.name}: score_of_sum gave {score!r}, expected a finite number")
+    return score
+
+
+def example_score(metric: Metric, prediction: str, references: Sequence[str]) -> ExampleScore:
+    """What one example adds, checked.
+
+    Raises:
+        BenchError: the metric gives no finite number or, if it has a `score_of_sum`, no list of counts.
+    """
+    found = metric.example(prediction, references)
+    if metric.score_of_sum is not None:
+        if isinstance(found, list) and found and all(isinstance(count, int) for count in found):
+            return found
+        raise BenchError(f"metric {metric.name}: expected a list of whole numbers for an example, got {found!r}")
+    if isinstance(found, float | int) and math.isfinite(found):
+        return found
+    raise BenchError(f"metric {metric.name}: expected a finite number for an example, got {found!r}")
 
 
 def score_texts(metric: Metric, predictions: Sequence[str], references: Sequence[Sequence[str]]) -> float:
     """A set's score from texts."""
     pairs = zip(predictions, references, strict=True)
-    return set_score(metric, [metric.example(text, accepted) for text, accepted in pairs])
+    return set_score(metric, [example_score(metric, text, accepted) for text, accepted in pairs])
 
 
 def references_of(counts: Sequence[int]) -> int | None:

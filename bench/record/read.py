@@ -25,6 +25,8 @@ def read_record(path: Path) -> RunRecord:
     Raises:
         Unreadable: the file is damaged, of a newer schema, or no record; the first missing or wrong field is named.
     """
+    if path.exists() and not path.is_file():
+        raise Unreadable("it is no file")  # a pipe would be waited for, for ever
     try:
         found = from_json(path.read_bytes())
     except ValueError as error:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import traceback
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 
 from bench.system.errors import BenchError
+
+_LOADED: set[str] = set()  # the user's files, as tracebacks name them
 
 
 def in_file(text: str) -> tuple[Path, str] | None:
@@ -28,7 +32,7 @@ def from_file(path: Path, name: str, fits: Callable[[object], bool], where: str)
         where: begins messages, for example "--method my.py:METHOD".
 
     Raises:
-        BenchError: there is no such file, it raises an error, or it does not define the name.
+        BenchError: there is no such file, it raises an error or ends the program, or it does not define the name.
     """
     if not path.is_file():
         raise BenchError(f"{where}: there is no file {path}")
@@ -36,15 +40,27 @@ def from_file(path: Path, name: str, fits: Callable[[object], bool], where: str)
     module = ModuleType(f"user_file_{path.stem}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # dataclasses and type hints look their module up there
+    _LOADED.add(str(path))
     try:
-        exec(compile(code, path, "exec"), vars(module))  # the very bytes that are hashed
-    except Exception as error:  # whatever the user's file raises is theirs to read
+        with redirect_stdout(sys.stderr):  # results only go to standard output
+            exec(compile(code, path, "exec"), vars(module))  # the very bytes that are hashed
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever the user's file raises, SystemExit too, is theirs to read
         raise BenchError(f"{where}: the file fails to import: {type(error).__name__}: {error}") from error
     if not hasattr(module, name):
         # what the file imports is not its own
         own = [key for key, value in vars(module).items() if fits(value) and _module(value) in (None, module.__name__)]
         raise BenchError(f"{where}: it defines no {name!r}; of this kind it defines: {', '.join(own) or 'none'}")
     return getattr(module, name), hashlib.sha256(code).hexdigest()
+
+
+def blamed(error: BaseException) -> BenchError | None:
+    """The error that a user's file raised while it was used, with its line; None where it comes from elsewhere."""
+    frames = [one for one in traceback.extract_tb(error.__traceback__) if one.filename in _LOADED]
+    if not frames:
+        return None
+    return BenchError(f"{frames[-1].filename}, line {frames[-1].lineno}: {type(error).__name__}: {error}")
 
 
 def _module(value: object) -> str | None:

@@ -37,7 +37,7 @@ from bench.training.reference_bugs import counted_tokens
 from bench.training.rollouts import roll_out
 from bench.training.state import TrainerState
 from distillm import BatchObjective, Objective, Sampling, TokenSequence, token_losses
-from distillm.fused import LossShapeError, Observer, check_shape, is_per_token
+from distillm.fused import LossShapeError, Observer, check_gradient, check_shape, is_per_token
 from distillm.sources import SourcedBatch
 
 _BUSY_TOKENS = 4096  # of a forward pass; with more, a GPU computes no faster, and more is padding
@@ -98,9 +98,8 @@ class Trainer:
     def __init__(self, job: TrainingJob) -> None:
         self.job, self.config = job, job.config
         self.total = total_steps(job.config, len(job.train))
-        self.validate_at = {
-            round(self.total * i / self.config.validations) for i in range(1, self.config.validations + 1)
-        }
+        validations = min(self.config.validations, self.total)
+        self.validate_at = {round(self.total * i / validations) for i in range(1, validations + 1)}
         self.batch_objective = job.objective if isinstance(job.objective, BatchObjective) else None
         self.on_cuda = job.student.device.type == "cuda"
         self.busy_with = sequences_at_once(job.train, job.config.batch_size)
@@ -377,6 +376,7 @@ class Trainer:
             losses = objective(student_logits, teacher_logits, tensors.tokens, batch)
             try:
                 check_shape(objective, losses, tensors.tokens)
+                check_gradient(objective, losses)
             except LossShapeError as error:
                 raise BenchError(f"{job.label}: {error}") from error
         if observe is not None:
