@@ -6,8 +6,6 @@ import random
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 
 from bench.config.sections import TrainingConfig
 from bench.models.language_model import LanguageModel
@@ -117,7 +115,6 @@ def make_job(
     teacher = LanguageModel.from_scratch(architecture | wide, tokenizer, device, "teacher")
     teacher.network.eval()
     assert config.steps is not None
-    AcceleratorState._reset_state(True)  # accelerate keeps the first device of a process
     return TrainingJob(
         label="the student",
         objective=objective,
@@ -129,7 +126,6 @@ def make_job(
         config=config,
         max_response_length=6,
         seed=5,
-        accelerator=Accelerator(cpu=device.type == "cpu"),
         work=work,
         on_step=lambda step, total, figures: None,
         note=lambda text: None,

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState, PartialState
 
 from bench import __version__
 from bench.config.sections import Config
@@ -26,7 +25,7 @@ from bench.models.sampling import Decoding
 from bench.models.tokenizer import LengthLimits, TokenizerAdapter, train_tokenizer
 from bench.record.record import MetricInfo
 from bench.system.artifacts import ArtifactCache
-from bench.system.environment import choose_kernels, pick_device
+from bench.system.environment import autocast, choose_kernels, kernel_variables, pick_device
 from bench.system.errors import BenchError
 from bench.system.extensions import in_file
 from bench.training.auxiliary_loss import AuxiliaryLoss, LanguageModelling, encode_plain_text, load_plain_text
@@ -41,7 +40,6 @@ class RunContext:
         config: with the device that was found.
         method: the method it names.
         device: where models go.
-        accelerator: precision of forward passes.
         task: what the task is.
         task_key: what the task adds to the keys of all that depends on it.
         metrics: the task's; the first selects checkpoints.
@@ -59,7 +57,6 @@ class RunContext:
     config: Config
     method: Method
     device: torch.device
-    accelerator: Accelerator
     task: TaskSpec
     task_key: Mapping[str, Any]
     metrics: tuple[Metric, ...]
@@ -72,6 +69,10 @@ class RunContext:
     run_key: Mapping[str, Any]
     run_id: str
     notes: tuple[str, ...]
+
+    def autocast(self) -> torch.autocast:
+        """What forward passes run under."""
+        return autocast(self.device, self.config.precision)
 
     @property
     def evaluation_sets(self) -> list[EvaluationSet]:
@@ -115,7 +116,7 @@ def prepare(config: Config, method: Method, cache: ArtifactCache, *, data: TaskD
     """
     device = pick_device(config.device)
     choose_kernels(device)
-    accelerator = _accelerator(config, device)
+    _check_one_process()
     task = task_of(config.task, config.task_file)
     metrics = find_metrics(task.metrics)
     data = data or examples_of(task, config.data)
@@ -131,7 +132,6 @@ def prepare(config: Config, method: Method, cache: ArtifactCache, *, data: TaskD
         config=config.model_copy(update={"device": device.type}),
         method=method,
         device=device,
-        accelerator=accelerator,
         task=task,
         task_key=of_task,
         metrics=metrics,
@@ -147,13 +147,9 @@ def prepare(config: Config, method: Method, cache: ArtifactCache, *, data: TaskD
     )
 
 
-def _accelerator(config: Config, device: torch.device) -> Accelerator:
-    PartialState._reset_state()  # one process may make several runs, and accelerate keeps the first device
-    AcceleratorState._reset_state(True)
-    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="bf16" if config.precision == "bf16" else "no")
-    if accelerator.num_processes > 1:
-        raise BenchError("a run uses one process; start it without `accelerate launch --num_processes`")
-    return accelerator
+def _check_one_process() -> None:
+    if os.environ.get("WORLD_SIZE", "1") not in ("", "0", "1"):
+        raise BenchError("a run uses one process; start it without `accelerate launch --num_processes` or torchrun")
 
 
 def _tokenizer(config: Config, data: TaskData, fingerprint: str, cache: ArtifactCache) -> TokenizerAdapter:

@@ -95,7 +95,7 @@ def fine_tuned(
             config=training,
             max_response_length=context.limits.response,
             seed=seed,
-            accelerator=context.accelerator,
+            precision=context.config.precision,
             work=folder / WORK,
             on_step=workshop.on_step,
             note=workshop.reporter.note,
@@ -137,7 +137,7 @@ def predictions(context: RunContext, workshop: Workshop, model: LanguageModel, p
     """A model's responses on all evaluation sets, with their scores; `parts` outlives a killed process."""
     # the authors forbid repeated n-grams at test only
     ngram = NO_REPEAT_NGRAM if context.config.fidelity.no_repeat_ngram else 0
-    with context.accelerator.autocast():
+    with context.autocast():
         return evaluate(
             model,
             context.evaluation_sets,
@@ -173,7 +173,7 @@ def training_sequences(context: RunContext, workshop: Workshop, teacher_path: st
 
     def build(folder: Path) -> None:
         model = load(context, teacher_path)
-        with context.accelerator.autocast():
+        with context.autocast():
             sampled = model.sample(train_on, decoding, "teacher responses", batch_size=batch_size, progress=told)
         write_jsonl_gz(folder / "responses.jsonl.gz", ({"response": response} for response in sampled))
 
@@ -241,7 +241,7 @@ def distillation(
         config=config.training,
         max_response_length=context.limits.response,
         seed=config.seed,
-        accelerator=context.accelerator,
+        precision=config.precision,
         work=work,
         on_step=workshop.on_step,
         note=workshop.reporter.note,

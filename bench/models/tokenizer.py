@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +14,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from bench.data import Example
 from bench.models.chat import chat_prompt_ids
 from bench.system.errors import BenchError
+from bench.system.files import sha256_of
 from bench.system.hashing import digest
 from distillm import TokenSequence
 
@@ -36,12 +39,17 @@ class TokenizerAdapter:
         self.kind = kind
         self.eos_id: int = backend.eos_token_id
         self.pad_id: int = self.eos_id if backend.pad_token_id is None else backend.pad_token_id
+        # ids may have holes: the largest one says what tables must hold
+        self.size: int = 1 + max(backend.get_vocab().values())
+        self.special = {index for index, token in backend.added_tokens_decoder.items() if token.special}
+        self.special |= set(backend.all_special_ids)
+        self._usual = {add: self._special_in(self._plain_ids("", add)) for add in (False, True)}
 
     @property
     def fingerprint(self) -> str:
         """Hash of all that decides which ids a text becomes, and which text ids become."""
         backend = self.backend
-        rules = backend.backend_tokenizer.to_str() if backend.is_fast else backend.get_vocab()
+        rules = backend.backend_tokenizer.to_str() if backend.is_fast else _slow_rules(backend)
         special = {name: str(token) for name, token in backend.special_tokens_map.items()}
         ids = {"eos": self.eos_id, "pad": self.pad_id, "bos": backend.bos_token_id}
         return digest(
@@ -69,14 +77,58 @@ class TokenizerAdapter:
 
     def _ids(self, text: str, *, add_special_tokens: bool) -> list[int]:
         """A user's text is text: where it spells a special token ("</s>"), it stays the letters it is made of."""
+        ids = self._plain_ids(text, add_special_tokens)
+        if self.backend.is_fast and self._special_in(ids) > self._usual[add_special_tokens]:
+            ids = self._speller.encode(text, add_special_tokens=add_special_tokens).ids
+        return ids
+
+    def _plain_ids(self, text: str, add_special_tokens: bool) -> list[int]:
         ids: list[int] = self.backend(
             text, add_special_tokens=add_special_tokens, split_special_tokens=True, verbose=False
         )["input_ids"]
         return ids
 
+    def _special_in(self, ids: list[int]) -> int:
+        return sum(index in self.special for index in ids)
+
+    @cached_property
+    def _speller(self) -> Tokenizer:
+        """The tokenizer with special tokens under names that no text has.
+
+        Unigram, WordLevel and some other models have them in their vocabulary, and find them in texts like any word.
+        """
+        rules = json.loads(self.backend.backend_tokenizer.to_str())
+        names = {self.backend.convert_ids_to_tokens(index) for index in self.special}
+
+        def renamed(name: str) -> str:
+            return f"\uffff{name}" if name in names else name
+
+        model = rules["model"]
+        if isinstance(model["vocab"], dict):
+            model["vocab"] = {renamed(name): index for name, index in model["vocab"].items()}
+        else:
+            model["vocab"] = [[renamed(name), score] for name, score in model["vocab"]]
+        if model.get("unk_token"):
+            model["unk_token"] = renamed(model["unk_token"])
+        for token in rules["added_tokens"]:
+            token["content"] = renamed(token["content"])
+        speller = Tokenizer.from_str(json.dumps(rules))
+        speller.encode_special_tokens = True
+        return speller
+
+    def _spelled(self, text: str) -> list[int]:
+        return self._ids(text, add_special_tokens=False)
+
+    def unknown(self, sequence: TokenSequence) -> int:
+        """How many tokens of a sequence stand for text that the tokenizer cannot write."""
+        unknown = self.backend.unk_token_id
+        if unknown in (None, self.eos_id, self.backend.bos_token_id):  # byte-level tokenizers: all can be written
+            return 0
+        return sequence.prompt.count(unknown) + sequence.response.count(unknown)
+
     def text(self, response: tuple[int, ...]) -> str:
-        """The text of a response, special tokens left out."""
-        text = self.backend.decode(list(response), skip_special_tokens=True)
+        """The text of a response, special tokens left out, spaces as the tokens have them."""
+        text = self.backend.decode(list(response), skip_special_tokens=True, clean_up_tokenization_spaces=False)
         assert isinstance(text, str)
         return text.strip()
 
@@ -97,7 +149,7 @@ class TokenizerAdapter:
             if example.messages is None:
                 prompt = self.prompt_ids(example.prompt)
             else:
-                prompt = chat_prompt_ids(self.backend, example.messages)
+                prompt = chat_prompt_ids(self.backend, example.messages, self._spelled)
             response = self.response_ids(example.references[0])
             if without_bos and len(prompt) > 1 and prompt[0] == self.backend.bos_token_id:
                 prompt = prompt[1:]
@@ -110,6 +162,14 @@ class TokenizerAdapter:
             counts["responses_cut"] += len(response) > limits.response
             sequences.append(TokenSequence(example.id, prompt, response[: limits.response]))
         return sequences, counts
+
+
+def _slow_rules(backend: PreTrainedTokenizerBase) -> object:
+    """What a tokenizer without a fast backend works by: its vocabulary, its files and its settings."""
+    paths = [getattr(backend, name, None) for name in backend.vocab_files_names]
+    files = [sha256_of(Path(path)) for path in paths if path and Path(path).is_file()]
+    settings = {name: value for name, value in backend.init_kwargs.items() if isinstance(value, bool | int | float)}
+    return [backend.get_vocab(), files, settings]
 
 
 def train_tokenizer(texts: list[str], vocab_size: int, folder: Path) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch.nn.functional import pad
 from transformers import PreTrainedModel, PrinterCallback, TrainerCallback
 
@@ -32,24 +31,22 @@ BESIDE = ("imitkd", "sft", "srkl", "jsd")
 
 @dataclass(frozen=True)
 class Pair:
-    """What every arm of a comparison trains with: teacher, accelerator, one batch after the other."""
+    """What every arm of a comparison trains with: teacher, one batch after the other."""
 
     workload: Workload
     batch_size: int
     teacher: EndingModel
-    accelerator: Accelerator
     train: list[TokenSequence]
 
     @classmethod
     def of(cls, workload: Workload) -> Iterator[Pair]:
         """A pair for each batch size."""
         cuda = workload.device.type == "cuda"
-        accelerator = Accelerator(cpu=not cuda, mixed_precision="bf16" if cuda else "no")
         teacher = ending_model(workload, workload.teacher, "teacher")
         teacher.network.to(torch.bfloat16 if cuda else torch.float32).eval()
         for size in workload.batch_sizes:
             # on a CPU each step has the same examples; on CUDA shapes vary, as in a training
-            yield cls(workload, size, teacher, accelerator, workload.sequences(size * (8 if cuda else 1)))
+            yield cls(workload, size, teacher, workload.sequences(size * (8 if cuda else 1)))
 
     def networks(self) -> tuple[PreTrainedModel, PreTrainedModel]:
         """Student and teacher for the other arms."""
@@ -133,7 +130,7 @@ def ours(pair: Pair, name: str, source: str | None) -> Arm:
                 config=TrainingConfig.model_validate(settings),
                 max_response_length=workload.longest_response,
                 seed=0,
-                accelerator=pair.accelerator,
+                precision="bf16" if pair.workload.device.type == "cuda" else "fp32",
                 work=Path(folder),
                 on_step=marks.step,
                 note=lambda text: None,
@@ -261,7 +258,7 @@ def _trl(pair: Pair, trainer: Any, config: Any, options: dict[str, Any], rows: l
             )
             made.remove_callback(PrinterCallback)
             made.train()
-        for network in (student, teacher):  # accelerate wraps it anew each time
+        for network in (student, teacher):  # TRL has it wrapped anew each time
             vars(network).pop("forward", None)
         return marks.samples[0]
 

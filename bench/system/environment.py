@@ -8,7 +8,7 @@ import platform
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 import torch
@@ -20,7 +20,6 @@ PACKAGES = (
     "torch",
     "transformers",
     "tokenizers",
-    "accelerate",
     "datasets",
     "numpy",
     "sacrebleu",
@@ -47,10 +46,50 @@ def pick_device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
+READ_BY_LIBRARIES = (
+    "ATEN_CPU_CAPABILITY",
+    "MKL_CBWR",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "DNNL_DEFAULT_FPMATH_MODE",
+    "ONEDNN_MAX_CPU_ISA",
+    "DNNL_MAX_CPU_ISA",
+    "CUBLAS_WORKSPACE_CONFIG",
+    "PYTORCH_TUNABLEOP_ENABLED",
+    "TORCH_BLAS_PREFER_CUBLASLT",
+    "DISABLE_ADDMM_CUDA_LT",
+    "USE_HUB_KERNELS",
+)
+"""Variables that choose kernels, if only their rounding, and that no call overrules: part of a run's identity."""
+
+
 def choose_kernels(device: torch.device) -> None:
-    """Keep attention off cuDNN, which builds a plan for every new batch size and length: seconds, on Hopper."""
+    """Set PyTorch's switches that change numbers, so that no variable and no calling program sets them otherwise.
+
+    Products and convolutions of float32 are in float32, not in TF32. Attention keeps off cuDNN, which builds a plan for
+    every new batch size and length: seconds, on Hopper.
+
+    Raises:
+        BenchError: the driver is told to compute in TF32 whatever a program says.
+    """
+    torch.set_default_dtype(torch.float32)
+    torch.set_float32_matmul_precision("highest")
+    torch.use_deterministic_algorithms(False)
+    torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = False
     if device.type == "cuda":
         torch.backends.cuda.enable_cudnn_sdp(False)
+        if os.environ.get("NVIDIA_TF32_OVERRIDE", "0") != "0":
+            raise BenchError("NVIDIA_TF32_OVERRIDE makes float32 TF32 behind PyTorch's back: unset it, or set it to 0")
+
+
+def kernel_variables() -> dict[str, str]:
+    """Those of `READ_BY_LIBRARIES` that are set."""
+    return {name: os.environ[name] for name in READ_BY_LIBRARIES if name in os.environ}
+
+
+def autocast(device: torch.device, precision: Literal["fp32", "bf16"]) -> torch.autocast:
+    """What forward passes run under."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def attention_kernels(device: torch.device) -> tuple[str, ...] | None:
@@ -77,6 +116,7 @@ def describe(device: torch.device) -> Environment:
         distillm_bench=importlib.metadata.version("distillm-bench"),
         git=git_state(),
         attention=attention_kernels(device),
+        variables=kernel_variables(),
         # the machine's load average; `other_load`, measured during training, is what tables of times go by
         load_before=round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     )

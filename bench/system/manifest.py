@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Plain(BaseModel):
@@ -27,6 +27,7 @@ class Environment(Plain):
         packages: versions by name.
         git: None outside a checkout.
         attention: kernels that PyTorch may choose from for attention; None where there is no choice.
+        variables: of the process's environment, those that choose kernels.
         load_before: the machine's load average at the start.
         other_load: cores that other processes kept busy during training; None where that was not measured.
     """
@@ -44,6 +45,7 @@ class Environment(Plain):
     distillm_bench: str
     git: Git | None
     attention: tuple[str, ...] | None = None
+    variables: dict[str, str] = Field(default_factory=dict)
     load_before: float | None = None
     other_load: float | None = None
 

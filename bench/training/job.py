@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from accelerate import Accelerator
+import torch
 
 from bench.config.fidelity import Fidelity
 from bench.config.sections import TrainingConfig
 from bench.models.language_model import LanguageModel
 from bench.models.sampling import Decoding
+from bench.system.environment import autocast
 from bench.system.errors import BenchError
 from bench.training.auxiliary_loss import AuxiliaryLoss
 from bench.training.state import TrainerState
@@ -53,10 +54,10 @@ class TrainingJob:
         config: steps, batches, optimiser.
         max_response_length: tokens of a student-generated output in training.
         seed: the training seed.
-        accelerator: precision of forward passes.
         work: folder for checkpoints, the training's alone.
         on_step: told step, total steps and what to show.
         note: told what a user should know.
+        precision: of forward passes.
         auxiliary_loss: None where it is off.
         fidelity: the authors' defects to repeat.
     """
@@ -71,12 +72,16 @@ class TrainingJob:
     config: TrainingConfig
     max_response_length: int
     seed: int
-    accelerator: Accelerator
     work: Path
     on_step: Callable[[int, int, dict[str, float]], None]
     note: Callable[[str], None]
+    precision: Literal["fp32", "bf16"] = "fp32"
     auxiliary_loss: AuxiliaryLoss | None = None
     fidelity: Fidelity = field(default_factory=Fidelity)
+
+    def autocast(self) -> torch.autocast:
+        """What forward passes run under."""
+        return autocast(self.student.device, self.precision)
 
 
 class NonFiniteLoss(BenchError):

@@ -255,7 +255,7 @@ class Trainer:
         """Responses of the present student to a batch's prompts."""
         job = self.job
         sampling = self.batch_objective.sampling if self.batch_objective is not None else Sampling()
-        with self.timer.phase("generation"), job.accelerator.autocast():
+        with self.timer.phase("generation"), job.autocast():
             try:
                 made = roll_out(
                     job.student,
@@ -344,7 +344,7 @@ class Trainer:
         if teacher is not None:
             with self.timer.phase("teacher"), torch.no_grad():
                 teacher_projection = teacher.project(tensors, self.teacher_pass)
-        with self.timer.phase("student"), job.accelerator.autocast():
+        with self.timer.phase("student"), job.autocast():
             student_projection = job.student.project(tensors, self.student_pass)
             assert student_projection is not None
             try:
@@ -371,7 +371,7 @@ class Trainer:
             with self.timer.phase("teacher"), torch.no_grad():
                 teacher_logits = job.teacher.score(tensors)
         with self.timer.phase("student"):
-            with job.accelerator.autocast():
+            with job.autocast():
                 student_logits = job.student.score(tensors)
             losses = objective(student_logits, teacher_logits, tensors.tokens, batch)
             try:
@@ -421,7 +421,7 @@ class Trainer:
             summed, counted = 0.0, 0
             for start in range(0, len(sequences), size):
                 tensors = student.batch(sequences[start : start + size])
-                with job.accelerator.autocast():
+                with job.autocast():
                     summed -= float(student.log_probs(tensors).sum())
                 counted += len(tensors.tokens)
             if not math.isfinite(summed):

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 
 from bench.perf import evaluation, first_engine, generation, head, installed, step
 from bench.perf.measure import Comparison, Meter, Pace, Sample, Timing, compare, timed
@@ -38,11 +37,6 @@ TINY = dataclasses.replace(
     longest_response=9,
     padded_to=32,
 )
-
-
-@pytest.fixture(autouse=True)
-def _no_device_of_another_test():
-    AcceleratorState._reset_state(True)  # accelerate keeps the first one of a process
 
 
 def fixed(seconds: float, memory: float | None = None) -> Timing:

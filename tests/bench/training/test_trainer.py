@@ -7,7 +7,6 @@ from typing import ClassVar
 
 import pytest
 import torch
-from accelerate import Accelerator
 from safetensors.torch import load_file
 
 import baselines
@@ -514,13 +513,3 @@ def test_other_objectives_train_with_dropout(make_job):
     )
     Trainer(job).fit()
     assert {training for training, recording in modes if recording} == {True}
-
-
-def test_variables_of_accelerate_launch_change_no_number(make_job, monkeypatch):
-    curves = []
-    for steps in (None, "4"):
-        if steps is not None:
-            monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", steps)
-        job = make_job("llama", KLD(), steps=3, work=f"work-{steps}")
-        curves.append(Trainer(replace(job, accelerator=Accelerator(cpu=True))).fit().curve)
-    assert curves[0] == curves[1]
