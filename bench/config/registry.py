@@ -13,6 +13,7 @@ from bench.config.sections import MethodConfig
 from bench.system.errors import BenchError, did_you_mean
 from bench.system.extensions import from_entry_points, from_file, in_file
 from bench.system.files import sha256_of
+from bench.system.names import checked_name
 from distillm import SOURCES, Method
 from distillm.interface import Init
 
@@ -74,6 +75,7 @@ def _from_file(path: Path, name: str, expected: str | None) -> tuple[Method, str
 def _checked(method: object, where: str) -> Method:
     if not isinstance(method, Method):
         raise BenchError(f"{where}: expected a distillm.Method, got {type(method).__name__}")
+    checked_name(method.name, where)
     if not dataclasses.is_dataclass(method.objective):
         raise BenchError(f"{where}: the objective must be a dataclass; its fields are the method's options")
     if not isinstance(getattr(method.objective, "needs_teacher", None), bool | property):
