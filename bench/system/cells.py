@@ -25,11 +25,12 @@ def escape_markdown(text: str) -> str:
 def as_text(cell: object) -> object:
     """The cell; a text that a spreadsheet would take for a formula gets an apostrophe in front, which it does not show.
 
-    Numbers stay as they are, also those written as a text. So does all that is no text.
+    Numbers stay as they are, also those written as a text. So does all that is no text. A carriage return becomes a
+    line feed: alone it would end the row, as it is not quoted.
     """
-    if isinstance(cell, str) and cell.startswith(_BEGINS_FORMULA) and not _NUMBER.fullmatch(cell):
-        return f"'{cell}"
-    return cell
+    if not isinstance(cell, str) or _NUMBER.fullmatch(cell):
+        return cell
+    return ("'" if cell.startswith(_BEGINS_FORMULA) else "") + cell.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def as_csv(frame: pd.DataFrame, float_format: str | None = None) -> bytes:

@@ -51,10 +51,10 @@ def as_table(found: Sequence[ClaimVerdict], preset: str) -> RenderableType:
 
 def as_markdown(found: Sequence[ClaimVerdict], preset: str) -> str:
     """For a document: a table of verdicts, then every comparison."""
-    lines = ["# Claims", "", summary(found, preset), "", "| claim | where | verdict | reason |", "|---|---|---|---|"]
-    lines += [
-        f"| {one.claim.claim} | {one.claim.where} | {one.verdict} | {escape_markdown(one.reason)} |" for one in found
-    ]
+    md = escape_markdown
+    lines = ["# Claims", "", md(summary(found, preset)), ""]
+    lines += ["| claim | where | verdict | reason |", "|---|---|---|---|"]
+    lines += [f"| {one.claim.claim} | {one.claim.where} | {one.verdict} | {md(one.reason)} |" for one in found]
     for one in found:
         lines += ["", f"## {one.claim.id}", "", f"{one.claim.claim} ({one.claim.where}). **{one.verdict}**"]
         lines += [
@@ -64,6 +64,6 @@ def as_markdown(found: Sequence[ClaimVerdict], preset: str) -> str:
             "|---|---|---|",
         ]
         for c in one.comparisons:
-            lines.append(f"| {escape_markdown(c.what)} | {escape_markdown(effect(c))} | {c.outcome} |")
-        lines += ["", f"Runs: {', '.join(map(escape_markdown, one.runs))}."] if one.runs else []
+            lines.append(f"| {md(c.what)} | {md(effect(c))} | {c.outcome} |")
+        lines += ["", f"Runs: {', '.join(map(md, one.runs))}."] if one.runs else []
     return "\n".join(lines)
