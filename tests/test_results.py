@@ -10,6 +10,7 @@ import pytest
 
 from bench.analysis.timing import has_exclusive_timing
 from bench.record.store import Store
+from bench.system.cells import as_csv
 from paper_tables.claims.format import as_markdown
 from paper_tables.claims.verdicts import verdicts
 from paper_tables.figures.catalogue import FROM_MODELS, FROM_RUNS, file_of
@@ -87,6 +88,6 @@ def test_what_figures_show_and_say_follows_from_the_records(out, index):
 def assert_published(name: str, drawing: Drawing) -> None:
     plt.close(drawing.figure)
     path = PUBLISHED / "figures" / f"{file_of(name, 'tiny')}.csv"
-    shown = drawing.frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    shown = as_csv(drawing.frame, "%.6g").decode()
     assert shown == path.read_text(encoding="utf-8"), name
     assert "\n".join(drawing.caption) + "\n" == path.with_suffix(".txt").read_text(encoding="utf-8"), name

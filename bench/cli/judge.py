@@ -61,7 +61,11 @@ class FiniteRange(click.FloatRange):
 )
 @click.option("--temperature", type=FiniteRange(min=0, max=2), default=0.0, show_default=True, help="Of the judge.")
 @click.option(
-    "--max-tokens", type=click.IntRange(min=4), default=64, show_default=True, help="Longest answer of the judge."
+    "--max-tokens",
+    type=click.IntRange(min=4),
+    default=64,
+    show_default=True,
+    help="Longest answer of the judge, with its thoughts.",
 )
 @click.option("--dry-run", is_flag=True, help="Print the estimate and stop.")
 @JSON

@@ -19,6 +19,7 @@ from bench.config.sections import MAY_DIFFER, may_differ
 from bench.config.strict import Section, validated
 from bench.system import yaml_text
 from bench.system.errors import BenchError, did_you_mean
+from bench.system.names import checked_name
 from distillm import Method
 from distillm.interface import Init
 
@@ -212,6 +213,7 @@ def _locate(kind: Kind, name: str) -> Path:
     if not path.is_file():
         instead = "; a pair without a file: --teacher ID_OR_FOLDER --student ID_OR_FOLDER" if kind == "pairs" else ""
         raise BenchError(f"{one} {name}: there is no such file{instead}")
+    checked_name(path.stem, f"{one} {name}")
     if path.stem in shipped(kind) and path.resolve() != (_SHIPPED / kind / f"{path.stem}.yaml").resolve():
         raise BenchError(f"{path}: a {one} named {path.stem} ships with the package; give the file another name")
     return path
@@ -279,5 +281,6 @@ def _kind_of(name: str) -> str | None:
 
 
 def _label(model: str) -> str:
-    """The last part of a hub id or a folder."""
-    return Path(model).resolve().name if Path(model).is_dir() else model.rpartition("/")[2]
+    """The last part of a hub id or a folder, fit for a name."""
+    last = Path(model).resolve().name if Path(model).is_dir() else model.rpartition("/")[2]
+    return last.lstrip(".-")[:100]

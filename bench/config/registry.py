@@ -14,6 +14,7 @@ from bench.config.sections import MethodConfig
 from bench.system.errors import BenchError, did_you_mean
 from bench.system.extensions import from_entry_points, from_file, in_file
 from bench.system.files import sha256_of
+from bench.system.names import checked_name
 from distillm import SOURCES, Method
 from distillm.interface import Init, PlainText
 
@@ -78,6 +79,7 @@ def _checked(method: object, where: str) -> Method:
     for field in ("name", "source", "init", "paper", "summary", "deviations"):
         if not isinstance(given := getattr(method, field), str):
             raise BenchError(f"{where}: {field}: expected a text, got {given!r}")
+    checked_name(method.name, where)
     if not isinstance(method.plain_text, PlainText) or not isinstance(method.source_options, Mapping):
         raise BenchError(f"{where}: expected plain_text=PlainText(...) and source_options={{...}}")
     if not (isinstance(method.objective, type) and dataclasses.is_dataclass(method.objective)):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, JsonValue, ValidationInfo, field_validator, model_validator
+from pydantic import ConfigDict, Field, JsonValue, ValidationInfo, field_validator, model_validator
 
 from bench.config.fidelity import Fidelity
 from bench.config.strict import Section
+from bench.system.names import LongName, Name
 
 MAY_DIFFER = "training and plain_text (all but plain_text.file)"
 """Where a method may have settings of its own, in words; `may_differ` says it of a key."""
@@ -21,22 +22,12 @@ def may_differ(key: str) -> bool:
     return key.partition(".")[0] in ("training", "plain_text") and key != "plain_text.file"
 
 
-def _plain_name(name: str) -> str:
-    if not name.strip() or "/" in name or "\\" in name:
-        raise ValueError("expected a name without slashes")
-    return name
-
-
-Name = Annotated[str, AfterValidator(_plain_name)]
-"""A name that is recorded: files are named after it."""
-
-
 class MethodConfig(Section):
     """The method and the options of its objective, which stand beside the name: `method.alpha`."""
 
     model_config = ConfigDict(extra="allow")
 
-    name: str = Field(description="what --method was given, or the name that the method's file gives")
+    name: Name = Field(description="what --method was given, or the name that the method's file gives")
     file: str | None = Field(None, description="path/to/file.py:NAME, where the method comes from a user's own file")
     file_sha256: str | None = Field(None, description="of the contents of that file")
 
@@ -87,7 +78,7 @@ class DataConfig(Section):
 class ModelsConfig(Section):
     """The model pair."""
 
-    name: Name = Field(description="what --models was given; of a file, its stem")
+    name: LongName = Field(description="what --models was given; of a file, its stem")
     kind: Literal["causal", "seq2seq"] = Field(description="decoder-only or encoder-decoder")
     teacher: str = Field(description="'shipped', 'scratch', a local folder or a hub id")
     student: str = Field(description="'shipped', 'scratch', a local folder or a hub id")
@@ -154,7 +145,7 @@ class Config(Section):
     """Everything that determines a run."""
 
     preset: Name = Field(description="what --preset was given; of a file, its stem")
-    task: str
+    task: Name
     task_file: str | None = Field(None, description="the task file, where the task comes from one")
     method: MethodConfig
     sgo: SgoConfig

@@ -16,6 +16,8 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from bench.metrics.registry import check_known, metric_identity
 from bench.system.errors import BenchError, did_you_mean
 from bench.system.hashing import digest
+from bench.system.names import Name as Label
+from bench.system.names import path_part
 from bench.system.strict import StrictModel
 
 SPLITS = ("train", "validation", "test")
@@ -32,7 +34,7 @@ Texts = Annotated[tuple[Text, ...], Field(min_length=1, strict=False)]
 def _plain(name: str) -> str:
     if not re.fullmatch(r"[\w-]+", name, re.ASCII):
         raise ValueError("use letters, digits, - and _")
-    return name
+    return path_part(name)
 
 
 Name = Annotated[str, AfterValidator(_plain)]
@@ -91,7 +93,7 @@ class EvaluationOnlySet(StrictModel):
 
     name: Name
     folders: Texts = Field(description="folder names looked for, within the data folder")
-    labels: dict[str, str] = Field(
+    labels: dict[str, Label] = Field(
         default={},
         description="a pattern over FOLDER/FILE, and what scores on that file are called in tables; the first match "
         "counts (published subsets measure different things)",

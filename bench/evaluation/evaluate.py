@@ -46,21 +46,23 @@ def evaluate(
         config: the decoding seeds and the batch size.
         decoding: how responses are sampled.
         parts: folder where each set is kept as it is done, so that a killed evaluation goes on.
-        progress: told responses done, responses in all, and the set.
+        progress: told responses done, responses to make in all (sets that are kept are not among them), and the set.
     """
     seeds = config.seeds if config.temperature > 0 else config.seeds[:1]  # greedy: every seed is the same
-    total, before = len(seeds) * sum(len(s.examples) for s in sets), 0
+    part_of = {one.name: parts / f"{one.name}.jsonl.gz" for one in sets}
+    to_do = {one.name: len(one.examples) for one in sets if not is_whole(part_of[one.name])}  # the rate is theirs
+    total, before = len(seeds) * sum(to_do.values()), 0
     rows: list[Prediction] = []
     for one in sets:
-        part = parts / f"{one.name}.jsonl.gz"
-        if not is_whole(part):
+        part = part_of[one.name]
+        if one.name in to_do:
             told = functools.partial(_offset, progress, before, total, one.name)
             places = [("evaluation", one.name, seed) for seed in seeds]
             of_seeds = model.sample_each(one.sequences, decoding, places, batch_size=config.batch_size, progress=told)
             of_set = zip(seeds, of_seeds, strict=True)
             write_jsonl_gz(part, (row for seed, made in of_set for row in _rows(model, one, seed, made, metrics)))
+            before += len(seeds) * len(one.examples)
         rows += [upgraded(row) for row in read_jsonl_gz(part)]
-        before += len(seeds) * len(one.examples)
     return rows
 
 

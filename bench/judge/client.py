@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn, TypeVar
+from urllib.parse import urljoin, urlsplit
 
 import openai
 
@@ -118,12 +119,29 @@ class Client:
         self.judge, self.timeout, self.retries, self.note = judge, timeout, retries, note
         self.key = key
         self.api = openai.AsyncOpenAI(
-            api_key=key or "none", base_url=judge.base_url, max_retries=0, timeout=openai.Timeout(timeout)
+            api_key=key or "none",
+            base_url=judge.base_url,
+            max_retries=0,
+            timeout=openai.Timeout(timeout),
+            http_client=openai.DefaultAsyncHttpxClient(event_hooks={"response": [self._stay]}),
         )
         self.sending: set[asyncio.Task[Any] | None] = set()
         self.stopped, self.answered = False, 0
         self._reached = False
         self._resume_at = 0.0
+
+    async def _stay(self, response: Any) -> None:
+        """Refuse a redirect that leads to another server, or from https to http: prompts and key are not for it."""
+        if not response.has_redirect_location:
+            return
+        url = str(response.url)
+        here, there = _server(url), _server(url, response.headers["location"])
+        if there != here and (here[0], here[2], there) != ("http", 80, ("https", here[1], 443)):
+            where = "{}://{}:{}".format(*there) if any(there) else "an address that is none"
+            raise BenchError(
+                f"the judge at {self.judge.base_url} redirects to {self.redacted(where)}, which is not followed: the "
+                "texts and the key are meant for the server that --base-url names. If you trust it, name it there"
+            )
 
     def redacted(self, text: str) -> str:
         """The text without the key, fit to be shown."""
@@ -236,6 +254,8 @@ class Client:
         except (TimeoutError, openai.APITimeoutError):
             raise _PassingFault("timeout", f"no complete answer within {self.timeout:g} s", billed=True) from None
         except openai.APIConnectionError as error:
+            if isinstance(error.__cause__, BenchError):
+                raise error.__cause__ from None
             reason = self.redacted(str(error.__cause__ or error)) or "no connection"
             billed = type(error.__cause__).__name__ not in _NEVER_SENT
             raise _PassingFault("connection", reason, billed=billed) from None
@@ -275,6 +295,15 @@ class Client:
         }.get(status, "See --model, --temperature and --max-tokens; reasoning models accept only --temperature 1")
         kind = Rejected if status in (400, 422) else BenchError
         return kind(f"the judge at {self.judge.base_url} says {status}: {self.redacted(message)[:300]}. {advice}")
+
+
+def _server(url: str, location: str = "") -> tuple[str, str, int]:
+    """Scheme, host and port of an address, or of another one relative to it; empty if it is none."""
+    try:
+        parts = urlsplit(urljoin(url, location))
+        return parts.scheme, (parts.hostname or "").lower(), parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        return "", "", 0
 
 
 def outcome_of_error(status: int, code: object, message: str) -> Outcome | None:

@@ -20,9 +20,22 @@ ProtocolName = Literal["rating", "pairwise"]
 Verdict = tuple[float, float]
 """What the first and second response got: two ratings, or (1, 0), (0, 1) or (0.5, 0.5) for a preference or a tie."""
 
-# two numbers and nothing else: prose around them was not asked for, and guessing would bias the score
+# two numbers and nothing else: prose around them was not asked for, and guessing would bias the score; both may be
+# out of 10, or both named, first the first
 _NUMBER = r"(\d{1,2}(?:\.\d{1,2})?)"
-_RATINGS = re.compile(rf"{_NUMBER}(?:[ \t]+|[ \t]*,[ \t]*){_NUMBER}", re.ASCII)
+_BETWEEN = r"(?:[ \t]+|[ \t]*[,;][ \t]*)"
+_RATINGS = [
+    re.compile(f"{one}{_BETWEEN}{other}", re.ASCII | re.IGNORECASE)
+    for unit in ("", "/10")
+    for one, other in (
+        (_NUMBER + unit, _NUMBER + unit),
+        (rf"Assistant 1[ \t]*:[ \t]*{_NUMBER}{unit}", rf"Assistant 2[ \t]*:[ \t]*{_NUMBER}{unit}"),
+    )
+]
+_EMPHASIS = re.compile(r"(?<![\w*`])(\*\*|__|[*_`])(?=\S)([^*_`]+)(?<=\S)\1(?![\w*`])")
+# what a model thought before it answered. The opening tag may stand in the server's prompt instead
+_THOUGHT = re.compile(r"(?:<(think|thinking|reasoning)>)?(.*?)</(think|thinking|reasoning)>", re.DOTALL | re.IGNORECASE)
+_TAG = re.compile(r"<(/?)(?:think|thinking|reasoning)>", re.IGNORECASE)
 # how models decline in plain text: an apology followed by a "but" or a person, or an inability right away
 _REFUSAL = re.compile(
     r"(?:(?:i'm|i am)(?: very| so| really)? sorry|sorry|i apologi[sz]e|my apologies|unfortunately)\b,?(?: but)? "
@@ -109,23 +122,44 @@ class Protocol:
             return Outcome.FILTERED, None
         if answer.refusal:
             return Outcome.REFUSED, None
-        text = answer.content.strip("\r\n\t ") if answer.finish_reason != "length" else answer.content.lstrip()
-        first, whole, _ = text.partition("\n")
+        cut = answer.finish_reason == "length"
+        text = _without_thought(answer.content)
+        if text is None:
+            return Outcome.TRUNCATED if cut else Outcome.UNPARSABLE, None
+        first, whole, _ = (text.lstrip() if cut else text.strip("\r\n\t ")).partition("\n")
         if _REFUSAL.match(first.replace("’", "'")):
             return Outcome.REFUSED, None
-        if answer.finish_reason == "length" and not whole:
+        if cut and not whole:
             return Outcome.TRUNCATED, None  # "1" may be the beginning of "10"
         verdict = self._verdict(first.strip())
         return (Outcome.SCORED, verdict) if verdict else (Outcome.UNPARSABLE, None)
 
     def _verdict(self, line: str) -> Verdict | None:
+        line = _EMPHASIS.sub(r"\2", line)
         if self.name == "pairwise":
             return _PREFERENCES.get(line.lower())
-        match = _RATINGS.fullmatch(line)
+        match = next((match for form in _RATINGS if (match := form.fullmatch(line))), None)
         if match is None:
             return None
         ratings = float(match[1]), float(match[2])
         return ratings if all(1 <= rating <= 10 for rating in ratings) else None
+
+
+def _without_thought(text: str) -> str | None:
+    """What follows a model's thoughts, all of it where it does not begin with any.
+
+    None where it is open what that is: thoughts without an end, or tags inside or after them, perhaps of a response
+    that is quoted there.
+    """
+    text = text.lstrip()
+    tag = _TAG.search(text)
+    if tag is None or (tag.start() and not tag[1]):
+        return text
+    thought = _THOUGHT.match(text)
+    if thought is None or (thought[1] or thought[3]).lower() != thought[3].lower():
+        return None
+    rest = text[thought.end() :]
+    return None if _TAG.search(thought[2]) or _TAG.search(rest) else rest
 
 
 def _code(texts: dict[str, str]) -> str:

@@ -19,6 +19,7 @@ from bench.record.read import Unreadable
 from bench.system.files import write_json, write_jsonl_gz
 from bench.system.hashing import digest
 from bench.system.manifest import Plain
+from bench.system.names import LongName
 
 SCHEMA: Literal[1] = 1
 _CONDITIONS = {"judge", "protocol", "prompt", "against", "sets", "decoding_seeds", "limit", "repeats"}
@@ -140,12 +141,12 @@ class Judgement(Plain):
     """
 
     schema_version: Literal[1] = Field(alias="schema")
-    run_id: str
+    run_id: LongName
     version: str
     judge: JudgeInfo
     protocol: ProtocolName
     prompt: str
-    against: str | None
+    against: LongName | None
     sets: list[str]
     decoding_seeds: int
     limit: int | None
@@ -167,7 +168,7 @@ class Judgement(Plain):
     @property
     def name(self) -> str:
         """Name of the files, without suffix: equal for equal conditions, so that a judgement replaces its like."""
-        model = re.sub(r"[^A-Za-z0-9.]+", "-", self.judge.model).strip("-.") or "model"
+        model = re.sub(r"[^A-Za-z0-9.]+", "-", self.judge.model).strip("-.")[:80] or "model"
         conditions = self.model_dump(mode="json", include=_CONDITIONS, exclude_unset=True)
         return f"{self.protocol}-{model}-{digest(conditions)[:10]}"
 

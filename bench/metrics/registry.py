@@ -17,6 +17,7 @@ from bench.metrics.rouge_l import RougeL
 from bench.system.errors import BenchError, did_you_mean
 from bench.system.extensions import from_entry_points, from_file, in_file
 from bench.system.files import sha256_of
+from bench.system.names import checked_name
 
 ENTRY_POINTS = "distillm_bench.metrics"
 
@@ -103,4 +104,5 @@ def _checked(found: object, where: str) -> Metric:
         raise BenchError(f"{where}: expected a metric (bench.metrics.metric.Metric); it lacks {', '.join(lacking)}")
     if not (isinstance(found.name, str) and re.fullmatch(r"[\w-]+", found.name, re.ASCII)):
         raise BenchError(f"{where}: its name is {found.name!r}; use letters, digits, - and _")
+    checked_name(found.name, where)
     return found

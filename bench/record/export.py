@@ -11,6 +11,7 @@ import pandas as pd
 
 from bench.record.record import RunRecord
 from bench.record.store import Store
+from bench.system.cells import as_csv
 from bench.system.errors import BenchError, did_you_mean
 from bench.system.files import write_bytes
 
@@ -45,7 +46,7 @@ def export_records(store: Store, formats: str, to: Path) -> list[Path]:
     written = []
     for name in wanted:
         written.append(to / f"records.{name}")
-        write_bytes(written[-1], _csv(frame) if name == "csv" else _parquet(frame))
+        write_bytes(written[-1], as_csv(frame) if name == "csv" else _parquet(frame))
     return written
 
 
@@ -107,10 +108,6 @@ def _rows(record: RunRecord) -> Iterator[dict[str, Cell]]:
                     "share_ended": scores.share_ended,
                     **about,
                 }
-
-
-def _csv(frame: pd.DataFrame) -> bytes:
-    return frame.to_csv(index=False, lineterminator="\n").encode()
 
 
 def _parquet(frame: pd.DataFrame) -> bytes:

@@ -16,6 +16,7 @@ from bench.config.sections import Config
 from bench.metrics.metric import Metric
 from bench.metrics.registry import find_metric
 from bench.system.manifest import Environment, PeakMemory, Plain
+from bench.system.names import LongName
 
 SCHEMA = 2
 """Of the files written now; `bench.record.migrations` brings older ones up to it."""
@@ -218,7 +219,7 @@ class RunRecord(Plain):
     """
 
     schema_version: int = Field(default=SCHEMA, alias="schema")
-    run_id: str
+    run_id: LongName
     started: str
     seconds: float
     config: Config

@@ -205,7 +205,12 @@ class Trainer:
         self.state.log(figures | taken.known | means, taken.sourced, taken.buffer_size, job.student.tokenizer.eos_id)
         if self.state.at_point(step):
             self.timer.read()  # marks would pile up
-        return {"loss": figures["loss"], "phi": taken.known["phi"], "buffer": taken.buffer_size}
+        shown = {"loss": figures["loss"]}
+        if job.output_source.rule.phi in ("constant", "adaptive"):
+            shown["phi"] = taken.known["phi"]
+        if job.output_source.buffer is not None:
+            shown["buffer"] = taken.buffer_size
+        return shown
 
     def captured(self, model: LanguageModel | None, parameters: list[nn.Parameter]) -> CapturedPass | None:
         """What stands for a model's `hidden_states` in training; None where that is not asked for, or not on CUDA."""

@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from bench.system.cells import escape_markdown
 from paper_tables.claims.comparisons import ClaimComparison
 from paper_tables.claims.verdicts import VERDICTS, ClaimVerdict, Verdict
 
@@ -50,8 +51,10 @@ def as_table(found: Sequence[ClaimVerdict], preset: str) -> RenderableType:
 
 def as_markdown(found: Sequence[ClaimVerdict], preset: str) -> str:
     """For a document: a table of verdicts, then every comparison."""
-    lines = ["# Claims", "", summary(found, preset), "", "| claim | where | verdict | reason |", "|---|---|---|---|"]
-    lines += [f"| {one.claim.claim} | {one.claim.where} | {one.verdict} | {one.reason} |" for one in found]
+    md = escape_markdown
+    lines = ["# Claims", "", md(summary(found, preset)), ""]
+    lines += ["| claim | where | verdict | reason |", "|---|---|---|---|"]
+    lines += [f"| {one.claim.claim} | {one.claim.where} | {one.verdict} | {md(one.reason)} |" for one in found]
     for one in found:
         lines += ["", f"## {one.claim.id}", "", f"{one.claim.claim} ({one.claim.where}). **{one.verdict}**"]
         lines += [
@@ -60,6 +63,7 @@ def as_markdown(found: Sequence[ClaimVerdict], preset: str) -> str:
             "| comparison | effect | outcome |",
             "|---|---|---|",
         ]
-        lines += [f"| {c.what} | {effect(c)} | {c.outcome} |" for c in one.comparisons]
-        lines += ["", f"Runs: {', '.join(one.runs)}."] if one.runs else []
+        for c in one.comparisons:
+            lines.append(f"| {md(c.what)} | {md(effect(c))} | {c.outcome} |")
+        lines += ["", f"Runs: {', '.join(map(md, one.runs))}."] if one.runs else []
     return "\n".join(lines)

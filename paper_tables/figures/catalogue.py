@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.config.presets import read_preset
+from bench.system.cells import as_csv
 from bench.system.errors import BenchError, did_you_mean
 from bench.system.files import write_bytes
 from bench.system.progress import Reporter
@@ -91,7 +92,7 @@ def write_figures(
             file = file_of(name, read_preset(preset).name)
             paths = save(drawing.figure, out / "figures", file)
         table = out / "figures" / f"{file}.csv"
-        write_bytes(table, drawing.frame.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode())
+        write_bytes(table, as_csv(drawing.frame, "%.6g"))
         caption = out / "figures" / f"{file}.txt"
         write_bytes(caption, ("\n".join(drawing.caption) + "\n").encode())
         yield WrittenFigure(name, (*paths, table, caption), tuple(drawing.caption))

@@ -8,6 +8,7 @@ from itertools import groupby
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from bench.system.cells import as_csv, escape_markdown
 from paper_tables.tables.rendered import Cell, RenderedTable
 
 TABLE_FORMATS = {"csv": "csv", "latex": "tex", "markdown": "md"}
@@ -45,6 +46,9 @@ _TEX = {
     "“": "``",
     "”": "''",
     "•": r"\textbullet{}",
+    # in an optional argument, or at the beginning of a line, these are no text
+    **{sign: f"{{{sign}}}" for sign in "[]*"},
+    **dict.fromkeys("\t\n\r", " "),
     "†": r"$^{\dagger}$",
     **{sign: f"$\\{name}$" for sign, name in _GREEK.items()},
 }
@@ -76,15 +80,10 @@ def grouped(table: RenderedTable) -> Iterator[tuple[str, list[list[Cell]]]]:
         yield name, [row[1:] for row in rows]
 
 
-def escape_markdown(text: str) -> str:
-    """Text in a cell of a Markdown table."""
-    return text.replace("\\", "\\\\").replace("|", "\\|")
-
-
 def render(table: RenderedTable, form: str) -> bytes:
     """A table in one of the formats; equal tables give equal bytes."""
     if form == "csv":
-        return table.frame.to_csv(index=False, lineterminator="\n").encode()
+        return as_csv(table.frame)
     ending = TABLE_FORMATS[form]
     return _templates(ending).get_template(f"table.{ending}.jinja").render(table=table).encode()
 

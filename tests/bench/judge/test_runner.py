@@ -7,6 +7,8 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -47,9 +49,10 @@ async def asking(
     concurrency: int = 8,
     timeout: float = 5.0,
     retries: int = 8,
+    key: str | None = None,
 ) -> Budget:
     budget = Budget(queue.unanswered, PRICES, limit, queue.spent(asked, PRICES))
-    client = Client(queue.judge, None, timeout=timeout, retries=retries, note=queue.notes.append)
+    client = Client(queue.judge, key, timeout=timeout, retries=retries, note=queue.notes.append)
     async with client.api:
         await ask_all(queue, client, asked, budget, concurrency=concurrency, progress=lambda done, total: None)
     return budget
@@ -89,6 +92,57 @@ def faults(handler: Handler, number: int) -> bool:
     else:
         return False
     return True
+
+
+SECRET = "sk-test-0123456789abcdef"
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_redirect_to_another_server_is_not_followed(server, tmp_path, status, host):
+    """Not even to the same port under another name: who answers there is not for the first one to say."""
+    with judge_server() as other:
+        to = (server if host == "localhost" else other).url.replace("127.0.0.1", host)
+        server.fault = lambda handler, number: (
+            not handler.send(status, "", Location=f"{to}/chat/completions?k={SECRET}")
+        )
+        queue = LocalQueue(server.url, tmp_path)
+        with pytest.raises(BenchError, match=f"redirects to http://{host}:") as error:
+            ask(queue, questions(1), key=SECRET)
+        assert SECRET not in str(error.value)
+        assert (server.asked.total(), other.asked.total()) == (1, 0)
+        assert queue.unanswered.count(queue.request(questions(1)[0], 0).key) == 0, "it has cost nothing"
+
+
+@pytest.mark.parametrize("location", ["/v2/chat/completions", "{url}/again"])
+def test_a_redirect_on_the_same_server_is_followed(server, new_queue, location):
+    server.fault = lambda handler, number: (
+        handler.path == "/v1/chat/completions" and not handler.send(307, "", Location=location.format(url=server.url))
+    )
+    queue = new_queue()
+    ask(queue, questions(1), key=SECRET)
+    assert isinstance(queue.resolve(questions(1)[0]), Reading)
+    assert [SECRET in headers["authorization"] for headers in server.headers_seen] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("url", "location", "followed"),
+    [
+        ("https://a/v1/x", "http://a/v1/x", False),
+        ("https://a/v1/x", "https://a:444/v1/x", False),
+        ("https://a/v1/x", "//b/v1/x", False),
+        ("https://a/v1/x", "https://user@b/v1/x", False),
+        ("https://a/v1/x", "https://a:443/v2/x", True),
+        ("http://a/v1/x", "https://a/v1/x", True),
+        ("http://a:8000/v1/x", "https://a/v1/x", False),
+        ("http://a/v1/x", "http://[::1/x", False),
+    ],
+)
+def test_no_redirect_leads_from_https_to_http(url, location, followed):
+    client = Client(Judge("m", "http://a/v1"), None, timeout=1, retries=0, note=print)
+    response = SimpleNamespace(has_redirect_location=True, url=url, headers={"location": location})
+    with nullcontext() if followed else pytest.raises(BenchError, match="not followed"):
+        asyncio.run(client._stay(response))
 
 
 @pytest.mark.slow

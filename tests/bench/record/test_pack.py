@@ -7,7 +7,8 @@ import pytest
 
 from bench.analysis.compare import compare_runs
 from bench.record.pack import POINTS, pack
-from bench.record.store import PREDICTIONS, RECORD, Store
+from bench.record.store import JUDGED, PREDICTIONS, RECORD, Store
+from bench.system.errors import BenchError
 from tests.conftest import invoke
 from tests.records import make_record, write_record
 
@@ -77,6 +78,27 @@ def test_a_run_without_its_predictions_is_left_out_and_named(out, tmp_path):
     assert result.exit_code == 0
     assert result.stdout.startswith("3 runs in ")
     assert "skipped dolly-kld" in result.stderr
+
+
+def test_links_bring_nothing_in_and_lead_nowhere_out(out, tmp_path):
+    secret, elsewhere = tmp_path / "secret.json", tmp_path / "elsewhere"
+    secret.write_text('{"password": 1}')
+    elsewhere.mkdir()
+    record = next(Store(out).all())
+    folder = Store(out).folder(record.run_id)
+    (folder / JUDGED).mkdir()
+    (folder / JUDGED / "x.json").symlink_to(secret)
+    (folder / JUDGED / "y.json").write_text("{}")
+    warned: list[str] = []
+    pack(Store(out), tmp_path / "to", warned.append)
+    assert [path.name for path in (tmp_path / "to").rglob("*.json") if path.parent.name == JUDGED] == ["y.json"]
+    (told,) = warned
+    assert "x.json" in told
+    (tmp_path / "again" / "runs").mkdir(parents=True)
+    (tmp_path / "again" / "runs" / record.run_id).symlink_to(elsewhere)
+    with pytest.raises(BenchError, match="is a link"):
+        pack(Store(out), tmp_path / "again")
+    assert list(elsewhere.iterdir()) == []
 
 
 @pytest.mark.parametrize(("source", "target", "said"), [("out", "out", "choose another"), ("none", "x", "nothing to")])

@@ -148,10 +148,38 @@ def test_side_by_side(out):
         ("Größe, śmiały", "Größe, śmiały"),
         ("α = 0.1, φ ≤ λ × 2", r"$\alpha$ = 0.1, $\varphi$ $\leq$ $\lambda$ $\times$ 2"),
         ("東", "?"),
+        ("[x] *", "{[}x{]} {*}"),
+        ("a\n\nb\tc", "a  b c"),
     ],
 )
 def test_latex_escaping(text, escaped):
     assert escape_latex(text) == escaped
+
+
+def test_texts_of_users_are_texts_in_every_format():
+    """A task, method or preset may be called anything that a file may."""
+    evil = "<script>alert(1)</script> a_b & 50% # $x$ {y} ~ ^ \\end{table} [z]"
+    table = RenderedTable("x", "v", evil, [evil], [evil], [[Cell(evil)]], pd.DataFrame({"row": ["=1", "-1.5"]}))
+    markdown = render(table, "markdown").decode()
+    assert markdown.count(r"\<script>alert(1)\</script>") == 4
+    assert render(table, "csv") == b"row\n'=1\n-1.5\n"
+    latex = render(table, "latex").decode()
+    assert latex.count(r"\textbackslash{}end\{table\}") == 4
+    caption, note = latex.index(r"\caption{"), latex.index(r"\parbox{\linewidth}")
+    assert caption < latex.index(r"\usebox0", latex.index(r"\toprule")) < note
+    bare = re.sub(r"\\[&%$#_{}\\]", "", latex[caption:])
+    assert not re.search(r"(?<!\d)[#%~^]", bare.replace("^{", ""))
+
+
+@pytest.mark.parametrize("name", TABLE_NAMES)
+def test_captions_in_latex_are_a_line_and_the_conditions_stand_below(out, name):
+    for view in views(out, name):
+        text = render(view, "latex").decode()
+        (caption,) = re.findall(r"\\caption\{(.*)\}\\label", text)
+        assert caption == escape_latex(view.title)
+        below = text[text.index(r"\bottomrule") :]
+        assert escape_latex(" ".join(view.notes)) in below
+        assert escape_latex(view.notes[0]) not in text[: text.index(r"\bottomrule")]
 
 
 @pytest.mark.parametrize("name", TABLE_NAMES)
