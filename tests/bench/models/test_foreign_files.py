@@ -71,7 +71,7 @@ def test_a_response_ends_at_any_eos_of_the_checkpoint(make_model):
     before = model.sample(prompts, decoding, 0)
     other = next(token for response in before for token in response[:3] if token != model.tokenizer.eos_id)
     model.network.generation_config.eos_token_id = [model.tokenizer.eos_id, other]
-    assert stop_ids(model.network, model.tokenizer) == sorted([model.tokenizer.eos_id, other])
+    assert stop_ids([model.network], model.tokenizer) == sorted([model.tokenizer.eos_id, other])
     after = model.sample(prompts, decoding, 0)
     assert any(other in response for response in before)
     for response in after:
