@@ -132,11 +132,6 @@ REFUSED = {
         SCRATCH | {"models.teacher_config": LLAMA, "models.student_config": LLAMA | {"max_position_embeddings": 127}},
         "the student has 127 positions",
     ),
-    "positions-for-plain-text": (
-        "causal",
-        {"plain_text.weight": 1.0, "plain_text.max_length": 129},
-        "the teacher has 128 positions, plain text takes up to 129: lower plain_text.max_length",
-    ),
     "starts-of-decoders": (
         "seq2seq",
         {
@@ -157,7 +152,7 @@ REFUSED = {
     "no-heads-in-an-encoder-decoder": (
         "seq2seq",
         {"models.teacher": "t5", "models.student": "scratch", "models.student_config": T5 | {"num_heads": 0}},
-        "cannot make a seq2seq model from .*would hold no number",
+        "cannot make a seq2seq model from",
     ),
     "positions-of-an-encoder": (
         "seq2seq",
