@@ -127,7 +127,8 @@ def run(
     if dry_run:
         from bench.experiment.checks import examine
 
-        examine(config)
+        for note in examine(config):
+            click.echo(f"note: {note}", err=True)
         _print_configuration(config, as_json)
         return
 

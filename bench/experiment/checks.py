@@ -2,20 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from transformers import AutoConfig, PretrainedConfig
+from transformers import GenerationConfig, PretrainedConfig
 
 from bench.config.sections import Config
 from bench.experiment.identity import SCRATCH, SIDES, Side, model_path, tokenizer_path
-from bench.models.loading import check_kind, check_same_vocabulary, load_architecture, load_tokenizer
+from bench.models.language_model import Common
+from bench.models.loading import (
+    check_kind,
+    check_makeable,
+    check_same_vocabulary,
+    decoder_start,
+    load_architecture,
+    load_tokenizer,
+    new_architecture,
+    outline,
+    positions,
+    token_tables,
+)
+from bench.models.output_head import wrap_output_head
 from bench.models.tokenizer import TokenizerAdapter
 from bench.system.errors import BenchError
 
 
-def examine(config: Config) -> None:
-    """What `--dry-run` checks: all that can be known from files that are here already.
+@dataclass(frozen=True)
+class _Side:
+    """What is known of a model without its weights.
+
+    Attributes:
+        config: of the part that reads and writes text.
+        entries: of its output layer.
+        readable: how many ids it can read.
+        positions: by what takes them; None = no limit.
+        start: what its decoder starts from; None for a causal model.
+    """
+
+    config: PretrainedConfig
+    entries: int
+    readable: int
+    positions: dict[str, int | None]
+    start: int | None
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How teacher and student fit together.
+
+    Attributes:
+        architectures: of each side that was looked at.
+        common: what both have.
+        notes: what a user should know.
+    """
+
+    architectures: dict[Side, PretrainedConfig]
+    common: Common
+    notes: tuple[str, ...]
+
+
+def examine(config: Config) -> tuple[str, ...]:
+    """What `--dry-run` checks: all that can be known from files that are here already; returns what a user should know.
 
     Raises:
         BenchError: as `check_pair`, or a tokenizer that cannot be loaded.
@@ -23,12 +70,10 @@ def examine(config: Config) -> None:
     tokenizer = None
     if config.models.tokenizer != "trained" and Path(path := tokenizer_path(config)).is_dir():
         tokenizer = TokenizerAdapter(load_tokenizer(path), config.models.kind)
-    check_pair(config, tokenizer, local_only=True)
+    return check_pair(config, tokenizer, local_only=True).notes
 
 
-def check_pair(
-    config: Config, tokenizer: TokenizerAdapter | None, *, local_only: bool = False
-) -> dict[Side, PretrainedConfig]:
+def check_pair(config: Config, tokenizer: TokenizerAdapter | None, *, local_only: bool = False) -> Fit:
     """See that teacher and student fit together and have positions for the lengths that are asked for.
 
     Args:
@@ -37,11 +82,8 @@ def check_pair(
         local_only: look at no model that would have to be downloaded first.
 
     Raises:
-        BenchError: a model is of the other kind, vocabularies or output layers differ, or sequences may be longer than
-            a model's positions.
-
-    Returns:
-        the architecture of each side that was looked at.
+        BenchError: a model is of the other kind or cannot be made, vocabularies differ, the tokenizer has ids that a
+            model has not, sequences may be longer than a model's positions, or decoders start differently.
     """
     paths = {side: model_path(config, side) for side in SIDES}
     there = {side: path for side, path in paths.items() if not local_only or path == SCRATCH or Path(path).is_dir()}
@@ -50,51 +92,88 @@ def check_pair(
             if getattr(config.models, side) not in ("shipped", SCRATCH, config.models.tokenizer):
                 theirs = TokenizerAdapter(load_tokenizer(path), config.models.kind)
                 check_same_vocabulary(tokenizer, theirs, tokenizer.backend.name_or_path, f"({side}) {path}")
-    architectures = {side: _architecture(config, side, path, tokenizer) for side, path in there.items()}
-    for side, architecture in architectures.items():
-        _check_positions(config, side, architecture)
-    sizes = {side: one.vocab_size for side, one in architectures.items() if tokenizer is not None}
-    if len(set(sizes.values())) > 1:
+    sides = {side: _look_at(config, side, path, tokenizer) for side, path in there.items()}
+    for side, one in sides.items():
+        _check_positions(config, side, one)
+        if tokenizer is not None:
+            _check_ids(config, side, one, tokenizer)
+    starts = {side: one.start for side, one in sides.items()}
+    if len(set(starts.values())) > 1:
         raise BenchError(
-            f"the teacher's output layer has {sizes['teacher']} entries, the student's {sizes['student']}: resize one "
-            "(model.resize_token_embeddings) and give the saved folder"
+            f"the teacher's decoder starts from token {starts['teacher']}, the student's from {starts['student']}: "
+            "give both the same decoder_start_token_id, in config.json or, from scratch, in models.student_config"
         )
-    return architectures
+    entries = {side: one.entries for side, one in sides.items() if tokenizer is not None}
+    shared = min(entries.values()) if len(set(entries.values())) > 1 else None
+    notes = (
+        ()
+        if shared is None
+        else (
+            f"the teacher's output layer has {entries['teacher']} entries, the student's {entries['student']}: "
+            f"the first {shared} of both are used",
+        )
+    )
+    limits = [limit for one in sides.values() for limit in one.positions.values() if limit is not None]
+    return Fit({side: one.config for side, one in sides.items()}, Common(shared, min(limits, default=None)), notes)
 
 
-def _architecture(config: Config, side: Side, path: str, tokenizer: TokenizerAdapter | None) -> PretrainedConfig:
-    """A model's configuration, as it is or as it will be made."""
-    if path != SCRATCH:
-        architecture = load_architecture(path)
-        check_kind(path, architecture, config.models.kind)
-        return architecture.get_text_config()  # of a model that also sees pictures; any other's own
-    given = config.models.teacher_config if side == "teacher" else config.models.student_config
-    if given is None:
-        raise BenchError(f"models.{side}={SCRATCH} needs an architecture: models.{side}_config")
-    fields = dict(given)
-    size = {} if tokenizer is None else {"vocab_size": len(tokenizer.backend)}
-    try:
-        return AutoConfig.for_model(fields.pop("model_type"), **fields, **size)
-    except (KeyError, ValueError, TypeError) as error:
-        raise BenchError(f"models: cannot make a {config.models.kind} model from {given}: {error}") from error
-
-
-def _check_positions(config: Config, side: Side, architecture: PretrainedConfig) -> None:
-    positions = getattr(architecture, "max_position_embeddings", None)
-    if positions is None:  # relative positions: no limit
-        return
-    for what, needed in _lengths(config):
-        if needed > positions:
-            raise BenchError(
-                f"the {side} has {positions} positions, {what} take up to {needed}: lower data.max_prompt_length "
-                f"({config.data.max_prompt_length}) or data.max_response_length ({config.data.max_response_length})"
-            )
-
-
-def _lengths(config: Config) -> Iterator[tuple[str, int]]:
-    prompt, response = config.data.max_prompt_length, config.data.max_response_length
-    if config.models.kind == "causal":
-        yield "a prompt and its response", prompt + response
+def _look_at(config: Config, side: Side, path: str, tokenizer: TokenizerAdapter | None) -> _Side:
+    """A model as it is, or as it will be made."""
+    kind, generation = config.models.kind, None
+    if path == SCRATCH:
+        given = config.models.teacher_config if side == "teacher" else config.models.student_config
+        if given is None:
+            raise BenchError(f"models.{side}={SCRATCH} needs an architecture: models.{side}_config")
+        architecture = new_architecture(given, kind, tokenizer)
+        network = check_makeable(given, architecture, kind)
     else:
-        yield "prompts", prompt
-        yield "responses", response
+        architecture = load_architecture(path)
+        check_kind(path, architecture, kind)
+        network = outline(path, architecture, kind)
+        if (Path(path) / "generation_config.json").is_file():
+            generation = GenerationConfig.from_pretrained(path)
+    parts = {"prompts": "encoder", "responses": "decoder"} if kind == "seq2seq" else {"a prompt and its response": ""}
+    return _Side(
+        config=architecture.get_text_config(),  # of a model that also sees pictures; any other's own
+        entries=wrap_output_head(network, path).out_features,
+        readable=token_tables(network, kind),
+        positions={what: positions(architecture, part) for what, part in parts.items()},
+        start=decoder_start(architecture, generation) if kind == "seq2seq" else None,
+    )
+
+
+def _check_ids(config: Config, side: Side, one: _Side, tokenizer: TokenizerAdapter) -> None:
+    rows = min(one.entries, one.readable)
+    if tokenizer.size > rows:
+        raise BenchError(
+            f"the tokenizer has {tokenizer.size} entries, the {side}'s embeddings or output layer {rows} rows: give "
+            f"a model that was resized (model.resize_token_embeddings({tokenizer.size})), or a tokenizer without the "
+            "tokens that were added"
+        )
+    if config.models.kind == "seq2seq" and (one.start is None or not 0 <= one.start < one.readable):
+        raise BenchError(
+            f"the {side}'s decoder starts from token {one.start}: set decoder_start_token_id in its config.json to an "
+            f"id below {one.readable}"
+        )
+
+
+def _check_positions(config: Config, side: Side, one: _Side) -> None:
+    data, text = config.data, config.plain_text
+    needed = {
+        "prompts": data.max_prompt_length,
+        "responses": data.max_response_length,
+        "a prompt and its response": data.max_prompt_length + data.max_response_length,
+    }
+    for what, limit in one.positions.items():
+        if limit is None:
+            continue
+        if needed[what] > limit:
+            raise BenchError(
+                f"the {side} has {limit} positions, {what} take up to {needed[what]}: lower data.max_prompt_length "
+                f"({data.max_prompt_length}) or data.max_response_length ({data.max_response_length})"
+            )
+        if text.weight and text.max_length > limit:
+            raise BenchError(
+                f"the {side} has {limit} positions, plain text takes up to {text.max_length}: lower "
+                "plain_text.max_length"
+            )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,10 +20,11 @@ from bench.experiment.identity import run_id, run_key, task_key, tokenizer_path
 from bench.metrics.metric import Metric, references_of
 from bench.metrics.registry import find_metrics
 from bench.models.generation import engine_of
+from bench.models.language_model import Common
 from bench.models.loading import load_tokenizer
 from bench.models.sampling import Decoding
 from bench.models.tokenizer import LengthLimits, TokenizerAdapter, train_tokenizer
-from bench.record.record import MetricInfo
+from bench.record.record import MetricInfo, Unwritten
 from bench.system.artifacts import ArtifactCache
 from bench.system.environment import autocast, choose_kernels, kernel_variables, pick_device
 from bench.system.errors import BenchError
@@ -41,11 +42,13 @@ class RunContext:
         method: the method it names.
         device: where models go.
         task: what the task is.
-        task_key: what the task adds to the keys of all that depends on it.
+        added_key: what a task's file, the environment and output layers of two sizes add to keys.
         metrics: the task's; the first selects checkpoints.
         data: the task's examples.
         data_fingerprint: of all of them.
         tokenizer: the pair's.
+        common: what teacher and student share in size.
+        unwritten: what the tokenizer cannot write.
         limits: lengths in tokens.
         sequences: every split as token ids.
         auxiliary_loss: the method's loss on plain text; None where it is off.
@@ -58,11 +61,13 @@ class RunContext:
     method: Method
     device: torch.device
     task: TaskSpec
-    task_key: Mapping[str, Any]
+    added_key: Mapping[str, Any]
     metrics: tuple[Metric, ...]
     data: TaskData
     data_fingerprint: str
     tokenizer: TokenizerAdapter
+    common: Common
+    unwritten: Unwritten
     limits: LengthLimits
     sequences: Mapping[str, list[TokenSequence]]
     auxiliary_loss: AuxiliaryLoss | None
@@ -122,29 +127,46 @@ def prepare(config: Config, method: Method, cache: ArtifactCache, *, data: TaskD
     data = data or examples_of(task, config.data)
     fingerprint = data.fingerprint()
     tokenizer = _tokenizer(config, data, fingerprint, cache)
-    engines = {side: engine_of(one) for side, one in check_pair(config, tokenizer).items()}
+    fit = check_pair(config, tokenizer)
+    engines = {side: engine_of(one) for side, one in fit.architectures.items()}
     limits = LengthLimits(config.data.max_prompt_length, config.data.max_response_length)
     sequences, cut = _encode(config, data, tokenizer, limits)
+    unwritten = _unwritten(data, sequences, tokenizer, metrics)
     auxiliary_loss = _auxiliary_loss(config, tokenizer)
-    of_task = task_key(task)
-    key = run_key(config, device.type, fingerprint, tokenizer.fingerprint, engines, of_task)
+    added = task_key(task) | _only_set(entries=fit.common.entries, environment=kernel_variables())
+    key = run_key(config, device.type, fingerprint, tokenizer.fingerprint, engines, added)
     return RunContext(
         config=config.model_copy(update={"device": device.type}),
         method=method,
         device=device,
         task=task,
-        task_key=of_task,
+        added_key=added,
         metrics=metrics,
         data=data,
         data_fingerprint=fingerprint,
         tokenizer=tokenizer,
+        common=fit.common,
+        unwritten=unwritten,
         limits=limits,
         sequences=sequences,
         auxiliary_loss=auxiliary_loss,
         run_key=key,
         run_id=run_id(config, key),
-        notes=tuple(itertools.chain(cut, _ignored_options(config, method), _lost_loss(config, method), data.notes)),
+        notes=tuple(
+            itertools.chain(
+                cut,
+                _told(unwritten, data),
+                fit.notes,
+                _ignored_options(config, method),
+                _lost_loss(config, method),
+                data.notes,
+            )
+        ),
     )
+
+
+def _only_set(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value}
 
 
 def _check_one_process() -> None:
@@ -182,6 +204,33 @@ def _encode(
                 f"{split}: no example is left: every prompt is over data.max_prompt_length={limits.prompt}"
             )
     return encoded, notes
+
+
+def _unwritten(
+    data: TaskData, sequences: Mapping[str, list[TokenSequence]], tokenizer: TokenizerAdapter, metrics: Sequence[Metric]
+) -> Unwritten:
+    """What is lost between texts and tokens; references of the sets that are scored, as their metrics see them."""
+    tokens = {split: sum(map(tokenizer.unknown, encoded)) for split, encoded in sequences.items()}
+    references = {
+        split: sum(_comes_back_changed(e.references, tokenizer, metrics) for e in examples)
+        for split, examples in data.splits.items()
+        if split != "train"
+    }
+    return Unwritten(tokens=_only_set(**tokens), references=_only_set(**references))
+
+
+def _comes_back_changed(references: Sequence[str], tokenizer: TokenizerAdapter, metrics: Sequence[Metric]) -> bool:
+    given = references[0]
+    back = tokenizer.text(tokenizer.response_ids(given))
+    return back != given.strip() and any(m.example(back, references) != m.example(given, references) for m in metrics)
+
+
+def _told(unwritten: Unwritten, data: TaskData) -> Iterator[str]:
+    for split, count in unwritten.tokens.items():
+        yield f"{split}: {count} token{'s' * (count > 1)} unknown: the tokenizer cannot write all of the text"
+    for split, count in unwritten.references.items():
+        of = len(data.splits[split])
+        yield f"{split}: {count} of {of} references do not come back from the tokenizer: no answer can score as they do"
 
 
 def _auxiliary_loss(config: Config, tokenizer: TokenizerAdapter) -> AuxiliaryLoss | None:

@@ -67,7 +67,7 @@ def run_key(
     data_fingerprint: str,
     tokenizer_fingerprint: str,
     engines: Mapping[Side, Engine],
-    of_task: Mapping[str, Any],
+    added: Mapping[str, Any],
 ) -> dict[str, Any]:
     """All that determines a run's numbers, as plain values; of a task file what it says, not where it is.
 
@@ -77,12 +77,12 @@ def run_key(
         data_fingerprint: of the examples.
         tokenizer_fingerprint: of the pair's tokenizer, its chat template included.
         engines: what generates with either model.
-        of_task: as `task_key` gives it.
+        added: what else changes numbers, where there is anything (`RunContext.added_key`).
     """
     text = config.plain_text.file
     return {
         "config": config.identity() | {"device": device},
-        **of_task,
+        **added,
         "data": data_fingerprint,
         "tokenizer": tokenizer_fingerprint,
         "models": {side: model_fingerprint(model_path(config, side)) for side in SIDES},

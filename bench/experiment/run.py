@@ -163,6 +163,7 @@ def make(context: RunContext, workshop: Workshop, folder: Path) -> tuple[RunReco
             examples={name: len(examples) for name, examples in context.data.splits.items()},
             overlap=context.data.overlap,
             teacher_responses=responses,
+            unwritten=context.unwritten,
             notes=reporter.notes,
         ),
         models=ModelsInfo(

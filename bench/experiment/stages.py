@@ -44,7 +44,7 @@ class Workshop(NamedTuple):
 
 def load(context: RunContext, path: str, dtype: torch.dtype = torch.float32) -> LanguageModel:
     """A model of the pair from a folder or the hub."""
-    return LanguageModel.load(path, context.tokenizer, context.device, dtype)
+    return LanguageModel.load(path, context.tokenizer, context.device, dtype, context.common)
 
 
 def untrained(context: RunContext, side: Side, *seed: int | str) -> LanguageModel:
@@ -56,7 +56,9 @@ def untrained(context: RunContext, side: Side, *seed: int | str) -> LanguageMode
     architecture = pair.teacher_config if side == "teacher" else pair.student_config
     if architecture is None:
         raise BenchError(f"models.{side}={SCRATCH} needs an architecture: models.{side}_config")
-    return LanguageModel.from_scratch(architecture, context.tokenizer, context.device, *seed, f"{side} weights")
+    return LanguageModel.from_scratch(
+        architecture, context.tokenizer, context.device, *seed, f"{side} weights", common=context.common
+    )
 
 
 def teacher(context: RunContext, workshop: Workshop) -> str:
@@ -114,7 +116,7 @@ def scores(context: RunContext, workshop: Workshop, path: str, label: str) -> Sc
     key = {
         "model": model_fingerprint(path),
         "tokenizer": context.tokenizer.fingerprint,
-        **context.task_key,
+        **context.added_key,
         "data": context.data_fingerprint,
         "limits": [context.limits.prompt, context.limits.response],
         "evaluation": config.evaluation.model_dump(mode="json"),
@@ -158,7 +160,7 @@ def training_sequences(context: RunContext, workshop: Workshop, teacher_path: st
     key = {
         "teacher": model_fingerprint(teacher_path),
         "tokenizer": context.tokenizer.fingerprint,
-        **context.task_key,
+        **context.added_key,
         "data": context.data_fingerprint,
         "limits": [context.limits.prompt, context.limits.response],
         "beams": decoding.beams,
@@ -270,7 +272,7 @@ def _trained_on(context: RunContext, training: TrainingConfig, side: Side) -> di
         "identity": context.run_key["models"][side],
         "kind": config.models.kind,
         "tokenizer": context.tokenizer.fingerprint,
-        **context.task_key,
+        **context.added_key,
         "training": training.model_dump(mode="json"),
         "data": context.data_fingerprint,
         "limits": [context.limits.prompt, context.limits.response],

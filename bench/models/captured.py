@@ -84,7 +84,7 @@ class _FixedReader:
 
     def __init__(self, reader: Reader, rows: int, length: int, encoder_length: int, position: Tensor) -> None:
         self.network, self.causal, self.position = reader.network, reader.start_id is None, position
-        self.takes_positions, self.takes_kept = reader.takes_positions, reader.takes_kept
+        self.takes_positions, self.takes_kept, self.entries = reader.takes_positions, reader.takes_kept, reader.entries
         growing, fixed = layers_of(reader.cache)
         self.growing = [_zeros_like(layer, rows, length) for layer in growing]
         self.fixed = [_zeros_like(layer, rows, encoder_length) for layer in fixed]
@@ -138,7 +138,7 @@ class _FixedReader:
             encoded = self.encoder_output(last_hidden_state=self.encoded[:rows])
             inputs |= {"decoder_input_ids": tokens[:, None], "encoder_outputs": encoded}
         output = torch.func.functional_call(self.network, self.low_precision, kwargs=inputs, tie_weights=False)
-        logits = output.logits[:, -1].float()
+        logits = output.logits[:, -1, : self.entries].float()
         assert isinstance(logits, Tensor)
         return logits
 

@@ -12,7 +12,6 @@ from transformers import PreTrainedTokenizerBase
 from bench.data import Message
 from bench.system.errors import BenchError
 
-
 _MARK = "\uffff"  # a character that no text has
 _TODAY = datetime.date(2024, 7, 26)  # what Llama's templates write where they have no clock
 

@@ -46,10 +46,11 @@ class Reader:
     Args:
         network: in eval mode.
         start_id: what an encoder-decoder's decoder starts from; None for a causal model.
+        entries: V, of its output layer, where not all are used.
     """
 
-    def __init__(self, network: PreTrainedModel, start_id: int | None) -> None:
-        self.network, self.start_id = network, start_id
+    def __init__(self, network: PreTrainedModel, start_id: int | None, entries: int | None = None) -> None:
+        self.network, self.start_id, self.entries = network, start_id, entries
         self.cache = roomy_cache(network.config)
         taken = inspect.signature(network.forward).parameters
         self.takes_positions, self.takes_kept = "position_ids" in taken, "logits_to_keep" in taken
@@ -108,7 +109,7 @@ class Reader:
     def _forward(self, inputs: dict[str, Any]) -> Tensor:
         only_last = {"logits_to_keep": 1} if self.takes_kept else {}
         output = self.network(**inputs, **only_last, past_key_values=self.cache, use_cache=True)
-        logits = output.logits[:, -1].float()
+        logits = output.logits[:, -1, : self.entries].float()
         assert isinstance(logits, Tensor)
         return logits
 

@@ -56,6 +56,7 @@ def sample(
     decoding: Decoding,
     graphs: CapturedDecoders,
     *,
+    entries: int | None = None,
     mixture: Mixture | None = None,
     lengths: Sequence[int] | None = None,
 ) -> list[tuple[int, ...]]:
@@ -70,6 +71,7 @@ def sample(
         start_id: what an encoder-decoder's decoder starts from; None for a causal model.
         decoding: length and sampling options.
         graphs: the network's, for a CUDA device.
+        entries: of the output layer, those that may be sampled; None = all.
         mixture: what is sampled from in place of the model's own distribution.
         lengths: of each row's response, EOS included, whatever the model says; to measure with.
 
@@ -79,14 +81,14 @@ def sample(
     Raises:
         NonFiniteLogits: the model's logits are nan or inf.
     """
-    stops = stop_ids(network, tokenizer)
+    networks = [network] if mixture is None else [network, mixture.teacher]
+    stops = stop_ids(networks, tokenizer)
     ids, mask = pad(list(prompts), tokenizer.pad_id, network.device, left=tokenizer.kind == "causal")
     device, copies = network.device, len(uniform) // len(prompts)
     # the tokenizer's EOS first: it is what ends a response of a given length
     ordered = sorted(stops, key=lambda stop: stop != tokenizer.eos_id)
     wanted = None if lengths is None else torch.tensor(lengths, device=device)
     ending = Ending(torch.tensor(ordered, device=device), wanted)
-    networks = [network] if mixture is None else [network, mixture.teacher]
     own_loop = decoding.beams == 1 and all(engine_of(one.config) == "decode loop" for one in networks)
     was_training = network.training
     network.eval()
@@ -96,7 +98,7 @@ def sample(
             share = 0.0 if mixture is None else mixture.share
 
             def run(loop: Callable[..., list[list[int]]]) -> list[list[int]]:
-                readers = [Reader(one, start) for one, start in zip(networks, starts, strict=True)]
+                readers = [Reader(one, start, entries) for one, start in zip(networks, starts, strict=True)]
                 return loop(readers, share, ids, mask, copies, uniform.to(device), decoding, ending)
 
             try:
@@ -107,7 +109,7 @@ def sample(
                 rows = run(decode)
         else:
             asked, asked_mask = (part.repeat_interleave(copies, dim=0) for part in (ids, mask))
-            chooser = _Chooser(uniform.to(device), decoding, ending, asked, asked_mask, mixture)
+            chooser = _Chooser(uniform.to(device), decoding, ending, asked, asked_mask, entries, mixture)
             rows = _generate(network, chooser, tokenizer, start_id)
     finally:
         network.train(was_training)
@@ -121,24 +123,34 @@ class _Chooser(LogitsProcessor):  # type: ignore[misc]  # transformers exports i
     """
 
     def __init__(
-        self, uniform: Tensor, decoding: Decoding, ending: Ending, ids: Tensor, mask: Tensor, mixture: Mixture | None
+        self,
+        uniform: Tensor,
+        decoding: Decoding,
+        ending: Ending,
+        ids: Tensor,
+        mask: Tensor,
+        entries: int | None,
+        mixture: Mixture | None,
     ) -> None:
-        self.uniform, self.decoding, self.ending = uniform, decoding, ending
+        self.uniform, self.decoding, self.ending, self.entries = uniform, decoding, ending, entries
         self.ids, self.mask, self.mixture, self.position = ids, mask, mixture, 0
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        everything = torch.full_like(scores, -torch.inf)
+        scores = scores[:, : self.entries]
         if self.mixture is not None:
             scores = mixed([scores.float(), self._teacher_logits(self.mixture, input_ids).float()], self.mixture.share)
         if self.decoding.beams > 1:
             if not scores.amax(-1).isfinite().all():
                 raise NonFiniteLogits
-            return scores
+            everything[:, : self.entries] = scores
+            return everything
         column = self.uniform[:, self.position : self.position + 1]
         tokens, sound = choose(scores.float(), column, self.position, self.decoding, self.ending)
         if not sound.all():
             raise NonFiniteLogits
         self.position += 1
-        return torch.full_like(scores, -torch.inf).scatter_(-1, tokens[:, None], 0.0)
+        return everything.scatter_(-1, tokens[:, None], 0.0)
 
     def _teacher_logits(self, mixture: Mixture, so_far: Tensor) -> Tensor:
         if mixture.start_id is None:
@@ -148,7 +160,7 @@ class _Chooser(LogitsProcessor):  # type: ignore[misc]  # transformers exports i
                 inputs["position_ids"] = (mask.cumsum(-1) - 1).clamp_(min=0)
         else:
             inputs = {"input_ids": self.ids, "attention_mask": self.mask, "decoder_input_ids": so_far}
-        logits = mixture.teacher(**inputs, use_cache=False).logits[:, -1]
+        logits = mixture.teacher(**inputs, use_cache=False).logits[:, -1, : self.entries]
         assert isinstance(logits, Tensor)
         return logits
 
@@ -182,14 +194,19 @@ def _generate(
     return rows
 
 
-def stop_ids(network: PreTrainedModel, tokenizer: TokenizerAdapter) -> list[int]:
-    """The ids that end a response: the tokenizer's EOS, and those the checkpoint names beside it.
+def stop_ids(networks: Sequence[PreTrainedModel], tokenizer: TokenizerAdapter) -> list[int]:
+    """The ids that end a response: the tokenizer's EOS, and those the checkpoints name beside it.
 
     Chat models often name several (Llama-3, Gemma); one that is used as it is would not stop without them.
     """
-    given = network.generation_config.eos_token_id
-    named = given if isinstance(given, list) else [] if given is None else [given]
-    return sorted({tokenizer.eos_id, *named})
+    stops = {tokenizer.eos_id}
+    for network in networks:
+        named = network.generation_config.eos_token_id
+        stops |= set(named if isinstance(named, list) else [] if named is None else [named])
+        # a single one may be the family's default; a list was written by someone
+        listed = getattr(network.config.get_text_config(), "eos_token_id", None)
+        stops |= set(listed) if isinstance(listed, list) else set()
+    return sorted(stop for stop in stops if stop < tokenizer.size)
 
 
 def _until_stop(row: list[int], stops: list[int], eos_id: int) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from bench.models import generation
 from bench.models.batches import Batch, collate
 from bench.models.captured import CapturedDecoders
 from bench.models.generation import Mixture
-from bench.models.loading import load_network, new_network
+from bench.models.loading import decoder_start, load_network, new_network, positions
 from bench.models.output_head import AfterHead, ResponseHead, after_head, wrap_output_head
 from bench.models.sampling import Decoding
 from bench.models.tokenizer import Kind, TokenizerAdapter
@@ -25,6 +25,20 @@ from bench.system.seeding import uniform_numbers
 from distillm import Projection, TokenSequence, token_losses
 
 CUDA_BUCKET = 16  # tokens: few shapes for kernels and graphs, little padding, and aligned for tensor cores
+
+
+@dataclass(frozen=True)
+class Common:
+    """What both models of a pair have, where their sizes differ.
+
+    Attributes:
+        entries: of the output layers. Logits are formed for these only, and ids that the tokenizer does not have are
+            never sampled. None where both layers have the same number, which then stands for itself.
+        positions: that no padding exceeds; None = no limit.
+    """
+
+    entries: int | None = None
+    positions: int | None = None
 
 
 @dataclass(eq=False)
@@ -38,11 +52,13 @@ class LanguageModel:
         network: the transformers model, its output layer wrapped (`ResponseHead`).
         tokenizer: the pair's.
         name: where it came from, for messages.
+        common: what it shares with the other model of its pair.
     """
 
     network: PreTrainedModel
     tokenizer: TokenizerAdapter
     name: str
+    common: Common = Common()
     head: ResponseHead = field(init=False)
     graphs: CapturedDecoders = field(init=False, default_factory=CapturedDecoders, repr=False)
 
@@ -51,18 +67,28 @@ class LanguageModel:
 
     @classmethod
     def load(
-        cls, name: str, tokenizer: TokenizerAdapter, device: torch.device, dtype: torch.dtype = torch.float32
+        cls,
+        name: str,
+        tokenizer: TokenizerAdapter,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+        common: Common = Common(),
     ) -> LanguageModel:
         """From a local folder or the hub, in eval mode.
 
         Raises:
             BenchError: it cannot be had, is of the other kind, or has an output layer that is no plain linear one.
         """
-        return cls(load_network(name, tokenizer.kind, dtype).to(device).eval(), tokenizer, name)
+        return cls(load_network(name, tokenizer.kind, dtype).to(device).eval(), tokenizer, name, common)
 
     @classmethod
     def from_scratch(
-        cls, architecture: dict[str, Any], tokenizer: TokenizerAdapter, device: torch.device, *seed: int | str
+        cls,
+        architecture: dict[str, Any],
+        tokenizer: TokenizerAdapter,
+        device: torch.device,
+        *seed: int | str,
+        common: Common = Common(),
     ) -> LanguageModel:
         """With random weights that depend on the seed only.
 
@@ -70,7 +96,7 @@ class LanguageModel:
             BenchError: the architecture is none that transformers knows, or of the other kind.
         """
         network = new_network(architecture, tokenizer, *seed).to(device)
-        return cls(network, tokenizer, "a model from scratch")
+        return cls(network, tokenizer, "a model from scratch", common)
 
     @property
     def kind(self) -> Kind:
@@ -93,9 +119,7 @@ class LanguageModel:
         """What an encoder-decoder's decoder starts from; None for a causal model."""
         if self.kind == "causal":
             return None
-        config = self.network.config
-        start: int | None = config.decoder_start_token_id
-        return config.pad_token_id if start is None else start
+        return decoder_start(self.network.config, self.network.generation_config)
 
     def batch(self, sequences: list[TokenSequence]) -> Batch:
         """The tensors of one forward pass over sequences. A pair shares them: teacher and student score the same."""
@@ -105,8 +129,15 @@ class LanguageModel:
             self.start_id,
             self.device,
             bucket=CUDA_BUCKET if self.device.type == "cuda" else 1,
-            longest=getattr(self.network.config, "max_position_embeddings", None),
+            longest=self.longest,
         )
+
+    @property
+    def longest(self) -> int | None:
+        """Positions that both models of the pair have; None = no limit."""
+        parts = ("encoder", "decoder") if self.kind == "seq2seq" else ("",)
+        limits = [self.common.positions, *(positions(self.network.config, part) for part in parts)]
+        return min((limit for limit in limits if limit is not None), default=None)
 
     def score(self, batch: Batch | list[TokenSequence]) -> Tensor:
         """Logits that predict the response tokens, (N, V), sequence after sequence.
@@ -117,7 +148,7 @@ class LanguageModel:
         with self.head.at(made.positions):
             logits = self.network(**made.inputs, use_cache=False).logits
         assert isinstance(logits, Tensor)
-        return logits
+        return logits if self.common.entries is None else logits[:, : self.common.entries]
 
     def hidden_states(self, inputs: dict[str, Tensor]) -> Tensor:
         """What the output layer reads at each position, (B, T, H)."""
@@ -146,7 +177,10 @@ class LanguageModel:
         bias = None if self.head.bias is None else self.head.bias * after.scale
         if after.shift is not None:
             bias = after.shift if bias is None else bias + after.shift
-        return Projection(hidden * after.scale if after.scale != 1 else hidden, self.head.weight, bias, after.softcap)
+        weight = self.head.weight
+        if (entries := self.common.entries) is not None:
+            weight, bias = weight[:entries], None if bias is None else bias[:entries]
+        return Projection(hidden * after.scale if after.scale != 1 else hidden, weight, bias, after.softcap)
 
     @torch.no_grad()
     def log_probs(self, batch: Batch) -> Tensor:
@@ -235,6 +269,7 @@ class LanguageModel:
                 self.start_id,
                 decoding,
                 self.graphs,
+                entries=None if self.common.entries is None else self.tokenizer.size,
                 mixture=mixture,
                 lengths=None if lengths is None else [lengths[i] for i in chunk for _ in seeds],
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         BenchError: it cannot be had.
     """
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except Exception as error:  # transformers raises many kinds for the same cause
         raise _unloadable("tokenizer", name, error) from error
     return tokenizer
@@ -47,9 +48,20 @@ def load_architecture(name: str) -> PretrainedConfig:
         BenchError: it cannot be had.
     """
     try:
-        return AutoConfig.from_pretrained(name)
+        config: PretrainedConfig = AutoConfig.from_pretrained(name, trust_remote_code=False)
     except Exception as error:
         raise _unloadable("model", name, error) from error
+    return _as_used_here(config)
+
+
+def _as_used_here(config: PretrainedConfig) -> PretrainedConfig:
+    """A configuration whose forward pass returns logits and nothing that would cost time, memory or another loss."""
+    for part in {id(one): one for one in (config, config.get_text_config())}.values():
+        part.return_dict = True
+        for name in ("output_router_logits", "output_attentions", "output_hidden_states"):
+            if getattr(part, name, False):
+                setattr(part, name, False)
+    return config
 
 
 def load_network(name: str, kind: Kind, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
@@ -58,28 +70,40 @@ def load_network(name: str, kind: Kind, dtype: torch.dtype = torch.float32) -> P
     Raises:
         BenchError: it cannot be had, it is of the other kind, or its checkpoint lacks weights.
     """
-    check_kind(name, load_architecture(name), kind)
+    config = load_architecture(name)
+    check_kind(name, config, kind)
     try:
-        network, found = _AUTO[kind].from_pretrained(name, dtype=dtype, output_loading_info=True)
+        network, found = _AUTO[kind].from_pretrained(
+            name, config=config, dtype=dtype, output_loading_info=True, trust_remote_code=False
+        )
     except Exception as error:
         raise _unloadable("model", name, error) from error
-    _check_complete(name, found)
+    _check_complete(name, found, network)
     _mend_generation_config(network)
     _compute_gelu_in_one_kernel(network)
     model: PreTrainedModel = network
     return model
 
 
-def _check_complete(name: str, found: Mapping[str, Iterable[object]]) -> None:
-    """Refuse a checkpoint that does not hold every weight: transformers would fill the rest with random numbers."""
+def _check_complete(name: str, found: Mapping[str, Iterable[object]], network: PreTrainedModel) -> None:
+    """Refuse a checkpoint that is not the network's: transformers would fill with random numbers what it lacks.
+
+    More than the network has is left out, unless it is more of the same: layers or experts that config.json leaves out.
+    """
     lacking = {what: sorted(map(str, found[f"{what}_keys"])) for what in ("missing", "mismatched", "unexpected")}
-    if not (lacking["missing"] or lacking["mismatched"]):
+    kinds = {_without_numbers(weight) for weight, _ in network.named_parameters()}
+    more_of_the_same = any(_without_numbers(weight) in kinds for weight in lacking["unexpected"])
+    if not (lacking["missing"] or lacking["mismatched"] or more_of_the_same):
         return
     told = [f"{what}: {_some(names)}" for what, names in lacking.items() if names]
     raise BenchError(
         f"{name}: the checkpoint does not hold the weights of its config.json ({'; '.join(told)}). "
         "Save the whole model again (save_pretrained), with the names that transformers gives its weights"
     )
+
+
+def _without_numbers(weight: str) -> str:
+    return re.sub(r"\d+", "N", weight)
 
 
 def _mend_generation_config(network: PreTrainedModel) -> None:
@@ -111,8 +135,15 @@ def _some(names: list[str], most: int = 4) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
+def _reason(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # the first line of a validation error only names the validator
+    told = " ".join(lines[:2]) if lines and lines[0].endswith(":") else lines[0] if lines else ""
+    return f"{type(error).__name__} {told}".strip() if isinstance(error, KeyError) or not told else told
+
+
 def _unloadable(what: str, name: str, error: Exception) -> BenchError:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    reason = _reason(error)
     if Path(name).is_dir():
         needed = "config.json and model.safetensors" if what == "model" else "tokenizer.json (or vocabulary files)"
         return BenchError(f"{name}: the folder is no {what} transformers can load ({reason}). It needs {needed}.")
@@ -136,21 +167,108 @@ def new_network(architecture: dict[str, Any], tokenizer: TokenizerAdapter, *seed
         BenchError: the architecture is none transformers knows, or of the other kind.
     """
     kind = tokenizer.kind
-    ids = {
-        "pad_token_id": tokenizer.pad_id,
-        "eos_token_id": tokenizer.eos_id,
-        "bos_token_id": tokenizer.backend.bos_token_id,
-        "decoder_start_token_id": tokenizer.pad_id if kind == "seq2seq" else None,
-    }
-    fields = dict(architecture)
+    config = new_architecture(architecture, kind, tokenizer)
+    seed_torch(*seed)
     try:
-        config = AutoConfig.for_model(fields.pop("model_type"), vocab_size=len(tokenizer.backend), **ids, **fields)
-        seed_torch(*seed)
         model: PreTrainedModel = _AUTO[kind].from_config(config, dtype=torch.float32)
-    except (KeyError, ValueError, TypeError) as error:
-        raise BenchError(f"models: cannot make a {kind} model from {architecture}: {error}") from error
+    except Exception as error:  # each family has its own way of refusing
+        raise _unmakeable(kind, architecture, error) from error
+    _mend_generation_config(model)
     _compute_gelu_in_one_kernel(model)
     return model
+
+
+def new_architecture(architecture: dict[str, Any], kind: Kind, tokenizer: TokenizerAdapter | None) -> PretrainedConfig:
+    """The configuration of a model that will be made.
+
+    Args:
+        architecture: `model_type` and the fields of its transformers configuration.
+        kind: of model.
+        tokenizer: gives vocabulary size and special ids; None where it has yet to be trained.
+
+    Raises:
+        BenchError: it is none that transformers knows.
+    """
+    fields: dict[str, Any] = {}
+    if tokenizer is not None:
+        fields = {
+            "vocab_size": tokenizer.size,
+            "pad_token_id": tokenizer.pad_id,
+            "eos_token_id": tokenizer.eos_id,
+            "bos_token_id": tokenizer.backend.bos_token_id,
+            "decoder_start_token_id": tokenizer.pad_id if kind == "seq2seq" else None,
+        }
+    fields |= architecture
+    try:
+        config: PretrainedConfig = AutoConfig.for_model(fields.pop("model_type"), **fields)
+    except Exception as error:
+        raise _unmakeable(kind, architecture, error) from error
+    return _as_used_here(config)
+
+
+def check_makeable(architecture: dict[str, Any], config: PretrainedConfig, kind: Kind) -> PreTrainedModel:
+    """Make a model once and let it read two tokens: what its family refuses only then is refused before any work.
+
+    Returns:
+        the model, with random weights.
+
+    Raises:
+        BenchError: it cannot be made or cannot read, or has weights without a single number.
+    """
+    ids = torch.zeros((1, 2), dtype=torch.long)
+    inputs = {"input_ids": ids} if kind == "causal" else {"input_ids": ids, "decoder_input_ids": ids}
+    try:
+        network: PreTrainedModel = _AUTO[kind].from_config(config, dtype=torch.float32)
+        empty = [name for name, weight in network.named_parameters() if weight.numel() == 0]
+        if empty:
+            raise ValueError(f"{_some(empty)} would hold no number")
+        with torch.no_grad():
+            network.eval()(**inputs, use_cache=False)
+    except Exception as error:
+        raise _unmakeable(kind, architecture, error) from error
+    return network
+
+
+def _unmakeable(kind: Kind, architecture: dict[str, Any], error: Exception) -> BenchError:
+    return BenchError(f"models: cannot make a {kind} model from {architecture}: {_reason(error)}")
+
+
+def outline(name: str, config: PretrainedConfig, kind: Kind) -> PreTrainedModel:
+    """A model's network without memory for its weights.
+
+    Raises:
+        BenchError: transformers cannot make it.
+    """
+    try:
+        with torch.device("meta"):
+            network: PreTrainedModel = _AUTO[kind].from_config(config)
+    except Exception as error:
+        raise BenchError(f"{name}: transformers makes no {kind} model of its config.json: {_reason(error)}") from error
+    return network
+
+
+def token_tables(network: PreTrainedModel, kind: Kind) -> int:
+    """How many ids a network can read: the rows of its smallest embedding table."""
+    parts = [network] if kind == "causal" else [network.get_encoder(), network.get_decoder()]
+    return min(int(part.get_input_embeddings().num_embeddings) for part in parts)
+
+
+def positions(config: PretrainedConfig, part: str = "") -> int | None:
+    """How many positions a model has, or its encoder or decoder (`part`); None where there is no limit."""
+    config = getattr(config, part, config) if part else config.get_text_config()
+    names = (f"max_{part}_position_embeddings", "max_position_embeddings", "max_seq_len")
+    found = (getattr(config, name, None) for name in names)
+    return next((limit for limit in found if limit is not None), None)
+
+
+def decoder_start(config: PretrainedConfig, generation: GenerationConfig | None) -> int | None:
+    """What an encoder-decoder's decoder starts from; None where nothing says so."""
+    for given in (config, generation):
+        start: int | None = getattr(given, "decoder_start_token_id", None)
+        if start is not None:
+            return start
+    pad: int | None = config.pad_token_id
+    return pad
 
 
 def hub_commit(name: str) -> str:
@@ -193,8 +311,7 @@ def check_kind(name: str, architecture: PretrainedConfig, kind: Kind) -> None:
 
 def parameter_count(name: str, kind: Kind) -> int:
     """Number of parameters of a model's architecture, without loading its weights."""
-    with torch.device("meta"):
-        return sum(p.numel() for p in _AUTO[kind].from_config(load_architecture(name)).parameters())
+    return sum(p.numel() for p in outline(name, load_architecture(name), kind).parameters())
 
 
 def quiet_libraries() -> None:
@@ -203,5 +320,5 @@ def quiet_libraries() -> None:
 
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
-    for name in ("transformers", "datasets", "huggingface_hub", "accelerate"):
+    for name in ("transformers", "datasets", "huggingface_hub"):
         logging.getLogger(name).setLevel(logging.ERROR)

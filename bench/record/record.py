@@ -97,6 +97,18 @@ class TeacherResponses(Plain):
     ended: float
 
 
+class Unwritten(Plain):
+    """What a tokenizer cannot write, by split; splits where it can write everything are left out.
+
+    Attributes:
+        tokens: unknown tokens in prompts and responses.
+        references: of scored sets, examples whose reference a metric sees changed after encoding and decoding.
+    """
+
+    tokens: dict[str, int] = Field(default_factory=dict)
+    references: dict[str, int] = Field(default_factory=dict)
+
+
 class DataInfo(Plain):
     """The data of a run.
 
@@ -106,6 +118,7 @@ class DataInfo(Plain):
         examples: how many, by split.
         overlap: distinct prompts shared by two splits ("train+test").
         teacher_responses: None where none were trained on.
+        unwritten: what the tokenizer lost; nothing in records of versions that did not look.
         notes: what a reader of the results should know.
     """
 
@@ -114,6 +127,7 @@ class DataInfo(Plain):
     examples: dict[str, int]
     overlap: dict[str, int]
     teacher_responses: TeacherResponses | None
+    unwritten: Unwritten = Unwritten()
     notes: list[str]
 
 

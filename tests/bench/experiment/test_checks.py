@@ -55,6 +55,10 @@ def models(tmp_path_factory, tokenizer_folder) -> Path:
     save("fits", LLAMA, tokenizers["causal"])
     save("other-words", LLAMA, other)
     save("larger", LLAMA, tokenizers["causal"], 320)
+    save("added", LLAMA, tokenizers["causal"])
+    grown = load_tokenizer(str(tokenizer_folder))
+    grown.add_special_tokens({"pad_token": "<added>"})
+    grown.save_pretrained(root / "added")
     save("short", LLAMA | {"max_position_embeddings": 127}, tokenizers["causal"])
     save("t5", tiny.ARCHITECTURES["t5"], tokenizers["seq2seq"])
     save("bart", BART, tokenizers["seq2seq"])
@@ -86,6 +90,13 @@ def resolved(models: Path, kind: str = "causal", **changes: object):
 
 
 SCRATCH = {"models.teacher": "scratch", "models.student": "scratch", "models.tokenizer": "fits"}
+T5 = tiny.ARCHITECTURES["t5"]
+
+
+def from_scratch(student: dict) -> dict:
+    return {"models.student": "scratch", "models.student_config": student}
+
+
 REFUSED = {
     "vocabularies": (
         "causal",
@@ -97,10 +108,10 @@ REFUSED = {
         {"models.teacher": "other-words", "models.tokenizer": "fits"},
         r"\(teacher\) .*other-words .*have different vocabularies",
     ),
-    "output-sizes": (
+    "a-token-added-without-resizing": (
         "causal",
-        {"models.student": "larger"},
-        "the teacher's output layer has 300 entries, the student's 320: resize one",
+        {"models.teacher": "added", "models.student": "added"},
+        r"the tokenizer has 301 entries, the teacher's embeddings or output layer 300 rows: .*resize_token_embeddings",
     ),
     "positions-of-the-student": (
         "causal",
@@ -114,17 +125,34 @@ REFUSED = {
         {"models.teacher": "sees-pictures", "models.student": "sees-pictures-short"},
         "the student has 127 positions",
     ),
-    "output-sizes-of-a-text-model": (
-        "causal",
-        {"models.teacher": "sees-pictures", "models.student": "larger"},
-        "the teacher's output layer has 300 entries, the student's 320",
-    ),
     "kinds": ("seq2seq", {"models.teacher": "t5"}, "fits is a causal model, the pair is seq2seq"),
     "kind-of-the-teacher": ("causal", {"models.teacher": "t5"}, "t5 is a seq2seq model, the pair is causal"),
     "positions-from-scratch": (
         "causal",
         SCRATCH | {"models.teacher_config": LLAMA, "models.student_config": LLAMA | {"max_position_embeddings": 127}},
         "the student has 127 positions",
+    ),
+    "starts-of-decoders": (
+        "seq2seq",
+        {
+            "models.teacher": "bart",
+            "models.student": "scratch",
+            "models.student_config": T5 | {"decoder_start_token_id": 5},
+        },
+        "the teacher's decoder starts from token 0, the student's from 5: give both the same",
+    ),
+    "heads-that-do-not-divide": ("causal", from_scratch(LLAMA | {"num_attention_heads": 3}), "cannot make .*multiple"),
+    "no-heads": ("causal", from_scratch(LLAMA | {"num_attention_heads": 0}), "cannot make a causal model from"),
+    "key-value-heads": ("causal", from_scratch(LLAMA | {"num_key_value_heads": 3}), "cannot make a causal model from"),
+    "heads-of-another-family": (
+        "causal",
+        from_scratch(tiny.ARCHITECTURES["gpt2"] | {"n_head": 3, "n_positions": 128}),
+        "cannot make .*divisible",
+    ),
+    "no-heads-in-an-encoder-decoder": (
+        "seq2seq",
+        {"models.teacher": "t5", "models.student": "scratch", "models.student_config": T5 | {"num_heads": 0}},
+        "cannot make a seq2seq model from",
     ),
     "positions-of-an-encoder": (
         "seq2seq",
@@ -174,6 +202,9 @@ def test_what_is_in_local_folders_is_seen_without_any_work(kind, changes, messag
         ("causal", {}),
         ("causal", SCRATCH | {"models.teacher_config": LLAMA, "models.student_config": LLAMA}),
         ("causal", {"models.teacher": "larger", "models.student": "larger"}),
+        ("causal", {"models.student": "larger"}),
+        ("causal", {"models.teacher": "larger"} | from_scratch(LLAMA)),
+        ("causal", {"models.teacher": "sees-pictures", "models.student": "larger"}),
         ("causal", {"models.teacher": "sees-pictures"}),
         ("seq2seq", {"models.teacher": "t5", "models.student": "bart"}),
         # relative positions: there is no limit
@@ -182,9 +213,14 @@ def test_what_is_in_local_folders_is_seen_without_any_work(kind, changes, messag
 )
 def test_what_fits_is_accepted(kind, changes, models, tmp_path):
     config, method = resolved(models, kind, **changes)
-    examine(config)
+    notes = examine(config)
     context = prepare(config, method, ArtifactCache(tmp_path / "cache", pytest.fail))
     assert context.sequences["train"]
+    differ = [changes.get(f"models.{side}") == "larger" for side in ("teacher", "student")]
+    told = tuple(note for note in notes if "the first 300 of both are used" in note)
+    assert len(told) == (len(set(differ)) > 1)
+    assert set(told) <= set(context.notes)
+    assert context.common.entries == (300 if told else None)
     assert list(tmp_path.iterdir()) == []  # nor does it leave anything
 
 

@@ -54,6 +54,40 @@ def test_a_checkpoint_with_more_than_the_model_needs_loads(saved):
     assert all(torch.equal(loaded[name], tensor) for name, tensor in tensors.items())
 
 
+def test_a_checkpoint_with_more_layers_than_its_configuration_is_refused(saved):
+    folder, _ = saved
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 1}))
+    with pytest.raises(BenchError, match=r"unexpected: model\.layers\.1\."):
+        load_network(str(folder), "causal")
+
+
+def test_settings_of_a_checkpoint_that_ask_for_other_outputs_are_put_aside(saved, tokenizers, make_model):
+    folder, _ = saved
+    config = json.loads((folder / "config.json").read_text())
+    others = {"return_dict": False, "output_hidden_states": True, "output_attentions": True}
+    (folder / "config.json").write_text(json.dumps(config | others))
+    batch = [TokenSequence("a", (5, 6), (7, 2))]
+    loaded = LanguageModel.load(str(folder), tokenizers["causal"], CPU)
+    assert torch.equal(loaded.score(batch), make_model("llama").score(batch))
+
+
+def test_router_logits_are_not_asked_for(tokenizers):
+    """Their loss is no method's, and is taken over tokens that are not projected."""
+    architecture = {
+        "model_type": "mixtral",
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "num_local_experts": 2,
+        "output_router_logits": True,
+    }
+    model = LanguageModel.from_scratch(architecture, tokenizers["causal"], CPU, 0)
+    assert model.score([TokenSequence("a", (5, 6), (7, 2)), TokenSequence("b", (5,), (2,))]).shape == (3, 300)
+
+
 def test_generation_settings_that_cannot_be_saved_are_mended_at_loading(saved, tokenizers, tmp_path):
     folder, _ = saved
     settings = json.loads((folder / "generation_config.json").read_text())
@@ -71,13 +105,21 @@ def test_a_response_ends_at_any_eos_of_the_checkpoint(make_model):
     before = model.sample(prompts, decoding, 0)
     other = next(token for response in before for token in response[:3] if token != model.tokenizer.eos_id)
     model.network.generation_config.eos_token_id = [model.tokenizer.eos_id, other]
-    assert stop_ids(model.network, model.tokenizer) == sorted([model.tokenizer.eos_id, other])
+    assert stop_ids([model.network], model.tokenizer) == sorted([model.tokenizer.eos_id, other])
     after = model.sample(prompts, decoding, 0)
     assert any(other in response for response in before)
     for response in after:
         assert other not in response
         # training knows one EOS: the response is closed by it
         assert response[-1] == model.tokenizer.eos_id or len(response) == 12
+
+
+def test_a_list_in_the_configuration_and_the_teachers_of_a_mixture_count(make_model):
+    model, teacher = make_model("llama"), make_model("llama", seed=1)
+    model.network.config.eos_token_id = [2, 9]
+    teacher.network.generation_config.eos_token_id = [2, 11, 10**6]  # the last one no tokenizer has
+    assert stop_ids([model.network], model.tokenizer) == [2, 9]
+    assert stop_ids([model.network, teacher.network], model.tokenizer) == [2, 9, 11]
 
 
 # --- tokenizers

@@ -14,9 +14,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from bench.config.resolve import resolve
+from bench.experiment.context import prepare
+from bench.record.record import RunRecord
 from bench.system import environment
-from bench.system.environment import EnergyMeter, LoadMeter, describe, peak_memory, pick_device
+from bench.system.artifacts import ArtifactCache
+from bench.system.environment import EnergyMeter, LoadMeter, choose_kernels, describe, peak_memory, pick_device
 from bench.system.errors import BenchError
+from tests.conftest import short
 
 CPU = torch.device("cpu")
 SPIN = "import time\nend = time.time() + 2\nwhile time.time() < end: pass"
@@ -130,3 +135,67 @@ def test_memory_and_energy_without_an_accelerator():
     assert memory.device_bytes is None
     assert memory.process_bytes is None or memory.process_bytes > 50 * 2**20  # PyTorch alone is more
     assert EnergyMeter(CPU).joules() is None
+
+
+LAUNCHED = {
+    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4",
+    "ACCELERATE_MIXED_PRECISION": "bf16",
+    "ACCELERATE_USE_FSDP": "true",
+    "ACCELERATE_USE_DEEPSPEED": "true",
+    "ACCELERATE_DYNAMO_BACKEND": "EAGER",
+    "ACCELERATE_DOWNCAST_BF16": "true",
+    "ACCELERATE_FP8_BACKEND": "TE",
+    "LOCAL_RANK": "0",
+    "WORLD_SIZE": "1",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1",
+    "XLA_USE_BF16": "1",
+}
+
+
+def test_no_variable_of_a_launcher_or_of_torch_changes_a_number(tmp_path, cache):
+    options = ("--method", "srkl", *short(training__steps=3, init_training__steps=2, data__max_test=2), "--json")
+    made = []
+    for name, variables in (("plain", {}), ("launched", LAUNCHED)):
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "BENCH_CACHE": str(tmp_path / name), **variables}
+        command = [sys.executable, "-m", "bench.cli.main", "run", *options, "--out", str(tmp_path / name)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        made.append(RunRecord.model_validate_json(done.stdout))
+    plain, launched = made
+    assert plain.run_id == launched.run_id
+    assert plain.curve == launched.curve
+    assert plain.validations == launched.validations
+    assert plain.scores == launched.scores
+
+
+def test_switches_of_torch_are_set_whatever_the_calling_program_set():
+    torch.set_float32_matmul_precision("medium")
+    torch.set_default_dtype(torch.float64)
+    torch.use_deterministic_algorithms(True)
+    choose_kernels(CPU)
+    assert torch.get_float32_matmul_precision() == "highest"
+    assert torch.get_default_dtype() == torch.float32
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert not torch.backends.cudnn.allow_tf32
+
+
+def test_tf32_by_the_driver_is_refused_on_a_gpu(monkeypatch):
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
+    choose_kernels(CPU)
+    with pytest.raises(BenchError, match="NVIDIA_TF32_OVERRIDE"):
+        choose_kernels(torch.device("cuda"))
+
+
+def test_variables_that_choose_kernels_are_recorded_and_make_another_run(monkeypatch, tmp_path, cache):
+    config, method = resolve(preset="tiny", task="samsum", method="srkl", device="cpu")
+    artifacts = ArtifactCache(tmp_path, lambda note: None)
+    plain = prepare(config, method, artifacts)
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
+    assert describe(CPU).variables == {"ATEN_CPU_CAPABILITY": "default"}
+    other = prepare(config, method, artifacts)
+    assert "environment" not in plain.run_key
+    assert other.run_key["environment"] == {"ATEN_CPU_CAPABILITY": "default"}
+    assert other.run_id != plain.run_id
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(BenchError, match="a run uses one process"):
+        prepare(config, method, artifacts)
