@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from bench.cli.fit import Fitted
 from bench.cli.options import JSON, OUT, warn
 from bench.system.errors import BenchError
 
@@ -179,7 +180,7 @@ def _in_words(expected: Estimate) -> str:
     )
 
 
-def _tables(judgements: Iterable[Judgement]) -> Iterator[Table]:
+def _tables(judgements: Iterable[Judgement]) -> Iterator[Fitted]:
     from bench.judge.protocol import Outcome
 
     for judgement in judgements:
@@ -199,7 +200,7 @@ def _tables(judgements: Iterable[Judgement]) -> Iterator[Table]:
                 _agreement(result.agreement_of_orders),
                 _position_bias(result.position_bias),
             )
-        yield table
+        yield Fitted(table, ("flagged", "readings", "position bias", "orders agree"))
 
 
 def _score(result: SetResult) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -57,11 +58,13 @@ def list_command(what: str, out: Path, as_json: bool) -> None:
     from bench.cli.console_tables import listing
     from bench.record.store import Store
 
-    rows, table = listing(what, Store(out, warn))
+    console = output()
+    narrow = console.is_terminal or "COLUMNS" in os.environ  # what goes into a file or a pipe has room
+    rows, table = listing(what, Store(out, warn), console.width if narrow else None)
     if as_json:
         click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
     else:
-        output().print(table, soft_wrap=isinstance(table, str))
+        console.print(table, soft_wrap=isinstance(table, str))
 
 
 def _print_schema(context: click.Context, _: click.Parameter, asked: bool) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import OUT, messages, warn
+from bench.cli.options import OUT, messages, output, warn
 from bench.system.errors import BenchError
 from paper_tables.cli.options import parse_seeds
 
@@ -83,7 +83,7 @@ def suite(
         here=this_machine(),
     )
     for line in describe(plan, jobs):
-        click.echo(line)
+        output().print(line, markup=False)
     if dry_run:
         for run in plan.to_do:
             click.echo(run.spec.command(preset, run.seed))
