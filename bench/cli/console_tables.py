@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -17,7 +17,7 @@ from bench.config.registry import methods
 from bench.data import tasks
 from bench.metrics.registry import find_metrics
 from bench.record.differing import what_differs
-from bench.record.record import CURVE_LABELS, CurvePoint, MetricInfo, RunRecord, Score, mean_of_sets
+from bench.record.record import CURVE_LABELS, CurvePoint, MetricInfo, RunRecord, Score, SetScores, mean_of_sets
 from bench.record.store import FAILURE, Store
 from distillm import SOURCES
 
@@ -74,6 +74,11 @@ def _scores(record: RunRecord, metric: MetricInfo) -> tuple[str, Fitted]:
     turned = [[cell.replace("\n", " ") for cell in line] for line in zip(*lines, strict=True)]
     turned[0][0] = "set"
     return title, Fitted(_simple(lines, last="bold"), otherwise=_simple(turned))
+
+
+def scores_of(by_model: Mapping[str, SetScores], label: str) -> Fitted:
+    """The scores of several models on one set, a row each."""
+    return Fitted(_simple([["model", label], *([name, _score(one.primary)] for name, one in by_model.items())], "bold"))
 
 
 def _simple(lines: list[list[str]], last: str = "") -> Table:
