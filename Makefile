@@ -1,4 +1,4 @@
-# `make run`: set everything up and run the main job. `make test`: set everything up and pass the checks.
+# `make run`: set everything up, distil with DistiLLM and with a baseline, and compare them. `make test`: set everything up and pass the checks.
 VENV := .venv
 BENCH := $(VENV)/bin/bench
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
@@ -10,7 +10,7 @@ PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2
 .PHONY: run test test-slow setup clean
 
 run: setup
-	$(BENCH) run --method srkl --task samsum
+	$(VENV)/bin/python -m bench.cli.first
 
 test: setup
 	$(VENV)/bin/ruff check .

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from bench.cli.fit import Fitted
 from bench.config.fidelity import WORTH, Fidelity
 from bench.config.presets import read_pair, read_preset, shipped
 from bench.config.registry import methods
 from bench.data import tasks
 from bench.metrics.registry import find_metrics
-from bench.record.record import CURVE_LABELS, CurvePoint, MetricInfo, RunRecord, Score, mean_of_sets
+from bench.record.differing import what_differs
+from bench.record.record import CURVE_LABELS, CurvePoint, MetricInfo, RunRecord, Score, SetScores, mean_of_sets
 from bench.record.store import FAILURE, Store
 from distillm import SOURCES
 
@@ -33,7 +35,7 @@ def _score(one: Score) -> str:
     return f"{one.mean:.1f}" + (f"±{sd:.1f}" if sd is not None else "")
 
 
-def run_tables(record: RunRecord) -> list[Table | str]:
+def run_tables(record: RunRecord) -> list[Fitted | str]:
     """What a run measured, beside its teacher and its init student, by each metric; and what it cost."""
     config, time, training = record.config, record.time, record.training
     seeds = len(next(iter(record.scores.values())).primary.by_decoding_seed)
@@ -57,26 +59,40 @@ def run_tables(record: RunRecord) -> list[Table | str]:
     return [*scores, caption, cost]
 
 
-def _scores(record: RunRecord, metric: MetricInfo) -> tuple[str, Table]:
-    """Title and table of the scores by one metric."""
+def _scores(record: RunRecord, metric: MetricInfo) -> tuple[str, Fitted]:
+    """Title and table of the scores by one metric: a column for each set, or a row where there are too many."""
     config = record.config
     title = f"{metric.label} on {config.task} ({config.preset}, {record.data.source})"
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("model", overflow="fold")
-    for name, values in record.scores.items():
-        table.add_column(f"{name}\n({values.examples})", justify="right", no_wrap=True)
-    if len(record.scores) > 1:
-        table.add_column("mean\nof sets", justify="right")
+    several = ["mean\nof sets"] * (len(record.scores) > 1)
+    lines = [["model", *(f"{name}\n({values.examples})" for name, values in record.scores.items()), *several]]
     student = config.method.name + (f" x {config.sgo.source}" if config.sgo.source != "dataset" else "")
     rows = {"teacher": record.teacher_scores, "init student": record.init_scores, student: record.scores}
     for label, by_set in rows.items():
         scores = [by_set[name].metrics[metric.name] for name in record.scores]
         mean = [f"{statistics.fmean(one.mean for one in scores):.1f}"] * (len(scores) > 1)
-        table.add_row(label, *map(_score, scores), *mean, style="bold" if by_set is record.scores else "")
-    return title, table
+        lines.append([label, *map(_score, scores), *mean])
+    turned = [[cell.replace("\n", " ") for cell in line] for line in zip(*lines, strict=True)]
+    turned[0][0] = "set"
+    return title, Fitted(_simple(lines, last="bold"), otherwise=_simple(turned))
 
 
-def show_tables(record: RunRecord) -> list[Table]:
+def scores_of(by_model: Mapping[str, SetScores], label: str) -> Fitted:
+    """The scores of several models on one set, a row each."""
+    return Fitted(_simple([["model", label], *([name, _score(one.primary)] for name, one in by_model.items())], "bold"))
+
+
+def _simple(lines: list[list[str]], last: str = "") -> Table:
+    """A table of numbers with names in its first column; `last` is the style of its last row."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in lines[0]:
+        first = not table.columns
+        table.add_column(heading, justify="left" if first else "right", no_wrap=not first)
+    for line in lines[1:]:
+        table.add_row(*map(Text, line), style=last if line is lines[-1] else "")
+    return table
+
+
+def show_tables(record: RunRecord) -> list[Fitted]:
     """Validations, what was noted, where the run comes from."""
     validations = Table(title="validation", title_justify="left")
     for heading in ("step", "cross-entropy on references (nats/token)", record.metric.label, ""):
@@ -94,7 +110,7 @@ def show_tables(record: RunRecord) -> list[Table]:
     rows = {
         "run": record.run_id,
         "started": f"{record.started}, {record.seconds:.0f} s, resumed {record.training.resumes} times",
-        "comparison key": record.comparison_key,
+        "comparison key": record.comparison_key[:16],
         "data": f"{data.source}, fingerprint {data.fingerprint[:16]}",
         "examples": ", ".join(f"{name} {count}" for name, count in data.examples.items()),
         "overlap": ", ".join(f"{k} {v}" for k, v in data.overlap.items() if v) or "no prompt in two splits",
@@ -109,7 +125,7 @@ def show_tables(record: RunRecord) -> list[Table]:
     }
     for key, value in rows.items():
         origin.add_row(key, Text(value))
-    return [validations, diagnostics, origin]
+    return [Fitted(validations), Fitted(diagnostics), Fitted(origin)]
 
 
 def _diagnostics(curve: list[CurvePoint], parts: int = 5) -> Table:
@@ -127,7 +143,7 @@ def _diagnostics(curve: list[CurvePoint], parts: int = 5) -> Table:
     return table
 
 
-def comparison_table(rows: list[SetComparison]) -> Table:
+def comparison_table(rows: list[SetComparison]) -> Fitted:
     """The result of `bench compare`."""
     table = Table(
         title=f"A = {rows[0].first.run}\nB = {rows[0].second.run}",
@@ -147,7 +163,7 @@ def comparison_table(rows: list[SetComparison]) -> Table:
             f"{row.p_holm:.4f}",
             str(row.examples),
         )
-    return table
+    return Fitted(table, ("examples",))
 
 
 def _methods() -> Rows:
@@ -205,14 +221,17 @@ def _models() -> Rows:
 
 
 def _runs(store: Store) -> Rows:
+    records = list(store.all())
+    differing = what_differs(records)
     finished: Rows = [
         {
             "run": record.run_id,
             "score": f"{mean_of_sets(record.scores):.2f} {record.metric.label}",
             "seconds": f"{record.time.training_seconds:.1f}",
             "started": record.started[:16].replace("T", " "),
+            "differs in": differing.get(record.run_id, ""),
         }
-        for record in store.all()
+        for record in records
     ]
     begun: Rows = [
         {
@@ -220,14 +239,36 @@ def _runs(store: Store) -> Rows:
             "score": "failed" if (store.folder(i) / FAILURE).is_file() else "unfinished",
             "seconds": "",
             "started": "",
+            "differs in": "",
         }
         for i in store.unfinished()
     ]
     return finished + begun
 
 
-def listing(what: str, store: Store) -> tuple[Rows, Table | str]:
-    """Rows and table of `bench list WHAT`."""
+def _lines(rows: Rows, width: int | None) -> str:
+    """A line a run, since ids are copied and lines searched; where that is too wide, less of it or a second line."""
+    differing = any(row["differs in"] for row in rows)
+    shown = [name for name in rows[0] if name != "differs in"]
+    widths = {name: max(len(name), *(len(str(row[name])) for row in rows)) for name in rows[0]}
+    while len(shown) > 2 and width is not None and sum(widths[name] + 2 for name in shown) - 2 > width:
+        shown.pop()
+    used = sum(widths[name] + 2 for name in shown)
+    below = differing and width is not None and used + widths["differs in"] > width
+    lines = []
+    for row in ({name: name for name in widths}, *rows):
+        line = "  ".join(f"{row[name]:<{widths[name]}}" for name in shown)
+        told = row["differs in"]
+        if differing and not below:
+            line += f"  {told}"
+        lines.append(line.rstrip())
+        if below and told and row in rows:
+            lines.append(f"    {told}")
+    return "\n".join(lines)
+
+
+def listing(what: str, store: Store, width: int | None = None) -> tuple[Rows, Fitted | str]:
+    """Rows and table of `bench list WHAT`; the lines of runs fit in a width, if one is given."""
     listings: dict[str, Callable[[], Rows]] = {
         "methods": _methods,
         "sources": _sources,
@@ -241,16 +282,18 @@ def listing(what: str, store: Store) -> tuple[Rows, Table | str]:
     if not rows:
         return rows, f"no runs in {store.runs}; `bench run` makes one"
     shown = [_in_few_columns(row) for row in rows] if what == "methods" else rows
-    if what == "runs":  # a line each however long: ids are copied, and lines searched
-        widths = {name: max(len(name), *(len(str(row[name])) for row in rows)) for name in rows[0]}
-        lines: Rows = [{name: name for name in widths}, *rows]
-        return rows, "\n".join("  ".join(f"{line[name]:<{widths[name]}}" for name in widths).rstrip() for line in lines)
+    if what == "runs":
+        return rows, _lines(rows, width)
     table = Table(show_lines=what == "methods")
     for index, heading in enumerate(shown[0]):
         table.add_column(heading, overflow="fold", no_wrap=index == 0)
     for row in shown:
         table.add_row(*(Text(str(value)) for value in row.values()))
-    return rows, table
+    return rows, Fitted(table, _LESS_IMPORTANT)
+
+
+_LESS_IMPORTANT = ("hub", "init student", "replay buffer", "kind")
+"""Columns of listings that a narrow terminal does without; `--json` has them all."""
 
 
 def _in_few_columns(method: dict[str, Cell]) -> dict[str, Cell]:
@@ -264,7 +307,7 @@ def _in_few_columns(method: dict[str, Cell]) -> dict[str, Cell]:
     }
 
 
-def doctor_table(findings: list[Finding]) -> Table:
+def doctor_table(findings: list[Finding]) -> Fitted:
     """The result of `bench doctor`."""
     table = Table()
     for heading in ("", "check", "found", "what to do"):
@@ -273,4 +316,4 @@ def doctor_table(findings: list[Finding]) -> Table:
     for one in findings:
         # Text, not markup: an extra's name in brackets would be taken for a style
         table.add_row(*map(Text, (one.state, one.check, one.found, one.advice)), style=styles[one.state])
-    return table
+    return Fitted(table)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
+from bench.cli.fit import Fitted
 from bench.cli.options import JSON, OUT, messages, output, warn
 from bench.system.errors import BenchError
 from bench.system.terminal import say, say_json
@@ -178,7 +179,7 @@ def _in_words(expected: Estimate) -> str:
     )
 
 
-def _tables(judgements: Iterable[Judgement]) -> Iterator[Table]:
+def _tables(judgements: Iterable[Judgement]) -> Iterator[Fitted]:
     from bench.judge.protocol import Outcome
 
     for judgement in judgements:
@@ -198,7 +199,7 @@ def _tables(judgements: Iterable[Judgement]) -> Iterator[Table]:
                 _agreement(result.agreement_of_orders),
                 _position_bias(result.position_bias),
             )
-        yield table
+        yield Fitted(table, ("flagged", "readings", "position bias", "orders agree"))
 
 
 def _score(result: SetResult) -> str:

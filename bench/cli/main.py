@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -52,11 +53,13 @@ def list_command(what: str, out: Path, as_json: bool) -> None:
     from bench.cli.console_tables import listing
     from bench.record.store import Store
 
-    rows, table = listing(what, Store(out, warn))
+    console = output()
+    narrow = console.is_terminal or "COLUMNS" in os.environ  # what goes into a file or a pipe has room
+    rows, table = listing(what, Store(out, warn), console.width if narrow else None)
     if as_json:
         say_json(rows)
     else:
-        output().print(table, soft_wrap=isinstance(table, str))
+        console.print(table, soft_wrap=isinstance(table, str))
 
 
 def _print_schema(context: click.Context, _: click.Parameter, asked: bool) -> None:

@@ -1,4 +1,4 @@
-"""What tells runs apart that share task, method, output source and training seed, so that their ids differ by a hash."""
+"""What tells runs apart whose ids differ by a hash: they share task, method, output source and training seed."""
 
 from __future__ import annotations
 
@@ -82,4 +82,5 @@ def _short(key: str, among: Sequence[str]) -> str:
 
 def _text(value: object) -> str:
     text = f"{value:g}" if isinstance(value, float) else str(value)
+    text = text if text.isprintable() else ascii(text)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"

@@ -79,12 +79,13 @@ class Stage:
     done: int = 0
     total: int = 0
     first_done: int = 0  # where this process began, so that a resumed run's rate is its own
+    since: float = 0.0  # when the piece of work began that is counted now; a stage may have several
     figures: str = ""
 
     @property
     def rate(self) -> float:
-        """Units per second since this process began the stage."""
-        return (self.done - self.first_done) / max(1e-9, time.monotonic() - self.started)
+        """Units per second since this process began the stage, or this piece of it."""
+        return (self.done - self.first_done) / max(1e-9, time.monotonic() - self.since)
 
     @property
     def left(self) -> float | None:
@@ -126,7 +127,7 @@ class Reporter(LiveDisplay):
         """Mark a stage as running, then as done or failed."""
         stage = next(s for s in self.stages if s.name == name)
         stage.state, stage.started, self._current = "running", time.monotonic(), stage
-        self._printed = stage.started
+        self._printed = stage.since = stage.started
         try:
             yield
         except BaseException:
@@ -146,7 +147,7 @@ class Reporter(LiveDisplay):
         if stage is None:
             return
         if stage.total != total or done < stage.done:  # a new piece of work inside the stage
-            stage.first_done, stage.started = done - 1, time.monotonic() if stage.total else stage.started
+            stage.first_done, stage.since = done - 1, time.monotonic() if stage.total else stage.since
         stage.done, stage.total, stage.figures = done, total, figures
         if time.monotonic() - self._printed > PLAIN_SECONDS:
             self._printed = time.monotonic()

@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from bench.cli.fit import Fitted
 from bench.system.cells import escape_markdown
 from paper_tables.claims.comparisons import ClaimComparison
 from paper_tables.claims.verdicts import VERDICTS, ClaimVerdict, Verdict
@@ -44,9 +45,10 @@ def as_table(found: Sequence[ClaimVerdict], preset: str) -> RenderableType:
         deciding = one.deciding
         detail = f"{deciding.what}: {effect(deciding)}\n" if deciding else ""
         claim = Text.assemble(one.claim.id, "\n", (f"{one.claim.claim} ({one.claim.where})", "dim"))
-        table.add_row(claim, Text(one.verdict, STYLES[one.verdict]), f"{detail}{one.reason}; {len(one.runs)} runs")
+        reason = Text(f"{detail}{one.reason}; {len(one.runs)} runs")
+        table.add_row(claim, Text(one.verdict, STYLES[one.verdict]), reason)
         table.add_row("", "", "")
-    return Group(table, summary(found, preset))
+    return Group(Fitted(table), Text(summary(found, preset)))
 
 
 def as_markdown(found: Sequence[ClaimVerdict], preset: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import OUT, messages, warn
+from bench.cli.options import OUT, messages, output, warn
 from bench.system.terminal import say
 from paper_tables.cli.options import parse_seeds
 
@@ -81,7 +81,7 @@ def suite(
         here=this_machine(),
     )
     for line in describe(plan, jobs):
-        say(line)
+        output().print(line)
     if dry_run:
         for run in plan.to_do:
             say(run.spec.command(preset, run.seed))

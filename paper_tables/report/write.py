@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +14,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from bench.analysis.timing import has_exclusive_timing
+from bench.record.differing import what_differs
 from bench.record.record import CURVE_LABELS, RunRecord, mean_of_sets
 from bench.system.files import write_bytes
 from paper_tables.claims.format import effect, summary
@@ -51,6 +52,7 @@ class RunSection:
     Attributes:
         score: mean over test sets and decoding seeds.
         exclusive: its training time may stand in tables.
+        differs: what tells it from runs of the same task, method, output source and seed; "" where there is none.
         curves: of training and validation.
         config: as YAML.
     """
@@ -58,6 +60,7 @@ class RunSection:
     record: RunRecord
     score: float
     exclusive: bool
+    differs: str
     curves: tuple[Curve, ...]
     config: str
 
@@ -98,7 +101,7 @@ def write_report(index: RunIndex, path: Path, resamples: int, progress: Callable
         tables=[one for one in filled if _worth_showing(one)],
         figures=[_figure(out, name, preset) for name in FIGURES if _figure_path(out, name, preset).is_file()],
         missing_figures=[name for name in FIGURES if not _figure_path(out, name, preset).is_file()],
-        runs=sorted(map(_run_section, index.records), key=lambda run: run.record.run_id),
+        runs=sorted(_run_sections(index.records), key=lambda run: run.record.run_id),
         setting=setting_notes(index.records),
         dates=sorted({record.started[:10] for record in index.records}),
     ):
@@ -131,7 +134,13 @@ def _figure(out: Path, name: str, preset: str) -> FigureSection:
     )
 
 
-def _run_section(record: RunRecord) -> RunSection:
+def _run_sections(records: Sequence[RunRecord]) -> Iterator[RunSection]:
+    differing = what_differs(records)
+    for record in records:
+        yield _run_section(record, differing.get(record.run_id, ""))
+
+
+def _run_section(record: RunRecord, differs: str) -> RunSection:
     curves = [
         _curve([(int(point["step"]), point[key]) for point in record.curve if key in point], CURVE_LABELS[key])
         for key in CURVES
@@ -144,6 +153,7 @@ def _run_section(record: RunRecord) -> RunSection:
         record,
         mean_of_sets(record.scores),
         has_exclusive_timing(record),
+        differs,
         tuple(curve for curve in curves if curve),
         "".join(_as_yaml(json.dumps({key: value})) for key, value in record.config.canonical().items()),
     )

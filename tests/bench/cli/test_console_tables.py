@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
+from bench.cli import first
+from bench.record.differing import what_differs
 from bench.record.record import RunRecord
 from bench.record.store import Store
 from tests.conftest import invoke
@@ -65,3 +69,66 @@ def test_what_can_be_run_is_listed(what):
     assert result.exit_code == 0
     names = [str(next(iter(row.values()))) for row in rows]
     assert all(name in result.stdout for name in names)
+
+
+PUBLISHED = str(Path(__file__).resolve().parents[3] / "results" / "paper-tiny")
+LISTINGS = [("list", what) for what in ("methods", "sources", "fidelity", "tasks", "presets", "models")]
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize("command", [*LISTINGS, ("show", "dolly-sft-dataset-s10", "--out", PUBLISHED)])
+def test_tables_fit_and_cut_no_word(command, width, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
+    whole = set(re.split(r"[\s│┃]+", invoke(*command).stdout))
+    monkeypatch.setenv("COLUMNS", str(width))
+    shown = invoke(*command).stdout
+    assert max(map(len, shown.splitlines())) <= width
+    words = {word for word in re.split(r"[\s│┃]+", shown) if word.isascii()}
+    assert words - {"set"} <= whole, "each word is a whole one, or ends in an ellipsis"
+    assert len(words) > (0.8 if width >= 80 else 0.5) * len({word for word in whole if word.isascii()})
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, None])
+def test_runs_of_one_kind_say_what_they_differ_in(tmp_path, monkeypatch, width):
+    for capacity in (16, 32):
+        write_record(tmp_path, "distillm", "dolly", assignments=(f"sgo.capacity={capacity}",))
+    write_record(tmp_path, "distillm", "dolly", init="pretrained", assignments=("method.alpha=0.3",))
+    alone = write_record(tmp_path, "kld", "dolly")
+    monkeypatch.setenv("COLUMNS", str(width)) if width else monkeypatch.delenv("COLUMNS")
+    rows = json.loads(invoke("list", "runs", "--out", str(tmp_path), "--json").stdout)
+    differing = {row["run"]: row["differs in"] for row in rows}
+    assert differing.pop(alone.run_id) == ""
+    assert all(re.fullmatch(r"init=\w+, alpha=0\.\d, capacity=\d+", told) for told in differing.values())
+    assert len(set(differing.values())) == 3
+    shown = invoke("list", "runs", "--out", str(tmp_path)).stdout
+    assert all(told in shown for told in differing.values())
+    assert all(run in shown for run in differing), "ids are whole, to be copied"
+    assert max(map(len, shown.splitlines())) <= max(width or 1000, 64), "an id and its score stay on a line"
+
+
+def test_what_settings_do_not_explain_is_told_too():
+    one, _ = make_record("kld", "samsum")
+    other = one.model_copy(update={"run_id": "b", "environment": one.environment.model_copy(update={"device": "cuda"})})
+    assert what_differs([one, other]) == {one.run_id: "device=cpu", "b": "device=cuda"}
+    preset, _ = make_record("kld", "samsum", assignments=("training.steps=7",))
+    preset = preset.model_copy(update={"run_id": "c", "config": preset.config.model_copy(update={"preset": "mine"})})
+    assert what_differs([one, preset]) == {one.run_id: "preset=tiny", "c": "preset=mine"}
+    assert what_differs([one]) == {}
+
+
+def test_make_run_shows_a_baseline_and_what_the_numbers_mean(tmp_path, capsys):
+    baseline, record = (
+        write_record(tmp_path, method, "samsum", mean=mean) for method, mean in (("kld", 25), ("distillm", 40))
+    )
+    first.show(Store(tmp_path), baseline, record)
+    shown = " ".join(capsys.readouterr().out.split())
+    for one in (baseline, record):
+        assert f"{one.config.method.name} {one.scores['test'].primary.mean:.1f}±" in shown
+    for words in (
+        "distillm is better here by more than chance",
+        "ROUGE-L in percent",
+        "bench run --method srkl --task samsum",
+    ):
+        assert words in shown
+    first.show(Store(tmp_path), baseline, write_record(tmp_path, "srkl", "samsum", mean=25))
+    assert "includes 0" in " ".join(capsys.readouterr().out.split())

@@ -111,3 +111,17 @@ def test_the_rate_of_a_resumed_stage_is_its_own(monkeypatch):
         now = 120.0
         report.progress(100, 100)
         assert stage.left == 0
+
+
+def test_a_stage_of_several_pieces_takes_as_long_as_all_of_them_and_rates_are_each_pieces_own(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(display.time, "monotonic", lambda: now)
+    report, shown = reporter()
+    with report.session(NAMES), report.stage("training"):
+        now = 110.0
+        report.progress(10, 10)  # say, of the init student's fine-tuning
+        report.progress(1, 50)  # and of its evaluation
+        now = 112.0
+        report.progress(5, 50)
+        assert report.stages[1].rate == pytest.approx(2.5)
+    assert "training: done in 12.0 s" in shown.getvalue()

@@ -255,12 +255,23 @@ def test_the_schedule_is_told_the_validation_losses(make_job):
     assert job.output_source.phi > 0.0
 
 
-@pytest.mark.parametrize(("source", "phi"), [("dataset", 0.0), ("mixed", 0.3), ("on-policy", 1.0), ("adaptive", 0.6)])
-def test_phi_is_in_the_curve_and_shown(source, phi, make_job):
-    job = make_job("llama", CrossEntropy(), source, SourceOptions(probability=0.3, initial_phi=0.6, epsilon=1e9))
-    shown = []
-    state = Trainer(replace(job, on_step=lambda step, total, figures: shown.append(figures["phi"]))).fit()
-    assert [row["phi"] for row in state.curve] == shown == [phi] * 3
+@pytest.mark.parametrize(
+    ("source", "phi", "told"),
+    [
+        ("dataset", 0.0, {"loss"}),
+        ("on-policy", 1.0, {"loss"}),
+        ("mixed", 0.3, {"loss", "phi"}),
+        ("adaptive", 0.6, {"loss", "phi"}),
+        ("adaptive-off-policy", 0.6, {"loss", "phi", "buffer"}),
+    ],
+)
+def test_phi_is_in_the_curve_and_shown_with_the_buffer_where_the_source_has_one(source, phi, told, make_job):
+    options = SourceOptions(probability=0.3, initial_phi=0.6, epsilon=1e9)
+    job, shown = make_job("llama", CrossEntropy(), source, options), []
+    state = Trainer(replace(job, on_step=lambda step, total, figures: shown.append(figures))).fit()
+    assert [row["phi"] for row in state.curve] == [phi] * 3
+    assert [figures.keys() for figures in shown] == [told] * 3
+    assert [figures.get("phi", phi) for figures in shown] == [phi] * 3
 
 
 def test_a_rise_of_phi_is_in_the_curve_from_the_next_step_on(make_job):
