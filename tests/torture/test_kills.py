@@ -5,12 +5,16 @@ from __future__ import annotations
 import itertools
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import pytest
 
 from bench.record.record import RunRecord
-from tests.conftest import short
+from bench.record.store import Store
+from tests.conftest import invoke, short, start
+from tests.judge_server import judge_server
+from tests.judged_runs import write_run
 from tests.torture.conftest import ROUNDS
 from tests.torture.processes import Moment, bench, moments
 
@@ -126,3 +130,51 @@ def test_killed_by_the_clock(method, tmp_path, draws):
         bench(*run.command, cache=run.cache, kill_after=seconds)
         run.told.append(f"after {seconds:.2f} s")
     run.check_end()
+
+
+def test_a_judge_killed_again_and_again_gives_the_same_judgement(tmp_path, draws):
+    out, cache = tmp_path / "out", tmp_path / "cache"
+    write_run(out, "sft")
+
+    def judged() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in out.glob("runs/*/judged/rating*")}
+
+    with judge_server() as server:
+        command = ["judge", "dolly-sft", "--out", str(out), "--base-url", server.url, "--model", "m", "--sets", "test"]
+        whole = bench(*command, cache=cache, before=Moment(tmp_path))
+        assert whole.code == 0, str(whole)
+        expected, count = judged(), len(moments(cache))
+        for folder in (cache, *out.glob("runs/*/judged")):
+            shutil.rmtree(folder)
+        told = []
+        for _ in range(8 * ROUNDS):
+            moment = Moment(tmp_path, draws.randint(1, count // 2), draws.choice(list(ENDINGS)))
+            ended = bench(*command, cache=cache, before=moment)
+            told.append(f"{moment.signal.name} at {moment.at}: exit code {ended.code}")
+            assert ended.code in (0, *ENDINGS[moment.signal]), f"{told}\n{ended}"
+            assert "Traceback" not in ended.stderr, f"{told}\n{ended}"
+        last = bench(*command, cache=cache)
+        assert last.code == 0, f"{told}\n{last}"
+    assert judged() == expected, told
+    left = [path for path in tmp_path.rglob("*.part")]
+    if left:
+        pytest.xfail(f"left behind: {left}")
+
+
+def test_a_suite_killed_again_and_again_makes_the_same_runs(tmp_path, draws):
+    """Its runs are processes of their own, which outlive a suite that is killed: the next one waits for them."""
+    options = ["table2", "--seeds", "10,20", "--only", "distillm-skl", *OPTIONS]
+    plan = invoke("suite", *options, "--dry-run", "--out", str(tmp_path / "none"))
+    assert plan.exit_code == 0, plan.output
+    for name in ("whole", "killed"):
+        for _ in range(0 if name == "whole" else 3 * ROUNDS):
+            process = start("suite", *options, "--out", str(tmp_path / name), cache=tmp_path / f"{name}-cache")
+            time.sleep(draws.uniform(4, 14))
+            process.send_signal(draws.choice(list(ENDINGS)))
+            process.communicate(timeout=60)
+        process = start("suite", *options, "--out", str(tmp_path / name), cache=tmp_path / f"{name}-cache")
+        assert process.wait(120) == 0, process.communicate()
+    whole, killed = ({r.run_id: r for r in Store(tmp_path / name).all()} for name in ("whole", "killed"))
+    assert whole.keys() == killed.keys()
+    for run_id, record in whole.items():
+        assert [getattr(record, key) for key in SAME] == [getattr(killed[run_id], key) for key in SAME]

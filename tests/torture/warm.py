@@ -12,4 +12,5 @@ import bench.judge.session
 import bench.models.loading  # noqa: F401
 from bench.data import load_task
 
-load_task("iwslt")
+for task in ("dolly", "iwslt"):
+    load_task(task)
