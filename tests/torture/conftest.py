@@ -28,5 +28,3 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Say with a failure what repeats it."""
     if report.failed:
         report.sections.append(("repeat", f"TORTURE_SEED={SEED} TORTURE_ROUNDS={ROUNDS} pytest '{report.nodeid}'"))
-
-
