@@ -60,7 +60,7 @@ class Moment:
             if not isinstance(path, str | os.PathLike):
                 return
             name = os.fspath(path)
-            if name.startswith(str(self.root)) or not os.path.isabs(name):  # relative: to a folder being removed
+            if name.startswith(str(self.root)) or not Path(name).is_absolute():  # relative: to a folder being removed
                 pass_one(f"{event} {_NUMBERS.sub('#', name.removeprefix(str(self.root)))}")
 
         def pass_one(name: str) -> None:
@@ -71,7 +71,7 @@ class Moment:
                 os.kill(os.getpid(), self.signal)
 
         def fsync(descriptor: int) -> None:
-            watch("fsync", [os.readlink(f"/proc/self/fd/{descriptor}")])
+            watch("fsync", [Path(f"/proc/self/fd/{descriptor}").readlink()])
             plain_fsync(descriptor)
 
         os.fsync = fsync

@@ -1,4 +1,4 @@
-"""Every file that a run leaves on disk, half-way and at its end, damaged: the same numbers, or an error that names it."""
+"""Every file that a run leaves on disk, damaged: the same numbers afterwards, or an error that names the file."""
 
 from __future__ import annotations
 

@@ -156,7 +156,7 @@ def test_a_judge_killed_again_and_again_gives_the_same_judgement(tmp_path, draws
         last = bench(*command, cache=cache)
         assert last.code == 0, f"{told}\n{last}"
     assert judged() == expected, told
-    left = [path for path in tmp_path.rglob("*.part")]
+    left = list(tmp_path.rglob("*.part"))
     if left:
         pytest.xfail(f"left behind: {left}")
 
