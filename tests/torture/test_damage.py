@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from bench.record.store import Store
-from tests.conftest import invoke
 from tests.records import make_record
 from tests.torture.conftest import ROUNDS
 from tests.torture.processes import Moment, bench, moments
+from tests.torture.test_arguments import ended, wrong_with
 from tests.torture.test_kills import command, made
 
 DAMAGES = ("flipped", "cut", "emptied", "deleted", "a folder")
@@ -62,7 +62,7 @@ def test_the_command_that_goes_on_after_damage(state, tmp_path, draws):
     again = command(out, "distillm")
     whole = bench(*again, cache=cache, before=Moment(work))
     assert whole.code == 0, str(whole)
-    expected, passed = made(out, whole.stdout), moments(cache)
+    expected, passed = made(out, whole.stdout, whole=state != "finished"), moments(cache)
     if state != "finished":
         names = [path.name for path in out.glob("runs/*")]
         wanted = STATES[state].replace("{}", "iwslt-distillm-adaptive-off-policy-s#-#")
@@ -74,11 +74,40 @@ def test_the_command_that_goes_on_after_damage(state, tmp_path, draws):
     work.rename(tmp_path / "state")
     wrong = []
     for name, how in damaged(tmp_path / "state", work, draws):
-        ended = bench(*again, cache=cache)
-        if ended.code == 2 and "Traceback" not in ended.stderr and name.name in ended.stderr:
+        process = bench(*again, cache=cache)
+        named = name.name in process.stderr or f"{name.parent}: Is a directory" in process.stderr
+        if process.code == 2 and "Traceback" not in process.stderr and named:
             continue
-        if ended.code != 0 or "Traceback" in ended.stderr:
-            wrong.append(f"{name} {how}: {ended}")
-        elif made(out, ended.stdout) != expected:
+        if process.code != 0 or "Traceback" in process.stderr:
+            wrong.append(f"{name} {how}: {process}")
+        elif made(out, process.stdout, whole=state != "finished") != expected:
             wrong.append(f"{name} {how}: other numbers")
     assert not wrong, "\n\n".join(wrong)
+
+
+READING = [
+    ["show", "dolly-kld"],
+    ["list", "runs"],
+    ["compare", "dolly-kld", "dolly-sft"],
+    ["export"],
+    ["tables", "main"],
+]
+READING += [["pack", "--to", "packed"], ["claims", "near-kd-time"], ["report"], ["suite", "table1", "--dry-run"]]
+READING += [["judge", "dolly-kld", "--dry-run"], ["figures", "6"]]
+
+
+@pytest.mark.parametrize("words", READING, ids=lambda words: words[0])
+def test_a_command_that_reads_damaged_records(words, tmp_path, draws, monkeypatch):
+    """It leaves them out with a warning, or refuses by name; what it shows is what it shows without the damage."""
+    monkeypatch.chdir(tmp_path)
+    for method in ("kld", "sft", "rkld"):
+        Store(tmp_path / "results").write(*make_record(method))
+    shutil.copytree(tmp_path / "results", tmp_path / "damaged")
+    sound, wrong = ended([*words, "--out", "damaged"]), []
+    for name, how in damaged(tmp_path / "results", tmp_path / "damaged", draws):
+        result = ended([*words, "--out", "damaged"])
+        if found := wrong_with(result):
+            wrong.append(f"{name} {how}: {found}")
+        elif result.exit_code == 0 and result.stdout != sound.stdout and "warning" not in result.stderr:
+            wrong.append(f"{name} {how}: other output, without a warning")
+    assert not wrong, "\n".join(wrong)

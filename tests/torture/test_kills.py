@@ -48,12 +48,12 @@ def command(out: Path, method: str) -> list[str]:
     return ["run", "--method", method, "--task", "iwslt", "--out", str(out), "--json", *METHODS[method], *OPTIONS]
 
 
-def made(out: Path, stdout: str) -> dict[str, object]:
-    """All that must not depend on kills: the record's numbers, the texts, the trained student."""
+def made(out: Path, stdout: str, *, whole: bool = True) -> dict[str, object]:
+    """All that must not depend on kills: the record's numbers; of the `whole` the texts and the student, too."""
     record = RunRecord.model_validate_json(stdout)
     folder = out / "runs" / record.run_id
     files = [folder / "predictions.jsonl.gz", folder / "student" / "model.safetensors"]
-    return {key: getattr(record, key) for key in SAME} | {path.name: path.read_bytes() for path in files}
+    return {key: getattr(record, key) for key in SAME} | {path.name: path.read_bytes() for path in files if whole}
 
 
 class Killed:

@@ -7,7 +7,6 @@ import math
 import random
 import types
 import typing
-from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
@@ -19,37 +18,8 @@ from tests.torture.conftest import ROUNDS
 from tests.torture.test_arguments import ended, wrong_with
 
 METHODS = [row["method"] for row in json.loads(invoke("list", "methods", "--json").stdout)]
-ODD = [
-    "-1",
-    "0",
-    "1",
-    "2",
-    "7",
-    "0.5",
-    "1e-30",
-    "1e30",
-    "1e400",
-    ".nan",
-    "true",
-    "null",
-    "[]",
-    "{}",
-    "[1, 2]",
-    "a",
-    "''",
-]
-ODD += [
-    "99999999999999999999",
-    "[10]",
-    "1:30",
-    "0x10",
-    "[[1]]",
-    "{a: 1}",
-    "2001-01-01",
-    "!!binary aGk=",
-    "&a [*a]",
-    "-0.0",
-]
+ODD = """-1 0 1 2 7 0.5 1e-30 1e30 1e400 .nan -0.0 99999999999999999999 true null [] {} a '' 1:30 0x10 2001-01-01
+[1,2] [10] [[1]] {a:1} !!binary &a[*a]""".split()
 
 
 def fields(section: type[BaseModel], path: str = "") -> dict[str, object]:
