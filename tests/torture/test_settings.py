@@ -19,7 +19,7 @@ from tests.torture.test_arguments import ended, wrong_with
 
 METHODS = [row["method"] for row in json.loads(invoke("list", "methods", "--json").stdout)]
 ODD = """-1 0 1 2 7 0.5 1e-30 1e30 1e400 .nan -0.0 99999999999999999999 true null [] {} a '' 1:30 0x10 2001-01-01
-[1,2] [10] [[1]] {a:1} !!binary &a[*a]""".split()
+[1,2] [10] [[1]] {a:1} !!binary &a[*a]""".split()  # noqa: SIM905
 
 
 def fields(section: type[BaseModel], path: str = "") -> dict[str, object]:
