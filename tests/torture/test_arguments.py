@@ -117,7 +117,6 @@ def wrong_with(result: Result) -> str:
     return ""
 
 
-@pytest.mark.xfail(strict=False, reason="paths that no file can have and escape sequences, in many options")
 @pytest.mark.parametrize(
     ("name", "parameter"), list(parameters()), ids=lambda it: it if isinstance(it, str) else it.opts[0]
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import random
 import types
@@ -11,13 +10,16 @@ import typing
 import pytest
 from pydantic import BaseModel
 
+import baselines
+import distillm
 from bench.config.sections import Config
 from bench.data import TASKS
+from bench.record.record import RunRecord
 from tests.conftest import invoke, short
 from tests.torture.conftest import ROUNDS
 from tests.torture.test_arguments import ended, wrong_with
 
-METHODS = [row["method"] for row in json.loads(invoke("list", "methods", "--json").stdout)]
+METHODS = [method.name for method in (*baselines.METHODS, *distillm.METHODS)]
 ODD = """-1 0 1 2 7 0.5 1e-30 1e30 1e400 .nan -0.0 99999999999999999999 true null [] {} a '' 1:30 0x10 2001-01-01
 [1,2] [10] [[1]] {a:1} !!binary &a[*a]""".split()  # noqa: SIM905
 
@@ -100,8 +102,8 @@ def test_what_is_accepted_runs_and_ends_in_finite_numbers(part, draws, tmp_path,
     result = ended([*words, *settings, "--json", "--out", str(tmp_path / "out")], seconds=90)
     assert not wrong_with(result), f"{settings}: {wrong_with(result)}"
     if result.exit_code == 0:
-        record = json.loads(result.stdout)
-        numbers = [score["value"] for one in record["scores"].values() for score in one["metrics"].values()]
-        numbers += [row["loss"] for row in record["validations"]]
+        record = RunRecord.model_validate_json(result.stdout)
+        numbers = [one.primary.mean for one in record.scores.values()] + [row.loss for row in record.validations]
+        numbers += [number for point in record.curve for number in point.values()]
         assert numbers
         assert all(math.isfinite(number) for number in numbers), settings
