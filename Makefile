@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 READY := $(VENV)/.ready
 PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2
 
-.PHONY: run test test-slow setup clean
+.PHONY: run test test-slow torture setup clean
 
 run: setup
 	$(VENV)/bin/python -m bench.cli.first
@@ -16,11 +16,15 @@ test: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not torture"
 
 # what takes long: processes that are killed and resumed, every method with every output source, shipped models
 test-slow: setup
 	$(PYTEST) -m slow
+
+# kills, damaged files, wrong arguments, odd settings; TORTURE_SEED=1 draws others, TORTURE_ROUNDS=5 more of them
+torture: setup
+	$(PYTEST) -m torture --dist worksteal
 
 setup: $(READY)
 

@@ -1,0 +1,85 @@
+"""A machine that runs out of something: one message that says of what, and the same command ends well afterwards."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.torture.processes import Before, bench
+from tests.torture.test_kills import command, made
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A limit of the operating system on the new process."""
+
+    what: int
+    most: int
+
+    def __call__(self, logs: Path) -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then a write is refused, as by a full disk
+        resource.setrlimit(self.what, (self.most, resource.RLIM_INFINITY))
+
+
+@dataclass(frozen=True)
+class Memory:
+    """So many bytes beyond what the process has."""
+
+    more: int
+
+    def __call__(self, logs: Path) -> None:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + self.more, resource.RLIM_INFINITY))
+
+
+@dataclass(frozen=True)
+class ReadOnly:
+    """Files are written as by a user who owns none of them."""
+
+    def __call__(self, logs: Path) -> None:
+        ctypes.CDLL(None).setfsuid(65534)
+
+
+@dataclass(frozen=True)
+class Output:
+    """Standard output goes elsewhere."""
+
+    path: str
+
+    def __call__(self, logs: Path) -> None:
+        os.dup2(os.open(self.path, os.O_WRONLY), 1)
+
+
+CASES: dict[str, Before] = {
+    **{f"files of {size} bytes": Limit(resource.RLIMIT_FSIZE, size) for size in (1_000, 30_000, 300_000, 1_000_000)},
+    **{f"{files} open files": Limit(resource.RLIMIT_NOFILE, files) for files in (8, 10, 12, 14, 18)},
+    **{f"{mebibytes} MiB more": Memory(mebibytes << 20) for mebibytes in (0, 1, 8, 32)},
+    "read-only folders": ReadOnly(),
+    "a full output": Output("/dev/full"),
+}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    folder = tmp_path_factory.mktemp("whole")
+    ended = bench(*command(folder / "out", "distillm"), cache=folder / "cache")
+    assert ended.code == 0, str(ended)
+    return made(folder / "out", ended.stdout)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_without(case, whole, tmp_path):
+    arguments, cache = command(tmp_path / "out", "distillm"), tmp_path / "cache"
+    first = bench(*arguments, cache=cache, before=CASES[case])
+    assert first.code in (0, 2), str(first)
+    assert "Traceback" not in first.stderr, str(first)
+    assert first.code == 0 or "error: " in first.stderr, str(first)
+    again = bench(*arguments, cache=cache)
+    assert again.code == 0, f"{first}\n{again}"
+    assert made(tmp_path / "out", again.stdout) == whole
