@@ -42,8 +42,9 @@ def pack(store: Store, to: Path, warn: Callable[[str], None] = lambda _: None) -
             warn(f"skipped {record.run_id}: {error}")
             continue
         target.write(record.model_copy(update={"curve": _thinned(record.curve), "packed": True}), rows)
-        for judged in sorted((store.folder(record.run_id) / JUDGED).glob("*.json")):
-            write_bytes(target.folder(record.run_id) / JUDGED / judged.name, judged.read_bytes())
+        folder = store.folder(record.run_id) / JUDGED
+        for judged in (*folder.glob("*.json"), *folder.glob("checksums/*")):  # without the texts
+            write_bytes(target.folder(record.run_id) / JUDGED / judged.relative_to(folder), judged.read_bytes())
         copied.append(record.run_id)
     if not copied:
         raise BenchError(f"nothing to pack in {store.runs}: make runs with bench run or bench suite")
