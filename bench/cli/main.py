@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import click
@@ -23,13 +28,43 @@ class Group(CommandGroup):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the sub-command."""
         try:
-            return super().invoke(ctx)
+            with ended_like_ctrl_c() as signals:
+                return super().invoke(ctx)
         except BenchError as error:
             messages().print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
             sys.exit(2)
         except KeyboardInterrupt:
-            click.echo("interrupted; the same command goes on from the last checkpoint", err=True)
-            sys.exit(130)
+            with suppress(OSError):  # the terminal may be gone
+                click.echo("interrupted; the same command goes on from the last checkpoint", err=True)
+            sys.exit(128 + (signals[0] if signals else signal.SIGINT))
+
+
+@contextmanager
+def ended_like_ctrl_c() -> Iterator[list[int]]:
+    """Let SIGTERM and SIGHUP end a command as Ctrl-C does, whatever that does at the time; lists those that came.
+
+    A second one ends it at once where a second Ctrl-C does. What is told to ignore SIGHUP (nohup) goes on ignoring it.
+    """
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield came
+        return
+
+    def end(number: int, _: FrameType | None) -> None:
+        came.append(number)
+        if signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, signal.SIG_DFL):  # a shell's background job
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.raise_signal(signal.SIGINT)
+
+    handlers = [(number, signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGHUP)]
+    try:
+        for number, before in handlers:
+            if before is signal.SIG_DFL:
+                signal.signal(number, end)
+        yield came
+    finally:
+        for number, before in handlers:
+            signal.signal(number, before)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
