@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import shutil
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +15,14 @@ from bench.experiment import stages
 from bench.experiment.context import RunContext, prepare
 from bench.experiment.identity import model_fingerprint
 from bench.experiment.stages import Workshop
+from bench.models.language_model import LanguageModel
 from bench.models.loading import parameter_count
 from bench.record.example_scores import Prediction
 from bench.record.record import DataInfo, ModelsInfo, RunRecord, TimeInfo, TrainingInfo, Validation
-from bench.record.store import FAILURE, WORK, Store
-from bench.system.artifacts import locked
+from bench.record.store import FAILURE, RECORD, WORK, Store
+from bench.system.artifacts import MANIFEST, locked
 from bench.system.environment import EnergyMeter, LoadMeter, describe, peak_memory, reset_peak_memory
-from bench.system.files import WRITE_ERRORS, cannot_write, write_json
+from bench.system.files import WRITE_ERRORS, cannot_write, publish, remove, remove_leftovers, seal, write_json
 from bench.system.hashing import digest
 from bench.training.job import NonFiniteLoss
 from bench.training.state import TrainerState
@@ -40,7 +41,9 @@ class Outcome:
     cached: bool
 
 
-def run(config: Config, method: Method, store: Store, workshop: Workshop, *, fresh: bool = False) -> Outcome:
+def run(
+    config: Config, method: Method, store: Store, workshop: Workshop, *, fresh: bool = False, wait: bool = True
+) -> Outcome:
     """Make a run, or go on where it was left, or give back what is recorded.
 
     Args:
@@ -49,8 +52,10 @@ def run(config: Config, method: Method, store: Store, workshop: Workshop, *, fre
         store: where the record goes.
         workshop: where teachers and init students are shared, and who is told of progress.
         fresh: begin again whatever is there.
+        wait: until another process that makes the same run has ended.
 
     Raises:
+        Busy: another process makes the same run, and `wait` is off.
         BenchError: bad input, or files cannot be written.
     """
     reporter = workshop.reporter
@@ -60,12 +65,20 @@ def run(config: Config, method: Method, store: Store, workshop: Workshop, *, fre
             for note in context.notes:
                 reporter.note(note)
             folder = _make_folder(store.folder(context.run_id))
-        with locked(folder / "lock", f"the run {context.run_id}", reporter.note):
+        before = store.finished(context.run_id)
+        if before is not None and not fresh and not _can_clean(folder):
+            return Outcome(before, folder, cached=True)
+        with locked(folder / "lock", f"the run {context.run_id}", reporter.note, wait=wait):
+            remove_leftovers(folder)
             recorded = store.finished(context.run_id)
-            if recorded is not None and not fresh:
+            # one that another process made while this one waited is as fresh as its own would be
+            if recorded is not None and (not fresh or recorded != before):
+                _remove_work(folder)
                 return Outcome(recorded, folder, cached=True)
+            if recorded is None and (folder / RECORD).exists():
+                reporter.note(f"{folder / RECORD} cannot be read; the run is made again")
             if fresh:
-                shutil.rmtree(folder / WORK, ignore_errors=True)
+                _remove_work(folder)
             try:
                 record, predictions = make(context, workshop, folder)
             except NonFiniteLoss as error:
@@ -73,7 +86,7 @@ def run(config: Config, method: Method, store: Store, workshop: Workshop, *, fre
                 write_json(folder / FAILURE, told)
                 raise
             store.write(record, predictions)
-            shutil.rmtree(folder / WORK, ignore_errors=True)
+            _remove_work(folder)
             return Outcome(record, folder, cached=False)
 
 
@@ -101,10 +114,7 @@ def make(context: RunContext, workshop: Workshop, folder: Path) -> tuple[RunReco
     del job  # and with it the teacher
     with reporter.stage("evaluation"):
         predictions = stages.predictions(context, workshop, student, folder / WORK / "evaluation")
-        try:
-            student.save(folder / "student")
-        except WRITE_ERRORS as error:
-            raise cannot_write(folder / "student", error) from error
+        _save_student(student, folder / "student")
     record = RunRecord(
         run_id=context.run_id,
         started=started.isoformat(timespec="seconds"),
@@ -148,6 +158,17 @@ def make(context: RunContext, workshop: Workshop, folder: Path) -> tuple[RunReco
     return record, predictions
 
 
+def _save_student(student: LanguageModel, folder: Path) -> None:
+    partial = folder.with_name(f".{folder.name}.part")
+    try:
+        remove(partial)
+        student.save(partial)
+        seal(partial / MANIFEST)
+        publish(partial, folder)
+    except WRITE_ERRORS as error:
+        raise cannot_write(folder, error) from error
+
+
 def _time(state: TrainerState) -> TimeInfo:
     seconds = state.training_seconds
     return TimeInfo(
@@ -156,6 +177,19 @@ def _time(state: TrainerState) -> TimeInfo:
         steps_per_second=round(state.step / seconds, 3),
         tokens_per_second=round(state.tokens_trained / seconds, 1),
     )
+
+
+def _can_clean(folder: Path) -> bool:
+    """Whether a finished run's folder holds what a killed process left, and may be changed."""
+    left = (folder / WORK).is_dir() or any(folder.glob(".*.part"))
+    return left and os.access(folder, os.W_OK)
+
+
+def _remove_work(folder: Path) -> None:
+    try:
+        remove(folder / WORK)
+    except OSError as error:
+        raise cannot_write(folder / WORK, error) from error
 
 
 def _make_folder(folder: Path) -> Path:
