@@ -27,8 +27,9 @@ class Group(CommandGroup):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the sub-command."""
+        signals: list[int] = []
         try:
-            with ended_like_ctrl_c() as signals:
+            with ended_like_ctrl_c(signals):
                 return super().invoke(ctx)
         except BenchError as error:
             messages().print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
@@ -40,14 +41,13 @@ class Group(CommandGroup):
 
 
 @contextmanager
-def ended_like_ctrl_c() -> Iterator[list[int]]:
-    """Let SIGTERM and SIGHUP end a command as Ctrl-C does, whatever that does at the time; lists those that came.
+def ended_like_ctrl_c(came: list[int]) -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end a command as Ctrl-C does, whatever that does at the time; `came` lists them.
 
     A second one ends it at once where a second Ctrl-C does. What is told to ignore SIGHUP (nohup) goes on ignoring it.
     """
-    came: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield came
+        yield
         return
 
     def end(number: int, _: FrameType | None) -> None:
@@ -56,15 +56,14 @@ def ended_like_ctrl_c() -> Iterator[list[int]]:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.raise_signal(signal.SIGINT)
 
-    handlers = [(number, signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGHUP)]
+    caught = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    for number in caught:
+        signal.signal(number, end)
     try:
-        for number, before in handlers:
-            if before is signal.SIG_DFL:
-                signal.signal(number, end)
-        yield came
+        yield
     finally:
-        for number, before in handlers:
-            signal.signal(number, before)
+        for number in caught:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
