@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,6 +130,8 @@ def judge(
         batch=batch,
         poll=poll,
     )
+    # a shell's background jobs ignore it, and SIGTERM ends a command by way of it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     store = Store(out, warn)
     session = Session(store, [store.find(run) for run in runs], store.find(against) if against else None, options, warn)
     expected = session.estimate()

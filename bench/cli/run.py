@@ -28,6 +28,10 @@ _SETTLED = {
 """The choices that a configuration file has made already, and what changes them there."""
 
 
+BUSY = 75
+"""Exit code where another process makes the run: EX_TEMPFAIL of sysexits.h."""
+
+
 @click.command()
 @click.option("--method", help="A name (`bench list methods`) or path/to/file.py:NAME.  [default: srkl]")
 @click.option("--task", help="A name (`bench list tasks`) or path/to/task.yaml.  [default: samsum]")
@@ -61,6 +65,11 @@ _SETTLED = {
 @OUT
 @click.option("--resume/--fresh", default=True, help="Go on where a run was left (default), or begin it again.")
 @click.option(
+    "--wait/--no-wait",
+    default=True,
+    help="Where another process makes the same run: wait for it (default), or end with exit code 75.",
+)
+@click.option(
     "--dry-run", is_flag=True, help="Check what can be checked without work, print the configuration, and stop."
 )
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
@@ -81,6 +90,7 @@ def run(
     assignments: tuple[str, ...],
     out: Path,
     resume: bool,
+    wait: bool,
     dry_run: bool,
     quiet: bool,
     as_json: bool,
@@ -136,15 +146,19 @@ def run(
     from bench.experiment.stages import Workshop
     from bench.models.loading import quiet_libraries
     from bench.record.store import Store
-    from bench.system.artifacts import ArtifactCache, default_root
+    from bench.system.artifacts import ArtifactCache, Busy, default_root
     from bench.system.progress import Reporter
 
     quiet_libraries()
     title = f"{config.method.name} x {config.sgo.source} on {config.task}, preset {config.preset}, seed {config.seed}"
     reporter = Reporter(messages(), quiet=quiet or as_json, title=title)
     workshop = Workshop(ArtifactCache(default_root(), reporter.note), reporter)
-    with redirect_stdout(sys.stderr):  # what a method of the user's prints is no result
-        outcome = make_run(config, found, Store(out), workshop, fresh=not resume)
+    try:
+        with redirect_stdout(sys.stderr):  # what a method of the user's prints is no result
+            outcome = make_run(config, found, Store(out), workshop, fresh=not resume, wait=wait)
+    except Busy as error:
+        say(str(error), err=True)
+        click.get_current_context().exit(BUSY)
     if as_json:
         say_json(outcome.record.plain())
         return

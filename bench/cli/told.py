@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import click
@@ -46,18 +50,46 @@ class Told(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, or the sub-command."""
+        signals: list[int] = []
         try:
-            result = super().invoke(ctx)
+            with ended_like_ctrl_c(signals):
+                result = super().invoke(ctx)
             Stream().flush()
             return result
         except KeyboardInterrupt:
             say("interrupted; the same command goes on from the last checkpoint", err=True)
-            sys.exit(130)
+            sys.exit(128 + (signals[0] if signals else signal.SIGINT))
         except EOFError as error:  # click would say "Aborted!"
             raise BenchError(f"a file ends too early: {error}") from error
         except click.ClickException as error:
             error.message = printable(error.message)
             raise
+
+
+@contextmanager
+def ended_like_ctrl_c(came: list[int]) -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end a command as Ctrl-C does, whatever that does at the time; `came` lists them.
+
+    A second one ends it at once where a second Ctrl-C does. What is told to ignore SIGHUP (nohup) goes on ignoring it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, _: FrameType | None) -> None:
+        came.append(number)
+        if signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, signal.SIG_DFL):  # a shell's background job
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.raise_signal(signal.SIGINT)
+
+    caught = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    for number in caught:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in caught:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def check_arguments(words: Sequence[str]) -> None:

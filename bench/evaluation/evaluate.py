@@ -15,7 +15,7 @@ from bench.models.language_model import LanguageModel
 from bench.models.sampling import Decoding
 from bench.record.example_scores import Prediction, upgraded
 from bench.record.record import Score, Scores, SetScores
-from bench.system.files import is_whole, read_jsonl_gz, write_jsonl_gz
+from bench.system.files import read_jsonl_gz, remove, write_jsonl_gz
 from distillm import TokenSequence
 
 
@@ -36,6 +36,7 @@ def evaluate(
     decoding: Decoding,
     parts: Path,
     progress: Callable[[int, int, str], None],
+    note: Callable[[str], None] = lambda _: None,
 ) -> list[Prediction]:
     """Predictions with per-example scores: a row for each set, decoding seed and example.
 
@@ -47,10 +48,15 @@ def evaluate(
         decoding: how responses are sampled.
         parts: folder where each set is kept as it is done, so that a killed evaluation goes on.
         progress: told responses done, responses to make in all (sets that are kept are not among them), and the set.
+        note: told of a part that is damaged; it is made again.
     """
     seeds = config.seeds if config.temperature > 0 else config.seeds[:1]  # greedy: every seed is the same
     part_of = {one.name: parts / f"{one.name}.jsonl.gz" for one in sets}
-    to_do = {one.name: len(one.examples) for one in sets if not is_whole(part_of[one.name])}  # the rate is theirs
+    to_do = {  # the rate is theirs
+        one.name: len(one.examples)
+        for one in sets
+        if not _is_whole(part_of[one.name], len(seeds) * len(one.examples), note)
+    }
     total, before = len(seeds) * sum(to_do.values()), 0
     rows: list[Prediction] = []
     for one in sets:
@@ -64,6 +70,21 @@ def evaluate(
             before += len(seeds) * len(one.examples)
         rows += [upgraded(row) for row in read_jsonl_gz(part)]
     return rows
+
+
+def _is_whole(part: Path, rows: int, note: Callable[[str], None]) -> bool:
+    """Whether a set's rows are there; what is there but damaged is named and removed."""
+    try:
+        if len(read_jsonl_gz(part)) == rows:
+            return True
+        reason = "rows are missing"
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError) as error:
+        reason = str(error)
+    note(f"{part} is damaged ({reason}); its responses are made again")
+    remove(part)
+    return False
 
 
 def _rows(

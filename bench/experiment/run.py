@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import shutil
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,15 +17,16 @@ from bench.experiment import stages
 from bench.experiment.context import RunContext, prepare
 from bench.experiment.identity import model_fingerprint
 from bench.experiment.stages import Workshop
+from bench.models.language_model import LanguageModel
 from bench.models.loading import parameter_count
 from bench.record.example_scores import Prediction
 from bench.record.record import DataInfo, ModelsInfo, RunRecord, TimeInfo, TrainingInfo, Validation
 from bench.record.store import FAILURE, PREDICTIONS, RECORD, WORK, Store
-from bench.system.artifacts import locked
+from bench.system.artifacts import MANIFEST, locked
 from bench.system.environment import EnergyMeter, LoadMeter, describe, peak_memory, reset_peak_memory
 from bench.system.errors import BenchError, out_of_memory
 from bench.system.extensions import blamed
-from bench.system.files import WRITE_ERRORS, cannot_write, write_json
+from bench.system.files import WRITE_ERRORS, cannot_write, publish, remove, remove_leftovers, seal, write_json
 from bench.system.hashing import digest
 from bench.system.paths import check_file, check_folder
 from bench.system.progress import Reporter
@@ -56,7 +57,9 @@ class Outcome:
     cached: bool
 
 
-def run(config: Config, method: Method, store: Store, workshop: Workshop, *, fresh: bool = False) -> Outcome:
+def run(
+    config: Config, method: Method, store: Store, workshop: Workshop, *, fresh: bool = False, wait: bool = True
+) -> Outcome:
     """Make a run, or go on where it was left, or give back what is recorded.
 
     Args:
@@ -65,8 +68,10 @@ def run(config: Config, method: Method, store: Store, workshop: Workshop, *, fre
         store: where the record goes.
         workshop: where teachers and init students are shared, and who is told of progress.
         fresh: begin again whatever is there.
+        wait: until another process that makes the same run has ended.
 
     Raises:
+        Busy: another process makes the same run, and `wait` is off.
         BenchError: bad input, or files cannot be written.
     """
     reporter = workshop.reporter
@@ -78,12 +83,20 @@ def run(config: Config, method: Method, store: Store, workshop: Workshop, *, fre
             for note in context.notes:
                 reporter.note(note)
             folder = _make_folder(store.folder(context.run_id))
-        with locked(folder / "lock", f"the run {context.run_id}", reporter.note):
+        before = store.finished(context.run_id)
+        if before is not None and not fresh and not _can_clean(folder):
+            return Outcome(before, folder, cached=True)
+        with locked(folder / "lock", f"the run {context.run_id}", reporter.note, wait=wait):
+            remove_leftovers(folder)
             recorded = store.finished(context.run_id)
-            if recorded is not None and not fresh:
+            # one that another process made while this one waited is as fresh as its own would be
+            if recorded is not None and (not fresh or recorded != before):
+                _remove_work(folder)
                 return Outcome(recorded, folder, cached=True)
+            if recorded is None and (folder / RECORD).exists():
+                reporter.note(f"{folder / RECORD} cannot be read; the run is made again")
             if fresh:
-                shutil.rmtree(folder / WORK, ignore_errors=True)
+                _remove_work(folder)
             try:
                 record, predictions = make(context, workshop, folder)
             except NonFiniteLoss as error:
@@ -91,7 +104,7 @@ def run(config: Config, method: Method, store: Store, workshop: Workshop, *, fre
                 write_json(folder / FAILURE, told)
                 raise
             store.write(record, predictions)
-            shutil.rmtree(folder / WORK, ignore_errors=True)
+            _remove_work(folder)
             return Outcome(record, folder, cached=False)
 
 
@@ -141,10 +154,7 @@ def make(context: RunContext, workshop: Workshop, folder: Path) -> tuple[RunReco
     del job  # and with it the teacher
     with reporter.stage("evaluation"):
         predictions = stages.predictions(context, workshop, student, folder / WORK / "evaluation")
-        try:
-            student.save(folder / STUDENT)
-        except WRITE_ERRORS as error:
-            raise cannot_write(folder / STUDENT, error) from error
+        _save_student(student, folder / STUDENT)
     record = RunRecord(
         run_id=context.run_id,
         started=started.isoformat(timespec="seconds"),
@@ -189,6 +199,17 @@ def make(context: RunContext, workshop: Workshop, folder: Path) -> tuple[RunReco
     return record, predictions
 
 
+def _save_student(student: LanguageModel, folder: Path) -> None:
+    partial = folder.with_name(f".{folder.name}.part")
+    try:
+        remove(partial)
+        student.save(partial)
+        seal(partial / MANIFEST)
+        publish(partial, folder)
+    except WRITE_ERRORS as error:
+        raise cannot_write(folder, error) from error
+
+
 def _time(state: TrainerState) -> TimeInfo:
     seconds = state.training_seconds
     return TimeInfo(
@@ -197,6 +218,19 @@ def _time(state: TrainerState) -> TimeInfo:
         steps_per_second=round(state.step / seconds, 3),
         tokens_per_second=round(state.tokens_trained / seconds, 1),
     )
+
+
+def _can_clean(folder: Path) -> bool:
+    """Whether a finished run's folder holds what a killed process left, and may be changed."""
+    left = (folder / WORK).is_dir() or any(folder.glob(".*.part"))
+    return left and os.access(folder, os.W_OK)
+
+
+def _remove_work(folder: Path) -> None:
+    try:
+        remove(folder / WORK)
+    except OSError as error:
+        raise cannot_write(folder / WORK, error) from error
 
 
 def _make_folder(folder: Path) -> Path:

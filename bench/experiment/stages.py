@@ -148,6 +148,7 @@ def predictions(context: RunContext, workshop: Workshop, model: LanguageModel, p
             context.decoding(ngram),
             parts,
             workshop.reporter.progress,
+            workshop.reporter.note,
         )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import filelock
 
 from bench.judge.messages import Answer, Request
-from bench.system.files import cannot_write, read_json, write_json
+from bench.system.files import cannot_write, read_sealed_json, remove, write_sealed_json
 
 FOLDER = "judge-answers"
 
@@ -36,7 +36,7 @@ class AnswerCache:
         """The answer to a request; None if there is none, or none that can be read."""
         if key not in self._known:
             try:
-                self._known[key] = Answer.model_validate(read_json(self.path(key))["answer"])
+                self._known[key] = Answer.model_validate(read_sealed_json(self.path(key))["answer"])
             except FileNotFoundError:
                 return None
             except (OSError, ValueError, TypeError, KeyError):
@@ -53,7 +53,9 @@ class AnswerCache:
             BenchError: the folder cannot be written.
         """
         kept = {"request": request.model_dump(exclude_none=True), "answer": answer.model_dump()}
-        write_json(self.path(request.key), kept)
+        if self.path(request.key).is_dir():
+            remove(self.path(request.key))
+        write_sealed_json(self.path(request.key), kept)
         self._known[request.key] = answer
 
     def remember(self, key: str, answer: Answer) -> None:

@@ -23,7 +23,7 @@ from bench.judge.protocol import Outcome
 from bench.judge.queue import JudgeQueue, Question
 from bench.judge.redaction import without_key
 from bench.system.errors import BenchError
-from bench.system.files import write_json
+from bench.system.files import read_sealed_json, write_sealed_json
 from bench.system.hashing import digest
 from bench.system.manifest import Plain
 
@@ -150,7 +150,7 @@ class Batches:
         token = uuid.uuid4().hex
         path = self.folder / f"{token}.json"
         sent = SentBatch(base_url=self.client.judge.base_url, requests={r.key: r for r in requests})
-        write_json(path, sent.model_dump(exclude_none=True))
+        write_sealed_json(path, sent.model_dump(exclude_none=True))
         lines = (
             {
                 "custom_id": request.key,
@@ -179,7 +179,7 @@ class Batches:
             return batch.id
 
         batch_id = await self.client.call(create)
-        write_json(path, sent.model_copy(update={"batch": batch_id}).model_dump(exclude_none=True))
+        write_sealed_json(path, sent.model_copy(update={"batch": batch_id}).model_dump(exclude_none=True))
         self._sent.update(sent.requests)
         self.note(
             f"batch {batch_id} with {len(requests)} questions is in progress; if this process stops, the same command "
@@ -205,7 +205,7 @@ class Batches:
 
     def _read(self, path: Path) -> SentBatch | None:
         try:
-            return SentBatch.model_validate_json(path.read_bytes())
+            return SentBatch.model_validate(read_sealed_json(path))
         except (OSError, ValueError):
             self.note(f"{path} is damaged and left out; the server lists its batches too")
             return None
@@ -249,7 +249,7 @@ class Batches:
             line = json.loads(text)
             key, response = line["custom_id"], line.get("response") or {}
             body, status = without_key(response.get("body"), self.client.key), response.get("status_code")
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return ""
         if key not in requests:
             return ""

@@ -164,7 +164,10 @@ class Client:
                 raw = await self.api.chat.completions.with_raw_response.create(
                     **request.body.model_dump(exclude_none=True)
                 )
-                return without_key(json.loads(raw.text), self.key)
+                try:
+                    return without_key(json.loads(raw.text), self.key)
+                except RecursionError:
+                    raise ValueError("nested too deeply") from None
 
         async def attempt() -> Answer:
             await budget.reserve(request)

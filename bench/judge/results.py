@@ -16,12 +16,13 @@ from pydantic import Field, ValidationError
 from bench.judge.messages import Parameters
 from bench.judge.protocol import Outcome, ProtocolName
 from bench.record.read import Unreadable
-from bench.system.files import write_json, write_jsonl_gz
+from bench.system.files import checksum_of, write_bytes, write_json, write_jsonl_gz
 from bench.system.hashing import digest
 from bench.system.manifest import Plain
 from bench.system.names import LongName
 
 SCHEMA: Literal[1] = 1
+CHECKSUMS = "checksums"  # folder beside judgements, with the checksum of each in a file of its name
 _CONDITIONS = {"judge", "protocol", "prompt", "against", "sets", "decoding_seeds", "limit", "repeats"}
 
 
@@ -225,7 +226,10 @@ def write(folder: Path, judgement: Judgement, rows: Iterable[ItemRow]) -> Path:
     """
     path = folder / f"{judgement.name}.json"
     write_jsonl_gz(path.with_suffix(".jsonl.gz"), map(_plain, rows))
+    beside = folder / CHECKSUMS / path.stem
+    beside.unlink(missing_ok=True)
     write_json(path, judgement.plain())
+    write_bytes(beside, f"{checksum_of(path)}\n".encode())
     return path
 
 
@@ -233,10 +237,14 @@ def read(path: Path) -> Judgement:
     """The judgement in a file.
 
     Raises:
-        Unreadable: the file is missing, damaged, of a newer schema or no judgement; a wrong field is named.
+        Unreadable: the file is missing, damaged, changed, of a newer schema or no judgement; a wrong field is named.
     """
     try:
-        return Judgement.model_validate_json(path.read_bytes())
+        judgement = Judgement.model_validate_json(path.read_bytes())
+        beside = path.parent / CHECKSUMS / path.stem
+        if beside.is_file() and beside.read_bytes().strip() != checksum_of(path).encode():
+            raise Unreadable(f"changed since it was written; remove {beside} if you changed it")
+        return judgement
     except OSError as error:
         raise Unreadable(error.strerror or str(error)) from error
     except ValidationError as error:

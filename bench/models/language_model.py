@@ -21,6 +21,7 @@ from bench.models.loading import decoder_start, load_network, new_network, posit
 from bench.models.output_head import AfterHead, ResponseHead, after_head, wrap_output_head
 from bench.models.sampling import Decoding
 from bench.models.tokenizer import Kind, TokenizerAdapter
+from bench.system.files import follow_umask
 from bench.system.seeding import uniform_numbers
 from distillm import Projection, TokenSequence, token_losses
 
@@ -287,3 +288,4 @@ class LanguageModel:
         """Write weights (safetensors), configuration and tokenizer as transformers loads them."""
         self.network.save_pretrained(folder)
         self.tokenizer.backend.save_pretrained(folder)
+        follow_umask(path for path in folder.iterdir() if path.is_file())

@@ -22,7 +22,9 @@ from transformers import (
 from transformers.activations import GELUTanh, NewGELUActivation
 
 from bench.models.tokenizer import Kind, TokenizerAdapter
+from bench.system.artifacts import MANIFEST
 from bench.system.errors import BenchError
+from bench.system.files import damage
 from bench.system.seeding import seed_torch
 
 _AUTO: dict[Kind, Any] = {"causal": AutoModelForCausalLM, "seq2seq": AutoModelForSeq2SeqLM}
@@ -68,10 +70,11 @@ def load_network(name: str, kind: Kind, dtype: torch.dtype = torch.float32) -> P
     """A model from a local folder or the hub.
 
     Raises:
-        BenchError: it cannot be had, it is of the other kind, or its checkpoint lacks weights.
+        BenchError: it cannot be had, it is of the other kind, it is damaged, or its checkpoint lacks weights.
     """
     config = load_architecture(name)
     check_kind(name, config, kind)
+    _check_undamaged(Path(name))
     try:
         network, found = _AUTO[kind].from_pretrained(
             name, config=config, dtype=dtype, output_loading_info=True, trust_remote_code=False
@@ -83,6 +86,16 @@ def load_network(name: str, kind: Kind, dtype: torch.dtype = torch.float32) -> P
     _compute_gelu_in_one_kernel(network)
     model: PreTrainedModel = network
     return model
+
+
+def _check_undamaged(folder: Path) -> None:
+    """Refuse weights that were saved here and have changed since: they would load, and give other numbers."""
+    found = damage(folder / MANIFEST, only=".safetensors")
+    if found is not None and found != MANIFEST:
+        raise BenchError(
+            f"{folder / found} is damaged or was changed since it was written; make it again with --fresh, or remove "
+            f"{folder / MANIFEST} if you changed it"
+        )
 
 
 def _check_complete(name: str, found: Mapping[str, Iterable[object]], network: PreTrainedModel) -> None:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from bench.perf.measure import Comparison, Part
 from bench.system.errors import BenchError
-from bench.system.files import read_json, write_json
+from bench.system.files import read_sealed_json, write_sealed_json
 from bench.system.manifest import Environment, Plain
 
 FOLDER = "perf"
@@ -54,7 +54,7 @@ def write(record: PerfRecord, out: Path) -> Path:
     """
     folder = out / FOLDER
     path = next(path for n in range(1000) if not (path := folder / f"{record.name}{f'-{n}' * bool(n)}.json").exists())
-    write_json(path, record.model_dump(mode="json"))
+    write_sealed_json(path, record.model_dump(mode="json"))
     return path
 
 
@@ -65,6 +65,6 @@ def read(path: Path) -> PerfRecord:
         BenchError: it is none.
     """
     try:
-        return PerfRecord.model_validate(read_json(path))
+        return PerfRecord.model_validate(read_sealed_json(path))
     except (OSError, ValueError) as error:
         raise BenchError(f"{path}: no record of `bench perf`: {error}") from error

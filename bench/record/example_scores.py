@@ -32,15 +32,17 @@ def example_scores(rows: Iterable[Prediction], metric: str) -> dict[str, dict[st
     """Set -> example id -> its score by a metric, over decoding seeds.
 
     Raises:
-        BenchError: a row lacks its set, its id or the score.
+        BenchError: a row lacks its set, its id or the score, or has something else there.
     """
     collected: dict[str, dict[str, list[ExampleScore]]] = {}
     try:
         for row in rows:
             collected.setdefault(row["set"], {}).setdefault(intern(row["id"]), []).append(row["scores"][metric])
+        return {name: {i: _pool(values) for i, values in examples.items()} for name, examples in collected.items()}
     except KeyError as error:
         raise BenchError(f"predictions without {error}; make the run again with --fresh") from error
-    return {name: {i: _pool(values) for i, values in examples.items()} for name, examples in collected.items()}
+    except (TypeError, ValueError) as error:
+        raise BenchError(f"predictions of another form ({error}); make the run again with --fresh") from error
 
 
 def _pool(values: list[ExampleScore]) -> Pooled:

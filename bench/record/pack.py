@@ -46,11 +46,11 @@ def pack(store: Store, to: Path, warn: Callable[[str], None] = lambda _: None) -
             raise BenchError(f"{folder} is a link to {there}: nothing is written there; choose another --to")
         target.write(record.model_copy(update={"curve": _thinned(record.curve), "packed": True}), rows)
         own = store.folder(record.run_id).resolve() / JUDGED
-        for judged in sorted(own.glob("*.json")):
-            if judged.resolve() != own / judged.name:  # a link could bring in any file of this machine
+        for judged in sorted((*own.glob("*.json"), *own.glob("checksums/*"))):  # without the texts
+            if judged.resolve() != judged:  # a link could bring in any file of this machine
                 warn(f"skipped {judged}: it is a link")
                 continue
-            write_bytes(folder / JUDGED / judged.name, judged.read_bytes())
+            write_bytes(folder / JUDGED / judged.relative_to(own), judged.read_bytes())
         copied.append(record.run_id)
     if not copied:
         raise BenchError(f"nothing to pack in {store.runs}: make runs with bench run or bench suite")

@@ -13,6 +13,7 @@ from bench.record.migrations import MIGRATIONS
 from bench.record.record import SCHEMA, RunRecord
 from bench.system import yaml_text
 from bench.system.errors import BenchError
+from bench.system.files import seal_holds
 
 
 class Unreadable(Exception):
@@ -28,14 +29,15 @@ def read_record(path: Path) -> RunRecord:
     if path.exists() and not path.is_file():
         raise Unreadable("it is no file")  # a pipe would be waited for, for ever
     try:
-        found = from_json(path.read_bytes())
+        data = path.read_bytes()
+        found = from_json(data)
     except ValueError as error:
         raise Unreadable("damaged or cut off") from error
     except OSError as error:
         raise Unreadable(error.strerror or str(error)) from error
     if not isinstance(found, dict) or not isinstance(found.get("schema"), int) or "run_id" not in found:
         raise Unreadable("not a record of bench run")
-    schema = found["schema"]
+    schema, sealed = found["schema"], found.pop("checksum", None) is not None
     if schema > SCHEMA:
         raise Unreadable(f"schema {schema}, written by a newer version (this one reads up to {SCHEMA})")
     try:
@@ -43,11 +45,14 @@ def read_record(path: Path) -> RunRecord:
             if version not in MIGRATIONS:
                 raise Unreadable(f"schema {schema}, which cannot be brought to schema {SCHEMA}")
             found = MIGRATIONS[version](found)
-        return RunRecord.model_validate_json(to_json(found))
+        record = RunRecord.model_validate_json(to_json(found))
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         raise Unreadable(f"not a record of bench run: {field}: {first['msg'].lower()}") from error
+    if sealed and not seal_holds(data):
+        raise Unreadable("changed since it was written (its checksum differs); remove the checksum if you changed it")
+    return record
 
 
 def read_configuration(path: Path) -> Mapping[str, Any]:

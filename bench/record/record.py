@@ -1,7 +1,7 @@
 """A finished run as one typed value: written once by the run, read by everything else.
 
-`RunRecord.model_json_schema()` is the schema of `record.json`; `bench.record.read` reads files, those of earlier
-schemas included.
+`RunRecord.model_json_schema()` is the schema of `record.json`, whose last line is a checksum beside it;
+`bench.record.read` reads files, those of earlier schemas included.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from bench.config.sections import Config
 from bench.metrics.metric import Metric
@@ -241,7 +241,7 @@ class RunRecord(Plain):
     comparison_key: str
     comparison_fields: dict[str, Any]
     metrics: list[MetricInfo] = Field(min_length=1)
-    scores: Scores
+    scores: Scores = Field(min_length=1)
     teacher_scores: Scores
     init_scores: Scores
     data: DataInfo
@@ -254,6 +254,15 @@ class RunRecord(Plain):
     validations: list[Validation]
     curve: list[CurvePoint]
     packed: bool = False
+
+    @field_validator("scores", "teacher_scores", "init_scores")
+    @classmethod
+    def _of_every_set_by_the_first_metric(cls, scores: Scores, info: ValidationInfo) -> Scores:
+        for metric in info.data.get("metrics", [])[:1]:
+            for name in info.data.get("scores", scores):
+                if name not in scores or metric.name not in scores[name].metrics:
+                    raise ValueError(f"{name} has no score by {metric.name!r}")
+        return scores
 
     @property
     def metric(self) -> MetricInfo:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from bench.record.example_scores import Prediction, upgraded
 from bench.record.read import Unreadable, read_record
 from bench.record.record import RunRecord
 from bench.system.errors import BenchError, nearest
-from bench.system.files import read_json, read_jsonl_gz, write_json, write_jsonl_gz
+from bench.system.files import read_json, read_jsonl_gz, write_jsonl_gz, write_sealed_json
 
 RECORD = "record.json"
 PREDICTIONS = "predictions.jsonl.gz"
@@ -46,7 +45,7 @@ class Store:
         """Write a finished run; the record comes last, so that a run with a record is complete."""
         folder = self.folder(record.run_id)
         write_jsonl_gz(folder / PREDICTIONS, predictions)
-        write_json(folder / RECORD, record.plain())
+        write_sealed_json(folder / RECORD, record.plain())
         (folder / FAILURE).unlink(missing_ok=True)
         return folder / RECORD
 
@@ -87,10 +86,7 @@ class Store:
         if path.name == RECORD:
             path = path.parent
         if (path / RECORD).is_file():
-            try:
-                record = read_record(path / RECORD)
-            except Unreadable as error:
-                raise BenchError(f"{path / RECORD} is no record this version reads: {error}") from error
+            record = _record_or_error(path / RECORD)
             self._elsewhere[record.run_id] = path
             return record
         if not name or path.name != name:
@@ -107,12 +103,11 @@ class Store:
         if not matches:
             failed = [i for i in self.unfinished() if i.startswith(name) and (self.folder(i) / FAILURE).is_file()]
             if failed:
-                told = "\n".join(f"{i} failed: {read_json(self.folder(i) / FAILURE)['error']}" for i in failed)
+                told = "\n".join(f"{i} failed: {_reason(self.folder(i) / FAILURE)}" for i in failed)
                 raise BenchError(f"{told}\nMore is in {self.folder(failed[0]) / FAILURE}")
             for folder in sorted(self.runs.glob(f"{glob.escape(name)}*/")):
                 if (folder / RECORD).exists():
-                    path = folder / RECORD
-                    raise BenchError(f"{path} is no record this version reads; make the run again with --fresh")
+                    _record_or_error(folder / RECORD)
             known = "none is recorded yet; `bench run` makes one"
             if ids:
                 near = ", ".join(nearest(name, ids))
@@ -129,8 +124,23 @@ class Store:
         path = self.folder(record.run_id) / PREDICTIONS
         try:
             return [upgraded(row) for row in read_jsonl_gz(path)]
-        except (OSError, EOFError, ValueError, zlib.error) as error:
+        except (OSError, ValueError) as error:
             raise BenchError(f"{path}: cannot be read ({error}); make the run again with --fresh") from error
+
+
+def _record_or_error(path: Path) -> RunRecord:
+    try:
+        return read_record(path)
+    except Unreadable as error:
+        raise BenchError(f"{path} is no record this version reads: {error}; make the run again with --fresh") from error
+
+
+def _reason(path: Path) -> str:
+    """Why a run failed, as far as its file can be read."""
+    try:
+        return str(read_json(path)["error"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"{path} is damaged"
 
 
 def _read_or_none(folder: Path) -> RunRecord | None:

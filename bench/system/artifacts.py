@@ -7,20 +7,22 @@ that are compared load the very same files. A damaged entry is noticed by its ch
 from __future__ import annotations
 
 import os
-import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import filelock
 import platformdirs
 
-from bench.system.files import WRITE_ERRORS, cannot_write, read_json, sha256_of, write_json
+from bench.system.errors import BenchError
+from bench.system.files import WRITE_ERRORS, cannot_write, damage, publish, remove, seal
 from bench.system.hashing import digest
 
 MANIFEST = "manifest.json"
 WORK = "work"
+ABANDONED_SECONDS = 30 * 24 * 3600.0
 
 
 def default_root() -> Path:
@@ -55,44 +57,58 @@ class ArtifactCache:
         """
         name = digest(key)[:16]
         final, partial = self.root / kind / name, self.root / kind / f"{name}.partial"
-        if final.is_dir() and self._intact(final):
+        work = final / WORK
+        if damage(final / MANIFEST) is None and not (work.is_dir() and os.access(final, os.W_OK)):
             return final
         try:
             final.parent.mkdir(parents=True, exist_ok=True)
             with locked(final.with_suffix(".lock"), f"the {kind} {name}", self.note):
-                if final.is_dir():
-                    if self._intact(final):  # made by another process while this one waited
-                        return final
-                    self.note(f"cache: {kind} {name} is damaged (checksum differs); making it again")
-                    shutil.rmtree(final)
-                partial.mkdir(exist_ok=True)
-                build(partial)
-                shutil.rmtree(partial / WORK, ignore_errors=True)
-                files = {p.relative_to(partial).as_posix(): sha256_of(p) for p in _files(partial)}
-                write_json(partial / MANIFEST, {"kind": kind, "key": dict(key), "files": files})
-                partial.replace(final)
+                damaged = damage(final / MANIFEST)
+                if damaged is not None:
+                    if os.path.lexists(final):
+                        self.note(f"cache: {kind} {name} is damaged ({damaged} was lost or changed); making it again")
+                        remove(final)
+                    self._remove_abandoned(final.parent)
+                    self._begin(partial)
+                    build(partial)
+                    seal(partial / MANIFEST, leave_out=WORK, about={"kind": kind, "key": dict(key)})
+                    publish(partial, final)
+                remove(work)  # only now: until here a killed process goes on from it
         except WRITE_ERRORS as error:
             raise cannot_write(final, error) from error
         return final
 
     @staticmethod
-    def _intact(folder: Path) -> bool:
-        try:
-            files: dict[str, str] = read_json(folder / MANIFEST)["files"]
-            return all(sha256_of(folder / name) == checksum for name, checksum in files.items())
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return False
+    def _remove_abandoned(folder: Path) -> None:
+        """Remove the work of killed processes that nobody went on with for a month; a lock shows the living."""
+        long_ago = time.time() - ABANDONED_SECONDS
+        for partial in folder.glob("*.partial"):
+            with suppress(OSError, filelock.Timeout):
+                if max(path.stat().st_mtime for path in (partial, *partial.glob(WORK))) < long_ago:
+                    with filelock.FileLock(partial.with_suffix(".lock"), timeout=0):
+                        remove(partial)
+
+    @staticmethod
+    def _begin(partial: Path) -> None:
+        """Make the folder to be filled; of what a killed process left, only the work it can go on from stays."""
+        if not partial.is_dir():
+            remove(partial)
+        partial.mkdir(exist_ok=True)
+        for left in partial.iterdir():
+            if left.name != WORK:
+                remove(left)
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
+class Busy(BenchError):
+    """Another process holds the lock."""
 
 
 @contextmanager
-def locked(path: Path, what: str, note: Callable[[str], None]) -> Iterator[None]:
+def locked(path: Path, what: str, note: Callable[[str], None], *, wait: bool = True) -> Iterator[None]:
     """Hold a lock between processes; says so if it has to wait.
 
     Raises:
+        Busy: another process holds it, and `wait` is off.
         BenchError: the lock file cannot be made.
     """
     lock = filelock.FileLock(path)
@@ -100,6 +116,8 @@ def locked(path: Path, what: str, note: Callable[[str], None]) -> Iterator[None]
         try:
             lock.acquire(timeout=0.2)
         except filelock.Timeout:
+            if not wait:
+                raise Busy(f"another process is making {what}") from None
             note(f"another process is making {what}; waiting for it")
             lock.acquire()
     except OSError as error:

@@ -1,17 +1,22 @@
-"""Writing files so that nobody ever sees half of one."""
+"""Writing files and folders so that nobody ever sees half of one, and reading back only what was written."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import gzip
 import hashlib
 import json
 import os
+import re
+import shutil
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import xxhash
 from safetensors import SafetensorError
 
 from bench.system.errors import BenchError
@@ -19,40 +24,176 @@ from bench.system.errors import BenchError
 # safetensors reports a full disk as an error of its own
 WRITE_ERRORS = (OSError, SafetensorError)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_CHECKSUM = b',\n "checksum": "'  # begins the last line but one of a sealed JSON file
 
 
 def write_bytes(path: Path, data: bytes | bytearray) -> None:
-    """Write a file whole or not at all.
+    """Write a file whole or not at all, and have it on the disk when this returns.
 
     Raises:
         BenchError: the folder cannot be written or the disk is full; nothing is left behind.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
+        with _part_of(path) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        part.replace(path)
+            Path(file.name).replace(path)
+        _flush_folder(path.parent)
     except OSError as error:
         raise cannot_write(path, error) from error
-    finally:
-        if part.parent.is_dir():
+
+
+@contextlib.contextmanager
+def _part_of(path: Path) -> Iterator[BinaryIO]:
+    """The empty file beside a path that is to take its place; one writer at a time has it.
+
+    A killed writer's is taken over, so that none stays behind. Its lock tells it from a living one's, also where
+    processes do not see each other.
+    """
+    part = path.with_name(f".{path.name}.part")
+    while True:
+        file = part.open("ab")
+        try:
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if _is_at(part, file):
+                break
+        except BaseException:
+            file.close()
+            raise
+        file.close()  # who had it before has put it in its place: the name is free again
+    with file:
+        try:
+            file.truncate(0)
+            yield file
+        except BaseException:
             part.unlink(missing_ok=True)
+            raise
 
 
-def flush_to_disk(path: Path) -> None:
-    """Wait until a file that a library has written is on the disk, so that a power cut cannot take it back."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
+def _is_at(path: Path, file: BinaryIO) -> bool:
+    """Whether an open file still has its name."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
+
+
+def _flush_folder(folder: Path) -> None:
+    """Have a folder's names on the disk, so that a power cut cannot take back a rename."""
+    with contextlib.suppress(OSError):  # some file systems cannot
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder with all that is in it, if it is there.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed writers left below a folder; the caller holds the lock of whoever makes folders there.
+
+    A file that a living process writes is locked by it, and stays.
+    """
+    for left in [*folder.rglob(".*.part"), *folder.rglob(".tmp??????")]:  # safetensors' own have the second form
+        with contextlib.suppress(OSError):
+            if left.is_dir():
+                shutil.rmtree(left)
+                continue
+            with left.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                left.unlink()
+
+
+def follow_umask(paths: Iterable[Path]) -> None:
+    """Give files that a library wrote the mode of new files: safetensors makes its own private, whatever the umask."""
+    umask = os.umask(0o077)  # there is no way to ask for it
+    os.umask(umask)
+    for path in paths:
+        path.chmod(0o666 & ~umask)
+
+
+def seal(
+    manifest: Path, *, also: Iterable[Path] = (), leave_out: str = "", about: Mapping[str, Any] | None = None
+) -> None:
+    """Write a manifest of the files in its folder: their checksums, found by `damage`. All is on the disk afterwards.
+
+    Args:
+        manifest: the file to write; what its folder holds beside it is covered, folders in it included.
+        also: files elsewhere that belong to it.
+        leave_out: a folder beside it that does not.
+        about: more to write down.
+
+    Raises:
+        OSError: a file cannot be read or written.
+        BenchError: the manifest cannot be written.
+    """
+    folder = manifest.parent
+    inside = (path for path in sorted(folder.rglob("*")) if path.is_file() and path != manifest)
+    paths = [path for path in inside if path.relative_to(folder).parts[0] != leave_out] + list(also)
+    follow_umask(paths)
+    files = {}
+    for path in paths:
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
+        files[Path(os.path.relpath(path, folder)).as_posix()] = checksum_of(path)
+    write_json(manifest, {**(about or {}), "files": files})
+
+
+def publish(partial: Path, final: Path) -> None:
+    """Give a filled folder, or a file, its name, in place of what has it.
+
+    Raises:
+        OSError: the folders cannot be written.
+    """
+    if partial.is_dir() or final.is_dir():
+        remove(final)
+    partial.replace(final)
+    _flush_folder(final.parent)
+
+
+def damage(manifest: Path, only: str = "") -> str | None:
+    """The first file that is not what `seal` found, the manifest itself included; None if all are.
+
+    Args:
+        manifest: that of the folder.
+        only: look at files whose names end so.
+    """
+    try:
+        files: dict[str, str] = read_json(manifest)["files"]
+        for name, checksum in files.items():
+            if not name.endswith(only):
+                continue
+            path = manifest.parent / name
+            # manifests written before had SHA-256
+            found = sha256_of if len(checksum) == 64 else checksum_of
+            if not path.is_file() or found(path) != checksum:
+                return name
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return manifest.name
+    return None
 
 
 def cannot_write(path: Path, error: Exception) -> BenchError:
     """The error for a path that cannot be written, with its reason."""
     reason = getattr(error, "strerror", None) or error
-    # safetensors gives no number; where a file could be opened, it is the disk that is full
-    full = isinstance(error, SafetensorError) or getattr(error, "errno", None) in _FULL
+    number = getattr(error, "errno", None)
+    if isinstance(error, SafetensorError) and (told := re.search(r"\(os error (\d+)\)", str(error))):
+        number = int(told[1])
+    full = number in _FULL
     remedy = "Free some space or choose another folder" if full else "Choose another folder"
     return BenchError(
         f"cannot write {path}: {reason}. {remedy} (--out for records, the variable BENCH_CACHE for what runs share) "
@@ -67,8 +208,52 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON written by `write_json`."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Read JSON written by `write_json`.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is no JSON, or nested deeper than anything that is written here.
+    """
+    return _parsed(path.read_bytes())
+
+
+def _parsed(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def write_sealed_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write an object as readable JSON that ends with a checksum of all before it."""
+    body = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False).encode().removesuffix(b"\n}")
+    write_bytes(path, body + _seal_of(body))
+
+
+def read_sealed_json(path: Path) -> dict[str, Any]:
+    """Read an object written by `write_sealed_json`, or by hand without a checksum.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it holds no JSON object, or its checksum differs.
+    """
+    data = path.read_bytes()
+    found = _parsed(data)
+    if not isinstance(found, dict):
+        raise ValueError("no JSON object")
+    if found.pop("checksum", None) is not None and not seal_holds(data):
+        raise ValueError("its checksum differs")
+    return found
+
+
+def seal_holds(data: bytes) -> bool:
+    """Whether a sealed JSON file is as it was written."""
+    body, _, _ = data.rpartition(_CHECKSUM)
+    return data == body + _seal_of(body)
+
+
+def _seal_of(body: bytes) -> bytes:
+    return _CHECKSUM + xxhash.xxh3_128_hexdigest(body).encode() + b'"\n}\n'
 
 
 def write_jsonl_gz(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -78,21 +263,33 @@ def write_jsonl_gz(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def read_jsonl_gz(path: Path) -> list[dict[str, Any]]:
-    """Read rows written by `write_jsonl_gz`."""
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        rows: list[dict[str, Any]] = json.loads(
-            f"[{','.join(file)}]"
-        )  # one call: a fraction of the time of a call a row
-        return rows
+    """Read rows written by `write_jsonl_gz`.
 
-
-def is_whole(path: Path) -> bool:
-    """Whether rows written by `write_jsonl_gz` are there and can be read to the end."""
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is damaged, cut off or empty, or a row is no object.
+    """
     try:
-        read_jsonl_gz(path)
-    except (OSError, EOFError, ValueError, zlib.error):
-        return False
-    return True
+        with gzip.open(path, "rb") as file:
+            text = file.read()
+    except (EOFError, zlib.error) as error:
+        raise ValueError(str(error)) from error
+    if not text and path.stat().st_size == 0:  # gzip takes it for no rows
+        raise ValueError("the file is empty")
+    # one call: a fraction of the time of a call a row
+    rows: list[dict[str, Any]] = _parsed(b"[" + text.rstrip(b"\n").replace(b"\n", b",") + b"]")
+    if not all(isinstance(row, dict) for row in rows):
+        raise ValueError("a row is no JSON object")
+    return rows
+
+
+def checksum_of(path: Path) -> str:
+    """XXH3 of a file's bytes, as hex: ten times as fast as SHA-256, for what only has to be told from damage."""
+    found = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            found.update(block)
+    return found.hexdigest()
 
 
 def sha256_of(path: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
@@ -15,7 +14,18 @@ from safetensors.torch import load_model as load_weights
 from safetensors.torch import save_model as save_weights
 from transformers import PreTrainedModel
 
-from bench.system.files import WRITE_ERRORS, cannot_write, flush_to_disk, read_json, sha256_of, write_json
+from bench.system.files import (
+    WRITE_ERRORS,
+    cannot_write,
+    damage,
+    follow_umask,
+    publish,
+    read_json,
+    remove,
+    remove_leftovers,
+    seal,
+    write_json,
+)
 from bench.training.state import TrainerState
 from distillm import BatchObjective, Objective, OutputSource
 
@@ -40,8 +50,9 @@ class Checkpoints:
     def load(self) -> TrainerState | None:
         """Restore network, optimiser and output source from the last checkpoint; None if there is none.
 
-        A damaged one is named and dropped: its training begins again.
+        A damaged one is named and dropped: its training begins again. What a killed process left unfinished goes, too.
         """
+        remove_leftovers(self.folder)
         last = self._last_intact()
         if last is None:
             return None
@@ -62,21 +73,12 @@ class Checkpoints:
 
     def _last_intact(self) -> Path | None:
         for found in sorted(self.folder.glob("step-*"), reverse=True):
-            damaged = self._damaged(found)
+            damaged = damage(found / MANIFEST)
             if damaged is None:
                 return found
-            self.note(f"checkpoint {found} is damaged ({damaged}); it is dropped")
-            shutil.rmtree(found)
+            self.note(f"checkpoint {found} is damaged ({damaged} was lost or changed); it is dropped")
+            remove(found)
         return None
-
-    def _damaged(self, checkpoint: Path) -> str | None:
-        """The first file of a checkpoint that is not what was written; None if all are."""
-        try:
-            checksums: dict[str, str] = read_json(checkpoint / MANIFEST)
-            changed = (name for name, checksum in checksums.items() if sha256_of(checkpoint / name) != checksum)
-            return next(changed, None)
-        except (OSError, ValueError, AttributeError):
-            return MANIFEST
 
     def save(self, state: TrainerState) -> None:
         """Write a checkpoint, then remove what it replaces.
@@ -85,9 +87,9 @@ class Checkpoints:
             BenchError: the folder cannot be written or the disk is full; the last checkpoint stays.
         """
         final = self.folder / f"step-{state.step:08d}"
-        partial = self.folder / f".step.{os.getpid()}.part"
+        partial = self.folder / ".step.part"
         try:
-            shutil.rmtree(partial, ignore_errors=True)
+            remove(partial)
             partial.mkdir(parents=True)
             save_weights(self.network, str(partial / "model.safetensors"))
             save_file(self._optimiser_tensors(), partial / "optimiser.safetensors")
@@ -95,20 +97,12 @@ class Checkpoints:
             if isinstance(self.objective, BatchObjective):
                 saved["objective"] = self.objective.state_dict()
             write_json(partial / "state.json", saved)
-            best = [f"../{path.name}" for path in [self.best_path(state)] if path.exists()]
-            names = [path.name for path in partial.iterdir()] + best
-            for name in names:
-                flush_to_disk(partial / name)
-            write_json(partial / MANIFEST, {name: sha256_of(partial / name) for name in names})
-            if final.exists():
-                shutil.rmtree(final)
-            partial.replace(final)
-            for old in self.folder.glob("step-*"):
-                if old != final:
-                    shutil.rmtree(old)
-            for old in self.folder.glob("best-*"):
-                if old != self.best_path(state):
-                    old.unlink()
+            best = self.best_path(state)
+            seal(partial / MANIFEST, also=[best] if best.is_file() else [])
+            publish(partial, final)
+            for old in [*self.folder.glob("step-*"), *self.folder.glob("best-*")]:
+                if old not in (final, best):
+                    remove(old)
         except WRITE_ERRORS as error:
             shutil.rmtree(partial, ignore_errors=True)
             raise cannot_write(final, error) from error
@@ -124,11 +118,12 @@ class Checkpoints:
             BenchError: as for `save`.
         """
         path = self.best_path(state)
-        partial = self.folder / f".best.{os.getpid()}.part"
+        partial = self.folder / ".best.part"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             save_weights(self.network, str(partial))
-            partial.replace(path)
+            follow_umask([partial])
+            publish(partial, path)
         except WRITE_ERRORS as error:
             partial.unlink(missing_ok=True)
             raise cannot_write(path, error) from error

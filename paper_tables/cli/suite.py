@@ -47,6 +47,7 @@ def suite(
     SUITE is table1 to table5, main, figures, appendix (or one of its ablations: alpha, sgo-ratio, init-student,
     buffer-capacity), or paper: all of these. Runs that several tables share are made once. A failed run does not
     stop the others; it is reported at the end (exit code 1). After Ctrl-C or a crash, the same command goes on.
+    Several commands on one folder share the runs out among them.
 
     Training times in tables and claims come only from runs that had the machine to themselves, all on the same
     hardware. With --jobs above 1, the runs whose time is shown are therefore made first, one at a time: those of the
@@ -87,10 +88,7 @@ def suite(
             say(run.spec.command(preset, run.seed))
         return
     grid = SuiteGrid(plan, jobs, messages())
-    # a terminal that is closed or a job that is ended stops the runs as Ctrl-C does, which a shell's background jobs,
-    # and with them the runs, would ignore
-    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ending, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs would ignore
     with grid.shown():
         for event in run_locally(plan, out, jobs):
             grid.take(event)

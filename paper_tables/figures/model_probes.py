@@ -27,7 +27,7 @@ from bench.models.language_model import LanguageModel
 from bench.models.sampling import Decoding
 from bench.system.artifacts import ArtifactCache, default_root
 from bench.system.environment import LoadMeter, describe
-from bench.system.files import write_json
+from bench.system.files import write_sealed_json
 from bench.system.hashing import digest
 from bench.system.progress import Reporter
 from distillm import TokenSequence, srkl
@@ -125,7 +125,7 @@ def probe(
         seconds=round(time.perf_counter() - begun, 2),
         found=found,
     )
-    write_json(kind.path(out, name), made.model_dump(mode="json", by_alias=True))
+    write_sealed_json(kind.path(out, name), made.model_dump(mode="json", by_alias=True))
     return made
 
 

@@ -13,7 +13,7 @@ from pydantic import Field, JsonValue
 
 from bench.config.presets import recorded_name
 from bench.system.errors import BenchError
-from bench.system.files import read_json
+from bench.system.files import read_sealed_json
 from bench.system.manifest import Environment, Plain
 
 Found = TypeVar("Found")
@@ -170,7 +170,7 @@ class ProbeKind(Generic[Found]):
         if not path.is_file():
             return None
         try:
-            plain = read_json(path)
+            plain = read_sealed_json(path)
             return self.record.model_validate(plain) if plain["version"] == self.version else None
         except (ValueError, KeyError, TypeError) as error:
             raise BenchError(f"{path}: damaged; probe again with: bench figures {self.figure} --fresh") from error

@@ -12,9 +12,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
-from paper_tables.suite.plan import Plan, PlannedRun
+from bench.cli.run import BUSY
+from bench.record.store import Store
+from paper_tables.suite.plan import Newcomers, Plan, PlannedRun
 
 POLL_SECONDS = 0.2
 STOP_SECONDS = 30.0  # an interrupted run writes what it has; one that hangs is ended
@@ -45,18 +47,20 @@ class _Process:
 
 @dataclass(frozen=True)
 class RunEvent:
-    """A run has started, or ended after so many seconds, perhaps in failure."""
+    """A run has started, or ended after so many seconds, perhaps in failure, or is another process's: made or begun."""
 
     run: PlannedRun
     seconds: float | None = None
     failure: Failure | None = None
+    elsewhere: Literal["made", "begun"] | None = None
 
 
 def run_locally(plan: Plan, out: Path, jobs: int) -> Iterator[RunEvent]:
     """Make the runs left, telling of each start and end.
 
     Exclusive runs come first, one at a time. Every run is a `bench run` of its own, which resumes if it was begun
-    before.
+    before. What another process makes at the same time, on this machine or another, is left to it: its runs come last
+    here, from the other end, so that the two seldom meet.
 
     Args:
         plan: what to run.
@@ -66,19 +70,30 @@ def run_locally(plan: Plan, out: Path, jobs: int) -> Iterator[RunEvent]:
     Raises:
         KeyboardInterrupt: after every process has been told to stop, and has.
     """
-    waiting = list(plan.to_do)
+    waiting, begun_elsewhere = list(plan.to_do), list[PlannedRun]()
     running: dict[_Process, float] = {}
+    newcomers = Newcomers(Store(out), plan.preset)
     try:
-        while waiting or running:
-            while waiting and _may_start(waiting[0], running, jobs):
+        while waiting or begun_elsewhere or running:
+            while (queue := waiting or begun_elsewhere) and _may_start(queue[0], running, jobs):
+                run = queue.pop(0)
+                if run in newcomers:
+                    yield RunEvent(run, elsewhere="made")
+                    continue
                 slot = min(set(range(jobs)) - {process.slot for process in running})
-                process = _start(waiting.pop(0), plan.preset, out, slot, jobs)
+                process = _start(run, plan.preset, out, slot, jobs, wait=queue is begun_elsewhere)
                 running[process] = time.monotonic()
                 yield RunEvent(process.run)
             time.sleep(POLL_SECONDS)
             for process in [p for p in running if p.popen.poll() is not None]:
                 seconds = time.monotonic() - running.pop(process)
                 code = process.popen.returncode
+                if code == BUSY:
+                    begun_elsewhere.append(process.run)
+                    waiting.reverse()
+                    process.log.close()
+                    yield RunEvent(process.run, elsewhere="begun")
+                    continue
                 failure = Failure(process.run, code, process.last_lines()) if code else None
                 process.log.close()
                 yield RunEvent(process.run, seconds, failure)
@@ -91,9 +106,11 @@ def _may_start(run: PlannedRun, running: Mapping[_Process, float], jobs: int) ->
     return not running if exclusive else len(running) < jobs
 
 
-def _start(run: PlannedRun, preset: str, out: Path, slot: int, jobs: int) -> _Process:
+def _start(run: PlannedRun, preset: str, out: Path, slot: int, jobs: int, *, wait: bool) -> _Process:
     words = shlex.split(run.spec.command(preset, run.seed))[1:]
     command = [sys.executable, "-m", "bench.cli.main", *words, "--out", str(out), "--quiet"]
+    if not wait:
+        command.append("--no-wait")
     if run.retimed:
         command.append("--fresh")
     log = tempfile.TemporaryFile()  # noqa: SIM115  closed when the process has ended
@@ -124,7 +141,7 @@ def environment(given: Mapping[str, str], slot: int, jobs: int, threads: int | N
 
 def _stop(processes: Sequence[_Process]) -> None:
     for process in processes:
-        process.popen.send_signal(signal.SIGINT)
+        process.popen.send_signal(signal.SIGTERM)
     deadline = time.monotonic() + STOP_SECONDS
     for process in processes:
         try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import fmean
 
 from bench import __version__
@@ -12,6 +14,7 @@ from bench.config.presets import read_preset
 from bench.config.resolve import parse_assignment
 from bench.config.sections import Config
 from bench.record.record import RunRecord
+from bench.record.store import RECORD, Store
 from bench.system.errors import BenchError, did_you_mean
 from bench.system.hashing import digest
 from paper_tables.paper.run_spec import RunSpec
@@ -179,6 +182,34 @@ def _key_of(assignment: str) -> str:
         BenchError: as `parse_assignment`.
     """
     return ".".join(parse_assignment(assignment)[0])
+
+
+class Newcomers:
+    """The runs that are recorded after this was made, whoever made them.
+
+    Args:
+        store: where they are recorded.
+        preset: scale of the planned runs that are looked for.
+    """
+
+    def __init__(self, store: Store, preset: str) -> None:
+        self.store, self.preset = store, preset
+        self._known = dict(self._written())
+        self._keys: set[str] = set()
+
+    def __contains__(self, run: PlannedRun) -> bool:
+        for path, when in self._written():
+            if self._known.get(path) != when:
+                self._known[path] = when
+                record = self.store.finished(path.parent.name)
+                self._keys.update(_by_configuration([record] if record else []))
+        return _key(run.spec.config(self.preset, run.seed)) in self._keys
+
+    def _written(self) -> Iterator[tuple[Path, int]]:
+        """Every record's file, with the time it was written."""
+        for path in self.store.runs.glob(f"*/{RECORD}"):
+            with suppress(OSError):
+                yield path, path.stat().st_mtime_ns
 
 
 def _by_configuration(records: Iterable[RunRecord]) -> dict[str, RunRecord]:

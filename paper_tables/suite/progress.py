@@ -36,6 +36,14 @@ class SuiteGrid(LiveDisplay):
     def take(self, event: RunEvent) -> None:
         """Note what happened to a run."""
         run = event.run
+        if event.elsewhere is not None:
+            self.started.pop(run, None)
+            made = event.elsewhere == "made"
+            self.states[run] = "recorded" if made else "waiting"
+            self.done += made
+            word = "made" if made else "is being made"
+            self.line(f"{name_of(run.spec)}, seed {run.seed}: {word} by another process")
+            return
         if event.seconds is None:
             self.states[run], self.started[run] = "running", time.monotonic()
             return

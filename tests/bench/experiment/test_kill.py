@@ -6,6 +6,7 @@ import json
 import random
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,12 @@ SAME = ("run_id", "scores", "init_scores", "teacher_scores", "validations", "cur
 
 def command(out: Path) -> list[str]:
     return ["run", "--method", "distillm", "--task", "iwslt", "--out", str(out), "--json", *OPTIONS]
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def finish(out: Path, cache: Path) -> tuple[RunRecord, float]:
@@ -61,6 +68,25 @@ def test_killed_at_random_moments_it_ends_in_the_same_numbers(tmp_path):
         assert getattr(record, key) == getattr(whole, key), f"{key}, seed {seed}"
     assert predictions(out, record) == predictions(tmp_path / "whole", whole)
     assert not (out / "runs" / record.run_id / "work").exists()
+    assert not [path for path in tmp_path.rglob(".*") if path.name.startswith(".tmp") or path.suffix == ".part"]
+
+
+def test_a_damaged_half_made_artifact_does_not_block_the_runs_that_share_it(tmp_path):
+    whole, _ = finish(tmp_path / "whole", tmp_path / "whole-cache")
+    out, cache = tmp_path / "killed", tmp_path / "killed-cache"
+    process = start(*command(out), cache=cache)
+    wait_for(lambda: list(cache.glob("init-student/*.partial/work/step-*/model.safetensors")))
+    process.kill()
+    process.communicate()
+    (weights,) = cache.glob("init-student/*.partial/work/step-*/model.safetensors")
+    weights.write_bytes(weights.read_bytes()[:1000])
+    process = start(*command(out)[: -len(OPTIONS) - 1], *OPTIONS, cache=cache)
+    _, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stderr
+    assert f"checkpoint {weights.parent} is damaged (model.safetensors" in stderr.replace("\n", "")
+    record, _ = finish(out, cache)
+    for key in SAME:
+        assert getattr(record, key) == getattr(whole, key), key
 
 
 def test_two_processes_making_the_same_run_do_not_harm_each_other(tmp_path):
@@ -74,15 +100,14 @@ def test_two_processes_making_the_same_run_do_not_harm_each_other(tmp_path):
     assert not list(cache.rglob("*.partial"))
 
 
-def test_ctrl_c_says_how_to_go_on(tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_what_ends_a_run_says_how_to_go_on(number, code, tmp_path):
     out, cache = tmp_path / "out", tmp_path / "cache"
     process = start(*command(out), "--set", "training.steps=100000", cache=cache)
-    deadline = time.monotonic() + 120
-    while not list(out.glob("runs/*/work/step-*")) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    wait_for(lambda: list(out.glob("runs/*/work/step-*")))
+    process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert "goes on from the last checkpoint" in stderr
     assert "Traceback" not in stderr
     assert list(out.glob("runs/*/work/step-*"))

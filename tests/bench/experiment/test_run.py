@@ -80,7 +80,12 @@ def test_options_without_effect_and_a_teacher_that_does_not_end_are_noted_once(t
 def test_the_same_command_again_gives_the_record_and_fresh_makes_it_again(tmp_path):
     command = ("run", "--method", "kld", "--task", "iwslt", "--out", str(tmp_path), *short())
     first = record_of(*command)
+    folder = tmp_path / "runs" / first.run_id
+    # what a process leaves that is killed when all is recorded
+    (folder / "work" / "step-00000012").mkdir(parents=True)
+    (folder / ".record.json.part").write_text("{")
     again = invoke(*command)
+    assert not (folder / "work").exists()
     assert "recorded before" in again.stdout
     assert "BLEU" in again.stdout
     assert "teacher" in again.stdout

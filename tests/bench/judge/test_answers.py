@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from bench.judge.answers import AnswerCache, locked
+from bench.judge.messages import Answer, Judge, Message
 from bench.system.errors import BenchError
 
 HOLD = """
@@ -77,3 +78,32 @@ def test_a_lock_that_cannot_be_made_is_told(tmp_path):
 
     with pytest.raises(BenchError, match=r"cannot write .*abc\.lock"):
         asyncio.run(claim())
+
+
+@pytest.mark.parametrize("how", ["changed", "cut", "empty", "deep", "another shape", "a folder"])
+def test_a_damaged_answer_is_named_and_written_again(how, tmp_path):
+    notes: list[str] = []
+    request = Judge("m", "http://localhost/v1").request([Message(role="user", content="q")], 0, 0)
+    answer = Answer(content="8 9", finish_reason="stop", model="m", received="2026-01-01", requests=1, faults={})
+    AnswerCache(tmp_path, notes.append).put(request, answer)
+    cache = AnswerCache(tmp_path, notes.append)
+    path = cache.path(request.key)
+    text = path.read_text()
+    path.unlink()
+    if how == "a folder":
+        path.mkdir()
+    else:
+        damaged = {
+            "changed": text.replace("8 9", "9 9"),
+            "cut": text[:-9],
+            "empty": "",
+            "deep": "[" * 100_000,
+            "another shape": '{"answer": [1]}',
+        }
+        path.write_text(damaged[how])
+    assert cache.get(request.key) is None
+    assert len(notes) == 1
+    assert f"{path} is damaged" in notes[0]
+    cache.put(request, answer)
+    assert AnswerCache(tmp_path, notes.append).get(request.key) == answer
+    assert len(notes) == 1

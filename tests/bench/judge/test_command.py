@@ -265,7 +265,8 @@ def test_killed_half_way_it_goes_on_asks_nothing_twice_and_the_tables_show_it(as
 
 
 @pytest.mark.slow
-def test_ctrl_c_waits_for_answers_on_their_way_and_a_second_one_for_nothing(ask, out, server, tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_waits_for_answers_on_their_way_and_a_second_one_for_nothing(number, code, ask, out, server, tmp_path):
     def fault(handler: Handler, number: int) -> bool:
         time.sleep({1: 1, 2: 0, 3: 1, 4: 50}.get(number, 0))
         return number == 2 and handler.error(503, "later", Retry_After="50") is None
@@ -273,12 +274,12 @@ def test_ctrl_c_waits_for_answers_on_their_way_and_a_second_one_for_nothing(ask,
     server.fault = fault
     process = judging(out, tmp_path / "cache", server.url, "--sets", "test")
     wait_for(lambda: server.asked.total() == 4)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     wait_for(lambda: len(list(tmp_path.glob("cache/judge-answers/??/*.json"))) == 2)
     assert process.poll() is None, "it waits for the last one"
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, stderr = process.communicate(timeout=30)
-    assert process.returncode == 130, stderr
+    assert process.returncode == code, stderr
     assert "answers in flight" in stderr
     assert "Traceback" not in stderr
     assert server.asked.total() == 4

@@ -62,3 +62,13 @@ def test_what_is_no_judgement_is_refused_with_the_wrong_field(change, said, tmp_
 def test_a_missing_file_is_told(tmp_path):
     with pytest.raises(Unreadable, match="No such file"):
         read(tmp_path / "rating-m.json")
+
+
+def test_a_number_that_changed_on_disk_is_not_read(tmp_path):
+    judgement = read(FILES[0])
+    path = write(tmp_path, judgement, [])
+    assert read(path) == judgement
+    path.write_text(path.read_text().replace('"answers": ', '"answers": 1', 1))
+    with pytest.raises(Unreadable, match="changed since it was written"):
+        read(path)
+    assert read(write(tmp_path, judgement, [])) == judgement

@@ -2,7 +2,6 @@
 
 import functools
 import gzip
-import operator
 
 import pytest
 
@@ -12,7 +11,7 @@ from bench.record.migrations import MIGRATIONS
 from bench.record.record import SCHEMA, RunRecord
 from bench.record.store import FAILURE, PREDICTIONS, RECORD, WORK, Store
 from bench.system.errors import BenchError
-from bench.system.files import write_json
+from bench.system.files import read_json, write_json
 from tests.records import make_record
 
 RUNS = ["samsum-skl-dataset-s10-aaaa111111", "samsum-skl-dataset-s10-aaaa222222", "dolly-sft-dataset-s10-bbbb333333"]
@@ -99,6 +98,9 @@ def test_what_is_no_record_is_ignored(store, text):
         ('{"schema": 1, "run_id": "x"}', "not a record of bench run: metric: field required"),
         ('{"schema": 2, "run_id": "x"}', "not a record of bench run: started: field required"),
         ("[" * 100_000, "damaged or cut off"),
+        ('{"schema": true, "run_id": "x"}', "not a record"),
+        ('{"schema": 2, "run_id": "\\ud800"}', "damaged or cut off"),
+        (f'{{"schema": -{10**30}, "run_id": "x"}}', "cannot be brought to schema"),
         (b"\xff\xfe\x00", "damaged or cut off"),
     ],
 )
@@ -119,6 +121,9 @@ def test_what_is_skipped_is_named_with_the_reason(store, text, told):
         ("config.training.steps", "many", "config.training.steps: input should be a valid integer"),
         ("scores.test.examples", None, "scores.test.examples: input should be a valid integer"),
         ("scores.test.metrics", {"rouge_l": 30.0}, "scores.test.metrics.rouge_l: input should be an object"),
+        ("teacher_scores", {}, "teacher_scores: value error, test has no score by 'rouge_l'"),
+        ("scores", {}, "scores: dictionary should have at least 1 item"),
+        ("metrics.0.name", "bleu", "scores: value error, test has no score by 'bleu'"),
         ("metrics", [], "metrics: list should have at least 1 item"),
         ("environment.git", {"commit": "c"}, "environment.git.changed: field required"),
         ("environment.host", "mine", "environment.host: extra inputs are not permitted"),
@@ -128,11 +133,27 @@ def test_what_is_skipped_is_named_with_the_reason(store, text, told):
 def test_the_first_wrong_field_is_named(store, path, value, told):
     plain = record(RUNS[0]).plain()
     *parents, last = path.split(".")
-    functools.reduce(operator.getitem, parents, plain)[last] = value
+    functools.reduce(lambda found, key: found[int(key) if key.isdigit() else key], parents, plain)[last] = value
     write_json(store.folder(RUNS[0]) / RECORD, plain)
     warnings: list[str] = []
     assert len(list(Store(store.root, warnings.append).all())) == len(RUNS) - 1
     assert told in warnings[0]
+
+
+def test_a_number_that_changed_on_disk_is_not_read(store):
+    path = store.folder(RUNS[0]) / RECORD
+    path.write_text(path.read_text().replace('"seconds": ', '"seconds": 1', 1))
+    warnings: list[str] = []
+    assert len(list(Store(store.root, warnings.append).all())) == len(RUNS) - 1
+    assert "its checksum differs" in warnings[0]
+    with pytest.raises(BenchError, match="its checksum differs"):
+        store.find(RUNS[0])
+    assert store.finished(RUNS[0]) is None
+    # one that was changed on purpose, and says so, counts
+    plain = read_json(path)
+    del plain["checksum"]
+    write_json(path, plain)
+    assert store.find(RUNS[0]).seconds == plain["seconds"] != TEMPLATE.seconds
 
 
 def test_a_copied_run_counts_once_and_a_renamed_one_is_read(store):
@@ -175,6 +196,14 @@ def test_unfinished_runs_are_those_begun_without_a_record(store):
     assert not (store.folder("failed") / FAILURE).exists()
 
 
+@pytest.mark.parametrize("text", ["", "[]", '{"error', "{}", "[" * 100_000])
+def test_a_failure_that_cannot_be_read_is_told(store, text):
+    (store.folder("failed") / WORK).mkdir(parents=True)
+    (store.folder("failed") / FAILURE).write_text(text)
+    with pytest.raises(BenchError, match=rf"failed failed: .*{FAILURE} is damaged"):
+        store.find("failed")
+
+
 def truncated(data: bytes) -> bytes:
     return data[: len(data) // 2]
 
@@ -192,7 +221,7 @@ def no_json(_: bytes) -> bytes:
     return gzip.compress(b'{"id": "a"')
 
 
-@pytest.mark.parametrize("damage", [truncated, flipped, wrong_block, no_json, lambda data: b"text"])
+@pytest.mark.parametrize("damage", [truncated, flipped, wrong_block, no_json, lambda data: b"text", lambda data: b""])
 def test_damaged_predictions_are_told(store, damage):
     path = store.folder(RUNS[0]) / PREDICTIONS
     path.write_bytes(damage(path.read_bytes()))

@@ -1,5 +1,7 @@
 """The artifact cache: made once, checked whenever it is used, made again where damaged, locked between processes."""
 
+import os
+import stat
 import subprocess
 import sys
 import textwrap
@@ -7,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.system.artifacts import MANIFEST, WORK, ArtifactCache, default_root
+import bench.system.artifacts
+from bench.system.artifacts import MANIFEST, WORK, ArtifactCache, default_root, locked
 from bench.system.errors import BenchError
 
 KEY = {"steps": 3, "data": "abc"}
@@ -99,6 +102,58 @@ def test_a_failed_build_leaves_its_work_for_the_next_and_nothing_finished(cache,
     assert sorted(p.name for p in folder.iterdir()) == [MANIFEST, "weights.bin"]  # `work` is not kept
     assert [p.name for p in (cache.root / "teacher").iterdir() if p.is_dir()] == [folder.name]
     assert notes == []
+
+
+def test_work_is_kept_until_the_artifact_is_final(cache, monkeypatch):
+    """The end of a training is hashed for seconds: killed then, it is not to begin again."""
+
+    def build(folder: Path) -> None:
+        (folder / WORK).mkdir(exist_ok=True)
+        (folder / WORK / "step-9").touch()
+        (folder / "weights.bin").write_bytes(b"weights")
+
+    def killed(partial: Path, final: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.system.artifacts, "publish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            cache.get("teacher", KEY, build)
+    (partial,) = (cache.root / "teacher").glob("*.partial")
+    assert (partial / WORK / "step-9").exists()
+    (partial / ".tmpAb3xYz").write_bytes(b"half of the weights")
+    folder = cache.get("teacher", KEY, build)
+    assert sorted(p.name for p in folder.iterdir()) == [MANIFEST, "weights.bin"]
+    # killed after that, its work goes with the next use
+    (folder / WORK).mkdir()
+    cache.get("teacher", KEY, Builder())
+    assert sorted(p.name for p in folder.iterdir()) == [MANIFEST, "weights.bin"]
+
+
+def test_work_that_nobody_went_on_with_for_a_month_is_removed(cache):
+    folder = cache.root / "teacher"
+    for name in ("abandoned", "recent", "locked"):
+        (folder / f"{name}.partial" / WORK).mkdir(parents=True)
+    for name in ("abandoned", "locked"):
+        for path in (folder / f"{name}.partial" / WORK, folder / f"{name}.partial"):
+            os.utime(path, (0, 0))
+    with locked(folder / "locked.lock", "another teacher", print):
+        cache.get("teacher", KEY, Builder())
+    assert sorted(path.name for path in folder.glob("*.partial")) == ["locked.partial", "recent.partial"]
+
+
+def test_a_second_user_can_read_and_with_the_umask_write(cache):
+    def build(folder: Path) -> None:
+        (folder / "weights.bin").touch(mode=0o600)  # as safetensors makes its files
+
+    before = os.umask(0o002)
+    try:
+        folder = cache.get("teacher", KEY, build)
+    finally:
+        os.umask(before)
+    modes = {path.name: oct(stat.S_IMODE(path.stat().st_mode)) for path in [folder.parent, *folder.parent.rglob("*")]}
+    assert set(modes.values()) == {"0o775", "0o664"}, modes
+    assert modes["weights.bin"] == modes[f"{folder.name}.lock"] == "0o664"
 
 
 def test_two_processes_make_it_once(tmp_path):
