@@ -97,7 +97,7 @@ def show(run_name: str, out: Path, as_json: bool) -> None:
 @click.argument("first", metavar="RUN")
 @click.argument("second", metavar="RUN")
 @click.option(
-    "--resamples", type=click.IntRange(min=100), default=10_000, show_default=True, help="Bootstrap resamples."
+    "--resamples", type=click.IntRange(min=100, max=1_000_000), default=10_000, show_default=True, help="Bootstrap resamples."
 )
 @OUT
 @JSON

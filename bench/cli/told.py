@@ -41,7 +41,7 @@ class Told(click.Command):
         try:
             return super().make_context(*args, **extra)
         except click.ClickException as error:
-            error.message = printable(error.message)
+            vars(error).update(message=printable(error.message))
             raise
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -56,7 +56,7 @@ class Told(click.Command):
         except EOFError as error:  # click would say "Aborted!"
             raise BenchError(f"a file ends too early: {error}") from error
         except click.ClickException as error:
-            error.message = printable(error.message)
+            vars(error).update(message=printable(error.message))
             raise
 
 

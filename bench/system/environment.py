@@ -40,7 +40,7 @@ def pick_device(wanted: str) -> torch.device:
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if wanted == "auto":
         return torch.device("cuda" if there["cuda"] else "mps" if there["mps"] else "cpu")
-    if not there[wanted]:
+    if not there.get(wanted):
         found = ", ".join(name for name, present in there.items() if present)
         build = " (this PyTorch is built without CUDA)" if wanted == "cuda" and torch.version.cuda is None else ""
         raise BenchError(f"--device {wanted}: no such device here{build}; found: {found}")
