@@ -12,6 +12,7 @@ from bench.cli.perf import perf
 from bench.cli.plugins import CommandGroup
 from bench.cli.run import run
 from bench.cli.told import Told, check_arguments
+from bench.system.paths import check_folder
 from bench.system.terminal import say, say_json
 
 
@@ -97,7 +98,11 @@ def show(run_name: str, out: Path, as_json: bool) -> None:
 @click.argument("first", metavar="RUN")
 @click.argument("second", metavar="RUN")
 @click.option(
-    "--resamples", type=click.IntRange(min=100, max=1_000_000), default=10_000, show_default=True, help="Bootstrap resamples."
+    "--resamples",
+    type=click.IntRange(min=100, max=1_000_000),
+    default=10_000,
+    show_default=True,
+    help="Bootstrap resamples.",
 )
 @OUT
 @JSON
@@ -194,6 +199,8 @@ def make_teachers(tasks: tuple[str, ...], to: Path | None) -> None:
     from bench.system.progress import Reporter
 
     quiet_libraries()
+    if to is not None:
+        check_folder(to, "--to", write=True)
     for task in tasks or TASKS:
         reporter = Reporter(messages(), title=f"tiny teacher for {task}")
         say(f"{task}: {make_teacher(task, to, reporter)}")

@@ -16,6 +16,7 @@ from typing import Any
 import filelock
 import platformdirs
 
+from bench.system.errors import BenchError
 from bench.system.files import WRITE_ERRORS, cannot_write, read_json, sha256_of, write_json
 from bench.system.hashing import digest
 
@@ -24,9 +25,16 @@ WORK = "work"
 
 
 def default_root() -> Path:
-    """Folder of the cache: `$BENCH_CACHE`, else the user's cache folder."""
+    """Folder of the cache: `$BENCH_CACHE`, else the user's cache folder.
+
+    Raises:
+        BenchError: neither is known.
+    """
     chosen = os.environ.get("BENCH_CACHE")
-    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("distillm-bench"))
+    found = Path(chosen) if chosen else Path(platformdirs.user_cache_dir("distillm-bench"))
+    if str(found).startswith("~"):
+        raise BenchError("no home folder is known: say where what runs share goes with the variable BENCH_CACHE")
+    return found
 
 
 class ArtifactCache:

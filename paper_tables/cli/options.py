@@ -32,7 +32,11 @@ KEY = click.option(
     help="Where runs cannot be compared, use those of this comparison key.",
 )
 RESAMPLES = click.option(
-    "--resamples", type=click.IntRange(min=100, max=1_000_000), default=10_000, show_default=True, help="Bootstrap resamples."
+    "--resamples",
+    type=click.IntRange(min=100, max=1_000_000),
+    default=10_000,
+    show_default=True,
+    help="Bootstrap resamples.",
 )
 
 
