@@ -74,7 +74,7 @@ def check_arguments(words: Sequence[str]) -> None:
         before = words[index - 1] if index and words[index - 1].startswith("-") and "=" not in words[index - 1] else ""
         where = option or before or f"argument {index + 1}"
         if not value.strip() and (equals or not option):
-            raise BenchError(f"{where}: the value is empty (an unset variable of the shell?); give one or leave it out")
+            raise BenchError(f"{where}: none given: the value is empty (an unset variable of the shell?)")
         if "\0" in word or (not word.isprintable() and _has_half_pairs(word)):
             raise BenchError(f"{where}: {printable(word)[:200]!r} holds a NUL or is not UTF-8; nothing can be named so")
 
