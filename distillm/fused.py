@@ -143,16 +143,17 @@ class LossShapeError(ValueError):
 
 def check_shape(objective: Objective, losses: Tensor, tokens: Tensor) -> None:
     """Raise LossShapeError unless there is a loss for each token."""
-    wanted = f"expected a tensor of shape {tuple(tokens.shape)}: one loss per response token"
+    wanted = f"{tuple(tokens.shape)}: one loss per response token, of which the training loop takes the mean"
     if not isinstance(losses, Tensor):
-        raise LossShapeError(f"{type(objective).__name__} returned {type(losses).__name__}, {wanted}")
+        raise LossShapeError(
+            f"{type(objective).__name__} returned {type(losses).__name__}, expected a tensor of shape {wanted}"
+        )
     if not losses.is_floating_point() or losses.device != tokens.device:
         kind = f"{losses.dtype} on {losses.device}"
         raise LossShapeError(f"{type(objective).__name__} returned {kind}, expected torch.float32 on {tokens.device}")
     if losses.shape != tokens.shape:
         raise LossShapeError(
-            f"{type(objective).__name__} returned a tensor of shape {tuple(losses.shape)}, {wanted}, of which the "
-            "training loop takes the mean"
+            f"{type(objective).__name__} returned a tensor of shape {tuple(losses.shape)}, expected {wanted}"
         )
 
 

@@ -13,6 +13,7 @@ from bench.cli.perf import perf
 from bench.cli.plugins import CommandGroup
 from bench.cli.run import run
 from bench.cli.told import Told, check_arguments
+from bench.system.paths import check_folder
 from bench.system.terminal import say, say_json
 
 
@@ -197,6 +198,8 @@ def make_teachers(tasks: tuple[str, ...], to: Path | None) -> None:
     from bench.system.progress import Reporter
 
     quiet_libraries()
+    if to is not None:
+        check_folder(to, "--to", write=True)
     for task in tasks or TASKS:
         reporter = Reporter(messages(), title=f"tiny teacher for {task}")
         say(f"{task}: {make_teacher(task, to, reporter)}")

@@ -18,10 +18,11 @@ if TYPE_CHECKING:  # rich takes a tenth of a second, which `--help` need not
 __all__ = ["FILE", "FOLDER", "JSON", "OUT", "messages", "one_blas_thread", "output", "warn"]
 
 
-class _Kind(click.ParamType):
+class _Kind(click.Path):
     """A path where there is nothing yet, or a folder or a plain file: a pipe would hang, and a device be lost."""
 
     def __init__(self, name: str) -> None:
+        super().__init__(path_type=Path)
         self.name = name
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:

@@ -12,6 +12,7 @@ import click
 
 from bench.cli.options import OUT, messages, output
 from bench.system.errors import BenchError, did_you_mean
+from bench.system.paths import check_folder
 
 if TYPE_CHECKING:  # PyTorch takes seconds to import, and --help needs none
     from rich.table import Table
@@ -50,6 +51,7 @@ def perf(quick: bool, only: str | None, device: str, out: Path) -> None:
     from bench.perf.workload import Workload
     from bench.system.environment import choose_kernels, describe, pick_device
 
+    check_folder(out / "perf", "--out", write=True)
     parts = _parts(only, get_args(Part))
     chosen = pick_device(device)
     choose_kernels(chosen)

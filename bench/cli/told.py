@@ -45,7 +45,7 @@ class Told(click.Command):
         try:
             return super().make_context(*args, **extra)
         except click.ClickException as error:
-            error.message = printable(error.message)
+            vars(error).update(message=printable(error.message))
             raise
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -62,7 +62,7 @@ class Told(click.Command):
         except EOFError as error:  # click would say "Aborted!"
             raise BenchError(f"a file ends too early: {error}") from error
         except click.ClickException as error:
-            error.message = printable(error.message)
+            vars(error).update(message=printable(error.message))
             raise
 
 
@@ -106,7 +106,7 @@ def check_arguments(words: Sequence[str]) -> None:
         before = words[index - 1] if index and words[index - 1].startswith("-") and "=" not in words[index - 1] else ""
         where = option or before or f"argument {index + 1}"
         if not value.strip() and (equals or not option):
-            raise BenchError(f"{where}: the value is empty (an unset variable of the shell?); give one or leave it out")
+            raise BenchError(f"{where}: none given: the value is empty (an unset variable of the shell?)")
         if "\0" in word or (not word.isprintable() and _has_half_pairs(word)):
             raise BenchError(f"{where}: {printable(word)[:200]!r} holds a NUL or is not UTF-8; nothing can be named so")
 

@@ -90,8 +90,8 @@ class Store:
             self._elsewhere[record.run_id] = path
             return record
         if not name or path.name != name:
-            near = nearest(path.name, [record.run_id for record in self.all()])
-            known = f"; the nearest ids in {self.runs}: {', '.join(near)}" if near else ""
+            near = ", ".join(nearest(path.name, [record.run_id for record in self.all()]))
+            known = f"; the nearest ids in {self.runs}: {near}" if near else ""
             raise BenchError(f"no run {name!r}: there is no {RECORD} at this path{known}")
         records = {record.run_id: record for record in self.all()}
         ids = list(records)

@@ -26,9 +26,16 @@ ABANDONED_SECONDS = 30 * 24 * 3600.0
 
 
 def default_root() -> Path:
-    """Folder of the cache: `$BENCH_CACHE`, else the user's cache folder."""
+    """Folder of the cache: `$BENCH_CACHE`, else the user's cache folder.
+
+    Raises:
+        BenchError: neither is known.
+    """
     chosen = os.environ.get("BENCH_CACHE")
-    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("distillm-bench"))
+    found = Path(chosen) if chosen else Path(platformdirs.user_cache_dir("distillm-bench"))
+    if str(found).startswith("~"):
+        raise BenchError("no home folder is known: say where what runs share goes with the variable BENCH_CACHE")
+    return found
 
 
 class ArtifactCache:

@@ -19,7 +19,7 @@ class DataConsole(Console):
     def __init__(self, *, err: bool = False) -> None:
         super().__init__(file=Stream(err=err), markup=False, emoji=False, highlight=False)  # type: ignore[arg-type]
 
-    def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
+    def render_str(self, text: str, **options: Any) -> Text:
         """A text as it is."""
         return super().render_str(printable(text), **options | {"markup": False, "emoji": False})
 
@@ -28,13 +28,13 @@ class DataConsole(Console):
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(printable(segment.text), segment.style)
 
-    def status(self, status: RenderableType, **options: Any) -> Status:  # type: ignore[override]
+    def status(self, status: RenderableType, **options: Any) -> Status:
         """A status line; rich itself would read a text as markup."""
         return _DataStatus(_text(status), console=self, **options)
 
 
 class _DataStatus(Status):
-    def update(self, status: RenderableType | None = None, **options: Any) -> None:  # type: ignore[override]
+    def update(self, status: RenderableType | None = None, **options: Any) -> None:
         super().update(None if status is None else _text(status), **options)
 
 

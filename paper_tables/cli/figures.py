@@ -9,6 +9,7 @@ import click
 
 from bench.cli.options import OUT, messages
 from bench.system.errors import BenchError
+from bench.system.paths import check_folder
 from bench.system.terminal import say
 from paper_tables.cli.options import run_index, selects_runs
 
@@ -37,6 +38,8 @@ def figures(
     from bench.system.progress import Reporter
     from paper_tables.figures.catalogue import write_figures
 
+    for name in ("figures", "model-probes"):
+        check_folder(out / name, "--out", write=True)
     quiet_libraries()
     index = cache(partial(run_index, out, preset, seeds, keys))
     reporter = Reporter(messages())

@@ -52,7 +52,8 @@ def parse_seeds(text: str | None) -> tuple[int, ...]:
     parts = [part.strip() for part in text.split(",")]
     for part in parts:
         if not (part.isascii() and part.isdigit() and len(part) < _DIGITS):
-            raise BenchError(f"--seeds {text}: expected whole numbers from 0 on, such as 10,20,30, got {part!r}")
+            wanted = "whole numbers from 0 on such as 10,20,30, and at least one training seed"
+            raise BenchError(f"--seeds {text}: expected {wanted}; got {part!r}")
     seeds = sorted(map(int, parts))
     if twice := [str(seed) for seed, after in pairwise(seeds) if seed == after]:
         raise BenchError(f"--seeds {text}: each seed once; {', '.join(dict.fromkeys(twice))} stands there again")

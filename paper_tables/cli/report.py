@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from bench.cli.options import FILE, OUT, messages, one_blas_thread
+from bench.system.paths import check_file
 from bench.system.terminal import say
 from paper_tables.cli.options import RESAMPLES, run_index, selects_runs
 
@@ -27,6 +28,7 @@ def report(preset: str, seeds: str | None, keys: tuple[str, ...], resamples: int
     one_blas_thread()
     from paper_tables.report.write import write_report
 
+    check_file(to or out / "report", "--to" if to else "--out", write=True)
     index = run_index(out, preset, seeds, keys)
     with messages().status("report") as status:
         path = write_report(index, to or out / f"report-{index.preset_name}.html", resamples, status.update)

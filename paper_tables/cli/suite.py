@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from bench.cli.options import OUT, messages, output, warn
+from bench.system.paths import check_folder
 from bench.system.terminal import say
 from paper_tables.cli.options import parse_seeds
 
@@ -67,6 +68,7 @@ def suite(
     from paper_tables.suite.progress import SuiteGrid, describe
 
     wanted = parse_seeds(seeds)
+    check_folder(out / "runs", "--out", write=not dry_run)
     with messages().status("reading runs"):
         records = list(Store(out, warn).all())
     plan = make_plan(

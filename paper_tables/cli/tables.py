@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from bench.cli.options import OUT, messages, one_blas_thread
+from bench.system.paths import check_folder
 from bench.system.terminal import say
 from paper_tables.cli.options import RESAMPLES, run_index, selects_runs
 
@@ -48,6 +49,7 @@ def tables(
     from paper_tables.tables.make import write_tables
     from paper_tables.tables.render import TABLE_FORMATS
 
+    check_folder(out / "tables", "--out", write=True)
     chosen = parse_formats(formats, tuple(TABLE_FORMATS))
     with messages().status("reading runs") as status:
         for written in write_tables(run_index(out, preset, seeds, keys), names, chosen, resamples):

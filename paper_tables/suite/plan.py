@@ -15,7 +15,7 @@ from bench.config.resolve import parse_assignment
 from bench.config.sections import Config
 from bench.record.record import RunRecord
 from bench.record.store import RECORD, Store
-from bench.system.errors import BenchError, did_you_mean
+from bench.system.errors import BenchError, nearest
 from bench.system.hashing import digest
 from paper_tables.paper.run_spec import RunSpec
 from paper_tables.paper.suites import TimedAt
@@ -128,7 +128,8 @@ def make_plan(
     there = {spec.method for spec in specs}
     for name in only:
         if name not in there:
-            raise BenchError(f"--only {name}: the suite has no such method; {did_you_mean(name, there)}")
+            known = f"it has {', '.join(sorted(there))}; the nearest is {nearest(name, there)[0]}"
+            raise BenchError(f"--only {name}: the suite has no such method; {known}")
     _check_settings(settings, [spec for spec in specs if not only or spec.method in only])
     recorded = _by_configuration(records)
     at_scale = [record for record in recorded.values() if record.config.preset == read_preset(preset).name]
