@@ -21,7 +21,7 @@ SIDES: tuple[Side, ...] = ("teacher", "student")
 SCRATCH = "scratch"
 
 # what determines a model's outputs; cards and logs beside it do not
-_MODEL_FILES = ("config.json", "generation_config.json", "*.safetensors", "*.bin", "*.gguf")
+_MODEL_FILES = ("config.json", "generation_config.json", "*.safetensors", "*.index.json", "*.bin", "*.gguf")
 
 
 def model_path(config: Config, side: Side) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
@@ -17,7 +17,10 @@ _TODAY = datetime.date(2024, 7, 26)  # what Llama's templates write where they h
 
 
 def chat_prompt_ids(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], spelled: Callable[[str], list[int]]
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[Message],
+    special: Collection[int],
+    spelled: Callable[[str], list[int]],
 ) -> tuple[int, ...]:
     """Ids of a conversation by the tokenizer's chat template, up to where the assistant's response begins.
 
@@ -27,6 +30,7 @@ def chat_prompt_ids(
     Args:
         tokenizer: has the template.
         messages: of the conversation.
+        special: ids of the special tokens.
         spelled: gives the ids of a text that is no special token.
 
     Raises:
@@ -39,8 +43,8 @@ def chat_prompt_ids(
             "instruction-tuned model (--set models.tokenizer=ID_OR_FOLDER), put a chat_template.jinja beside this one, "
             "or give the task prompt_columns, response_column and templates instead"
         )
-    special = {token.content: index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
-    names = sorted(filter(None, special), key=len, reverse=True)
+    marks = set(special) - {tokenizer.unk_token_id}  # which also stands for what cannot be written
+    names = sorted(map(tokenizer.convert_ids_to_tokens, marks), key=len, reverse=True)
     marked = re.compile("|".join(f"({re.escape(name[0])}{_MARK}?{re.escape(name[1:])})" for name in names) or "(?!)")
     turns = [{"role": m.role, "content": marked.sub(_mark, m.content)} for m in messages]
     try:
@@ -56,7 +60,7 @@ def chat_prompt_ids(
     by_user = iter([_MARK in found.group() for found in marked.finditer(text)])
     made: list[int] = []
     for index in ids:
-        is_text = index in special.values() and next(by_user, False)
+        is_text = index in marks and next(by_user, False)
         made += spelled(tokenizer.convert_ids_to_tokens(index)) if is_text else [index]
     return tuple(made)
 

@@ -149,7 +149,7 @@ class TokenizerAdapter:
             if example.messages is None:
                 prompt = self.prompt_ids(example.prompt)
             else:
-                prompt = chat_prompt_ids(self.backend, example.messages, self._spelled)
+                prompt = chat_prompt_ids(self.backend, example.messages, self.special, self._spelled)
             response = self.response_ids(example.references[0])
             if without_bos and len(prompt) > 1 and prompt[0] == self.backend.bos_token_id:
                 prompt = prompt[1:]

@@ -6,11 +6,17 @@ import json
 
 import pytest
 import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 
+from bench.config.resolve import resolve
+from bench.experiment.context import prepare
 from bench.models.language_model import Common, LanguageModel
 from bench.models.loading import load_tokenizer
 from bench.models.sampling import Decoding
 from bench.models.tokenizer import TokenizerAdapter
+from bench.record.record import Unwritten
+from bench.system.artifacts import ArtifactCache
 from distillm import TokenSequence, token_losses
 from distillm.methods import SRKL
 from tests import tiny
@@ -94,3 +100,43 @@ def test_a_student_from_scratch_learns_from_a_teacher_with_more_rows(method, tea
     told = "the teacher's output layer has 320 entries, the student's 300: the first 300 of both are used"
     assert told in record.data.notes
     assert record.comparison_fields["entries"] == 300
+    assert record.data.unwritten == Unwritten()
+
+
+def test_what_the_tokenizer_cannot_write_is_told_and_recorded(teacher_with_more_rows, tokenizer_folder):
+    """A word-piece tokenizer that knows few words, and drops case: references that it cannot give back are counted."""
+    folder = teacher_with_more_rows
+    tokenizer = Tokenizer(models.WordPiece(unk_token="<unk>"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.Whitespace()
+    tokenizer.decoder = decoders.WordPiece()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=200, special_tokens=["<pad>", "<s>", "</s>", "<unk>"], show_progress=False
+    )
+    tokenizer.train_from_iterator(["the cat sat on the mat summarize : dialogue . conversation 0 1 2 3"] * 5, trainer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
+    adapter = TokenizerAdapter(fast, "causal")
+    padded(tiny.ARCHITECTURES["llama"], adapter, adapter.size, None).save(folder / "words")
+    texts = ("the cat sat", "The cat sat", "the zebra sat", "the cat")
+    rows = [{"dialogue": "the cat", "summary": text} for text in texts]
+    for split in ("train", "validation", "test"):
+        (folder / "data" / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = [f"models.{side}={folder / 'words'}" for side in ("teacher", "student")]
+    settings += ["models.tokenizer=teacher", "data.max_prompt_length=40", "data.max_response_length=12"]
+    config, method = resolve(
+        preset="tiny",
+        task="samsum",
+        method="kld",
+        models="tiny-llama",
+        device="cpu",
+        data_dir=str(folder / "data"),
+        assignments=settings,
+    )
+    context = prepare(config, method, ArtifactCache(folder / "cache", pytest.fail))
+    # ROUGE-L looks at lower-case letters only: "The" comes back as it is seen, "zebra" does not come back at all
+    assert adapter.text(adapter.response_ids("the zebra sat")) == "the sat"
+    assert context.unwritten.references == {"validation": 1, "test": 1}
+    unknown = sum(s.prompt.count(adapter.backend.unk_token_id) for s in context.sequences["test"]) + 1
+    assert context.unwritten.tokens == dict.fromkeys(("train", "validation", "test"), unknown)
+    told = "1 of 4 references do not come back from the tokenizer: no answer can score as they do"
+    assert f"test: {told}" in context.notes
+    assert any(note.startswith(f"test: {unknown} token") for note in context.notes)

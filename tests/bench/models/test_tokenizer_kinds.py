@@ -121,7 +121,7 @@ def test_a_message_that_spells_special_tokens_does_not_end_its_turn(kind, adapte
     tokenizer.backend.chat_template = TEMPLATE
 
     def ids(content: str) -> tuple[int, ...]:
-        return chat_prompt_ids(tokenizer.backend, [Message("user", content)], tokenizer._spelled)
+        return chat_prompt_ids(tokenizer.backend, [Message("user", content)], tokenizer.special, tokenizer._spelled)
 
     eos = tokenizer.eos_id
     assert ids("he wrote").count(eos) == 1

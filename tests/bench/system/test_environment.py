@@ -21,7 +21,7 @@ from bench.system import environment
 from bench.system.artifacts import ArtifactCache
 from bench.system.environment import EnergyMeter, LoadMeter, choose_kernels, describe, peak_memory, pick_device
 from bench.system.errors import BenchError
-from tests.conftest import short
+from tests.conftest import record_of, short
 
 CPU = torch.device("cpu")
 SPIN = "import time\nend = time.time() + 2\nwhile time.time() < end: pass"
@@ -153,15 +153,13 @@ LAUNCHED = {
 
 
 def test_no_variable_of_a_launcher_or_of_torch_changes_a_number(tmp_path, cache):
-    options = ("--method", "srkl", *short(training__steps=3, init_training__steps=2, data__max_test=2), "--json")
-    made = []
-    for name, variables in (("plain", {}), ("launched", LAUNCHED)):
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "BENCH_CACHE": str(tmp_path / name), **variables}
-        command = [sys.executable, "-m", "bench.cli.main", "run", *options, "--out", str(tmp_path / name)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        made.append(RunRecord.model_validate_json(done.stdout))
-    plain, launched = made
+    options = ("run", "--method", "srkl", *short(training__steps=3, init_training__steps=2, data__max_test=2))
+    plain = record_of(*options, "--out", str(tmp_path / "plain"))
+    variables = {**os.environ, **LAUNCHED, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    command = [sys.executable, "-m", "bench.cli.main", *options, "--out", str(tmp_path / "launched"), "--json"]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    launched = RunRecord.model_validate_json(done.stdout)
     assert plain.run_id == launched.run_id
     assert plain.curve == launched.curve
     assert plain.validations == launched.validations
