@@ -27,8 +27,8 @@ CHAT = "chat"
 """Stands for a template's name where the tokenizer's chat template makes the prompts."""
 
 Text = Annotated[str, Field(min_length=1)]
-# strict validation takes no list for a tuple where a shorthand has been spelled out before
 Folder = Annotated[Text, AfterValidator(inner_path)]
+# strict validation takes no list for a tuple where a shorthand has been spelled out before
 Texts = Annotated[tuple[Text, ...], Field(min_length=1, strict=False)]
 
 
