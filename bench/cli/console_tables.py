@@ -256,13 +256,14 @@ def _lines(rows: Rows, width: int | None) -> str:
     used = sum(widths[name] + 2 for name in shown)
     below = differing and width is not None and used + widths["differs in"] > width
     lines = []
-    for row in ({name: name for name in widths}, *rows):
+    heading: dict[str, Cell] = {name: name for name in widths}
+    for row in (heading, *rows):
         line = "  ".join(f"{row[name]:<{widths[name]}}" for name in shown)
         told = row["differs in"]
         if differing and not below:
             line += f"  {told}"
         lines.append(line.rstrip())
-        if below and told and row in rows:
+        if below and told and row is not heading:
             lines.append(f"    {told}")
     return "\n".join(lines)
 

@@ -17,7 +17,7 @@ from bench.metrics.registry import check_known, metric_identity
 from bench.system.errors import BenchError, did_you_mean
 from bench.system.hashing import digest
 from bench.system.names import Name as Label
-from bench.system.names import path_part
+from bench.system.names import inner_path, path_part
 from bench.system.strict import StrictModel
 
 SPLITS = ("train", "validation", "test")
@@ -27,6 +27,7 @@ CHAT = "chat"
 """Stands for a template's name where the tokenizer's chat template makes the prompts."""
 
 Text = Annotated[str, Field(min_length=1)]
+Folder = Annotated[Text, AfterValidator(inner_path)]
 # strict validation takes no list for a tuple where a shorthand has been spelled out before
 Texts = Annotated[tuple[Text, ...], Field(min_length=1, strict=False)]
 
@@ -92,7 +93,7 @@ class EvaluationOnlySet(StrictModel):
     """A set used for testing only, in the columns of its task."""
 
     name: Name
-    folders: Texts = Field(description="folder names looked for, within the data folder")
+    folders: tuple[Folder, ...] = Field(min_length=1, description="folder names looked for, within the data folder")
     labels: dict[str, Label] = Field(
         default={},
         description="a pattern over FOLDER/FILE, and what scores on that file are called in tables; the first match "
@@ -126,7 +127,7 @@ class TaskSpec(StrictModel):
     synthetic_template: str | None = Field(
         default=None, description="the one for synthetic data; none = as for real data"
     )
-    folders: tuple[Text, ...] = Field(
+    folders: tuple[Folder, ...] = Field(
         default=(), description="folder names looked for in a data folder; none = the name"
     )
     hub: HubSource | None = None

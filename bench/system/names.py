@@ -29,6 +29,17 @@ def path_part(name: str, longest: int = LONGEST) -> str:
     return name
 
 
+def inner_path(path: str) -> str:
+    """A path of folders, if each is safe and all lie within the folder that it is looked for in.
+
+    Raises:
+        ValueError: as `path_part`, of any part of it.
+    """
+    for part in path.split("/"):
+        path_part(part, 255)
+    return path
+
+
 def checked_name(name: object, where: str) -> str:
     """The same for a name that code or a file of the user's gives.
 

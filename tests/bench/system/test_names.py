@@ -93,6 +93,18 @@ def test_methods_and_tasks_of_ones_own_cannot_be_called_so(tmp_path, name):
         find_task(str(task))
 
 
+@pytest.mark.parametrize("folder", ["/etc", "../x", "a/../..", "a//b", "-x"])
+def test_folders_of_a_task_lie_within_the_data(tmp_path, folder):
+    task = tmp_path / "task.yaml"
+    text = "name: mine\nmetrics: [rouge_l]\nprompt_columns: [a]\nresponse_column: b\ntemplates: {t: '{a}'}\n"
+    for more in (f"folders: ['{folder}']\n", f"evaluation_only: [{{name: x, folders: ['{folder}']}}]\n"):
+        task.write_text(text + more)
+        with pytest.raises(BenchError, match="folders"):
+            find_task(str(task))
+    task.write_text(f"{text}folders: [a/b]\n")
+    assert find_task(str(task)).folder_names == ("a/b",)
+
+
 def test_a_preset_and_a_pair_cannot_be_called_so(tmp_path):
     file = tmp_path / "-x.yaml"
     file.write_text("extends: tiny\n")
