@@ -99,7 +99,6 @@ return loss.double()
 return loss.unsqueeze(0)
 return self(student_logits, teacher_logits, tokens, batch)
 raise SystemExit(0)
-raise KeyboardInterrupt
 raise ValueError('[/x]')""".splitlines()
 MODULES = """METHOD = 5
 METHOD =
