@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -18,12 +19,12 @@ from tests.torture.test_kills import command, made
 
 DAMAGES = ("flipped", "cut", "emptied", "deleted", "a folder")
 STATES = {
-    "an artifact's training": "os.rename /cache/init-student/#.partial/work/.step.#.part",
-    "an artifact all but finished": "os.rename /cache/init-student/#.partial",
-    "training": "os.rename /out/runs/{}/work/.step.#.part",
-    "evaluation": "open /out/runs/{}/.predictions.jsonl.gz.#.part",
+    "an artifact's training": "os.rename /cache/init-student/*.partial/work/.step.*part",
+    "an artifact all but finished": "os.rename /cache/init-student/*.partial",
+    "training": "os.rename /out/runs/*/work/.step.*part",
+    "evaluation": "open /out/runs/*/.predictions.jsonl.gz.*part",
 }
-"""Where the run is killed: the last moment of this name; the rest is what it has to go on from."""
+"""Where the run is killed: at the last moment of such a name."""
 
 
 def damage(path: Path, how: str, draws: random.Random) -> None:
@@ -64,11 +65,8 @@ def test_the_command_that_goes_on_after_damage(state, tmp_path, draws):
     assert whole.code == 0, str(whole)
     expected, passed = made(out, whole.stdout, whole=state != "finished"), moments(cache)
     if state != "finished":
-        names = [path.name for path in out.glob("runs/*")]
-        wanted = STATES[state].replace("{}", "iwslt-distillm-adaptive-off-policy-s#-#")
-        assert names, wanted
         shutil.rmtree(work)
-        at = len(passed) - passed[::-1].index(wanted)
+        at = max(number for number, name in enumerate(passed, start=1) if fnmatch(name, STATES[state]))
         assert bench(*again, cache=cache, before=Moment(work, at)).code == -9
     shutil.rmtree(work / "logs")
     work.rename(tmp_path / "state")
@@ -108,6 +106,8 @@ def test_a_command_that_reads_damaged_records(words, tmp_path, draws, monkeypatc
         result = ended([*words, "--out", "damaged"])
         if found := wrong_with(result):
             wrong.append(f"{name} {how}: {found}")
+        elif (name.name, how) == ("record.json", "deleted"):
+            continue  # then there is no run
         elif result.exit_code == 0 and result.stdout != sound.stdout and "warning" not in result.stderr:
             wrong.append(f"{name} {how}: other output, without a warning")
     assert not wrong, "\n".join(wrong)

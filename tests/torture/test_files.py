@@ -49,8 +49,8 @@ YAML: dict[str, bytes] = {
     "UTF-16": "name: x\n".encode("utf-16"),
     "an alias of itself": b"name: &a [*a]\n",
     "a mapping in itself": b"&a\nname: *a\n",
-    "a billion laughs": b"a: &a [x, x]\n"
-    + b"".join(b"%c: &%c [*%c, *%c]\n" % (n, n, n - 1, n - 1) for n in range(98, 122)),
+    "thousands of laughs": b"a: &a [x, x]\n"
+    + b"".join(b"%c: &%c [*%c, *%c]\n" % (n, n, n - 1, n - 1) for n in range(98, 110)),
     "an object": b"!!python/object/apply:os.system ['true']\n",
     "keys that are none": b"1: 2\nnull: 3\n[a, b]: 4\n",
     "a key that stands twice": b"name: a\nname: b\n",
@@ -99,7 +99,6 @@ return loss.double()
 return loss.unsqueeze(0)
 return self(student_logits, teacher_logits, tokens, batch)
 raise SystemExit(0)
-raise KeyboardInterrupt
 raise ValueError('[/x]')""".splitlines()
 MODULES = """METHOD = 5
 METHOD =
