@@ -56,7 +56,7 @@ def run(config: Config, method: Method, store: Store, workshop: Workshop, *, fre
     reporter = workshop.reporter
     with reporter.session(list(STAGES)):
         with reporter.stage("data"):
-            context = prepare(config, method, workshop.cache)
+            context = prepare(config, method, workshop.cache, progress=reporter.progress)
             for note in context.notes:
                 reporter.note(note)
             folder = _make_folder(store.folder(context.run_id))
