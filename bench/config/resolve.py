@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from bench.config.fidelity import Fidelity
 from bench.config.layers import Layer, merge, with_values
 from bench.config.presets import check_folder, direct_pair, read_pair, read_preset
@@ -161,8 +159,8 @@ def parse_assignment(text: str) -> tuple[list[str], Any]:
         raise BenchError(f"--set {text!r}: there is no value after the = ; null says that there is none")
     try:
         return path, yaml_text.parse(raw)
-    except yaml.YAMLError as error:
-        raise BenchError(f"--set {text!r}: the value is neither JSON nor YAML") from error
+    except BenchError as error:
+        raise BenchError(f"--set {text!r}{str(error).removeprefix(', line 1')}") from error
 
 
 # --- layers ---------------------------------------------------------------------------------------------------------

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field, JsonValue, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from bench.config.fidelity import Fidelity
 from bench.config.strict import Section
+from bench.data.task import Metrics
 from bench.system.names import LongName, Name
 
 MAY_DIFFER = "training and plain_text (all but plain_text.file)"
@@ -132,6 +142,14 @@ class EvaluationConfig(Section):
     top_p: float = Field(1.0, gt=0, le=1, description="nucleus sampling")
     top_k: int = Field(0, ge=0, description="0 = off")
     batch_size: int = Field(64, gt=0, description="responses generated at once")
+    metrics: Metrics | None = Field(
+        None, description="metrics in place of the task's own; the first selects checkpoints"
+    )
+
+    @model_serializer(mode="wrap")
+    def _unless_the_tasks(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Plain values; without `metrics` where they are the task's, as in the identities of runs made before it."""
+        return {key: value for key, value in plain(self).items() if key != "metrics" or value is not None}
 
     @field_validator("seeds")
     @classmethod

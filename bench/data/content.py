@@ -1,7 +1,7 @@
 """From a record to a prompt and its accepted responses: columns and a template, or a conversation."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from bench.data.examples import DataError, Message
 from bench.data.readers import RawRecord
@@ -10,8 +10,7 @@ from bench.data.task import Column, TaskSpec, format_prompt
 _ABSENT = object()
 
 
-@dataclass(frozen=True)
-class Content:
+class Content(NamedTuple):
     """What a record holds.
 
     Attributes:
@@ -49,7 +48,7 @@ def record_id(record: RawRecord) -> str:
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise DataError(f"{record.where}: column 'id' holds {type(value).__name__}, expected text or a whole number")
-    return _clean(record, "id", value).strip() if isinstance(value, str) else str(value)
+    return clean_text(record, "id", value).strip() if isinstance(value, str) else str(value)
 
 
 def _prompt_and_response(spec: TaskSpec, template: str, record: RawRecord) -> Content:
@@ -68,7 +67,10 @@ def _conversation(record: RawRecord) -> Content:
     given = record.values.get("messages")
     if given is None:
         found = ", ".join(record.values) or "none"
-        raise DataError(f"{record.where}: no column 'messages', which the task says its records have; found: {found}")
+        what = _named_for_what_it_is(record) if "conversations" in record.values else ""
+        raise DataError(
+            f"{record.where}: no column 'messages', which the task says its records have; found: {found}{what}"
+        )
     if not isinstance(given, list) or not given:
         raise DataError(f"{record.where}: column 'messages' holds {given!r:.60}, expected a list of messages")
     *prompt, last = [_message(record, number, one) for number, one in enumerate(given, start=1)]
@@ -88,44 +90,65 @@ def _conversation(record: RawRecord) -> Content:
 
 def _message(record: RawRecord, number: int, value: object) -> Message:
     if not isinstance(value, dict) or not {"role", "content"} <= value.keys() or not isinstance(value["role"], str):
-        raise DataError(f"{record.where}: message {number}: expected role and content, found {value!r:.60}")
-    return Message(value["role"], _clean(record, f"messages.{number}.content", value["content"]))
+        raise DataError(
+            f"{record.where}: column 'messages': message {number}: expected role and content, found {value!r:.60}"
+        )
+    return Message(
+        clean_text(record, f"messages.{number}.role", value["role"]),
+        clean_text(record, f"messages.{number}.content", value["content"]),
+    )
 
 
 def _lookup(record: RawRecord, column: Column) -> tuple[str, object]:
     """The spelling found and the value; the value is _ABSENT where the record has none of the spellings."""
-    for name in column.names:
+    for name, path in column.paths:
         value: object = record.values
-        for part in name.split("."):
+        for part in path:
             value = value.get(part, _ABSENT) if isinstance(value, dict) else _ABSENT
         if value is not _ABSENT:
             return name, value
     return column.name, _ABSENT
 
 
-def _require(record: RawRecord, column: Column) -> tuple[str, object]:
-    name, value = _lookup(record, column)
-    if value is _ABSENT:
-        found = ", ".join(str(key) for key in record.values) or "none"
-        wanted = " or ".join(repr(name) for name in column.names)
-        is_chat = isinstance(record.values.get("messages"), list)
-        chat = "; these are conversations, which a task file with messages: true reads" if is_chat else ""
-        raise DataError(f"{record.where}: no column {wanted}; found: {found}{chat}")
-    return name, value
+def _no_column(record: RawRecord, column: Column) -> DataError:
+    # blanks around a name, and what cannot be printed, are seen in quotes
+    found = ", ".join(key if key.strip() == key and key.isprintable() else repr(key) for key in record.values) or "none"
+    wanted = " or ".join(repr(name) for name in column.names)
+    return DataError(f"{record.where}: no column {wanted}; found: {found}{_named_for_what_it_is(record)}")
+
+
+def _named_for_what_it_is(record: RawRecord) -> str:
+    """What a record without the wanted columns is, where that can be told: a conversation."""
+    if "messages" in record.values:
+        return (
+            "; these are conversations (messages data), which a task file with messages: true reads: "
+            "its lines are `name: chat`, `metrics: [rouge_l]` and `messages: true`, in place of columns and templates"
+        )
+    if "conversations" in record.values:
+        return (
+            "; these are conversations under another name: write each as `messages`, a list of {role, content} with "
+            "the roles system, user and assistant, and give a task file with messages: true"
+        )
+    return ""
 
 
 def _text(record: RawRecord, column: Column) -> str:
-    if column.optional and _lookup(record, column)[1] is _ABSENT:
-        return ""
-    return _clean(record, *_require(record, column))
+    name, value = _lookup(record, column)
+    if value is _ABSENT:
+        if column.optional:
+            return ""
+        raise _no_column(record, column)
+    return clean_text(record, name, value)
 
 
 def _references(record: RawRecord, column: Column) -> tuple[str, ...]:
     """The accepted responses that are not blank, each once: the response, then the column `references`."""
     responses: list[str] = []
-    if record.values.get("references") is None or _lookup(record, column)[1] is not _ABSENT:
-        name, value = _require(record, column)
-        responses += [_clean(record, name, v) for v in (value if isinstance(value, list) else [value])]
+    name, value = _lookup(record, column)
+    if value is not _ABSENT:
+        responses = [clean_text(record, name, v) for v in (value if isinstance(value, list) else [value])]
+    elif record.values.get("references") is None:
+        raise _no_column(record, column)
     return _distinct([*responses, *_reference_list(record)])
 
 
@@ -136,7 +159,7 @@ def _reference_list(record: RawRecord) -> list[str]:
         return []
     if not isinstance(given, list):
         raise DataError(f"{record.where}: column 'references' holds {type(given).__name__}, expected a list of texts")
-    return [_clean(record, "references", value) for value in given]
+    return [clean_text(record, "references", value) for value in given]
 
 
 def _distinct(texts: Sequence[str]) -> tuple[str, ...]:
@@ -144,7 +167,12 @@ def _distinct(texts: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text for text in texts if text.strip()))
 
 
-def _clean(record: RawRecord, name: str, value: object) -> str:
+def clean_text(record: RawRecord, name: str, value: object) -> str:
+    """The text in a column: line ends as "\\n", a null as "".
+
+    Raises:
+        DataError: it is no text, or no text that can be written.
+    """
     if value is None:
         return ""
     if not isinstance(value, str):
@@ -153,4 +181,4 @@ def _clean(record: RawRecord, name: str, value: object) -> str:
         value.encode()
     except UnicodeEncodeError as error:  # JSON can escape half of a surrogate pair, which no tokenizer takes
         raise DataError(f"{record.where}: column {name!r} holds half of a surrogate pair: {error.reason}") from error
-    return value.replace("\r\n", "\n").replace("\r", "\n")
+    return value.replace("\r\n", "\n").replace("\r", "\n") if "\r" in value else value

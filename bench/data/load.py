@@ -1,13 +1,15 @@
 """From raw records to the examples of a task: checks, prompts, overlaps, limits."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import gc
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import combinations
 from pathlib import Path
+from typing import NamedTuple
 
 from bench.data.content import read_content, record_id
 from bench.data.examples import DataError, Example, TaskData
-from bench.data.readers import RawRecord
+from bench.data.readers import Progress, RawRecord
 from bench.data.registry import TASKS, find_task
 from bench.data.sources import RawData, from_folder, from_generator, from_hub, sample_order
 from bench.data.task import SPLITS, TaskSpec
@@ -16,8 +18,7 @@ from bench.system.errors import did_you_mean
 _IDS_SHOWN = 3
 
 
-@dataclass(frozen=True)
-class _Row:
+class _Row(NamedTuple):
     """An example with what its prompt is compared by (`Content.key`)."""
 
     key: tuple[str, ...]
@@ -36,6 +37,7 @@ def load_task(
     limits: Mapping[str, int | None] | None = None,
     seed: int = 0,
     synthetic_splits: Sequence[str] | None = None,
+    progress: Progress | None = None,
 ) -> TaskData:
     """Load a task's examples: from a folder, from the hub, or else from the generator of synthetic data.
 
@@ -57,6 +59,7 @@ def load_task(
             sentences of a sorted file.)
         seed: Seed of the synthetic data, of the samples, and of splits that are not published.
         synthetic_splits: Splits to generate; None is train, validation, test and the evaluation-only sets.
+        progress: Told how much of each file is read.
 
     Raises:
         BenchError: Unknown task, or a task file that is wrong.
@@ -73,7 +76,7 @@ def load_task(
     require_source(spec, data_dir=data_dir is not None, hub=hub)
 
     if data_dir is not None:
-        raw = from_folder(spec, data_dir, chosen)
+        raw = from_folder(spec, data_dir, chosen, progress)
     elif hub and spec.hub is not None:
         raw = from_hub(spec, spec.hub, seed)
     else:
@@ -81,11 +84,12 @@ def load_task(
     template = template_name(spec, template, synthetic=data_dir is None and not hub)
 
     notes = list(raw.notes)
-    rows = {split: _rows(spec, template, split, records, notes) for split, records in raw.records.items()}
+    with _without_collection():
+        rows = {split: _rows(spec, template, split, records, notes) for split, records in raw.records.items()}
     if drop_overlap:
         _drop_overlap(rows, spec, notes)
     _limit(rows, limits or {}, seed, spec, notes)
-    _require_examples(rows, raw)
+    _require_examples(rows, raw, notes)
     overlap = _overlap(rows, notes)
     splits = {split: tuple(row.example for row in kept) for split, kept in rows.items()}
     return TaskData(name, template, raw.source, splits, tuple(notes), overlap, raw.labels)
@@ -115,6 +119,18 @@ def template_name(spec: TaskSpec, template: str | None, *, synthetic: bool) -> s
     if template not in spec.templates:
         raise DataError(f"{spec.name}: unknown template {template!r}: {did_you_mean(template, spec.templates)}")
     return template
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Spare Python the search for cycles: with hundreds of thousands of records it takes seconds, and finds none."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _rows(spec: TaskSpec, template: str, split: str, records: Iterable[RawRecord], notes: list[str]) -> list[_Row]:
@@ -183,11 +199,11 @@ def _limit(
             notes.append(f"{split}: {limit} of {len(kept)} examples, a sample by seed {seed}")
 
 
-def _require_examples(rows: Mapping[str, Sequence[_Row]], raw: RawData) -> None:
+def _require_examples(rows: Mapping[str, Sequence[_Row]], raw: RawData, notes: Sequence[str]) -> None:
     for split, kept in rows.items():
         if not kept:
-            place = raw.records[split][0].where if raw.records[split] else raw.source
-            raise DataError(f"{split}: no usable example is left ({raw.source}; first record: {place})")
+            why = "; ".join(note for note in notes if note.startswith(f"{split}: "))
+            raise DataError(f"{split}: no usable example is left ({raw.source}{'; ' * bool(why)}{why})")
 
 
 def _overlap(rows: Mapping[str, Sequence[_Row]], notes: list[str]) -> dict[str, int]:

@@ -1,91 +1,145 @@
 """Reading record files: JSON lines, JSON and CSV, plain or gzipped, with errors that name file and line."""
 
-import codecs
 import csv
 import gzip
 import io
 import json
 import sys
 import zlib
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench.data.examples import DataError
+from bench.system.errors import BenchError
+from bench.system.files import decoded, require_file
 
 EXTENSIONS = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".csv", ".csv.gz")
 """File name endings that can be read."""
 
+Progress = Callable[[int, int, str], None]
+"""Told how much is done, of how much, and of what."""
 
-@dataclass(frozen=True)
-class RawRecord:
+_TOLD_EVERY = 10_000  # lines
+_LIST_NAME = "a file that is one list of objects must be named .json"
+
+
+class RawRecord(NamedTuple):
     """A record as it stands in its source; `where` names the place in messages ("FILE, line 17")."""
 
     where: str
     values: dict[str, Any]
 
 
-def read_records(path: Path) -> list[RawRecord]:
-    """Read all records of a file; its ending, one of `EXTENSIONS`, decides the format.
+def read_records(path: Path, progress: Progress | None = None) -> Iterator[RawRecord]:
+    """Read the records of a file one by one; its ending, one of `EXTENSIONS`, decides the format.
 
     Text is UTF-8, with or without a byte order mark. JSON is a list of objects or {"data": [...]}; CSV has a
-    header.
+    header. JSON lines are read as they are asked for, with no more than one of them in memory.
+
+    Args:
+        path: The file.
+        progress: Told the megabytes read of JSON lines.
 
     Raises:
         DataError: The file cannot be read, is not in its format, or holds no record.
     """
-    if not path.name.endswith(EXTENSIONS):
-        raise DataError(f"{path}: unknown format; the name must end in one of {', '.join(EXTENSIONS)}")
-    text = _read_text(path)
+    check_file(path)
     kind = path.name.removesuffix(".gz").rpartition(".")[2]
+    nothing = True
     try:
-        records = {"jsonl": _parse_jsonl, "json": _parse_json, "csv": _parse_csv}[kind](path, text)
-    except RecursionError:
-        raise DataError(f"{path}: JSON nested too deeply to be a file of records") from None
-    if not records:
-        raise DataError(f"{path}: holds no records")
-    return records
-
-
-def _read_text(path: Path) -> str:
-    try:
-        if path.name.endswith(".gz"):
-            with gzip.open(path) as file:
-                content = file.read()
-        else:
-            content = path.read_bytes()
+        with path.open("rb") as raw:
+            file = gzip.GzipFile(fileobj=raw) if path.name.endswith(".gz") else raw
+            if kind == "jsonl":
+                for record in _parse_jsonl(path, file, raw, progress):
+                    nothing = False
+                    yield record
+            else:
+                for record in {"json": _parse_json, "csv": _parse_csv}[kind](path, decoded(path, file.read())):
+                    nothing = False
+                    yield record
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"{path}: truncated or corrupt gzip file ({error}); copy or download it again") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    content = content.removeprefix(codecs.BOM_UTF8)
+    except RecursionError:
+        raise DataError(f"{path}: JSON nested too deeply to be a file of records") from None
+    except BenchError as error:
+        raise error if isinstance(error, DataError) else DataError(str(error)) from error
+    if nothing:
+        raise DataError(f"{path}: holds no records")
+
+
+def check_file(path: Path) -> None:
+    """Refuse what cannot be a record file, without reading it.
+
+    Raises:
+        DataError: Its name ends in none of `EXTENSIONS`, or it is not there or no file.
+    """
+    if not path.name.endswith(EXTENSIONS):
+        raise DataError(f"{path}: unknown format; the name must end in one of {', '.join(EXTENSIONS)}")
     try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"{path}, line {line}: not UTF-8 (byte 0x{content[error.start]:02x}); convert the file to UTF-8"
-        ) from error
+        require_file(path)
+    except BenchError as error:
+        raise DataError(str(error)) from error
 
 
-def _parse_jsonl(path: Path, text: str) -> list[RawRecord]:
-    records = []
-    # only "\n" ends a line: str.splitlines would also cut at U+2028, which JSON allows inside strings
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
+class _KeyTwice(ValueError):
+    pass
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise _KeyTwice(f"the key {twice!r} stands twice in one object; keep one of them")
+    return values
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_each_key_once)
+
+
+def _parse_jsonl(path: Path, file: Any, raw: Any, progress: Progress | None) -> Iterator[RawRecord]:
+    """Records of a binary file; `raw` is the file itself where `file` unpacks it."""
+    name, megabytes = str(path), path.stat().st_size // 10**6
+    # only "\n" ends a line of a binary file: text would also be cut at U+2028, which JSON allows inside strings
+    for number, line in enumerate(file, start=1):
+        if progress is not None and number % _TOLD_EVERY == 0:
+            progress(raw.tell() // 10**6, megabytes, f"MB of {path.name}")
+        text = decoded(path, line, number)
+        if not text.strip():
             continue
-        where = f"{path}, line {number}"
+        where = f"{name}, line {number}"
         try:
-            value = json.loads(line)
+            value = _DECODER.decode(text)
+        except _KeyTwice as error:
+            raise DataError(f"{where}: {error}") from error
         except ValueError as error:
-            raise DataError(f"{where}: not JSON: {error}") from error
-        records.append(_as_record(where, value))
-    return records
+            raise DataError(f"{where}: not JSON: {error}; {_likely(text.strip())}") from error
+        if not isinstance(value, dict):
+            raise _no_object(where, value, f"; {_LIST_NAME}" if isinstance(value, list) else "")
+        yield RawRecord(where, value)
+
+
+def _likely(line: str) -> str:
+    """What is probably wrong with a line that is no JSON."""
+    if line.startswith("["):
+        return _LIST_NAME
+    if line.startswith("version https://git-lfs"):
+        return "it is a pointer of Git LFS: git lfs pull brings the file itself"
+    if "\0" in line:
+        return "it holds zero bytes: the file is damaged, or UTF-16: iconv -f UTF-16LE -t UTF-8 FILE > NEW"
+    if "\r" in line:
+        return "lines must end in a line feed, not in a carriage return alone: tr '\\r' '\\n' < FILE > NEW"
+    return "each line must be one whole JSON object"
 
 
 def _parse_json(path: Path, text: str) -> list[RawRecord]:
     try:
-        value = json.loads(text)
+        value = _DECODER.decode(text)
+    except _KeyTwice as error:
+        raise DataError(f"{path}: {error}") from error
     except ValueError as error:
         line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         raise DataError(
@@ -94,14 +148,18 @@ def _parse_json(path: Path, text: str) -> list[RawRecord]:
     if isinstance(value, dict):
         value = value.get("data")
     if not isinstance(value, list):
-        raise DataError(f'{path}: expected a list of objects or {{"data": [...]}}')
-    return [_as_record(f"{path}, record {number}", item) for number, item in enumerate(value, start=1)]
+        raise DataError(
+            f'{path}: expected a list of objects or {{"data": [...]}}; a file with one object per line must be named '
+            ".jsonl"
+        )
+    for number, item in enumerate(value, start=1):
+        if not isinstance(item, dict):
+            raise _no_object(f"{path}, record {number}", item)
+    return [RawRecord(f"{path}, record {number}", item) for number, item in enumerate(value, start=1)]
 
 
-def _as_record(where: str, value: object) -> RawRecord:
-    if not isinstance(value, dict):
-        raise DataError(f"{where}: expected an object with named columns, found {type(value).__name__}")
-    return RawRecord(where, value)
+def _no_object(where: str, value: object, hint: str = "") -> DataError:
+    return DataError(f"{where}: expected an object with named columns, found {type(value).__name__}{hint}")
 
 
 def _parse_csv(path: Path, text: str) -> list[RawRecord]:
@@ -112,6 +170,8 @@ def _parse_csv(path: Path, text: str) -> list[RawRecord]:
         header = next(reader, [])
         if len(set(header)) < len(header):
             raise DataError(f"{path}, line 1: a column name stands twice in the header: {', '.join(header)}")
+        if len(header) == 1 and (found := next((mark for mark in ";\t|" if mark in header[0]), None)):
+            raise DataError(f"{path}, line 1: fields are separated by {found!r}, expected commas")
         first_line = reader.line_num + 1
         for row in reader:
             where = f"{path}, line {first_line}"

@@ -1,13 +1,14 @@
 """Where raw records come from: the generators of synthetic data, a local folder, or the Hugging Face Hub."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from bench.data.examples import DataError
-from bench.data.readers import EXTENSIONS, RawRecord, read_records
+from bench.data.readers import EXTENSIONS, Progress, RawRecord, check_file, read_records
 from bench.data.task import SPLITS, EvaluationOnlySet, HubSource, TaskSpec
 
 SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
@@ -29,7 +30,7 @@ class RawData:
     """
 
     source: str
-    records: dict[str, list[RawRecord]] = field(default_factory=dict)
+    records: dict[str, Iterable[RawRecord]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     labels: dict[str, str] = field(default_factory=dict)
 
@@ -54,16 +55,20 @@ def from_generator(spec: TaskSpec, seed: int, splits: Sequence[str]) -> RawData:
     return raw
 
 
-def from_folder(spec: TaskSpec, data_dir: Path, chosen: Mapping[str, Path]) -> RawData:
+def from_folder(
+    spec: TaskSpec, data_dir: Path, chosen: Mapping[str, Path], progress: Progress | None = None
+) -> RawData:
     """Read a task from its own folder, or from a parent with one folder for each task and evaluation set.
 
     Args:
         spec: The task.
         data_dir: The folder.
         chosen: Files named by the user, by split; each takes the place of what the folder holds.
+        progress: Told the megabytes read.
 
     Raises:
-        DataError: No such folder, a split without a file or with several, or a file that cannot be read.
+        DataError: No such folder, a split without a file or with several, or something that is no file. What is wrong
+            inside a file is told when its records are taken.
     """
     if not data_dir.is_dir():
         raise DataError(f"{data_dir}: there is no such folder; give one with {_wanted_files(spec)}")
@@ -87,14 +92,16 @@ def from_folder(spec: TaskSpec, data_dir: Path, chosen: Mapping[str, Path]) -> R
         else:
             paths[extra.name] = data_dir / file
             raw.labels[extra.name] = extra.label(file)
-    raw.records = {split: read_records(path) for split, path in paths.items()}
+    for path in paths.values():
+        check_file(path)
+    raw.records = {split: read_records(path, progress) for split, path in paths.items()}
     return raw
 
 
 def _find(folder: Path, split: str, names: Sequence[str], *, with_suffix: bool) -> Path | None:
     """The file of a split; `with_suffix` also takes a single test_*.* where there is no test.*."""
     found = [folder / f"{name}{end}" for name in names for end in EXTENSIONS]
-    found = [path for path in found if path.is_file()]
+    found = [path for path in found if os.path.lexists(path)]  # what is no file is told, not passed over
     if not found and with_suffix:
         found = sorted(path for path in folder.glob("test_*") if path.name.endswith(EXTENSIONS))
     if len(found) > 1:
@@ -167,9 +174,9 @@ def from_hub(spec: TaskSpec, hub: HubSource, seed: int) -> RawData:
             drawn = "; hub.train_split_sizes in the task file draws all splits from train" if "train" in found else ""
             raise _hub_failure(spec, hub, f"no {split} split; found: {', '.join(found)}{drawn}")
         place = f"hub {hub.id}, split {name}, record"
-        raw.records[split] = [RawRecord(f"{place} {n}", row) for n, row in enumerate(found[name], start=1)]
+        everything = [RawRecord(f"{place} {n}", row) for n, row in enumerate(found[name], start=1)]
+        raw.records[split] = everything
     if hub.train_split_sizes:
-        everything = raw.records["train"]
         sizes: dict[str, int] = hub.train_split_sizes.model_dump()
         if len(everything) < sum(sizes.values()):
             raise _hub_failure(spec, hub, f"{len(everything)} records, too few for splits of {sizes}")

@@ -8,13 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
+from functools import cached_property
 from string import Formatter
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from bench.metrics.registry import check_known, metric_identity
-from bench.system.errors import BenchError, did_you_mean
+from bench.metrics.registry import check_names, metric_identity
+from bench.system.errors import did_you_mean
 from bench.system.hashing import digest
 from bench.system.names import Name as Label
 from bench.system.names import inner_path, path_part
@@ -30,6 +31,10 @@ Text = Annotated[str, Field(min_length=1)]
 Folder = Annotated[Text, AfterValidator(inner_path)]
 # strict validation takes no list for a tuple where a shorthand has been spelled out before
 Texts = Annotated[tuple[Text, ...], Field(min_length=1, strict=False)]
+
+
+Metrics = Annotated[Texts, AfterValidator(check_names)]
+"""Names of metrics, or path/to/file.py:NAME each."""
 
 
 def _plain(name: str) -> str:
@@ -52,10 +57,15 @@ class Column(StrictModel):
     def _from_name(cls, value: object) -> object:
         return {"names": [value]} if isinstance(value, str) else value
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The name used in templates and messages."""
         return self.names[0].rpartition(".")[2]
+
+    @cached_property
+    def paths(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Each spelling, with the keys that lead to it."""
+        return tuple((name, tuple(name.split("."))) for name in self.names)
 
 
 class Template(StrictModel):
@@ -109,7 +119,7 @@ class TaskSpec(StrictModel):
     """Everything the harness knows about a task."""
 
     name: Name = Field(description="letters, digits, - and _")
-    metrics: Texts = Field(
+    metrics: Metrics = Field(
         description="names (`bench.metrics`) or path/to/file.py:NAME, relative to the task file; the first selects "
         "checkpoints and stands in tables"
     )
@@ -132,18 +142,6 @@ class TaskSpec(StrictModel):
     )
     hub: HubSource | None = None
     evaluation_only: tuple[EvaluationOnlySet, ...] = Field(default=(), description="sets that are tested on only")
-
-    @field_validator("metrics")
-    @classmethod
-    def _metrics_known(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(metrics)) < len(metrics):
-            raise ValueError("each metric once")
-        try:
-            for name in metrics:
-                check_known(name)
-        except BenchError as error:
-            raise ValueError(str(error)) from error
-        return metrics
 
     @field_validator("evaluation_only")
     @classmethod

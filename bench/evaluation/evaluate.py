@@ -25,7 +25,7 @@ class EvaluationSet:
 
     name: str
     examples: tuple[Example, ...]
-    sequences: list[TokenSequence]
+    sequences: Sequence[TokenSequence]
 
 
 def evaluate(

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+import tokenizers
 import torch
+import transformers
 
 from bench import __version__
 from bench.config.sections import Config
-from bench.data import TaskData, TaskSpec, task_of
+from bench.data import Example, TaskData, TaskSpec, task_of
+from bench.data.readers import Progress
 from bench.evaluation.evaluate import EvaluationSet
 from bench.experiment.checks import check_pair
 from bench.experiment.examples import examples_of
 from bench.experiment.identity import run_id, run_key, task_key, tokenizer_path
-from bench.metrics.metric import Metric, references_of
+from bench.metrics.metric import CautiousMetric, Metric, references_of
 from bench.metrics.registry import find_metrics
+from bench.models.encoded import EncodedSplit
 from bench.models.generation import engine_of
 from bench.models.language_model import Common
 from bench.models.loading import load_tokenizer
@@ -29,8 +35,11 @@ from bench.system.artifacts import ArtifactCache
 from bench.system.environment import autocast, choose_kernels, kernel_variables, pick_device
 from bench.system.errors import BenchError
 from bench.system.extensions import in_file
+from bench.system.files import read_json, write_json
 from bench.training.auxiliary_loss import AuxiliaryLoss, LanguageModelling, encode_plain_text, load_plain_text
 from distillm import SOURCES, Method, SourceOptions, TokenSequence
+
+_KEPT_FROM = 20_000  # examples; fewer are encoded in about the time that files take
 
 
 @dataclass(frozen=True)
@@ -69,7 +78,7 @@ class RunContext:
     common: Common
     unwritten: Unwritten
     limits: LengthLimits
-    sequences: Mapping[str, list[TokenSequence]]
+    sequences: Mapping[str, Sequence[TokenSequence]]
     auxiliary_loss: AuxiliaryLoss | None
     run_key: Mapping[str, Any]
     run_id: str
@@ -107,14 +116,22 @@ class RunContext:
         )
 
 
-def prepare(config: Config, method: Method, cache: ArtifactCache, *, data: TaskData | None = None) -> RunContext:
+def prepare(
+    config: Config,
+    method: Method,
+    cache: ArtifactCache,
+    *,
+    data: TaskData | None = None,
+    progress: Progress = lambda done, total, what: None,
+) -> RunContext:
     """Load and encode the data, and refuse all that can be refused before any work.
 
     Args:
         config: from `bench.config.resolve`.
         method: the method it names.
-        cache: where a tokenizer that is trained on the data is shared.
+        cache: where a tokenizer that is trained on the data, and large splits as token ids, are shared.
         data: examples to take in place of the configuration's.
+        progress: told what is read and encoded.
 
     Raises:
         BenchError: bad input; the message says which and what would do.
@@ -123,14 +140,16 @@ def prepare(config: Config, method: Method, cache: ArtifactCache, *, data: TaskD
     choose_kernels(device)
     _check_one_process()
     task = task_of(config.task, config.task_file)
+    if config.evaluation.metrics is not None:
+        task = task.model_copy(update={"metrics": config.evaluation.metrics})
     metrics = find_metrics(task.metrics)
-    data = data or examples_of(task, config.data)
+    data = data or examples_of(task, config.data, progress)
     fingerprint = data.fingerprint()
-    tokenizer = _tokenizer(config, data, fingerprint, cache)
+    tokenizer = _tokenizer(config, data, fingerprint, cache, progress)
     fit = check_pair(config, tokenizer)
     engines = {side: engine_of(one) for side, one in fit.architectures.items()}
     limits = LengthLimits(config.data.max_prompt_length, config.data.max_response_length)
-    sequences, cut = _encode(config, data, tokenizer, limits)
+    sequences, cut = _encode(config, data, fingerprint, tokenizer, limits, cache, progress)
     unwritten = _unwritten(data, sequences, tokenizer, metrics)
     auxiliary_loss = _auxiliary_loss(config, tokenizer)
     added = task_key(task) | _only_set(entries=fit.common.entries, environment=kernel_variables())
@@ -159,6 +178,7 @@ def prepare(config: Config, method: Method, cache: ArtifactCache, *, data: TaskD
                 fit.notes,
                 _ignored_options(config, method),
                 _lost_loss(config, method),
+                _cautions(metrics, data),
                 data.notes,
             )
         ),
@@ -174,25 +194,58 @@ def _check_one_process() -> None:
         raise BenchError("a run uses one process; start it without `accelerate launch --num_processes` or torchrun")
 
 
-def _tokenizer(config: Config, data: TaskData, fingerprint: str, cache: ArtifactCache) -> TokenizerAdapter:
+def _tokenizer(
+    config: Config, data: TaskData, fingerprint: str, cache: ArtifactCache, progress: Progress
+) -> TokenizerAdapter:
     pair = config.models
     if pair.tokenizer == "trained":
         key = {"data": fingerprint, "vocab_size": pair.vocab_size, "version": __version__}
-        texts = [text for e in data.splits["train"] for text in (e.prompt, e.references[0])]
+        texts = _texts(data.splits["train"], progress)
         name = str(cache.get("tokenizer", key, lambda folder: train_tokenizer(texts, pair.vocab_size, folder)))
     else:
         name = tokenizer_path(config)
     return TokenizerAdapter(load_tokenizer(name), pair.kind)
 
 
+def _texts(examples: Sequence[Example], progress: Progress) -> Iterator[str]:
+    for number, example in enumerate(examples):
+        if number % 1000 == 0:
+            progress(number, len(examples), "examples read by the tokenizer's training")
+        yield example.prompt
+        yield example.references[0]
+
+
 def _encode(
-    config: Config, data: TaskData, tokenizer: TokenizerAdapter, limits: LengthLimits
-) -> tuple[dict[str, list[TokenSequence]], list[str]]:
-    """Every split as token ids, and notes of what was dropped or cut."""
+    config: Config,
+    data: TaskData,
+    fingerprint: str,
+    tokenizer: TokenizerAdapter,
+    limits: LengthLimits,
+    cache: ArtifactCache,
+    progress: Progress,
+) -> tuple[dict[str, EncodedSplit], list[str]]:
+    """Every split as token ids, and notes of what was dropped or cut; large ones are kept in the cache."""
     encoded, notes = {}, []
     for split, examples in data.splits.items():
-        without_bos = split == "train" and config.fidelity.train_without_bos
-        encoded[split], counts = tokenizer.encode(examples, limits, drop_long=split == "train", without_bos=without_bos)
+        how = {"drop_long": split == "train", "without_bos": split == "train" and config.fidelity.train_without_bos}
+        told = functools.partial(_shown, progress, len(examples), split)
+        encode = functools.partial(tokenizer.encode, examples, limits, **how, progress=told)
+        if len(examples) < _KEPT_FROM:
+            encoded[split], counts = encode()
+        else:
+            key = {
+                **how,
+                "split": split,
+                "data": fingerprint,
+                "tokenizer": tokenizer.fingerprint,
+                "kind": tokenizer.kind,
+                "limits": [limits.prompt, limits.response],
+                "libraries": [transformers.__version__, tokenizers.__version__],
+                "version": __version__,
+            }
+            folder = cache.get("sequences", key, functools.partial(_save, encode))
+            encoded[split], counts = EncodedSplit.load(folder), read_json(folder / "counts.json")
+        progress(len(examples), len(examples), "")
         for what, count in counts.items():
             if count:
                 limit = limits.prompt if what.startswith("prompts") else limits.response
@@ -206,11 +259,21 @@ def _encode(
     return encoded, notes
 
 
+def _save(encode: Callable[[], tuple[EncodedSplit, dict[str, int]]], folder: Path) -> None:
+    sequences, counts = encode()
+    sequences.save(folder)
+    write_json(folder / "counts.json", counts)
+
+
+def _shown(progress: Progress, total: int, split: str, done: int) -> None:
+    progress(done, total, f"examples of {split} as tokens")
+
+
 def _unwritten(
-    data: TaskData, sequences: Mapping[str, list[TokenSequence]], tokenizer: TokenizerAdapter, metrics: Sequence[Metric]
+    data: TaskData, sequences: Mapping[str, EncodedSplit], tokenizer: TokenizerAdapter, metrics: Sequence[Metric]
 ) -> Unwritten:
     """What is lost between texts and tokens; references of the sets that are scored, as their metrics see them."""
-    tokens = {split: sum(map(tokenizer.unknown, encoded)) for split, encoded in sequences.items()}
+    tokens = {split: tokenizer.unknown(encoded) for split, encoded in sequences.items()}
     references = {
         split: sum(_comes_back_changed(e.references, tokenizer, metrics) for e in examples)
         for split, examples in data.splits.items()
@@ -239,6 +302,15 @@ def _auxiliary_loss(config: Config, tokenizer: TokenizerAdapter) -> AuxiliaryLos
         return None
     texts = encode_plain_text(load_plain_text(given.file), tokenizer, given.max_length)
     return AuxiliaryLoss(LanguageModelling(given.kl_share), given.weight, texts, given.batch_size)
+
+
+def _cautions(metrics: Sequence[Metric], data: TaskData) -> Iterator[str]:
+    """What the metrics say about the references that scores are computed on."""
+    for split, examples in data.splits.items():
+        for metric in metrics if split != "train" else ():
+            references = [text for example in examples for text in example.references]
+            if isinstance(metric, CautiousMetric) and (caution := metric.caution(references)):
+                yield f"{data.label(split)}: {caution}"
 
 
 def _lost_loss(config: Config, method: Method) -> Iterator[str]:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from bench.config.sections import DataConfig
 from bench.data import TaskData, TaskSpec, find_task, load_task
+from bench.data.readers import Progress
 
 
-def examples_of(task: TaskSpec | str, data: DataConfig) -> TaskData:
+def examples_of(task: TaskSpec | str, data: DataConfig, progress: Progress | None = None) -> TaskData:
     """Load a task, or the task of a name or file, as a configuration's section `data` says.
 
     Raises:
@@ -27,4 +28,5 @@ def examples_of(task: TaskSpec | str, data: DataConfig) -> TaskData:
         drop_overlap=data.drop_overlap,
         limits=sizes | dict.fromkeys(tests, data.max_test),
         seed=data.seed,
+        progress=progress,
     )

@@ -57,8 +57,8 @@ def model_fingerprint(path: str) -> str:
 
 
 def task_key(task: TaskSpec) -> dict[str, Any]:
-    """What a task determines beside its examples: its metrics. Empty for one that ships: the version stands for it."""
-    return {} if task.name in TASKS else {"task": task.identity}
+    """What a task determines beside its examples: its metrics. Empty for one as it ships: the version stands for it."""
+    return {} if TASKS.get(task.name) == task else {"task": task.identity}
 
 
 def run_key(

@@ -79,7 +79,7 @@ def run(
         with reporter.stage("data"):
             for folder in (store.runs, workshop.cache.root):
                 check_folder(folder, write=True)
-            context = prepare(config, method, workshop.cache)
+            context = prepare(config, method, workshop.cache, progress=reporter.progress)
             for note in context.notes:
                 reporter.note(note)
             folder = _make_folder(store.folder(context.run_id))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -152,7 +153,7 @@ def predictions(context: RunContext, workshop: Workshop, model: LanguageModel, p
         )
 
 
-def training_sequences(context: RunContext, workshop: Workshop, teacher_path: str) -> list[TokenSequence]:
+def training_sequences(context: RunContext, workshop: Workshop, teacher_path: str) -> Sequence[TokenSequence]:
     """What the run trains on: the references, or the teacher's responses where its output source asks for them."""
     if SOURCES[context.config.sgo.source].responses != "teacher":
         return context.sequences["train"]
@@ -184,7 +185,9 @@ def training_sequences(context: RunContext, workshop: Workshop, teacher_path: st
     return [s.with_response(tuple(row["response"]), None) for s, row in zip(train_on, rows, strict=True)]
 
 
-def about_responses(context: RunContext, workshop: Workshop, responses: list[TokenSequence]) -> TeacherResponses | None:
+def about_responses(
+    context: RunContext, workshop: Workshop, responses: Sequence[TokenSequence]
+) -> TeacherResponses | None:
     """Mean length of the teacher's responses and the share it ended, a low one noted; None where none are used."""
     if SOURCES[context.config.sgo.source].responses != "teacher":
         return None
@@ -221,7 +224,7 @@ def distillation(
     workshop: Workshop,
     teacher_path: str,
     init_path: str,
-    train_on: list[TokenSequence],
+    train_on: Sequence[TokenSequence],
     work: Path,
 ) -> TrainingJob:
     """The run's own training: the method's objective on its output source, from the init student."""

@@ -8,6 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import regex
 
 from bench.metrics.metric import Array, check_references
 
@@ -94,3 +95,19 @@ class Bleu:
     def example(self, prediction: str, references: Sequence[str]) -> list[int]:
         """See `bench.metrics.metric.Metric`."""
         return bleu_statistics(prediction, references)
+
+    def caution(self, references: Sequence[str]) -> str | None:
+        """See `bench.metrics.metric.CautiousMetric`: scripts in which the tokens of 13a are whole sentences."""
+        touched = sum(bool(_UNSPACED.search(reference)) for reference in references) / len(references)
+        if touched < _WORTH_NAMING:
+            return None
+        return (
+            f"BLEU splits words at spaces (13a): {touched:.0%} of the references are in a script that has none "
+            "between words, where a sentence counts as one word and equal texts may score 0; chrF reads characters: "
+            "--set evaluation.metrics=[chrf], or metrics in a task file"
+        )
+
+
+_WORTH_NAMING = 0.05  # of the references; a foreign name moves no score
+# three characters in a row: a word, and no sign quoted in a text of another script
+_UNSPACED = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]{3}")

@@ -72,6 +72,15 @@ class Metric(Protocol):
         ...
 
 
+@runtime_checkable
+class CautiousMetric(Protocol):
+    """A `Metric` that can tell beforehand where its numbers would mislead."""
+
+    def caution(self, references: Sequence[str]) -> str | None:
+        """What to tell about scores against these references, those of one set; None where nothing."""
+        ...
+
+
 def set_score(metric: Metric, examples: Sequence[ExampleScore]) -> float:
     """A set's score from what its examples add: the exact mean of numbers, or the score of the summed counts."""
     if metric.score_of_sum is None:

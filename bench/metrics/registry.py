@@ -13,7 +13,7 @@ from bench.metrics.bleu import Bleu
 from bench.metrics.chrf import ChrF
 from bench.metrics.exact_match import ExactMatch
 from bench.metrics.metric import Metric
-from bench.metrics.rouge_l import RougeL
+from bench.metrics.rouge_l import RougeL, RougeLUnicode
 from bench.system.errors import BenchError, did_you_mean
 from bench.system.extensions import from_entry_points, from_file, in_file
 from bench.system.files import sha256_of
@@ -21,7 +21,7 @@ from bench.system.names import checked_name
 
 ENTRY_POINTS = "distillm_bench.metrics"
 
-_SHIPPED: tuple[Metric, ...] = (RougeL(), Bleu(), ChrF(), ExactMatch())
+_SHIPPED: tuple[Metric, ...] = (RougeL(), RougeLUnicode(), Bleu(), ChrF(), ExactMatch())
 _PARTS = ("name", "label", "signature", "example", "score_of_sum")
 
 
@@ -85,6 +85,22 @@ def check_known(name: str) -> None:
         raise BenchError(
             f"unknown metric {name!r}: {did_you_mean(name, metrics())}; a metric of your own: path/to/file.py:NAME"
         )
+
+
+def check_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    """A task's metrics, each of which is known and stands once; no file of the user's is run.
+
+    Raises:
+        ValueError: says which is not.
+    """
+    if len(set(names)) < len(names):
+        raise ValueError("each metric once")
+    try:
+        for name in names:
+            check_known(name)
+    except BenchError as error:
+        raise ValueError(str(error)) from error
+    return names
 
 
 def metric_identity(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +32,7 @@ class Batch:
 
 
 def collate(
-    batch: list[TokenSequence],
+    batch: Sequence[TokenSequence],
     tokenizer: TokenizerAdapter,
     start_id: int | None,
     device: torch.device,

@@ -122,7 +122,7 @@ class LanguageModel:
             return None
         return decoder_start(self.network.config, self.network.generation_config)
 
-    def batch(self, sequences: list[TokenSequence]) -> Batch:
+    def batch(self, sequences: Sequence[TokenSequence]) -> Batch:
         """The tensors of one forward pass over sequences. A pair shares them: teacher and student score the same."""
         return collate(
             sequences,
@@ -140,7 +140,7 @@ class LanguageModel:
         limits = [self.common.positions, *(positions(self.network.config, part) for part in parts)]
         return min((limit for limit in limits if limit is not None), default=None)
 
-    def score(self, batch: Batch | list[TokenSequence]) -> Tensor:
+    def score(self, batch: Batch | Sequence[TokenSequence]) -> Tensor:
         """Logits that predict the response tokens, (N, V), sequence after sequence.
 
         They are in float32 whatever the precision of the rest.

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,12 +16,17 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from bench.data import Example
 from bench.models.chat import chat_prompt_ids
+from bench.models.encoded import EncodedSplit, EncodedSplitBuilder
+from bench.models.word_memo import Ids, WordMemo, constant_marks, word_memo
 from bench.system.errors import BenchError
 from bench.system.files import sha256_of
 from bench.system.hashing import digest
-from distillm import TokenSequence
 
 Kind = Literal["causal", "seq2seq"]
+
+_AT_ONCE = 1000  # examples
+_LONGEST_WORD = 1000  # characters
+_NONE = array("i")
 
 
 @dataclass(frozen=True)
@@ -43,7 +51,7 @@ class TokenizerAdapter:
         self.size: int = 1 + max(backend.get_vocab().values())
         self.special = {index for index, token in backend.added_tokens_decoder.items() if token.special}
         self.special |= set(backend.all_special_ids)
-        self._usual = {add: self._special_in(self._plain_ids("", add)) for add in (False, True)}
+        self._usual = {add: self._special_in(self._plain_ids([""], add)[0]) for add in (False, True)}
 
     @property
     def fingerprint(self) -> str:
@@ -65,31 +73,74 @@ class TokenizerAdapter:
 
     def prompt_ids(self, prompt: str) -> tuple[int, ...]:
         """Ids of a prompt with the model's own marks: BOS where it uses one, EOS closing an encoder's input."""
-        ids: list[int] = self._ids(prompt, add_special_tokens=True)
-        if self.kind == "causal" and ids and ids[-1] == self.eos_id:
-            ids = ids[:-1]  # a causal prompt goes on in the response
-        return tuple(ids)
+        return tuple(self._as_prompt(self._ids([prompt], add_special_tokens=True)[0]))
 
     def response_ids(self, response: str) -> tuple[int, ...]:
         """Ids of a response, closed by EOS."""
-        ids: list[int] = self._ids(response, add_special_tokens=False)
-        return (*ids, self.eos_id)
+        return tuple(next(self.responses_ids([response])))
 
-    def _ids(self, text: str, *, add_special_tokens: bool) -> list[int]:
+    def responses_ids(self, responses: Sequence[str]) -> Iterator[Ids[int]]:
+        """As `response_ids`, of many."""
+        for start in range(0, len(responses), _AT_ONCE):
+            for ids in self._ids(responses[start : start + _AT_ONCE], add_special_tokens=False):
+                ids.append(self.eos_id)
+                yield ids
+
+    def _as_prompt(self, ids: Ids[int]) -> Ids[int]:
+        if self.kind == "causal" and ids and ids[-1] == self.eos_id:
+            ids = ids[:-1]  # a causal prompt goes on in the response
+        return ids
+
+    def _ids(self, texts: Sequence[str], *, add_special_tokens: bool) -> list[Ids[int]]:
+        """Ids of texts, by the memo of words where the tokenizer and a text allow it."""
+        if self._memo is None or (add_special_tokens and self._marks is None):
+            return self._encoded(texts, add_special_tokens)
+        before, after = self._marks if add_special_tokens and self._marks is not None else (_NONE, _NONE)
+        of_ascii = iter(self._memo([text for text in texts if text.isascii()]))
+        others = iter(self._encoded([text for text in texts if not text.isascii()], add_special_tokens))
+        return [before + next(of_ascii) + after if text.isascii() else next(others) for text in texts]
+
+    @cached_property
+    def _memo(self) -> WordMemo | None:
+        return word_memo(self.backend, lambda texts: self._encoded(texts, False))
+
+    @cached_property
+    def _marks(self) -> tuple[Ids[int], Ids[int]] | None:
+        """The special tokens before and after every text; None where they are not the same for all."""
+        if not constant_marks(self.backend):
+            return None
+        (bare,), (marked,) = self._encoded(["a"], False), self._encoded(["a"], True)
+        for start in range(len(marked)):
+            if marked[start : start + len(bare)] == bare:
+                return marked[:start], marked[start + len(bare) :]
+        return None
+
+    def _encoded(self, texts: Sequence[str], add_special_tokens: bool) -> list[Ids[int]]:
         """A user's text is text: where it spells a special token ("</s>"), it stays the letters it is made of."""
-        ids = self._plain_ids(text, add_special_tokens)
-        if self.backend.is_fast and self._special_in(ids) > self._usual[add_special_tokens]:
-            ids = self._speller.encode(text, add_special_tokens=add_special_tokens).ids
+        found = self._plain_ids(texts, add_special_tokens)
+        if self.backend.is_fast:
+            usual = self._usual[add_special_tokens]
+            for place, ids in enumerate(found):
+                if self._special_in(ids) > usual:
+                    spelled = self._speller.encode(texts[place], add_special_tokens=add_special_tokens)
+                    found[place] = spelled.ids
+        return [array("i", ids) for ids in found]
+
+    def _plain_ids(self, texts: Sequence[str], add_special_tokens: bool) -> list[list[int]]:
+        how = {
+            "add_special_tokens": add_special_tokens,
+            "split_special_tokens": True,
+            "return_attention_mask": False,
+            "return_token_type_ids": False,
+            "verbose": False,
+        }
+        if not self.backend.is_fast:  # given many texts, these forget to split special tokens
+            return [self.backend(text, **how)["input_ids"] for text in texts]
+        ids: list[list[int]] = self.backend(list(texts), **how)["input_ids"] if texts else []
         return ids
 
-    def _plain_ids(self, text: str, add_special_tokens: bool) -> list[int]:
-        ids: list[int] = self.backend(
-            text, add_special_tokens=add_special_tokens, split_special_tokens=True, verbose=False
-        )["input_ids"]
-        return ids
-
-    def _special_in(self, ids: list[int]) -> int:
-        return sum(index in self.special for index in ids)
+    def _special_in(self, ids: Iterable[int]) -> int:
+        return sum(map(self.special.__contains__, ids))
 
     @cached_property
     def _speller(self) -> Tokenizer:
@@ -117,14 +168,14 @@ class TokenizerAdapter:
         return speller
 
     def _spelled(self, text: str) -> list[int]:
-        return self._ids(text, add_special_tokens=False)
+        return list(self._ids([text], add_special_tokens=False)[0])
 
-    def unknown(self, sequence: TokenSequence) -> int:
-        """How many tokens of a sequence stand for text that the tokenizer cannot write."""
+    def unknown(self, encoded: EncodedSplit) -> int:
+        """How many tokens of a split stand for text that the tokenizer cannot write."""
         unknown = self.backend.unk_token_id
         if unknown in (None, self.eos_id, self.backend.bos_token_id):  # byte-level tokenizers: all can be written
             return 0
-        return sequence.prompt.count(unknown) + sequence.response.count(unknown)
+        return int((encoded.tokens == unknown).sum())
 
     def text(self, response: tuple[int, ...]) -> str:
         """The text of a response, special tokens left out, spaces as the tokens have them."""
@@ -133,35 +184,68 @@ class TokenizerAdapter:
         return text.strip()
 
     def encode(
-        self, examples: tuple[Example, ...], limits: LengthLimits, *, drop_long: bool, without_bos: bool = False
-    ) -> tuple[list[TokenSequence], dict[str, int]]:
+        self,
+        examples: Sequence[Example],
+        limits: LengthLimits,
+        *,
+        drop_long: bool,
+        without_bos: bool = False,
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> tuple[EncodedSplit, dict[str, int]]:
         """Turn examples into sequences.
 
         A prompt over its limit is left out (`drop_long`, for training) or loses its middle (elsewhere: every test
         example is scored), so that the task's words at either end stay. A response over its limit is cut and then
-        has no EOS. `without_bos` leaves out the prompts' BOS, a defect that `fidelity` repeats.
+        has no EOS. `without_bos` leaves out the prompts' BOS, a defect that `fidelity` repeats. `progress` is told the
+        examples done.
 
         Returns:
             the sequences, and how many prompts were dropped or cut and responses cut.
         """
-        sequences, counts = [], {"prompts_dropped": 0, "prompts_cut": 0, "responses_cut": 0}
-        for example in examples:
-            if example.messages is None:
-                prompt = self.prompt_ids(example.prompt)
-            else:
-                prompt = chat_prompt_ids(self.backend, example.messages, self.special, self._spelled)
-            response = self.response_ids(example.references[0])
-            if without_bos and len(prompt) > 1 and prompt[0] == self.backend.bos_token_id:
-                prompt = prompt[1:]
-            if len(prompt) > limits.prompt:
-                counts["prompts_dropped" if drop_long else "prompts_cut"] += 1
-                if drop_long:
-                    continue
-                tail = limits.prompt // 2
-                prompt = prompt[: limits.prompt - tail] + prompt[len(prompt) - tail :]
-            counts["responses_cut"] += len(response) > limits.response
-            sequences.append(TokenSequence(example.id, prompt, response[: limits.response]))
-        return sequences, counts
+        split, counts = EncodedSplitBuilder(), {"prompts_dropped": 0, "prompts_cut": 0, "responses_cut": 0}
+        for start in range(0, len(examples), _AT_ONCE):
+            if start:
+                progress(start)
+            chunk = examples[start : start + _AT_ONCE]
+            responses = self.responses_ids([example.references[0] for example in chunk])
+            for example, prompt, response in zip(chunk, self._prompts(chunk), responses, strict=True):
+                if without_bos and len(prompt) > 1 and prompt[0] == self.backend.bos_token_id:
+                    prompt = prompt[1:]
+                if len(prompt) > limits.prompt:
+                    counts["prompts_dropped" if drop_long else "prompts_cut"] += 1
+                    if drop_long:
+                        continue
+                    tail = limits.prompt // 2
+                    prompt = prompt[: limits.prompt - tail] + prompt[len(prompt) - tail :]
+                counts["responses_cut"] += len(response) > limits.response
+                split.add(example.id, prompt, response[: limits.response])
+        return split.finish(), counts
+
+    def _prompts(self, examples: Sequence[Example]) -> list[Ids[int]]:
+        """Ids of the prompts: of texts all at once, of conversations by the chat template."""
+        if any(example.messages for example in examples):
+            return [
+                array(
+                    "i",
+                    chat_prompt_ids(self.backend, one.messages, self.special, self._spelled)
+                    if one.messages
+                    else self.prompt_ids(one.prompt),
+                )
+                for one in examples
+            ]
+        return [self._as_prompt(ids) for ids in self._ids([one.prompt for one in examples], add_special_tokens=True)]
+
+
+def training_texts(texts: Iterable[str]) -> Iterator[str]:
+    """Texts as the trainer takes them: what is longer than any word is cut, its time grows with a word's square."""
+    for text in texts:
+        start = 0
+        if len(text) > _LONGEST_WORD:
+            for word in re.finditer(r"\S+", text):
+                for end in range(word.start() + _LONGEST_WORD, word.end(), _LONGEST_WORD):
+                    yield text[start:end]
+                    start = end
+        yield text[start:]
 
 
 def _slow_rules(backend: PreTrainedTokenizerBase) -> object:
@@ -172,7 +256,7 @@ def _slow_rules(backend: PreTrainedTokenizerBase) -> object:
     return [backend.get_vocab(), files, settings]
 
 
-def train_tokenizer(texts: list[str], vocab_size: int, folder: Path) -> None:
+def train_tokenizer(texts: Iterable[str], vocab_size: int, folder: Path) -> None:
     """Train a byte-level BPE tokenizer and save it in the Hugging Face format."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -183,7 +267,7 @@ def train_tokenizer(texts: list[str], vocab_size: int, folder: Path) -> None:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.train_from_iterator(training_texts(texts), trainer)
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>"
     ).save_pretrained(folder)

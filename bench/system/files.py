@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import fcntl
@@ -11,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -290,6 +292,54 @@ def checksum_of(path: Path) -> str:
         while block := file.read(1 << 22):
             found.update(block)
     return found.hexdigest()
+
+
+def require_file(path: Path) -> None:
+    """Refuse what is no regular file: opening a named pipe waits for ever, reading a device may never end.
+
+    Raises:
+        BenchError: there is nothing, or it is a folder, pipe, socket or device.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise BenchError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if not stat.S_ISREG(mode):
+        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
+        raise BenchError(f"{path}: is {kinds.get(stat.S_IFMT(mode), 'a device')}, expected a file")
+
+
+def read_text(path: Path) -> str:
+    """The text of a user's file, in UTF-8 with or without a byte order mark; line ends stay as they are.
+
+    Raises:
+        BenchError: it is no regular file, cannot be read, or is not UTF-8.
+    """
+    require_file(path)
+    try:
+        return decoded(path, path.read_bytes())
+    except OSError as error:
+        raise BenchError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def decoded(path: Path, content: bytes, line: int = 1) -> str:
+    """Bytes of a file as text, without a byte order mark at its beginning.
+
+    Raises:
+        BenchError: they are not UTF-8; it names the line, counted from `line`, which is that of the first byte.
+    """
+    try:
+        return (content.removeprefix(codecs.BOM_UTF8) if line == 1 else content).decode()
+    except UnicodeDecodeError as error:
+        line += content.count(b"\n", 0, error.start)
+        if content.startswith(b"\x1f\x8b"):
+            raise BenchError(f"{path}: it is gzip-compressed; its name must end in .gz") from error
+        wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        raise BenchError(
+            f"{path}, line {line}: not UTF-8 (byte 0x{error.object[error.start]:02x}"
+            f"{', as UTF-16 begins' * wide}); convert the file to UTF-8: "
+            f"iconv -f {'UTF-16' if wide else 'ISO-8859-1'} -t UTF-8 {path.name} > NEW"
+        ) from error
 
 
 def sha256_of(path: Path) -> str:

@@ -1,26 +1,88 @@
 """The YAML that configurations, presets, model pairs and tasks are written in; JSON is read too.
 
-YAML 1.1 takes `1e-3` for text. Here it is a number, when read and when written.
+YAML 1.1 takes `1e-3` for text. Here it is a number, when read and when written. It also takes `1:30` for 90, `010` for
+8 and `no` for false, where YAML 1.2 has other values: these are refused unless they stand in quotes.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.constructor import ConstructorError
 
 from bench.system.errors import BenchError
+from bench.system.files import read_text
 
 _EXPONENT = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+$")
+_LEADING_ZERO = re.compile(r"[-+]?0[0-9_]+$")
+_ONE_MEANING = re.compile(
+    r"true|True|TRUE|false|False|FALSE|[-+]?(?:0|[1-9][0-9]*|0x[0-9a-fA-F]+)"
+    r"|[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
+)
+_LARGEST = 100_000  # values in a file, each use of an alias counted: a few lines of aliases can stand for billions
 
 
 class _Loader(yaml.SafeLoader):
-    pass
+    """Refuses what has two meanings: plain values that YAML 1.1 and 1.2 read differently, and keys that stand twice."""
+
+    def get_single_data(self) -> Any:
+        node = self.get_single_node()
+        if node is None:
+            return None
+        self._count(node, {}, set())
+        return self.construct_document(node)
+
+    def as_written(self, node: yaml.ScalarNode) -> str:
+        """The text of a value that is none of the kinds used here, such as a date."""
+        text: str = node.value
+        return text
+
+    def one_meaning(self, node: yaml.ScalarNode) -> Any:
+        """The value of a truth value or number.
+
+        Raises:
+            ConstructorError: YAML 1.2 reads it as another value, or as text.
+        """
+        given: str = node.value
+        construct = getattr(yaml.SafeLoader, f"construct_yaml_{node.tag.rpartition(':')[2]}")
+        if _ONE_MEANING.fullmatch(given):
+            return construct(self, node)
+        try:
+            value = json.dumps(construct(self, node))
+        except ValueError:  # 08, which has no such digit
+            value = "no number"
+        write = "" if value == "no number" else f"{value}, or "
+        said = f'{given} is {value} in YAML 1.1 and something else in YAML 1.2; write {write}"{given}" for the text'
+        raise ConstructorError(None, None, said, node.start_mark)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                if key.value in seen:
+                    raise ConstructorError(None, None, f"the key {key.value!r} stands twice", key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
+
+    def _count(self, node: yaml.Node, counted: dict[int, int], inside: set[int]) -> int:
+        """How many values a node stands for."""
+        if id(node) in inside:
+            raise ConstructorError(None, None, "an alias (*NAME) stands inside what it refers to", node.start_mark)
+        if id(node) not in counted:
+            inside.add(id(node))
+            parts = [one for pair in node.value for one in pair] if isinstance(node, yaml.MappingNode) else node.value
+            inner = 0 if isinstance(node, yaml.ScalarNode) else sum(self._count(p, counted, inside) for p in parts)
+            counted[id(node)] = 1 + inner
+            inside.remove(id(node))
+        if counted[id(node)] > _LARGEST:
+            raise ConstructorError(None, None, f"it stands for over {_LARGEST} values", node.start_mark)
+        return counted[id(node)]
 
 
 class _Dumper(yaml.SafeDumper):
@@ -29,6 +91,11 @@ class _Dumper(yaml.SafeDumper):
 
 for _each in (_Loader, _Dumper):  # the dumper as well, so that it quotes a text that reads like such a number
     _each.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
+    _each.add_implicit_resolver("tag:yaml.org,2002:int", _LEADING_ZERO, list("-+0"))
+for _kind in ("bool", "int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _Loader.one_meaning)
+# a date stays as it is written; nothing here is one
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", _Loader.as_written)
 
 
 def _quoted_if_need_be(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
@@ -40,15 +107,23 @@ _Dumper.add_representer(str, _quoted_if_need_be)
 
 
 def parse(text: str) -> Any:
-    """The value that a text stands for, as JSON where it is JSON.
+    """The value that a text stands for, as JSON where it is JSON; all of it as JSON knows it (keys are texts).
 
     Raises:
-        yaml.YAMLError: it is neither JSON nor YAML.
+        BenchError: it is neither JSON nor YAML, or can be read in two ways; begins with ", line N" where that is known.
     """
     try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return yaml.load(text, _Loader)
+        return json.loads(_as_json(text))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        what = "" if isinstance(error, ConstructorError) else "neither YAML nor JSON: "
+        raise BenchError(f"{f', line {mark.line + 1}' if mark else ''}: {what}{error.problem}") from error
+    except UnicodeEncodeError as error:
+        raise BenchError(f": holds half of a surrogate pair: {error.reason}") from error
+    except RecursionError:
+        raise BenchError(": nested too deeply") from None
+    except (yaml.YAMLError, ValueError, TypeError) as error:
+        raise BenchError(f": neither YAML nor JSON: {error}") from error
 
 
 def dump(values: Mapping[str, Any]) -> str:
@@ -58,8 +133,21 @@ def dump(values: Mapping[str, Any]) -> str:
 
 @lru_cache(256)
 def _as_json(text: str) -> str:
-    """What `parse` gives, as JSON; remembered, because one command asks for the same preset hundreds of times."""
-    return json.dumps(parse(text), default=str)
+    """A text's value as JSON; remembered, because one command asks for the same preset hundreds of times."""
+    try:
+        value = json.loads(text, object_pairs_hook=_each_key_once)
+    except json.JSONDecodeError:
+        value = yaml.load(text, _Loader)
+    written = json.dumps(value, ensure_ascii=False)
+    written.encode()
+    return written
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(values := dict(pairs)) < len(pairs):
+        twice = next(key for key in values if sum(key == other for other, _ in pairs) > 1)
+        raise ConstructorError(None, None, f"the key {twice!r} stands twice", None)
+    return values
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -68,15 +156,11 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         BenchError: there is no such file, it cannot be read, or it holds something else.
     """
+    text = read_text(path)
     try:
-        found = json.loads(_as_json(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise BenchError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except yaml.MarkedYAMLError as error:
-        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise BenchError(f"{path}{line}: neither YAML nor JSON: {error.problem}") from error
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise BenchError(f"{path}: neither YAML nor JSON: {error}") from error
+        found = parse(text)
+    except BenchError as error:
+        raise BenchError(f"{path}{error}") from error
     if not isinstance(found, dict):
-        raise BenchError(f"{path}: expected keys with values (KEY: VALUE), got {found!r}")
+        raise BenchError(f"{path}: expected keys with values (KEY: VALUE), got {found!r:.200}")
     return found

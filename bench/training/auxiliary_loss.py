@@ -10,10 +10,12 @@ from torch import Tensor
 
 from baselines.kld import KLD
 from baselines.sft import CrossEntropy
-from bench.data.readers import read_records
+from bench.data.content import clean_text
+from bench.data.readers import RawRecord, read_records
 from bench.models.tokenizer import TokenizerAdapter
 from bench.synthetic import plain_text
 from bench.system.errors import BenchError
+from bench.system.files import read_text
 from distillm import Objective, TokenSequence
 from distillm.divergences import Kernel
 
@@ -75,16 +77,20 @@ def load_plain_text(file: str | None) -> list[str]:
         return plain_text.generate(_PARAGRAPHS)
     path = Path(file)
     if path.suffix == ".txt":
-        try:
-            texts = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-        except (OSError, UnicodeDecodeError) as error:
-            raise BenchError(f"plain_text.file: {path} cannot be read: {error}") from error
+        # only a line feed, with or without a carriage return, ends a line: other marks of Unicode stand inside text
+        texts = [line.strip() for line in read_text(path).split("\n")]
     else:
-        texts = [str(record.values.get("text") or "") for record in read_records(path)]
-    texts = [text for text in texts if text]
+        texts = list(map(_paragraph, read_records(path)))
+    texts = [text for text in texts if text.strip()]
     if not texts:
         raise BenchError(f"plain_text.file: {path} holds no text; expected one paragraph a line, or a column 'text'")
     return texts
+
+
+def _paragraph(record: RawRecord) -> str:
+    if "text" not in record.values:
+        raise BenchError(f"{record.where}: no column 'text'; found: {', '.join(record.values) or 'none'}")
+    return clean_text(record, "text", record.values["text"])
 
 
 def encode_plain_text(texts: list[str], tokenizer: TokenizerAdapter, max_length: int) -> list[TokenSequence]:
@@ -94,8 +100,8 @@ def encode_plain_text(texts: list[str], tokenizer: TokenizerAdapter, max_length:
     second (prefix language modelling).
     """
     sequences = []
-    for index, text in enumerate(texts):
-        ids = tokenizer.response_ids(text)[:max_length]
+    for index, whole in enumerate(tokenizer.responses_ids(texts)):
+        ids = tuple(whole[:max_length])
         if len(ids) >= _SHORTEST:
             cut = 1 if tokenizer.kind == "causal" else len(ids) // 2
             sequences.append(TokenSequence(f"plain-text-{index}", ids[:cut], ids[cut:]))

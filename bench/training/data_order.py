@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from bench.models.encoded import lengths
 from bench.system.seeding import derive_seed
 from distillm import TokenSequence
 
 
-def batch_order(sequences: list[TokenSequence], batch_size: int, seed: int) -> Iterator[list[TokenSequence]]:
+def batch_order(sequences: Sequence[TokenSequence], batch_size: int, seed: int) -> Iterator[list[TokenSequence]]:
     """Batches of the training set for ever: each epoch a new order, sequences of like length together.
 
     An epoch is shuffled, cut into pools of eight batches, each pool sorted by length and its batches shuffled again:
     little padding, and still random. The order depends on the seed only. A last incomplete batch of an epoch is left
     out unless it is the only one.
     """
+    length = lengths(sequences)
     epoch = 0
     while True:
         rng = random.Random(derive_seed(seed, "data order", epoch))
-        order = rng.sample(sequences, len(sequences))
+        order = rng.sample(range(len(sequences)), len(sequences))
         pool = 8 * batch_size
         batches = []
         for start in range(0, len(order), pool):
-            chunk = sorted(order[start : start + pool], key=lambda s: len(s.prompt) + len(s.response))
+            chunk = sorted(order[start : start + pool], key=length.__getitem__)
             batches += [chunk[i : i + batch_size] for i in range(0, len(chunk), batch_size)]
         full = [b for b in batches if len(b) == batch_size] or batches
         rng.shuffle(full)
-        yield from full
+        for batch in full:
+            yield [sequences[i] for i in batch]
         epoch += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -34,7 +34,7 @@ class ValidationSet:
         batch_size: sequences at once.
     """
 
-    sequences: list[TokenSequence]
+    sequences: Sequence[TokenSequence]
     score: Callable[[list[str]], float]
     decoding: Decoding
     batch_size: int
@@ -67,7 +67,7 @@ class TrainingJob:
     output_source: OutputSource
     student: LanguageModel
     teacher: LanguageModel | None
-    train: list[TokenSequence]
+    train: Sequence[TokenSequence]
     validation: ValidationSet
     config: TrainingConfig
     max_response_length: int
@@ -102,7 +102,7 @@ class NonFiniteLoss(BenchError):
         step: int,
         what: str,
         values: dict[str, float],
-        batch: list[TokenSequence],
+        batch: Sequence[TokenSequence],
         state: TrainerState,
     ) -> None:
         ids = [s.id for s in batch]

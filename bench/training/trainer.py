@@ -10,7 +10,7 @@ import itertools
 import math
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from transformers import PreTrainedModel
 from bench.config.sections import TrainingConfig
 from bench.models.batches import Batch
 from bench.models.decoding import NonFiniteLogits
+from bench.models.encoded import lengths
 from bench.models.language_model import LanguageModel
 from bench.system.errors import BenchError
 from bench.system.seeding import derive_seed, seed_torch
@@ -60,9 +61,9 @@ def learning_rate(config: TrainingConfig, step: int, total: int) -> float:
     return config.learning_rate * factor[config.schedule]
 
 
-def sequences_at_once(train: list[TokenSequence], batch_size: int) -> int:
+def sequences_at_once(train: Sequence[TokenSequence], batch_size: int) -> int:
     """Sequences of a micro-batch that keeps a GPU busy: a batch, or an equal part of it."""
-    tokens = batch_size * sum(len(s.prompt) + len(s.response) for s in train) / len(train)
+    tokens = batch_size * sum(lengths(train)) / len(train)
     return math.ceil(batch_size / max(1, round(tokens / _BUSY_TOKENS)))
 
 

@@ -1,6 +1,7 @@
 import csv
 import gzip
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -77,9 +78,9 @@ def test_csv_takes_large_fields_and_multi_line_fields_and_keeps_line_numbers(fol
     path = folder / "train.csv"
     path.write_text(f'dialogue,summary\n"A: one\nB: two",{"x" * 300_000}\n"only one field"\n', encoding="utf-8")
     with pytest.raises(DataError, match=r"train\.csv, line 4: 1 fields, but the header names 2"):
-        read_records(path)
+        list(read_records(path))
     path.write_text(f'dialogue,summary\n"A: one\nB: two",{"x" * 300_000}\n', encoding="utf-8")
-    assert read_records(path)[0].values["dialogue"] == "A: one\nB: two"
+    assert next(read_records(path)).values["dialogue"] == "A: one\nB: two"
     assert csv.field_size_limit() == limit
 
 
@@ -99,6 +100,46 @@ GOOD = json.dumps(samsum(1)).encode() + b"\n"
         ("train.jsonl", GOOD + b'{"id": 1.5, "dialogue": "d", "summary": "s"}', r"line 2: column 'id' holds float"),
         ("train.jsonl", GOOD + b'{"dialogue": "\\ud800", "summary": "s"}', r"line 2: column 'dialogue' .*surrogate"),
         ("train.jsonl", GOOD + b'{"dialogue": "\xff"}\n', r"line 2: not UTF-8 \(byte 0xff\)"),
+        ("train.jsonl", GOOD + b'{"dialogue": "d", "summary": "a\\udc00"}', r"line 2: column 'summary' .*surrogate"),
+        (
+            "train.jsonl",
+            GOOD + b'{"dialogue": "d", "references": ["\\ud83d"]}',
+            r"line 2: column 'references' .*surrog",
+        ),
+        ("train.jsonl", GOOD + b'{"id": "\\ud83d", "dialogue": "d", "summary": "s"}', r"line 2: column 'id' .*surrog"),
+        (
+            "train.jsonl",
+            GOOD + b'{"dialogue": "d", "dialogue": "e", "summary": "s"}',
+            r"2: the key 'dialogue' stands tw",
+        ),
+        ("train.jsonl", GOOD.replace(b"}\n", b"}\r") * 2, r"line 1: not JSON: .*not in a carriage return alone"),
+        ("train.jsonl", GOOD.decode().encode("utf-16-le"), r"line 1: not JSON: .*-f UTF-16LE"),
+        ("train.jsonl", b"version https://git-lfs.github.com/spec/v1\n", r"line 1: not JSON: .*git lfs pull"),
+        ("train.jsonl", b"{'dialogue': 'd'}", r"line 1: not JSON: .*each line must be one whole JSON object"),
+        ("train.jsonl", b'{"\\ud83d": 1, " dialogue": "d"}', r"no column 'dialogue'; found: '\\ud83d', ' dialogue'"),
+        ("train.csv", b"dialogue;summary\na;b\n", r"line 1: fields are separated by ';', expected commas"),
+        ("train.json", b'[{"dialogue": "d", "dialogue": "e"}]', r"the key 'dialogue' stands twice"),
+        ("train.jsonl", GOOD + b'{"dialogue": NaN, "summary": "s"}', r"line 2: column 'dialogue' holds float"),
+        ("train.jsonl", b"[" + GOOD.strip() + b"]", r"line 1: .*found list; .*must be named \.json"),
+        ("train.jsonl", b"[\n" + GOOD + b"]", r"line 1: not JSON: .*must be named \.json"),
+        ("train.json", GOOD, r"one object per line must be named \.jsonl"),
+        (
+            "train.jsonl",
+            GOOD.decode().encode("utf-16"),
+            r"line 1: not UTF-8 \(byte 0xff, as UTF-16 begins\).*-f UTF-16",
+        ),
+        (
+            "train.jsonl",
+            '{"dialogue": "ü", "summary": "s"}'.encode("latin-1"),
+            r"line 1: not UTF-8 .*iconv -f ISO-8859",
+        ),
+        ("train.jsonl", gzip.compress(GOOD), r"gzip-compressed; its name must end in \.gz"),
+        (
+            "train.jsonl",
+            b'{"messages": [{"role": "user", "content": "c"}]}',
+            r"\(messages data\), which a task file with messages: true",
+        ),
+        ("train.jsonl", b'{"conversations": [{"from": "human", "value": "v"}]}', r"write each as `messages`"),
         ("train.jsonl", b"\xef\xbb\xbf\n\n\xfe", r"line 3: not UTF-8"),
         ("train.jsonl", b"[" * 200_000, r"nested too deeply"),
         ("train.jsonl", b"", r"train\.jsonl: holds no records"),
@@ -133,13 +174,50 @@ def test_arbitrary_bytes_give_records_or_a_data_error(
     path = tmp_path_factory.mktemp("fuzz") / name
     path.write_bytes(content)
     try:
-        records = read_records(path)
+        records = list(read_records(path))
     except DataError as error:
         message = str(error)
     else:
         assert records
         return
     assert str(path) in message
+
+
+@pytest.mark.parametrize("name", ["train.jsonl", "test.jsonl", "test_one.jsonl", "validation.jsonl.gz"])
+def test_what_is_no_file_is_refused_at_once(folder: Path, name: str) -> None:
+    (folder / f"{name.partition('.')[0].partition('_')[0]}.jsonl").unlink()
+    path = folder / name
+    os.mkfifo(path)
+    with pytest.raises(BenchError, match=f"{name}: is a named pipe, expected a file"):
+        load_task("samsum", data_dir=folder)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(BenchError, match=f"{name}: is a folder, expected a file"):
+        load_task("samsum", data_dir=folder)
+    path.rmdir()
+    path.symlink_to("/dev/zero")
+    with pytest.raises(BenchError, match=f"{name}: is a device, expected a file"):
+        load_task("samsum", data_dir=folder)
+    path.unlink()
+    path.symlink_to("nowhere")
+    with pytest.raises(BenchError, match=f"{name}: cannot be read: No such file"):
+        load_task("samsum", data_dir=folder)
+
+
+def test_marks_that_are_no_line_ends_stay_in_the_text(folder: Path) -> None:
+    text = "a\u2028b\u2029c\x85d\x0ce\x1cf\x00g"
+    lines = json.dumps(samsum(1, dialogue=text), ensure_ascii=False) + "\r\n"
+    (folder / "train.jsonl").write_bytes(lines.encode() * 2)
+    assert [e.prompt for e in load_task("samsum", data_dir=folder).splits["train"]] == [f"summarize: {text}"] * 2
+
+
+def test_reading_is_shown(folder: Path) -> None:
+    padding = "x" * 500
+    write(folder / "train.jsonl", [samsum(i, dialogue=padding) for i in range(20_000)])
+    told: list[tuple[int, int, str]] = []
+    load_task("samsum", data_dir=folder, progress=lambda *one: told.append(one))
+    assert [(total, what) for _, total, what in told] == [(11, "MB of train.jsonl")] * 2
+    assert 0 < told[0][0] < told[1][0] <= 11
 
 
 # --- finding files -------------------------------------------------------------------------------------------------

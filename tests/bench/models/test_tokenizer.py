@@ -1,14 +1,20 @@
 """From text to ids and back: cutting, marks, and the tokenizer trained on a task."""
 
+import random
+import time
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.processors import TemplateProcessing
 
 from bench.data import Example
+from bench.models.encoded import EncodedSplit, lengths
 from bench.models.loading import load_tokenizer
-from bench.models.tokenizer import LengthLimits, TokenizerAdapter
+from bench.models.tokenizer import LengthLimits, TokenizerAdapter, train_tokenizer, training_texts
 from bench.system.errors import BenchError
+from distillm import TokenSequence
 
 WIDE = LengthLimits(100, 100)
 
@@ -91,3 +97,80 @@ def test_the_trained_tokenizer_has_the_size_and_marks_asked_for(backend):
     assert len(backend) == 300
     assert backend.convert_ids_to_tokens([0, 1, 2]) == ["<pad>", "<s>", "</s>"]
     assert (backend.pad_token_id, backend.bos_token_id, backend.eos_token_id) == (0, 1, 2)
+
+
+def test_one_long_word_takes_time_linear_in_its_length(tmp_path):
+    """BPE training takes time in the square of a word: seven seconds for 100,000 characters in one."""
+    rng = random.Random(0)
+    word = "".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=100_000))
+    start = time.process_time()
+    train_tokenizer([f"the cat {word} sat", word], 400, tmp_path)
+    assert time.process_time() - start < 2
+    assert len(load_tokenizer(str(tmp_path))) == 400
+
+
+def test_only_words_longer_than_any_are_cut():
+    usual = ["the  cat\nsat ", " ".join(["word"] * 1000), "", " " * 2000, "w" * 1000]
+    assert list(training_texts(usual)) == usual
+    long = f"a {'b' * 2500}  c{'d' * 999} e"
+    pieces = list(training_texts([long]))
+    assert "".join(pieces) == long
+    assert [len(piece) for piece in pieces] == [1002, 1000, 500 + 2 + 1000 + 2]
+
+
+@pytest.mark.parametrize("kind", ["causal", "seq2seq"])
+def test_a_split_is_kept_as_the_sequences_of_its_examples(kind, tokenizers, tmp_path):
+    tokenizer = tokenizers[kind]
+    examples = tuple(Example(f"e{i}", "the cat " * (i % 7), ("sat on " * (i % 5),)) for i in range(2500))
+    done = []
+    split, _ = tokenizer.encode(examples, WIDE, drop_long=True, progress=done.append)
+    expected = [
+        TokenSequence(e.id, tokenizer.prompt_ids(e.prompt), tokenizer.response_ids(e.references[0])) for e in examples
+    ]
+    assert list(split) == split[:] == expected
+    assert (split[-1], split[10:2:-3]) == (expected[-1], expected[10:2:-3])
+    assert lengths(split) == lengths(expected)
+    assert split.tokens.nbytes == 4 * sum(lengths(expected))
+    assert done == [1000, 2000]
+    split.save(tmp_path)
+    assert list(EncodedSplit.load(tmp_path)) == expected
+    with pytest.raises(IndexError):
+        split[2500]
+
+
+ENGLISH = st.text(st.sampled_from("ab'st re1 2\n\t\r\x0b\x0c\x00\x1c\x1f\x7f.,<>/éЖ5"), max_size=40)
+
+
+@pytest.mark.parametrize("template", ["$A", "<s> $A", "$A </s>", "<s> $A </s>"])
+def test_words_remembered_have_the_ids_of_the_tokenizer(template, backend):
+    """In any company: the memo must cut texts as the tokenizer does."""
+    tokenizer = TokenizerAdapter(marked(backend, template), "seq2seq")
+
+    @given(texts=st.lists(ENGLISH | st.text(st.characters(max_codepoint=127)), max_size=4))
+    @settings(max_examples=150, deadline=None)
+    def check(texts):
+        for special in (False, True):
+            plain = [backend(t, add_special_tokens=special, split_special_tokens=True)["input_ids"] for t in texts]
+            assert list(map(list, tokenizer._ids(texts, add_special_tokens=special))) == plain
+
+    check()
+    assert tokenizer._memo is not None
+    assert tokenizer._memo.known
+
+
+def test_no_words_are_remembered_for_tokenizers_that_look_at_more_than_a_word(backend):
+    backend.add_tokens(["at sat"])
+    tokenizer = TokenizerAdapter(backend, "causal")
+    assert tokenizer._memo is None
+    assert tokenizer.response_ids("the cat sat") == (*backend("the cat sat")["input_ids"], tokenizer.eos_id)
+    prefixed = load_tokenizer(backend.name_or_path)
+    prefixed.backend_tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=True)
+    assert TokenizerAdapter(prefixed, "causal")._memo is None
+
+
+def test_the_memo_forgets_when_it_is_full(tokenizers, monkeypatch):
+    monkeypatch.setattr("bench.models.word_memo._MOST", 10)
+    tokenizer = tokenizers["causal"]
+    first = tokenizer.response_ids("the cat sat on the mat")
+    assert tokenizer._memo.known == {}
+    assert tokenizer.response_ids("the cat sat on the mat") == first

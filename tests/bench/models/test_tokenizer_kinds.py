@@ -8,12 +8,11 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
-from bench.data import Message
+from bench.data import Example, Message
 from bench.metrics.registry import find_metrics
 from bench.models.chat import chat_prompt_ids
 from bench.models.loading import load_tokenizer
-from bench.models.tokenizer import TokenizerAdapter
-from distillm import TokenSequence
+from bench.models.tokenizer import LengthLimits, TokenizerAdapter
 
 SPECIAL = ["<pad>", "<s>", "</s>", "<unk>", "en_XX"]
 TEXTS = [
@@ -102,7 +101,8 @@ def test_a_perfect_answer_scores_full_marks(kind, adapters):
 def test_unknown_tokens_are_counted(adapters):
     def count(kind: str, text: str) -> int:
         tokenizer = adapters[kind]
-        return tokenizer.unknown(TokenSequence("x", tokenizer.prompt_ids("he"), tokenizer.response_ids(text)))
+        encoded, _ = tokenizer.encode((Example("x", "he", (text,)),), LengthLimits(100, 100), drop_long=False)
+        return tokenizer.unknown(encoded)
 
     assert count("unigram", "Ben wrote") == 0
     assert count("unigram", "Ben 漢 wrote 漢") == 2

@@ -5,6 +5,7 @@ import random
 
 import pytest
 
+from bench.system.seeding import derive_seed
 from bench.training.data_order import batch_order
 from distillm import TokenSequence
 
@@ -58,3 +59,14 @@ def test_like_lengths_stand_together_and_batches_do_not_come_by_length():
 def test_skipping_what_is_done_resumes(done):
     whole = ids(itertools.islice(batch_order(dataset(32), 4, 5), 24))
     assert ids(itertools.islice(batch_order(dataset(32), 4, 5), done, 24)) == whole[done:]
+
+
+def test_the_order_is_that_of_shuffled_sequences():
+    """As published runs had it: the sequences themselves shuffled, cut into pools, sorted, and shuffled again."""
+    sequences = dataset(300)
+    rng = random.Random(derive_seed(4, "data order", 0))
+    order = rng.sample(sequences, len(sequences))
+    pools = [sorted(order[i : i + 64], key=lambda s: len(s.prompt) + len(s.response)) for i in range(0, 300, 64)]
+    full = [b for pool in pools for b in (pool[i : i + 8] for i in range(0, len(pool), 8)) if len(b) == 8]
+    rng.shuffle(full)
+    assert list(itertools.islice(batch_order(sequences, 8, 4), len(full))) == full

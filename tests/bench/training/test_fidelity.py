@@ -1,6 +1,8 @@
 """The authors' defects on demand, the auxiliary loss, and how both are configured."""
 
 import dataclasses
+import json
+import os
 
 import pytest
 import torch
@@ -127,6 +129,37 @@ def test_plain_text_files(tmp_path):
     for path, message in ((empty, "holds no text"), (tmp_path / "c.txt", "cannot be read")):
         with pytest.raises(BenchError, match=message):
             load_plain_text(str(path))
+
+
+def test_only_line_feeds_end_a_paragraph_and_a_byte_order_mark_is_none(tmp_path):
+    text = "a\u2028b\x0cc\x85d\x1ce"
+    (tmp_path / "a.txt").write_bytes(f"\ufeff{text}\r\n\n{text}\n".encode())
+    (tmp_path / "a.jsonl").write_bytes(b"\xef\xbb\xbf" + json.dumps({"text": text}, ensure_ascii=False).encode())
+    assert load_plain_text(str(tmp_path / "a.txt")) == [text, text]
+    assert load_plain_text(str(tmp_path / "a.jsonl")) == [text]
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ('{"text": ["a", "b"]}', "line 2: column 'text' holds list, expected text"),
+        ('{"text": 7}', "line 2: column 'text' holds int, expected text"),
+        ('{"text": false}', "line 2: column 'text' holds bool, expected text"),
+        ('{"text": "a\\ud83d"}', "line 2: column 'text' holds half of a surrogate pair"),
+        ('{"body": "a"}', "line 2: no column 'text'; found: body"),
+    ],
+)
+def test_plain_text_records_hold_text(tmp_path, record, message):
+    (tmp_path / "a.jsonl").write_text('{"text": "One."}\n' + record)
+    with pytest.raises(BenchError, match=message):
+        load_plain_text(str(tmp_path / "a.jsonl"))
+
+
+def test_plain_text_that_is_no_file_is_refused_at_once(tmp_path):
+    for name in ("a.txt", "a.jsonl"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(BenchError, match=f"{name}: is a named pipe, expected a file"):
+            load_plain_text(str(tmp_path / name))
 
 
 @pytest.mark.parametrize("kind", ["causal", "seq2seq"])
