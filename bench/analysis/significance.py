@@ -21,8 +21,9 @@ Those of one arm's score, with fewer seeds behind them, hold 92 to 95 % with thr
 nothing of seed noise, and its interval is too narrow by all of it.
 """
 
+import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +35,8 @@ from bench.metrics.metric import ScoreOfSum, ScoreOfSums
 _Array = NDArray[np.float64]
 # The counts (resamples, examples) of one chunk: 32 MiB at this many.
 _CHUNK = 2**22
+# Scores (resamples, seeds) held at once: 64 MiB at this many.
+_HELD = 2**23
 
 
 @dataclass(frozen=True)
@@ -196,13 +199,49 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in adjusted]
 
 
-def _example_counts(n: int, resamples: int, rng: np.random.Generator) -> Iterator[_Array]:
-    """How often each resample holds each example, (up to `_CHUNK` / n resamples, n) at a time."""
+class _Recent:
+    """Arrays by what determines them, those that were asked for last."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._arrays: dict[object, _Array] = {}
+
+    def get(self, key: object, make: Callable[[], _Array]) -> _Array:
+        """The array of a key, made unless it is there."""
+        found = self._arrays.pop(key, None)
+        self._arrays[key] = found = make() if found is None else found
+        if len(self._arrays) > self.most:
+            del self._arrays[next(iter(self._arrays))]
+        return found
+
+
+# An arm stands in many comparisons, of a table, of others and of claims: each resamples it alike, with the seed it has.
+_MEANS = _Recent(1024)  # (resamples,) each
+_COUNTS = _Recent(2)  # (resamples, n) each
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """How often each resample holds each example, (resamples, n); `key` is all that these were drawn from."""
+
+    values: _Array
+    key: tuple[object, ...]
+
+
+def _example_counts(n: int, resamples: int, rng: np.random.Generator) -> Iterator[_Counts]:
+    """The counts of resamples, up to `_CHUNK` / n of them at a time."""
     size = max(1, _CHUNK // n)
     for start in range(0, resamples, size):
         rows = min(size, resamples - start)
-        drawn = rng.integers(n, size=(rows, n)) + n * np.arange(rows)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float64)
+        key = (repr(rng.bit_generator.state), n, rows)
+        drawn = rng.integers(n, size=(rows, n))
+        yield _Counts(_COUNTS.get(key, lambda drawn=drawn: _counted(drawn)), key)
+
+
+def _counted(drawn: NDArray[np.int64]) -> _Array:
+    rows, n = drawn.shape
+    places = drawn + n * np.arange(rows)[:, None]
+    return np.bincount(places.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -238,11 +277,16 @@ def _resample(arms: Sequence[tuple[int, _Array]], score: ScoreOfSum | None, resa
     rng = np.random.default_rng(seed)
     n = arms[0][1].shape[1]
     own = [_scores(arm, np.ones((1, n)), score)[0] for _, arm in arms]
+    keys = [(arm.shape, hashlib.blake2b(np.ascontiguousarray(arm)).digest(), score) for _, arm in arms]
     by_examples, by_seeds = [], []
     for counts in _example_counts(n, resamples, rng):
-        by_examples.append(sum(sign * _scores(arm, counts, score).mean(axis=1) for sign, arm in arms))
+        means = [
+            _MEANS.get((*key, *counts.key), lambda arm=arm, counts=counts: _mean_scores(arm, counts.values, score))
+            for key, (_, arm) in zip(keys, arms, strict=True)
+        ]
+        by_examples.append(sum(sign * mean for (sign, _), mean in zip(arms, means, strict=True)))
         by_seeds.append(
-            sum(sign * _drawn(scores, len(counts), rng) for (sign, _), scores in zip(arms, own, strict=True))
+            sum(sign * _drawn(scores, len(counts.values), rng) for (sign, _), scores in zip(arms, own, strict=True))
         )
     examples, seeds = np.concatenate(by_examples), np.concatenate(by_seeds)
     parts = [_variance_of_mean(scores) for scores in own if len(scores) > 1]
@@ -251,6 +295,13 @@ def _resample(arms: Sequence[tuple[int, _Array]], score: ScoreOfSum | None, resa
         replicates=examples + seeds,
         df=_satterthwaite([*parts, (examples.var(ddof=1), n - 1)]) if parts else math.inf,
     )
+
+
+def _mean_scores(arm: _Array, counts: _Array, score: ScoreOfSum | None) -> _Array:
+    """The mean over the arm's seeds in each resample, (resamples,)."""
+    rows = max(1, _HELD // len(arm))
+    parts = (counts[start : start + rows] for start in range(0, len(counts), rows))
+    return np.concatenate([_scores(arm, part, score).mean(axis=1) for part in parts])
 
 
 def _scores(arm: _Array, counts: _Array, score: ScoreOfSum | None) -> _Array:
@@ -267,9 +318,11 @@ def _scores(arm: _Array, counts: _Array, score: ScoreOfSum | None) -> _Array:
 def _drawn(scores: _Array, resamples: int, rng: np.random.Generator) -> _Array:
     """Mean deviation (resamples,) of seeds drawn with replacement, with the variance that a mean of that many has."""
     seeds = len(scores)
-    drawn = rng.integers(seeds, size=(resamples, seeds))
-    mean: _Array = (scores - scores.mean())[drawn].mean(axis=1) * math.sqrt(seeds / max(1, seeds - 1))
-    return mean
+    deviations = scores - scores.mean()
+    rows = max(1, _HELD // seeds)  # drawn one after the other, they are the same numbers
+    parts = (rng.integers(seeds, size=(min(rows, resamples - start), seeds)) for start in range(0, resamples, rows))
+    mean: _Array = np.concatenate([deviations[drawn].mean(axis=1) for drawn in parts])
+    return mean * math.sqrt(seeds / max(1, seeds - 1))
 
 
 def _variance_of_mean(values: ArrayLike) -> tuple[float, int]:

@@ -15,7 +15,7 @@ from bench.config.presets import read_pair, read_preset, shipped
 from bench.config.registry import methods
 from bench.data import tasks
 from bench.metrics.registry import find_metrics
-from bench.record.record import CURVE_LABELS, CurvePoint, MetricInfo, RunRecord, Score, mean_of_sets
+from bench.record.record import CURVE_LABELS, CurvePoint, MetricInfo, RunRecord, Score
 from bench.record.store import FAILURE, Store
 from distillm import SOURCES
 
@@ -207,12 +207,12 @@ def _models() -> Rows:
 def _runs(store: Store) -> Rows:
     finished: Rows = [
         {
-            "run": record.run_id,
-            "score": f"{mean_of_sets(record.scores):.2f} {record.metric.label}",
-            "seconds": f"{record.time.training_seconds:.1f}",
-            "started": record.started[:16].replace("T", " "),
+            "run": run.run_id,
+            "score": f"{run.score:.2f} {run.label}",
+            "seconds": f"{run.seconds:.1f}",
+            "started": run.started[:16].replace("T", " "),
         }
-        for record in store.all()
+        for run in store.summaries()
     ]
     begun: Rows = [
         {
@@ -226,8 +226,8 @@ def _runs(store: Store) -> Rows:
     return finished + begun
 
 
-def listing(what: str, store: Store) -> tuple[Rows, Table | str]:
-    """Rows and table of `bench list WHAT`."""
+def listing(what: str, store: Store, newest: int | None = None) -> tuple[Rows, Table | str]:
+    """Rows and table of `bench list WHAT`; of runs, all by id or so many of the newest."""
     listings: dict[str, Callable[[], Rows]] = {
         "methods": _methods,
         "sources": _sources,
@@ -238,6 +238,8 @@ def listing(what: str, store: Store) -> tuple[Rows, Table | str]:
         "runs": lambda: _runs(store),
     }
     rows = listings[what]()
+    if what == "runs" and newest is not None:
+        rows = sorted(rows, key=lambda row: str(row["started"]), reverse=True)[:newest]
     if not rows:
         return rows, f"no runs in {store.runs}; `bench run` makes one"
     shown = [_in_few_columns(row) for row in rows] if what == "methods" else rows

@@ -17,6 +17,9 @@ from bench.cli.run import run
 from bench.system.errors import BenchError
 
 
+MANY_RUNS = 100  # more than a reader scrolls through
+
+
 class Group(CommandGroup):
     """Turns errors a user can mend into a message and exit code 2, and Ctrl-C into a word about resuming."""
 
@@ -50,18 +53,23 @@ main.add_command(perf)
 
 @main.command("list")
 @click.argument("what", type=click.Choice(["methods", "sources", "fidelity", "tasks", "presets", "models", "runs"]))
+@click.option("--newest", type=click.IntRange(min=1), metavar="N", help="Of runs, the N begun last, these first.")
 @OUT
 @JSON
-def list_command(what: str, out: Path, as_json: bool) -> None:
+def list_command(what: str, newest: int | None, out: Path, as_json: bool) -> None:
     """List what can be run, or what was recorded."""
     from bench.cli.console_tables import listing
     from bench.record.store import Store
 
-    rows, table = listing(what, Store(out, warn))
+    rows, table = listing(what, Store(out, warn), newest)
     if as_json:
         click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+    elif isinstance(table, str):
+        click.echo(table)
+        if newest is None and len(rows) > MANY_RUNS and sys.stdout.isatty():
+            click.echo(f"{len(rows)} runs; --newest 20 shows those begun last", err=True)
     else:
-        output().print(table, soft_wrap=isinstance(table, str))
+        output().print(table)
 
 
 def _print_schema(context: click.Context, _: click.Parameter, asked: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from sys import intern  # all runs have the same ids: thousands of runs, one copy
 from typing import TypedDict
 
@@ -41,6 +42,35 @@ def example_scores(rows: Iterable[Prediction], metric: str) -> dict[str, dict[st
     except KeyError as error:
         raise BenchError(f"predictions without {error}; make the run again with --fresh") from error
     return {name: {i: _pool(values) for i, values in examples.items()} for name, examples in collected.items()}
+
+
+@dataclass(frozen=True)
+class ExampleArray:
+    """The scores of a set's examples: their ids, ascending, and (examples,) numbers or (examples, counts)."""
+
+    ids: tuple[str, ...]
+    values: NDArray[np.float64]
+
+
+def example_arrays(rows: Iterable[Prediction], metric: str) -> dict[str, ExampleArray]:
+    """What `example_scores` gives, as arrays: a hundredth of the memory.
+
+    Raises:
+        BenchError: as `example_scores`, or the scores of a set are not of one form.
+    """
+    found = {}
+    for name, examples in example_scores(rows, metric).items():
+        ids = tuple(sorted(examples))
+        try:
+            values = np.array([examples[i] for i in ids], dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise BenchError(f"predictions for {name} of several forms; make the run again with --fresh") from error
+        found[name] = ExampleArray(_IDS.setdefault(ids, ids), values)
+    return found
+
+
+_IDS: dict[tuple[str, ...], tuple[str, ...]] = {}
+"""All runs have the same ids: thousands of runs, one copy."""
 
 
 def _pool(values: list[ExampleScore]) -> Pooled:

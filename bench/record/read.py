@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,11 @@ def read_record(path: Path) -> RunRecord:
         Unreadable: the file is damaged, of a newer schema, or no record; the first missing or wrong field is named.
     """
     try:
-        found = from_json(path.read_bytes())
+        data = path.read_bytes()
+        if f'"schema": {SCHEMA},'.encode() in data[:32]:  # as it is written: nothing to migrate, so it is parsed once
+            with suppress(ValidationError):  # the reason is found below
+                return RunRecord.model_validate_json(data)
+        found = from_json(data)
     except ValueError as error:
         raise Unreadable("damaged or cut off") from error
     except OSError as error:

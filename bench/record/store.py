@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import glob
+import os
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from bench.record.example_scores import Prediction, upgraded
 from bench.record.read import Unreadable, read_record
 from bench.record.record import RunRecord
+from bench.record.summary import RunSummary, read_summary
 from bench.system.errors import BenchError, did_you_mean
 from bench.system.files import read_json, read_jsonl_gz, write_json, write_jsonl_gz
 
@@ -18,6 +21,9 @@ PREDICTIONS = "predictions.jsonl.gz"
 WORK = "work"
 FAILURE = "failure.json"
 JUDGED = "judged"  # folder of what judges made of a run
+SHOWN = 20  # ids in a message
+
+Read = TypeVar("Read", RunRecord, RunSummary)
 
 
 class Store:
@@ -52,13 +58,20 @@ class Store:
 
     def all(self) -> Iterator[RunRecord]:
         """All finished runs, by their folders' names; what is no record, or a second copy of one, is skipped."""
+        return self._read_all(read_record)
+
+    def summaries(self) -> Iterator[RunSummary]:
+        """What lists show of them."""
+        return self._read_all(read_summary)
+
+    def _read_all(self, read: Callable[[Path], Read]) -> Iterator[Read]:
         seen: dict[str, Path] = {}
-        for folder in sorted(self.runs.glob("*/")):
-            if not (folder / RECORD).exists():
-                continue
+        for folder in self._folders():
             try:
-                record = read_record(folder / RECORD)
+                record = read(folder / RECORD)
             except Unreadable as error:
+                if isinstance(error.__cause__, FileNotFoundError):  # a run that was begun
+                    continue
                 self.warn(f"skipped {folder / RECORD}: {error}")
                 continue
             run_id = record.run_id
@@ -74,8 +87,16 @@ class Store:
 
     def unfinished(self) -> list[str]:
         """Ids of runs that were begun and have no record."""
-        folders = (f for f in sorted(self.runs.glob("*/")) if (f / WORK).is_dir() or (f / FAILURE).is_file())
-        return [f.name for f in folders if self.finished(f.name) is None]
+        begun = (f for f in self._folders() if (f / WORK).is_dir() or (f / FAILURE).is_file())
+        return [f.name for f in begun if self.finished(f.name) is None]
+
+    def _folders(self) -> list[Path]:
+        """All folders of runs, by name."""
+        try:
+            with os.scandir(self.runs) as found:
+                return [self.runs / name for name in sorted(entry.name for entry in found if entry.is_dir())]
+        except OSError:  # none is there
+            return []
 
     def find(self, name: str) -> RunRecord:
         """A finished run by its id, the beginning of its id, its folder or its record's path.
@@ -93,13 +114,16 @@ class Store:
                 raise BenchError(f"{path / RECORD} is no record this version reads: {error}") from error
             self._elsewhere[record.run_id] = path
             return record
-        records = {record.run_id: record for record in self.all()}
-        ids = list(records)
+        record = self.finished(name)
+        if record is not None and record.run_id == name:  # without a look at thousands of others
+            return record
+        ids = [run.run_id for run in self.summaries()]
         matches = [run_id for run_id in ids if run_id.startswith(name)]
         if name in matches:
             matches = [name]
         if len(matches) > 1:
-            raise BenchError(f"{name!r} is the beginning of {len(matches)} runs: {', '.join(matches)}")
+            more = f" and {len(matches) - SHOWN} more" if len(matches) > SHOWN else ""
+            raise BenchError(f"{name!r} is the beginning of {len(matches)} runs: {', '.join(matches[:SHOWN])}{more}")
         if not matches:
             failed = [i for i in self.unfinished() if i.startswith(name) and (self.folder(i) / FAILURE).is_file()]
             if failed:
@@ -113,7 +137,7 @@ class Store:
             if ids:
                 known = f"{did_you_mean(name, ids)}\n`bench list runs --out {self.root}` shows all {len(ids)}"
             raise BenchError(f"no run {name!r} in {self.runs}: {known}")
-        return records[matches[0]]
+        return self.find(str(self.folder(matches[0])))
 
     def predictions(self, record: RunRecord) -> list[Prediction]:
         """The predictions of a run.

@@ -26,7 +26,7 @@ def report(preset: str, seeds: str | None, keys: tuple[str, ...], resamples: int
     one_blas_thread()
     from paper_tables.report.write import write_report
 
-    index = run_index(out, preset, seeds, keys)
-    with messages().status("report") as status:
+    with messages().status("reading runs") as status:
+        index = run_index(out, preset, seeds, keys)
         path = write_report(index, to or out / f"report-{index.preset_name}.html", resamples, status.update)
     click.echo(str(path))

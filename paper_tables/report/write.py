@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import yaml
@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from bench.analysis.timing import has_exclusive_timing
 from bench.record.record import CURVE_LABELS, RunRecord, mean_of_sets
+from bench.record.store import Store
 from bench.system.files import write_bytes
 from paper_tables.claims.format import effect, summary
 from paper_tables.claims.verdicts import verdicts
@@ -46,18 +47,8 @@ class Curve:
 
 @dataclass(frozen=True)
 class RunSection:
-    """What the report says of a run.
+    """What the report says of a run beyond its record: the curves of training and validation, the config as YAML."""
 
-    Attributes:
-        score: mean over test sets and decoding seeds.
-        exclusive: its training time may stand in tables.
-        curves: of training and validation.
-        config: as YAML.
-    """
-
-    record: RunRecord
-    score: float
-    exclusive: bool
     curves: tuple[Curve, ...]
     config: str
 
@@ -98,7 +89,8 @@ def write_report(index: RunIndex, path: Path, resamples: int, progress: Callable
         tables=[one for one in filled if _worth_showing(one)],
         figures=[_figure(out, name, preset) for name in FIGURES if _figure_path(out, name, preset).is_file()],
         missing_figures=[name for name in FIGURES if not _figure_path(out, name, preset).is_file()],
-        runs=sorted(map(_run_section, index.records), key=lambda run: run.record.run_id),
+        runs=sorted(index.records, key=lambda record: record.run_id),
+        section=partial(_run_section, index.store),
         setting=setting_notes(index.records),
         dates=sorted({record.started[:10] for record in index.records}),
     ):
@@ -131,9 +123,12 @@ def _figure(out: Path, name: str, preset: str) -> FigureSection:
     )
 
 
-def _run_section(record: RunRecord) -> RunSection:
+def _run_section(store: Store, record: RunRecord) -> RunSection:
+    """The section of a run; an index's records come without their curves, which would fill the memory."""
+    whole = store.finished(record.run_id)
+    points = whole.curve if whole else []
     curves = [
-        _curve([(int(point["step"]), point[key]) for point in record.curve if key in point], CURVE_LABELS[key])
+        _curve([(int(point["step"]), point[key]) for point in points if key in point], CURVE_LABELS[key])
         for key in CURVES
     ]
     scores = list(validation_scores(record).items())
@@ -141,9 +136,6 @@ def _run_section(record: RunRecord) -> RunSection:
     losses = [(validation.step, validation.loss) for validation in record.validations]
     curves.append(_curve(losses, "validation loss (nats per token)"))
     return RunSection(
-        record,
-        mean_of_sets(record.scores),
-        has_exclusive_timing(record),
         tuple(curve for curve in curves if curve),
         "".join(_as_yaml(json.dumps({key: value})) for key, value in record.config.canonical().items()),
     )
@@ -175,5 +167,9 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"effect": effect}
+    environment.filters |= {
+        "effect": effect,
+        "score": lambda record: mean_of_sets(record.scores),
+        "exclusive": has_exclusive_timing,
+    }
     return environment

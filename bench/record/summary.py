@@ -1,0 +1,114 @@
+"""What a list shows of a run, read in a fraction of the time that the whole record takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bench.record.read import Unreadable, read_record
+from bench.record.record import mean_of_sets
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """Of one run.
+
+    Attributes:
+        score: the plain mean of the metric that stands in tables over evaluation sets.
+        label: that metric's name in tables.
+        seconds: of training.
+        config: the resolved configuration, as it stands in the file.
+    """
+
+    run_id: str
+    started: str
+    score: float
+    label: str
+    seconds: float
+    config: Mapping[str, Any]
+
+
+def read_summary(path: Path) -> RunSummary:
+    """The summary of the record in a file of any schema.
+
+    All of the file has to be JSON; of a record's fields, those that are shown have to be right.
+
+    Raises:
+        Unreadable: as `read_record`.
+    """
+    try:
+        part = _Part.model_validate_json(path.read_bytes())
+        return RunSummary(
+            part.run_id, part.started, fmean(part.means()), part.label, part.time.training_seconds, part.config
+        )
+    except (OSError, ValidationError, _OtherShape):
+        record = read_record(path)  # which knows the reason
+    if not record.scores:
+        raise Unreadable("not a record of bench run: scores: empty")
+    return RunSummary(
+        record.run_id,
+        record.started,
+        mean_of_sets(record.scores),
+        record.metric.label,
+        record.time.training_seconds,
+        record.config.canonical(),
+    )
+
+
+class _OtherShape(Exception):
+    """It is neither of the shapes below."""
+
+
+class _Lenient(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+
+class _Mean(_Lenient):
+    mean: float
+
+
+class _SetMeans(_Lenient):
+    mean: float | None = None  # of schema 1, which had one metric
+    metrics: dict[str, _Mean] = {}
+
+
+class _Metric(_Lenient):
+    name: str
+    label: str | None = None  # None in schema 1, whose name was the label
+
+
+class _Time(_Lenient):
+    training_seconds: float
+
+
+class _Part(_Lenient):
+    """The part of a record that a summary needs, of either schema."""
+
+    run_id: str
+    started: str
+    config: dict[str, Any]
+    metric: _Metric | None = None  # of schema 1
+    metrics: list[_Metric] = []
+    scores: dict[str, _SetMeans] = Field(min_length=1)
+    time: _Time
+
+    @property
+    def label(self) -> str:
+        """Raises _OtherShape without a metric."""
+        first = self.metrics[0] if self.metrics else self.metric
+        if first is None:
+            raise _OtherShape
+        return first.label or first.name
+
+    def means(self) -> Iterator[float]:
+        """The metric's mean on each evaluation set; raises _OtherShape where there is none."""
+        for one in self.scores.values():
+            first = next((metric.mean for metric in one.metrics.values()), one.mean)
+            if first is None:
+                raise _OtherShape
+            yield first
