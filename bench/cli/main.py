@@ -16,7 +16,6 @@ from bench.cli.plugins import CommandGroup
 from bench.cli.run import run
 from bench.system.errors import BenchError
 
-
 MANY_RUNS = 100  # more than a reader scrolls through
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from bench.config.comparable import comparison_fields, differences
@@ -59,9 +59,9 @@ class MissingRuns:
     settings: tuple[str, ...]
 
     @property
-    def commands(self) -> Iterator[str]:
+    def commands(self) -> tuple[str, ...]:
         """The commands that make them."""
-        return (self.spec.command(self.preset, seed, self.settings) for seed in self.seeds)
+        return tuple(self.spec.command(self.preset, seed, self.settings) for seed in self.seeds)
 
 
 @dataclass(frozen=True)
