@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from sys import intern  # all runs have the same ids: thousands of runs, one copy
 from typing import TypedDict
 
 import numpy as np
@@ -33,15 +32,15 @@ def example_scores(rows: Iterable[Prediction], metric: str) -> dict[str, dict[st
     """Set -> example id -> its score by a metric, over decoding seeds.
 
     Raises:
-        BenchError: a row lacks its set, its id or the score.
+        BenchError: a row lacks its set, its id or the score, or has something else there.
     """
-    collected: dict[str, dict[str, list[ExampleScore]]] = {}
     try:
-        for row in rows:
-            collected.setdefault(row["set"], {}).setdefault(intern(row["id"]), []).append(row["scores"][metric])
-    except KeyError as error:
-        raise BenchError(f"predictions without {error}; make the run again with --fresh") from error
-    return {name: {i: _pool(values) for i, values in examples.items()} for name, examples in collected.items()}
+        return {
+            name: {i: _pool(values) for i, values in examples.items()}
+            for name, examples in _collected(rows, metric).items()
+        }
+    except (TypeError, ValueError) as error:
+        raise BenchError(f"predictions of another form ({error}); make the run again with --fresh") from error
 
 
 @dataclass(frozen=True)
@@ -52,25 +51,39 @@ class ExampleArray:
     values: NDArray[np.float64]
 
 
+_IDS: dict[tuple[str, ...], tuple[str, ...]] = {}  # all runs have the same: thousands of runs, one copy
+
+
 def example_arrays(rows: Iterable[Prediction], metric: str) -> dict[str, ExampleArray]:
-    """What `example_scores` gives, as arrays: a hundredth of the memory.
+    """What `example_scores` gives, as arrays: in a tenth of the time, and of the memory.
 
     Raises:
         BenchError: as `example_scores`, or the scores of a set are not of one form.
     """
     found = {}
-    for name, examples in example_scores(rows, metric).items():
-        ids = tuple(sorted(examples))
-        try:
-            values = np.array([examples[i] for i in ids], dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise BenchError(f"predictions for {name} of several forms; make the run again with --fresh") from error
-        found[name] = ExampleArray(_IDS.setdefault(ids, ids), values)
+    try:
+        for name, examples in _collected(rows, metric).items():
+            ids = tuple(sorted(examples))
+            if len({len(values) for values in examples.values()}) == 1:
+                each = np.array([examples[i] for i in ids], dtype=np.float64)  # (examples, decoding seeds[, counts])
+                # of one value the mean is the value
+                values = each.sum(axis=1) if each.ndim == 3 else each.mean(axis=1) if each.shape[1] > 1 else each[:, 0]
+            else:
+                values = np.array([_pool(examples[i]) for i in ids], dtype=np.float64)
+            found[name] = ExampleArray(_IDS.setdefault(ids, ids), values)
+    except (TypeError, ValueError) as error:
+        raise BenchError(f"predictions of another form ({error}); make the run again with --fresh") from error
     return found
 
 
-_IDS: dict[tuple[str, ...], tuple[str, ...]] = {}
-"""All runs have the same ids: thousands of runs, one copy."""
+def _collected(rows: Iterable[Prediction], metric: str) -> dict[str, dict[str, list[ExampleScore]]]:
+    collected: dict[str, dict[str, list[ExampleScore]]] = {}
+    try:
+        for row in rows:
+            collected.setdefault(row["set"], {}).setdefault(row["id"], []).append(row["scores"][metric])
+    except KeyError as error:
+        raise BenchError(f"predictions without {error}; make the run again with --fresh") from error
+    return collected
 
 
 def _pool(values: list[ExampleScore]) -> Pooled:

@@ -44,19 +44,24 @@ def read_summary(path: Path) -> RunSummary:
     try:
         part = _Part.model_validate_json(path.read_bytes())
         return RunSummary(
-            part.run_id, part.started, fmean(part.means()), part.label, part.time.training_seconds, part.config
+            run_id=part.run_id,
+            started=part.started,
+            score=fmean(part.means()),
+            label=part.label,
+            seconds=part.time.training_seconds,
+            config=part.config,
         )
     except (OSError, ValidationError, _OtherShape):
         record = read_record(path)  # which knows the reason
     if not record.scores:
         raise Unreadable("not a record of bench run: scores: empty")
     return RunSummary(
-        record.run_id,
-        record.started,
-        mean_of_sets(record.scores),
-        record.metric.label,
-        record.time.training_seconds,
-        record.config.canonical(),
+        run_id=record.run_id,
+        started=record.started,
+        score=mean_of_sets(record.scores),
+        label=record.metric.label,
+        seconds=record.time.training_seconds,
+        config=record.config.canonical(),
     )
 
 
