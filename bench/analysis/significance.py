@@ -23,8 +23,10 @@ nothing of seed noise, and its interval is too narrow by all of it.
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -33,6 +35,7 @@ from scipy.special import nctdtr, ndtri, stdtr, stdtrit  # what scipy.stats call
 from bench.metrics.metric import ScoreOfSum, ScoreOfSums
 
 _Array = NDArray[np.float64]
+_Value = TypeVar("_Value")
 # The counts (resamples, examples) of one chunk: 32 MiB at this many.
 _CHUNK = 2**22
 # Scores (resamples, seeds) held at once: 64 MiB at this many.
@@ -199,49 +202,56 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in adjusted]
 
 
-class _Recent:
-    """Arrays by what determines them, those that were asked for last."""
+class _Recent(Generic[_Value]):
+    """Values by what determines them, those that were asked for last."""
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self._arrays: dict[object, _Array] = {}
+        self._values: dict[object, _Value] = {}
 
-    def get(self, key: object, make: Callable[[], _Array]) -> _Array:
-        """The array of a key, made unless it is there."""
-        found = self._arrays.pop(key, None)
-        self._arrays[key] = found = make() if found is None else found
-        if len(self._arrays) > self.most:
-            del self._arrays[next(iter(self._arrays))]
+    def get(self, key: object, make: Callable[[], _Value]) -> _Value:
+        """The value of a key, made unless it is there."""
+        found = self._values.pop(key) if key in self._values else make()
+        self._values[key] = found
+        if len(self._values) > self.most:
+            del self._values[next(iter(self._values))]
         return found
 
 
 # An arm stands in many comparisons, of a table, of others and of claims: each resamples it alike, with the seed it has.
-_MEANS = _Recent(1024)  # (resamples,) each
-_COUNTS = _Recent(2)  # (resamples, n) each
+_MEANS = _Recent[_Array](1024)  # (resamples,) each
+# What was drawn, and the state of the generator afterwards.
+_DRAWN = _Recent[tuple[_Array, Mapping[str, Any]]](1024)  # (resamples,) each
+_COUNTS = _Recent[tuple[_Array, Mapping[str, Any]]](2)  # (resamples, n) each
 
 
-@dataclass(frozen=True)
-class _Counts:
-    """How often each resample holds each example, (resamples, n); `key` is all that these were drawn from."""
+def _replayed(
+    recent: _Recent[tuple[_Array, Mapping[str, Any]]],
+    key: tuple[object, ...],
+    rng: np.random.Generator,
+    draw: Callable[[], _Array],
+) -> _Array:
+    """What is drawn from the generator as it stands, which is left as after the drawing."""
 
-    values: _Array
-    key: tuple[object, ...]
+    def make() -> tuple[_Array, Mapping[str, Any]]:
+        return draw(), rng.bit_generator.state
+
+    drawn, rng.bit_generator.state = recent.get((*key, repr(rng.bit_generator.state)), make)
+    return drawn
 
 
-def _example_counts(n: int, resamples: int, rng: np.random.Generator) -> Iterator[_Counts]:
-    """The counts of resamples, up to `_CHUNK` / n of them at a time."""
+def _example_counts(n: int, resamples: int, rng: np.random.Generator) -> Iterator[tuple[_Array, tuple[object, ...]]]:
+    """How often each resample holds each example, (up to `_CHUNK` / n resamples, n) at a time; and a key of it."""
     size = max(1, _CHUNK // n)
     for start in range(0, resamples, size):
         rows = min(size, resamples - start)
-        key = (repr(rng.bit_generator.state), n, rows)
-        drawn = rng.integers(n, size=(rows, n))
-        yield _Counts(_COUNTS.get(key, lambda drawn=drawn: _counted(drawn)), key)
+        key = (n, rows, repr(rng.bit_generator.state))
+        yield _replayed(_COUNTS, key, rng, partial(_draw_counts, n, rows, rng)), key
 
 
-def _counted(drawn: NDArray[np.int64]) -> _Array:
-    rows, n = drawn.shape
-    places = drawn + n * np.arange(rows)[:, None]
-    return np.bincount(places.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float64)
+def _draw_counts(n: int, rows: int, rng: np.random.Generator) -> _Array:
+    drawn = rng.integers(n, size=(rows, n)) + n * np.arange(rows)[:, None]
+    return np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -277,16 +287,20 @@ def _resample(arms: Sequence[tuple[int, _Array]], score: ScoreOfSum | None, resa
     rng = np.random.default_rng(seed)
     n = arms[0][1].shape[1]
     own = [_scores(arm, np.ones((1, n)), score)[0] for _, arm in arms]
-    keys = [(arm.shape, hashlib.blake2b(np.ascontiguousarray(arm)).digest(), score) for _, arm in arms]
+    keys = [(arm.shape, hashlib.blake2b(arm.tobytes()).digest(), score) for _, arm in arms]
     by_examples, by_seeds = [], []
-    for counts in _example_counts(n, resamples, rng):
+    for counts, drawn in _example_counts(n, resamples, rng):
         means = [
-            _MEANS.get((*key, *counts.key), lambda arm=arm, counts=counts: _mean_scores(arm, counts.values, score))
+            _MEANS.get((*key, *drawn), partial(_mean_scores, arm, counts, score))
             for key, (_, arm) in zip(keys, arms, strict=True)
         ]
         by_examples.append(sum(sign * mean for (sign, _), mean in zip(arms, means, strict=True)))
         by_seeds.append(
-            sum(sign * _drawn(scores, len(counts.values), rng) for (sign, _), scores in zip(arms, own, strict=True))
+            sum(
+                sign
+                * _replayed(_DRAWN, (scores.tobytes(), len(counts)), rng, partial(_drawn, scores, len(counts), rng))
+                for (sign, _), scores in zip(arms, own, strict=True)
+            )
         )
     examples, seeds = np.concatenate(by_examples), np.concatenate(by_seeds)
     parts = [_variance_of_mean(scores) for scores in own if len(scores) > 1]

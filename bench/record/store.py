@@ -11,8 +11,8 @@ from typing import TypeVar
 
 from bench.record.example_scores import Prediction, upgraded
 from bench.record.read import Unreadable, read_record
-from bench.record.record import RunRecord
-from bench.record.summary import RunSummary, read_summary
+from bench.record.record import CurvePoint, RunRecord
+from bench.record.summary import RunSummary, read_curve, read_summary
 from bench.system.errors import BenchError, did_you_mean
 from bench.system.files import read_json, read_jsonl_gz, write_json, write_jsonl_gz
 
@@ -114,9 +114,9 @@ class Store:
                 raise BenchError(f"{path / RECORD} is no record this version reads: {error}") from error
             self._elsewhere[record.run_id] = path
             return record
-        record = self.finished(name)
-        if record is not None and record.run_id == name:  # without a look at thousands of others
-            return record
+        named = self.finished(name)
+        if named is not None and named.run_id == name:  # without a look at thousands of others
+            return named
         ids = [run.run_id for run in self.summaries()]
         matches = [run_id for run_id in ids if run_id.startswith(name)]
         if name in matches:
@@ -139,6 +139,10 @@ class Store:
             raise BenchError(f"no run {name!r} in {self.runs}: {known}")
         return self.find(str(self.folder(matches[0])))
 
+    def curve(self, record: RunRecord) -> list[CurvePoint]:
+        """The curve of a run, for a record that was kept without it."""
+        return read_curve(self.folder(record.run_id) / RECORD)
+
     def predictions(self, record: RunRecord) -> list[Prediction]:
         """The predictions of a run.
 
@@ -147,7 +151,8 @@ class Store:
         """
         path = self.folder(record.run_id) / PREDICTIONS
         try:
-            return [upgraded(row) for row in read_jsonl_gz(path)]
+            rows: list[Prediction] = read_jsonl_gz(path)  # type: ignore[assignment]  # read from JSON
+            return rows if all("scores" in row for row in rows) else [upgraded(row) for row in rows]
         except (OSError, EOFError, ValueError, zlib.error) as error:
             raise BenchError(f"{path}: cannot be read ({error}); make the run again with --fresh") from error
 

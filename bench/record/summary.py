@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.record.read import Unreadable, read_record
-from bench.record.record import mean_of_sets
+from bench.record.record import CurvePoint, mean_of_sets
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,24 @@ def read_summary(path: Path) -> RunSummary:
     )
 
 
+def read_curve(path: Path) -> list[CurvePoint]:
+    """The curve of the record in a file of any schema, without the rest; empty where it cannot be read."""
+    try:
+        return _Curve.model_validate_json(path.read_bytes()).curve
+    except (OSError, ValidationError):
+        return []
+
+
 class _OtherShape(Exception):
     """It is neither of the shapes below."""
 
 
 class _Lenient(BaseModel):
     model_config = ConfigDict(extra="ignore")
+
+
+class _Curve(_Lenient):
+    curve: list[CurvePoint]
 
 
 class _Mean(_Lenient):

@@ -115,7 +115,7 @@ class RunIndex:
         for record in store.all():
             presets.add(record.config.preset)
             if record.config.preset == self.preset_name:
-                # nearly all of a record is its curve, of which no number is made; `store.finished` has it
+                # nearly all of a record is its curve, of which no number is made; `store.curve` has it
                 self.records.append(record.model_copy(update={"curve": []}))
         self._groups = _by_own_fields(self.records)
         self._runs: dict[str, Run | None] = {}

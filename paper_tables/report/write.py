@@ -125,8 +125,7 @@ def _figure(out: Path, name: str, preset: str) -> FigureSection:
 
 def _run_section(store: Store, record: RunRecord) -> RunSection:
     """The section of a run; an index's records come without their curves, which would fill the memory."""
-    whole = store.finished(record.run_id)
-    points = whole.curve if whole else []
+    points = store.curve(record)
     curves = [
         _curve([(int(point["step"]), point[key]) for point in points if key in point], CURVE_LABELS[key])
         for key in CURVES
@@ -146,11 +145,17 @@ def _as_yaml(section: str) -> str:
     return yaml.safe_dump(json.loads(section), sort_keys=False, allow_unicode=True)
 
 
+@lru_cache
+def _drawn(count: int) -> list[int]:
+    """Which of so many points are drawn."""
+    return sorted({round(i * (count - 1) / (POINTS - 1)) for i in range(POINTS)})
+
+
 def _curve(found: Sequence[tuple[int, float]], label: str) -> Curve | None:
     """A curve through (step, value); None where there are fewer than two points, or nothing happens: a constant 0."""
     if len(found) < 2 or not any(value for _, value in found):
         return None
-    found = [found[i] for i in sorted({round(i * (len(found) - 1) / (POINTS - 1)) for i in range(POINTS)})]
+    found = [found[i] for i in _drawn(len(found))]
     values = [value for _, value in found]
     low, high, first, last = min(values), max(values), found[0][0], found[-1][0]
     x = [WIDTH * (step - first) / max(1, last - first) for step, _ in found]
