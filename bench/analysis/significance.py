@@ -219,9 +219,9 @@ class _Recent(Generic[_Value]):
 
 
 # An arm stands in many comparisons, of a table, of others and of claims: each resamples it alike, with the seed it has.
-_MEANS = _Recent[_Array](1024)  # (resamples,) each
+_MEANS = _Recent[_Array](512)  # (resamples,) each
 # What was drawn, and the state of the generator afterwards.
-_DRAWN = _Recent[tuple[_Array, Mapping[str, Any]]](1024)  # (resamples,) each
+_DRAWN = _Recent[tuple[_Array, Mapping[str, Any]]](512)  # (resamples,) each
 _COUNTS = _Recent[tuple[_Array, Mapping[str, Any]]](2)  # (resamples, n) each
 
 

@@ -18,6 +18,7 @@ from paper_tables.paper.tables import Row, Table
 
 ExampleScores = Mapping[str, ExampleArray]
 """By evaluation set."""
+MANY_SEEDS = 20
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,13 @@ class Selection:
     def seeds(self) -> list[int]:
         """The training seeds of all runs, each once, ascending."""
         return sorted({record.seed for record in self.records})
+
+    @property
+    def seed_list(self) -> str:
+        """The same in words; of a sweep over many, where they begin and end."""
+        seeds = self.seeds
+        first = ", ".join(map(str, seeds if len(seeds) <= MANY_SEEDS else seeds[:3]))
+        return first if len(seeds) <= MANY_SEEDS else f"{first}, …, {seeds[-1]} ({len(seeds)} in all)"
 
     def of_row(self, row: Row) -> list[Run]:
         """The runs in any column of a row."""

@@ -148,4 +148,5 @@ def test_a_sweep_over_seeds_asks_for_no_flood_of_commands(tmp_path):
     (written,) = write_tables(index, ["1"], ["csv"], 100)
     assert "  missing: 160 runs" in written.lines
     assert sum("bench run" in line for line in written.lines) == COMMANDS
+    assert index.select(find_table("1", "tiny")).seed_list == "0, 1, 2, …, 39 (40 in all)"
     assert written.lines[-1] == f"    and {160 - COMMANDS} more; bench suite makes all runs of a table"
