@@ -146,10 +146,10 @@ def by_example(runs_of: Mapping[str, list[Run]], column: Column) -> dict[str, ND
         name: [run.examples.get(str(run.scored_set(column.sets)), _NO_EXAMPLES) for run in runs]
         for name, runs in runs_of.items()
     }
-    ids = max((examples.ids for found in scores.values() for examples in found), key=len)
+    most = max((examples for found in scores.values() for examples in found), key=lambda one: len(one.ids))
     for name, found in scores.items():
         for run, examples in zip(runs_of[name], found, strict=True):
-            if examples.ids != ids:
+            if examples.ids != most.ids or examples.values.shape != most.values.shape:
                 raise BenchError(
                     f"{run.record.run_id}: its predictions for {column.label} are not over the same examples as "
                     "those of the other runs; make it again with --fresh"
