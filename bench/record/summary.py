@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.record.read import Unreadable, read_record
-from bench.record.record import CurvePoint, mean_of_sets
+from bench.record.record import GENERATE, CurvePoint, RunRecord, mean_of_sets
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class RunSummary:
         label: that metric's name in tables.
         seconds: of training.
         config: the resolved configuration, as it stands in the file.
+        about: what else may tell it from a run of the same configuration: version, data, teacher, generation, device.
     """
 
     run_id: str
@@ -31,6 +32,7 @@ class RunSummary:
     label: str
     seconds: float
     config: Mapping[str, Any]
+    about: Mapping[str, str]
 
 
 def read_summary(path: Path) -> RunSummary:
@@ -50,6 +52,7 @@ def read_summary(path: Path) -> RunSummary:
             label=part.label,
             seconds=part.time.training_seconds,
             config=part.config,
+            about=_about(part),
         )
     except (OSError, ValidationError, _OtherShape):
         record = read_record(path)  # which knows the reason
@@ -62,7 +65,18 @@ def read_summary(path: Path) -> RunSummary:
         label=record.metric.label,
         seconds=record.time.training_seconds,
         config=record.config.canonical(),
+        about=_about(record),
     )
+
+
+def _about(run: _Part | RunRecord) -> Mapping[str, str]:
+    return {
+        "version": run.environment.distillm_bench,
+        "data": run.data.fingerprint[:8],
+        "teacher": run.models.teacher[:8],
+        "generation": "/".join(run.models.generation.values()),
+        "device": run.environment.device,
+    }
 
 
 def read_curve(path: Path) -> list[CurvePoint]:
@@ -103,6 +117,20 @@ class _Time(_Lenient):
     training_seconds: float
 
 
+class _Environment(_Lenient):
+    distillm_bench: str
+    device: str
+
+
+class _Data(_Lenient):
+    fingerprint: str
+
+
+class _Models(_Lenient):
+    teacher: str
+    generation: dict[str, str] = dict.fromkeys(("teacher", "student"), GENERATE)
+
+
 class _Part(_Lenient):
     """The part of a record that a summary needs, of either schema."""
 
@@ -113,6 +141,9 @@ class _Part(_Lenient):
     metrics: list[_Metric] = []
     scores: dict[str, _SetMeans] = Field(min_length=1)
     time: _Time
+    environment: _Environment
+    data: _Data
+    models: _Models
 
     @property
     def label(self) -> str:

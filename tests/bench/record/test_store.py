@@ -235,6 +235,7 @@ def test_a_summary_says_what_its_record_says_and_reads_no_more(store, monkeypatc
         record = records[one.run_id]
         assert (one.score, one.label) == (mean_of_sets(record.scores), record.metric.label)
         assert (one.started, one.seconds) == (record.started, record.time.training_seconds)
+        assert one.about == bench.record.summary._about(record)
         assert (one.config["task"], one.config["seed"]) == (record.task, record.seed)
 
 
