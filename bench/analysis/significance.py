@@ -21,9 +21,12 @@ Those of one arm's score, with fewer seeds behind them, hold 92 to 95 % with thr
 nothing of seed noise, and its interval is too narrow by all of it.
 """
 
+import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -32,8 +35,11 @@ from scipy.special import nctdtr, ndtri, stdtr, stdtrit  # what scipy.stats call
 from bench.metrics.metric import ScoreOfSum, ScoreOfSums
 
 _Array = NDArray[np.float64]
+_Value = TypeVar("_Value")
 # The counts (resamples, examples) of one chunk: 32 MiB at this many.
 _CHUNK = 2**22
+# Scores (resamples, seeds) held at once: 64 MiB at this many.
+_HELD = 2**23
 
 
 @dataclass(frozen=True)
@@ -196,13 +202,56 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in adjusted]
 
 
-def _example_counts(n: int, resamples: int, rng: np.random.Generator) -> Iterator[_Array]:
-    """How often each resample holds each example, (up to `_CHUNK` / n resamples, n) at a time."""
+class _Recent(Generic[_Value]):
+    """Values by what determines them, those that were asked for last."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._values: dict[object, _Value] = {}
+
+    def get(self, key: object, make: Callable[[], _Value]) -> _Value:
+        """The value of a key, made unless it is there."""
+        found = self._values.pop(key) if key in self._values else make()
+        self._values[key] = found
+        if len(self._values) > self.most:
+            del self._values[next(iter(self._values))]
+        return found
+
+
+# An arm stands in many comparisons, of a table, of others and of claims: each resamples it alike, with the seed it has.
+_MEANS = _Recent[_Array](512)  # (resamples,) each
+# What was drawn, and the state of the generator afterwards.
+_DRAWN = _Recent[tuple[_Array, Mapping[str, Any]]](512)  # (resamples,) each
+_COUNTS = _Recent[tuple[_Array, Mapping[str, Any]]](2)  # (resamples, n) each
+
+
+def _replayed(
+    recent: _Recent[tuple[_Array, Mapping[str, Any]]],
+    key: tuple[object, ...],
+    rng: np.random.Generator,
+    draw: Callable[[], _Array],
+) -> _Array:
+    """What is drawn from the generator as it stands, which is left as after the drawing."""
+
+    def make() -> tuple[_Array, Mapping[str, Any]]:
+        return draw(), rng.bit_generator.state
+
+    drawn, rng.bit_generator.state = recent.get((*key, repr(rng.bit_generator.state)), make)
+    return drawn
+
+
+def _example_counts(n: int, resamples: int, rng: np.random.Generator) -> Iterator[tuple[_Array, tuple[object, ...]]]:
+    """How often each resample holds each example, (up to `_CHUNK` / n resamples, n) at a time; and a key of it."""
     size = max(1, _CHUNK // n)
     for start in range(0, resamples, size):
         rows = min(size, resamples - start)
-        drawn = rng.integers(n, size=(rows, n)) + n * np.arange(rows)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float64)
+        key = (n, rows, repr(rng.bit_generator.state))
+        yield _replayed(_COUNTS, key, rng, partial(_draw_counts, n, rows, rng)), key
+
+
+def _draw_counts(n: int, rows: int, rng: np.random.Generator) -> _Array:
+    drawn = rng.integers(n, size=(rows, n)) + n * np.arange(rows)[:, None]
+    return np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -238,11 +287,20 @@ def _resample(arms: Sequence[tuple[int, _Array]], score: ScoreOfSum | None, resa
     rng = np.random.default_rng(seed)
     n = arms[0][1].shape[1]
     own = [_scores(arm, np.ones((1, n)), score)[0] for _, arm in arms]
+    keys = [(arm.shape, hashlib.blake2b(arm.tobytes()).digest(), score) for _, arm in arms]
     by_examples, by_seeds = [], []
-    for counts in _example_counts(n, resamples, rng):
-        by_examples.append(sum(sign * _scores(arm, counts, score).mean(axis=1) for sign, arm in arms))
+    for counts, drawn in _example_counts(n, resamples, rng):
+        means = [
+            _MEANS.get((*key, *drawn), partial(_mean_scores, arm, counts, score))
+            for key, (_, arm) in zip(keys, arms, strict=True)
+        ]
+        by_examples.append(sum(sign * mean for (sign, _), mean in zip(arms, means, strict=True)))
         by_seeds.append(
-            sum(sign * _drawn(scores, len(counts), rng) for (sign, _), scores in zip(arms, own, strict=True))
+            sum(
+                sign
+                * _replayed(_DRAWN, (scores.tobytes(), len(counts)), rng, partial(_drawn, scores, len(counts), rng))
+                for (sign, _), scores in zip(arms, own, strict=True)
+            )
         )
     examples, seeds = np.concatenate(by_examples), np.concatenate(by_seeds)
     parts = [_variance_of_mean(scores) for scores in own if len(scores) > 1]
@@ -251,6 +309,13 @@ def _resample(arms: Sequence[tuple[int, _Array]], score: ScoreOfSum | None, resa
         replicates=examples + seeds,
         df=_satterthwaite([*parts, (examples.var(ddof=1), n - 1)]) if parts else math.inf,
     )
+
+
+def _mean_scores(arm: _Array, counts: _Array, score: ScoreOfSum | None) -> _Array:
+    """The mean over the arm's seeds in each resample, (resamples,)."""
+    rows = max(1, _HELD // len(arm))
+    parts = (counts[start : start + rows] for start in range(0, len(counts), rows))
+    return np.concatenate([_scores(arm, part, score).mean(axis=1) for part in parts])
 
 
 def _scores(arm: _Array, counts: _Array, score: ScoreOfSum | None) -> _Array:
@@ -267,9 +332,11 @@ def _scores(arm: _Array, counts: _Array, score: ScoreOfSum | None) -> _Array:
 def _drawn(scores: _Array, resamples: int, rng: np.random.Generator) -> _Array:
     """Mean deviation (resamples,) of seeds drawn with replacement, with the variance that a mean of that many has."""
     seeds = len(scores)
-    drawn = rng.integers(seeds, size=(resamples, seeds))
-    mean: _Array = (scores - scores.mean())[drawn].mean(axis=1) * math.sqrt(seeds / max(1, seeds - 1))
-    return mean
+    deviations = scores - scores.mean()
+    rows = max(1, _HELD // seeds)  # drawn one after the other, they are the same numbers
+    parts = (rng.integers(seeds, size=(min(rows, resamples - start), seeds)) for start in range(0, resamples, rows))
+    mean: _Array = np.concatenate([deviations[drawn].mean(axis=1) for drawn in parts])
+    return mean * math.sqrt(seeds / max(1, seeds - 1))
 
 
 def _variance_of_mean(values: ArrayLike) -> tuple[float, int]:

@@ -17,7 +17,7 @@ from bench.config.registry import methods
 from bench.data import tasks
 from bench.metrics.registry import find_metrics
 from bench.record.differing import what_differs
-from bench.record.record import CURVE_LABELS, CurvePoint, MetricInfo, RunRecord, Score, SetScores, mean_of_sets
+from bench.record.record import CURVE_LABELS, CurvePoint, MetricInfo, RunRecord, Score, SetScores
 from bench.record.store import FAILURE, Store
 from distillm import SOURCES
 
@@ -221,17 +221,17 @@ def _models() -> Rows:
 
 
 def _runs(store: Store) -> Rows:
-    records = list(store.all())
-    differing = what_differs(records)
+    runs = list(store.summaries())
+    differing = what_differs(runs)
     finished: Rows = [
         {
-            "run": record.run_id,
-            "score": f"{mean_of_sets(record.scores):.2f} {record.metric.label}",
-            "seconds": f"{record.time.training_seconds:.1f}",
-            "started": record.started[:16].replace("T", " "),
-            "differs in": differing.get(record.run_id, ""),
+            "run": run.run_id,
+            "score": f"{run.score:.2f} {run.label}",
+            "seconds": f"{run.seconds:.1f}",
+            "started": run.started[:16].replace("T", " "),
+            "differs in": differing.get(run.run_id, ""),
         }
-        for record in records
+        for run in runs
     ]
     begun: Rows = [
         {
@@ -255,21 +255,24 @@ def _lines(rows: Rows, width: int | None) -> str:
         shown.pop()
     used = sum(widths[name] + 2 for name in shown)
     below = differing and width is not None and used + widths["differs in"] > width
-    lines = []
     heading: dict[str, Cell] = {name: name for name in widths}
-    for row in (heading, *rows):
+    lines = []
+    for place, row in enumerate((heading, *rows)):
         line = "  ".join(f"{row[name]:<{widths[name]}}" for name in shown)
         told = row["differs in"]
         if differing and not below:
             line += f"  {told}"
         lines.append(line.rstrip())
-        if below and told and row is not heading:
+        if below and told and place > 0:
             lines.append(f"    {told}")
     return "\n".join(lines)
 
 
-def listing(what: str, store: Store, width: int | None = None) -> tuple[Rows, Fitted | str]:
-    """Rows and table of `bench list WHAT`; the lines of runs fit in a width, if one is given."""
+def listing(what: str, store: Store, width: int | None = None, newest: int | None = None) -> tuple[Rows, Fitted | str]:
+    """Rows and table of `bench list WHAT`; the lines of runs fit in a width, if one is given.
+
+    Of runs, all are listed by id, or so many of the newest.
+    """
     listings: dict[str, Callable[[], Rows]] = {
         "methods": _methods,
         "sources": _sources,
@@ -280,6 +283,8 @@ def listing(what: str, store: Store, width: int | None = None) -> tuple[Rows, Fi
         "runs": lambda: _runs(store),
     }
     rows = listings[what]()
+    if what == "runs" and newest is not None:
+        rows = sorted(rows, key=lambda row: str(row["started"]), reverse=True)[:newest]
     if not rows:
         return rows, f"no runs in {store.runs}; `bench run` makes one"
     shown = [_in_few_columns(row) for row in rows] if what == "methods" else rows

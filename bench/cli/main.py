@@ -16,6 +16,8 @@ from bench.cli.told import Told, check_arguments
 from bench.system.paths import check_folder
 from bench.system.terminal import say, say_json
 
+MANY_RUNS = 100  # more than a reader scrolls through
+
 
 class Group(Told, CommandGroup):
     """The command `bench`, of which no option or argument is empty."""
@@ -47,20 +49,25 @@ main.add_command(perf)
 
 @main.command("list")
 @click.argument("what", type=click.Choice(["methods", "sources", "fidelity", "tasks", "presets", "models", "runs"]))
+@click.option("--newest", type=click.IntRange(min=1), metavar="N", help="Of runs, the N begun last, these first.")
 @OUT
 @JSON
-def list_command(what: str, out: Path, as_json: bool) -> None:
+def list_command(what: str, newest: int | None, out: Path, as_json: bool) -> None:
     """List what can be run, or what was recorded."""
     from bench.cli.console_tables import listing
     from bench.record.store import Store
 
     console = output()
     narrow = console.is_terminal or "COLUMNS" in os.environ  # what goes into a file or a pipe has room
-    rows, table = listing(what, Store(out, warn), console.width if narrow else None)
+    rows, table = listing(what, Store(out, warn), console.width if narrow else None, newest)
     if as_json:
         say_json(rows)
+    elif isinstance(table, str):  # not by the console, which takes its time over thousands of lines
+        say(table)
+        if newest is None and len(rows) > MANY_RUNS and console.is_terminal:
+            say(f"{len(rows)} runs; --newest 20 shows those begun last", err=True)
     else:
-        console.print(table, soft_wrap=isinstance(table, str))
+        console.print(table)
 
 
 def _print_schema(context: click.Context, _: click.Parameter, asked: bool) -> None:

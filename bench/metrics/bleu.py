@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,16 @@ def bleu_from_statistics(summed: Sequence[float] | Array) -> float:
     return float(score.score)
 
 
+def _summed(terms: Array) -> Array:
+    """The sum over the first axis as Python's `sum` adds floats up: from 3.12 on with what rounding loses."""
+    total, lost = np.zeros(terms.shape[1]), np.zeros(terms.shape[1])
+    for term in terms:
+        together = total + term
+        lost += np.where(np.abs(total) >= np.abs(term), (total - together) + term, (term - together) + total)
+        total = together
+    return total + lost if sys.version_info >= (3, 12) else total
+
+
 class BleuOfSums:
     """Corpus BLEU from sums of `bleu_statistics`: of one set by sacreBLEU, of many at once by its formula on arrays."""
 
@@ -63,8 +74,8 @@ class BleuOfSums:
         precisions = np.where(unmatched, 100 / (2.0 ** unmatched.cumsum(axis=1) * total), 100 * correct / total)
         brevity = np.minimum(0, 1 - counts[:, 1] / counts[:, 0])
         # the logarithms and exponentials of `math`: numpy's differ in the last bit, and from processor to processor
-        logs = map(math.log, precisions.ravel().tolist())
-        mean_logs = np.fromiter(map(sum, zip(logs, logs, logs, logs, strict=True)), np.float64, len(precisions)) / 4
+        logs = np.fromiter(map(math.log, precisions.ravel().tolist()), np.float64, precisions.size)
+        mean_logs = _summed(logs.reshape(-1, 4).T) / 4
         penalties, means = (np.array(list(map(math.exp, one.tolist()))) for one in (brevity, mean_logs))
         scores[scored] = penalties * means
         return scores.reshape(sums.shape[:-1])

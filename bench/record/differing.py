@@ -4,42 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from bench.record.record import RunRecord
+from bench.record.summary import RunSummary
 
 Values = Mapping[str, object]
 _FIRST = ("preset", "version", "data.dir", "models.name")
 """What much else follows from: where runs differ in one of these, it is told alone of those that it sets apart."""
+_FILES = ("task_file", "method.file")  # of which the content counts, not the path
 _LONGEST = 24  # characters of a value
 
 
-def what_differs(records: Iterable[RunRecord]) -> dict[str, str]:
+def what_differs(runs: Iterable[RunSummary]) -> dict[str, str]:
     """By run id, the settings in which a run differs from others of its kind: "alpha=0.3, capacity=16".
 
     Runs that are alone of their kind are left out. A run that differs in no setting has its data, models or machine
     named instead.
     """
-    kinds: dict[tuple[object, ...], list[RunRecord]] = {}
-    for record in records:
-        config = record.config
-        kinds.setdefault((config.task, config.method.name, config.sgo.source, config.seed), []).append(record)
+    kinds: dict[tuple[object, ...], list[RunSummary]] = {}
+    for run in runs:
+        config = run.config
+        kinds.setdefault(
+            (config["task"], config["method"]["name"], config["sgo"]["source"], config["seed"]), []
+        ).append(run)
     found: dict[str, str] = {}
     for alike in kinds.values():
         if len(alike) > 1:
-            values = {record.run_id: _values(record) for record in alike}
+            values = {run.run_id: _values(run) for run in alike}
             found |= {run_id: ", ".join(parts) for run_id, parts in _told(values, _FIRST).items()}
     return found
 
 
-def _values(record: RunRecord) -> dict[str, object]:
+def _values(run: RunSummary) -> dict[str, object]:
     """All that may tell a run from others, by dotted key."""
-    return dict(_flat(record.config.identity(), "")) | {
-        "version": record.environment.distillm_bench,
-        "data": record.data.fingerprint[:8],
-        "teacher": record.models.teacher[:8],
-        "generation": "/".join(record.models.generation.values()),
-        "device": record.environment.device,
-        "id": record.run_hash[:8],
-    }
+    settings = {key: value for key, value in _flat(run.config, "") if key not in _FILES}
+    return settings | run.about | {"id": run.run_id.rpartition("-")[2][:8]}
 
 
 def _flat(values: Mapping[str, object], path: str) -> Iterable[tuple[str, object]]:

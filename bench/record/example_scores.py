@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from sys import intern  # all runs have the same ids: thousands of runs, one copy
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from typing import TypedDict
 
 import numpy as np
@@ -34,15 +35,85 @@ def example_scores(rows: Iterable[Prediction], metric: str) -> dict[str, dict[st
     Raises:
         BenchError: a row lacks its set, its id or the score, or has something else there.
     """
-    collected: dict[str, dict[str, list[ExampleScore]]] = {}
     try:
-        for row in rows:
-            collected.setdefault(row["set"], {}).setdefault(intern(row["id"]), []).append(row["scores"][metric])
-        return {name: {i: _pool(values) for i, values in examples.items()} for name, examples in collected.items()}
+        return {
+            name: {i: _pool(values) for i, values in examples.items()}
+            for name, examples in _collected(rows, metric).items()
+        }
+    except (TypeError, ValueError) as error:
+        raise BenchError(f"predictions of another form ({error}); make the run again with --fresh") from error
+
+
+@dataclass(frozen=True)
+class ExampleArray:
+    """The scores of a set's examples: their ids, ascending, and (examples,) numbers or (examples, counts)."""
+
+    ids: tuple[str, ...]
+    values: NDArray[np.float64]
+
+
+_SORTED: dict[tuple[str, ...], tuple[tuple[str, ...], NDArray[np.intp]]] = {}
+"""Ids as they stand in a file -> ascending, and their places there. All runs have the same: one copy for thousands."""
+
+
+def example_arrays(rows: Sequence[Prediction], metric: str) -> dict[str, ExampleArray]:
+    """What `example_scores` gives, as arrays: in a tenth of the time, and of the memory.
+
+    Raises:
+        BenchError: as `example_scores`, or the scores of a set are not of one form.
+    """
+    try:
+        found = _of_blocks(rows, metric) or _one_by_one(rows, metric)
+        if not all(np.isfinite(one.values).all() for one in found.values()):
+            raise ValueError("a score is no finite number")
+        return found
     except KeyError as error:
         raise BenchError(f"predictions without {error}; make the run again with --fresh") from error
     except (TypeError, ValueError) as error:
         raise BenchError(f"predictions of another form ({error}); make the run again with --fresh") from error
+
+
+def _of_blocks(rows: Sequence[Prediction], metric: str) -> dict[str, ExampleArray]:
+    """As runs write them: one block after the other, for a set and decoding seed; empty where a block differs."""
+    blocks: dict[str, list[list[ExampleScore]]] = {}
+    ids_of: dict[str, tuple[str, ...]] = {}
+    for (name, _), block in groupby(rows, key=lambda row: (row["set"], row.get("seed"))):
+        own = list(block)
+        ids = tuple([row["id"] for row in own])
+        if ids_of.setdefault(name, ids) != ids:
+            return {}
+        blocks.setdefault(name, []).append([row["scores"][metric] for row in own])
+    found = {}
+    for name, ids in ids_of.items():
+        if ids not in _SORTED:
+            places = sorted(range(len(ids)), key=ids.__getitem__)
+            _SORTED[ids] = tuple(ids[i] for i in places), np.array(places, dtype=np.intp)
+        ascending, order = _SORTED[ids]
+        if len(set(ids)) < len(ids):
+            return {}
+        each = np.array(blocks[name], dtype=np.float64)[:, order]  # (decoding seeds, examples[, counts])
+        # of one value the mean is the value
+        values = each.sum(axis=0) if each.ndim == 3 else each[0] if len(each) == 1 else each.T.copy().mean(axis=1)
+        found[name] = ExampleArray(ascending, values)
+    return found
+
+
+def _one_by_one(rows: Iterable[Prediction], metric: str) -> dict[str, ExampleArray]:
+    found = {}
+    for name, examples in _collected(rows, metric).items():
+        ids = tuple(sorted(examples))
+        found[name] = ExampleArray(ids, np.array([_pool(examples[i]) for i in ids], dtype=np.float64))
+    return found
+
+
+def _collected(rows: Iterable[Prediction], metric: str) -> dict[str, dict[str, list[ExampleScore]]]:
+    collected: dict[str, dict[str, list[ExampleScore]]] = {}
+    try:
+        for row in rows:
+            collected.setdefault(row["set"], {}).setdefault(row["id"], []).append(row["scores"][metric])
+    except KeyError as error:
+        raise BenchError(f"predictions without {error}; make the run again with --fresh") from error
+    return collected
 
 
 def _pool(values: list[ExampleScore]) -> Pooled:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from bench.record.migrations import MIGRATIONS
 from bench.record.record import SCHEMA, RunRecord
 from bench.system import yaml_text
 from bench.system.errors import BenchError
-from bench.system.files import seal_holds
+from bench.system.files import seal_holds, unsealed
 
 
 class Unreadable(Exception):
@@ -30,6 +31,9 @@ def read_record(path: Path) -> RunRecord:
         raise Unreadable("it is no file")  # a pipe would be waited for, for ever
     try:
         data = path.read_bytes()
+        if f'"schema": {SCHEMA},'.encode() in data[:32]:  # as it is written: nothing to migrate, so it is parsed once
+            with suppress(ValidationError):  # the reason is found below
+                return RunRecord.model_validate_json(unsealed(data))
         found = from_json(data)
     except ValueError as error:
         raise Unreadable("damaged or cut off") from error

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from bench.record.example_scores import Prediction, upgraded
 from bench.record.read import Unreadable, read_record
-from bench.record.record import RunRecord
+from bench.record.record import CurvePoint, RunRecord
+from bench.record.summary import RunSummary, read_curve, read_summary
 from bench.system.errors import BenchError, nearest
 from bench.system.files import read_json, read_jsonl_gz, write_jsonl_gz, write_sealed_json
 
@@ -17,6 +20,9 @@ PREDICTIONS = "predictions.jsonl.gz"
 WORK = "work"
 FAILURE = "failure.json"
 JUDGED = "judged"  # folder of what judges made of a run
+SHOWN = 20  # ids in a message
+
+Read = TypeVar("Read", RunRecord, RunSummary)
 
 
 class Store:
@@ -51,13 +57,20 @@ class Store:
 
     def all(self) -> Iterator[RunRecord]:
         """All finished runs, by their folders' names; what is no record, or a second copy of one, is skipped."""
+        return self._read_all(read_record)
+
+    def summaries(self) -> Iterator[RunSummary]:
+        """What lists show of them."""
+        return self._read_all(read_summary)
+
+    def _read_all(self, read: Callable[[Path], Read]) -> Iterator[Read]:
         seen: dict[str, Path] = {}
-        for folder in sorted(self.runs.glob("*/")):
-            if not (folder / RECORD).exists():
-                continue
+        for folder in self._folders():
             try:
-                record = read_record(folder / RECORD)
+                record = read(folder / RECORD)
             except Unreadable as error:
+                if isinstance(error.__cause__, FileNotFoundError):  # a run that was begun
+                    continue
                 self.warn(f"skipped {folder / RECORD}: {error}")
                 continue
             run_id = record.run_id
@@ -73,8 +86,16 @@ class Store:
 
     def unfinished(self) -> list[str]:
         """Ids of runs that were begun and have no record."""
-        folders = (f for f in sorted(self.runs.glob("*/")) if (f / WORK).is_dir() or (f / FAILURE).is_file())
-        return [f.name for f in folders if self.finished(f.name) is None]
+        begun = (f for f in self._folders() if (f / WORK).is_dir() or (f / FAILURE).is_file())
+        return [f.name for f in begun if self.finished(f.name) is None]
+
+    def _folders(self) -> list[Path]:
+        """All folders of runs, by name."""
+        try:
+            with os.scandir(self.runs) as found:
+                return [self.runs / name for name in sorted(entry.name for entry in found if entry.is_dir())]
+        except OSError:  # none is there
+            return []
 
     def find(self, name: str) -> RunRecord:
         """A finished run by its id, the beginning of its id, its folder or its record's path.
@@ -90,16 +111,19 @@ class Store:
             self._elsewhere[record.run_id] = path
             return record
         if not name or path.name != name:
-            near = ", ".join(nearest(path.name, [record.run_id for record in self.all()]))
+            near = ", ".join(nearest(path.name, [run.run_id for run in self.summaries()]))
             known = f"; the nearest ids in {self.runs}: {near}" if near else ""
             raise BenchError(f"no run {name!r}: there is no {RECORD} at this path{known}")
-        records = {record.run_id: record for record in self.all()}
-        ids = list(records)
+        named = self.finished(name)
+        if named is not None and named.run_id == name:  # without a look at thousands of others
+            return named
+        ids = [run.run_id for run in self.summaries()]
         matches = [run_id for run_id in ids if run_id.startswith(name)]
         if name in matches:
             matches = [name]
         if len(matches) > 1:
-            raise BenchError(f"{name!r} is the beginning of {len(matches)} runs: {', '.join(matches)}")
+            more = f" and {len(matches) - SHOWN} more" if len(matches) > SHOWN else ""
+            raise BenchError(f"{name!r} is the beginning of {len(matches)} runs: {', '.join(matches[:SHOWN])}{more}")
         if not matches:
             failed = [i for i in self.unfinished() if i.startswith(name) and (self.folder(i) / FAILURE).is_file()]
             if failed:
@@ -113,7 +137,11 @@ class Store:
                 near = ", ".join(nearest(name, ids))
                 known = f"the nearest ids: {near}\n`bench list runs --out {self.root}` shows all {len(ids)}"
             raise BenchError(f"no run {name!r} in {self.runs}: {known}")
-        return records[matches[0]]
+        return self.find(str(self.folder(matches[0])))
+
+    def curve(self, record: RunRecord) -> list[CurvePoint]:
+        """The curve of a run, for a record that was kept without it."""
+        return read_curve(self.folder(record.run_id) / RECORD)
 
     def predictions(self, record: RunRecord) -> list[Prediction]:
         """The predictions of a run.
@@ -123,7 +151,8 @@ class Store:
         """
         path = self.folder(record.run_id) / PREDICTIONS
         try:
-            return [upgraded(row) for row in read_jsonl_gz(path)]
+            rows: list[Prediction] = read_jsonl_gz(path)  # type: ignore[assignment]  # read from JSON
+            return rows if all("scores" in row for row in rows) else [upgraded(row) for row in rows]
         except (OSError, ValueError) as error:
             raise BenchError(f"{path}: cannot be read ({error}); make the run again with --fresh") from error
 

@@ -43,8 +43,9 @@ def claims(
     from paper_tables.claims.format import as_markdown, as_table
     from paper_tables.claims.verdicts import verdicts
 
-    index = run_index(out, preset, seeds, keys)
-    with messages().status("comparing runs"):
+    with messages().status("reading runs") as status:
+        index = run_index(out, preset, seeds, keys)
+        status.update("comparing runs")
         found = list(verdicts(index, ids, resamples))
     if as_json:
         say_json([one.as_dict() for one in found])

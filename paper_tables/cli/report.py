@@ -29,7 +29,7 @@ def report(preset: str, seeds: str | None, keys: tuple[str, ...], resamples: int
     from paper_tables.report.write import write_report
 
     check_file(to or out / "report", "--to" if to else "--out", write=True)
-    index = run_index(out, preset, seeds, keys)
-    with messages().status("report") as status:
+    with messages().status("reading runs") as status:
+        index = run_index(out, preset, seeds, keys)
         path = write_report(index, to or out / f"report-{index.preset_name}.html", resamples, status.update)
     say(str(path))

@@ -62,7 +62,7 @@ def convergence(index: RunIndex) -> Drawing:
         figure,
         pd.DataFrame(rows),
         [
-            f"Figure 6: convergence on fixed data, mean over training seeds {_seeds(selection)}; bands: all of them.",
+            f"Figure 6: convergence on fixed data, mean over training seeds {selection.seed_list}; bands: all of them.",
             *([f"The first score is measured at step {first}; the init student is not scored."] if first else []),
             *_missing(table, selection, "table1", index.preset),
         ],
@@ -206,7 +206,7 @@ def ablation(index: RunIndex, name: str) -> Drawing:
         figure,
         pd.DataFrame(rows),
         [
-            f"{title}{table.caption}; test {metric}, mean over training seeds {_seeds(selection)}; "
+            f"{title}{table.caption}; test {metric}, mean over training seeds {selection.seed_list}; "
             "bars: standard deviation.",
             *_missing(table, selection, name, index.preset),
         ],
@@ -407,10 +407,6 @@ def _missing(table: Table, selection: Selection, suite: str, preset: str) -> lis
     planned = missing + len(selection.records)
     command = f"bench suite {suite}" + (f" --preset {preset}" if preset != "tiny" else "")
     return [f"Missing: {missing} of {planned} runs, of {', '.join(names)}; made by: {command}"]
-
-
-def _seeds(selection: Selection) -> str:
-    return ", ".join(map(str, selection.seeds))
 
 
 def _range(counts: Iterable[int]) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from bench.analysis.significance import detectable_difference, hierarchical_comparison, holm
 from bench.analysis.timing import hardware, has_exclusive_timing, usual_hardware
 from bench.metrics.registry import find_metric
+from bench.record.example_scores import ExampleArray
 from bench.record.record import RunRecord
 from bench.system.errors import BenchError
 from paper_tables.numbers.runs import Run, Selection
@@ -21,6 +22,7 @@ SIGNIFICANCE = 0.05
 TIME = "time"
 TIME_REFERENCE = "kld"
 TEACHER, INIT_STUDENT = "teacher", "init-student"
+_NO_EXAMPLES = ExampleArray((), np.zeros(0))
 
 
 @dataclass(frozen=True)
@@ -141,20 +143,18 @@ def by_example(runs_of: Mapping[str, list[Run]], column: Column) -> dict[str, ND
         BenchError: some runs were scored on other examples.
     """
     scores = {
-        name: [run.examples.get(str(run.scored_set(column.sets)), {}) for run in runs] for name, runs in runs_of.items()
+        name: [run.examples.get(str(run.scored_set(column.sets)), _NO_EXAMPLES) for run in runs]
+        for name, runs in runs_of.items()
     }
-    ids = max((sorted(examples) for found in scores.values() for examples in found), key=len)
+    most = max((examples for found in scores.values() for examples in found), key=lambda one: len(one.ids))
     for name, found in scores.items():
         for run, examples in zip(runs_of[name], found, strict=True):
-            if sorted(examples) != ids:
+            if examples.ids != most.ids or examples.values.shape != most.values.shape:
                 raise BenchError(
                     f"{run.record.run_id}: its predictions for {column.label} are not over the same examples as "
                     "those of the other runs; make it again with --fresh"
                 )
-    return {
-        name: np.array([[examples[i] for i in ids] for examples in found], dtype=np.float64)
-        for name, found in scores.items()
-    }
+    return {name: np.stack([examples.values for examples in found]) for name, found in scores.items()}
 
 
 def _references(table: Table, selection: Selection) -> dict[tuple[str, str], CellStatistics]:

@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from bench.config.comparable import comparison_fields, differences
 from bench.config.presets import read_preset
 from bench.config.sections import Config
-from bench.record.example_scores import Pooled, example_scores
+from bench.record.example_scores import ExampleArray, example_arrays
 from bench.record.record import RunRecord, Scores
 from bench.record.store import Store
 from bench.system.errors import BenchError
 from paper_tables.paper.run_spec import RunSpec
 from paper_tables.paper.tables import Row, Table
 
-ExampleScores = Mapping[str, Mapping[str, Pooled]]
-"""By evaluation set and example id."""
+ExampleScores = Mapping[str, ExampleArray]
+"""By evaluation set."""
+MANY_SEEDS = 20
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,17 @@ class Run:
 
 @dataclass(frozen=True)
 class MissingRuns:
-    """Runs that a table lacks: of one run spec, their training seeds and the commands that make them."""
+    """Runs that a table lacks: of one run spec, their training seeds, and what else the commands need to make them."""
 
     spec: RunSpec
     seeds: tuple[int, ...]
-    commands: tuple[str, ...]
+    preset: str
+    settings: tuple[str, ...]
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """The commands that make them."""
+        return tuple(self.spec.command(self.preset, seed, self.settings) for seed in self.seeds)
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,13 @@ class Selection:
     def seeds(self) -> list[int]:
         """The training seeds of all runs, each once, ascending."""
         return sorted({record.seed for record in self.records})
+
+    @property
+    def seed_list(self) -> str:
+        """The same in words; of a sweep over many, where they begin and end."""
+        seeds = self.seeds
+        first = ", ".join(map(str, seeds if len(seeds) <= MANY_SEEDS else seeds[:3]))
+        return first if len(seeds) <= MANY_SEEDS else f"{first}, …, {seeds[-1]} ({len(seeds)} in all)"
 
     def of_row(self, row: Row) -> list[Run]:
         """The runs in any column of a row."""
@@ -104,12 +118,17 @@ class RunIndex:
     ) -> None:
         self.store, self.preset, self.seeds, self.keys, self.warn = store, preset, tuple(seeds), tuple(keys), warn
         self.preset_name = read_preset(preset).name
-        everything = list(store.all())
-        self.records = [record for record in everything if record.config.preset == self.preset_name]
-        self._own_fields = {record.run_id: _own_fields(record.config) for record in self.records}
+        self.records: list[RunRecord] = []
+        presets = set()
+        for record in store.all():
+            presets.add(record.config.preset)
+            if record.config.preset == self.preset_name:
+                # nearly all of a record is its curve, of which no number is made; `store.curve` has it
+                self.records.append(record.model_copy(update={"curve": []}))
+        self._groups = _by_own_fields(self.records)
         self._runs: dict[str, Run | None] = {}
         if not self.records:
-            others = sorted({record.config.preset for record in everything})
+            others = sorted(presets)
             instead = f" (recorded: --preset {' or '.join(others)})" if others else ""
             raise BenchError(
                 f"no records of preset {self.preset_name} in {store.runs}{instead}; make one with: "
@@ -140,13 +159,15 @@ class RunIndex:
 
     def _records_of(self, spec: RunSpec) -> list[RunRecord]:
         wanted = _own_fields(spec.config(self.preset))
-        return [
+        found = [
             record
-            for record in self.records
+            for own, records in self._groups
+            if own == wanted
+            for record in records
             if (record.task, record.config.models.name) == (spec.task, spec.models)
-            and self._own_fields[record.run_id] == wanted
             and (not self.seeds or record.seed in self.seeds)
         ]
+        return sorted(found, key=lambda record: record.run_id)
 
     def _comparable(self, records: list[RunRecord], task: str) -> set[str]:
         """The comparison key that the records share, or that was chosen."""
@@ -187,14 +208,15 @@ class RunIndex:
         in_table = {run.seed for found in runs.values() for run in found}
         wanted = self.seeds or sorted(in_table or {record.seed for record in self.records})
         for spec, found in runs.items():
-            seeds = tuple(seed for seed in wanted if seed not in {run.seed for run in found})
+            there = {run.seed for run in found}
+            seeds = tuple(seed for seed in wanted if seed not in there)
             if not seeds:
                 continue
             beside = [
                 run for other in runs if (other.task, other.models) == (spec.task, spec.models) for run in runs[other]
             ]
             settings = _settings(spec.config(self.preset), beside[0].record.config) if beside else ()
-            yield MissingRuns(spec, seeds, tuple(spec.command(self.preset, seed, settings) for seed in seeds))
+            yield MissingRuns(spec, seeds, self.preset, settings)
 
 
 def _shared_fields(config: Config) -> Mapping[str, object]:
@@ -207,6 +229,17 @@ def _own_fields(config: Config) -> dict[str, object]:
     """What need not be the same throughout a table, the training seed left out: method, output source, init student."""
     found = differences(config.identity(), _shared_fields(config))
     return {key: own for key, own, _ in found if key != "seed"}
+
+
+def _by_own_fields(records: Iterable[RunRecord]) -> list[tuple[dict[str, object], list[RunRecord]]]:
+    """Records by their own fields: thousands share those of few configurations."""
+    groups: dict[str, tuple[dict[str, object], list[RunRecord]]] = {}
+    for record in records:
+        key = json.dumps(record.config.identity() | {"seed": None}, sort_keys=True)
+        if key not in groups:
+            groups[key] = _own_fields(record.config), []
+        groups[key][1].append(record)
+    return list(groups.values())
 
 
 def _settings(config: Config, beside: Config) -> tuple[str, ...]:
@@ -223,10 +256,11 @@ def _examples(store: Store, record: RunRecord) -> ExampleScores:
         BenchError: the predictions cannot be read, or some are not there.
     """
     try:
-        found = example_scores(store.predictions(record), record.metric.name)
+        found = example_arrays(store.predictions(record), record.metric.name)
     except (KeyError, TypeError) as error:
         raise BenchError("its predictions hold no scores; make the run again with --fresh") from error
-    short = [name for name, scores in record.scores.items() if len(found.get(name, ())) != scores.examples]
+    there = {name: len(one.ids) for name, one in found.items()}
+    short = [name for name, scores in record.scores.items() if there.get(name, 0) != scores.examples]
     if short:
         raise BenchError(f"its predictions for {', '.join(short)} are not complete; make the run again with --fresh")
     return found

@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import yaml
@@ -16,6 +17,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from bench.analysis.timing import has_exclusive_timing
 from bench.record.differing import what_differs
 from bench.record.record import CURVE_LABELS, RunRecord, mean_of_sets
+from bench.record.store import Store
+from bench.record.summary import summary_of
 from bench.system.files import write_bytes
 from paper_tables.claims.format import effect, summary
 from paper_tables.claims.verdicts import verdicts
@@ -47,20 +50,8 @@ class Curve:
 
 @dataclass(frozen=True)
 class RunSection:
-    """What the report says of a run.
+    """What the report says of a run beyond its record: the curves of training and validation, the config as YAML."""
 
-    Attributes:
-        score: mean over test sets and decoding seeds.
-        exclusive: its training time may stand in tables.
-        differs: what tells it from runs of the same task, method, output source and seed; "" where there is none.
-        curves: of training and validation.
-        config: as YAML.
-    """
-
-    record: RunRecord
-    score: float
-    exclusive: bool
-    differs: str
     curves: tuple[Curve, ...]
     config: str
 
@@ -101,7 +92,9 @@ def write_report(index: RunIndex, path: Path, resamples: int, progress: Callable
         tables=[one for one in filled if _worth_showing(one)],
         figures=[_figure(out, name, preset) for name in FIGURES if _figure_path(out, name, preset).is_file()],
         missing_figures=[name for name in FIGURES if not _figure_path(out, name, preset).is_file()],
-        runs=sorted(_run_sections(index.records), key=lambda run: run.record.run_id),
+        runs=sorted(index.records, key=lambda record: record.run_id),
+        section=partial(_run_section, index.store),
+        differs=defaultdict(str, what_differs(map(summary_of, index.records))),
         setting=setting_notes(index.records),
         dates=sorted({record.started[:10] for record in index.records}),
     ):
@@ -134,15 +127,11 @@ def _figure(out: Path, name: str, preset: str) -> FigureSection:
     )
 
 
-def _run_sections(records: Sequence[RunRecord]) -> Iterator[RunSection]:
-    differing = what_differs(records)
-    for record in records:
-        yield _run_section(record, differing.get(record.run_id, ""))
-
-
-def _run_section(record: RunRecord, differs: str) -> RunSection:
+def _run_section(store: Store, record: RunRecord) -> RunSection:
+    """The section of a run; an index's records come without their curves, which would fill the memory."""
+    points = store.curve(record)
     curves = [
-        _curve([(int(point["step"]), point[key]) for point in record.curve if key in point], CURVE_LABELS[key])
+        _curve([(int(point["step"]), point[key]) for point in points if key in point], CURVE_LABELS[key])
         for key in CURVES
     ]
     scores = list(validation_scores(record).items())
@@ -150,10 +139,6 @@ def _run_section(record: RunRecord, differs: str) -> RunSection:
     losses = [(validation.step, validation.loss) for validation in record.validations]
     curves.append(_curve(losses, "validation loss (nats per token)"))
     return RunSection(
-        record,
-        mean_of_sets(record.scores),
-        has_exclusive_timing(record),
-        differs,
         tuple(curve for curve in curves if curve),
         "".join(_as_yaml(json.dumps({key: value})) for key, value in record.config.canonical().items()),
     )
@@ -164,11 +149,17 @@ def _as_yaml(section: str) -> str:
     return yaml.safe_dump(json.loads(section), sort_keys=False, allow_unicode=True)
 
 
+@lru_cache
+def _drawn(count: int) -> list[int]:
+    """Which of so many points are drawn."""
+    return sorted({round(i * (count - 1) / (POINTS - 1)) for i in range(POINTS)})
+
+
 def _curve(found: Sequence[tuple[int, float]], label: str) -> Curve | None:
     """A curve through (step, value); None where there are fewer than two points, or nothing happens: a constant 0."""
     if len(found) < 2 or not any(value for _, value in found):
         return None
-    found = [found[i] for i in sorted({round(i * (len(found) - 1) / (POINTS - 1)) for i in range(POINTS)})]
+    found = [found[i] for i in _drawn(len(found))]
     values = [value for _, value in found]
     low, high, first, last = min(values), max(values), found[0][0], found[-1][0]
     x = [WIDTH * (step - first) / max(1, last - first) for step, _ in found]
@@ -185,5 +176,9 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"effect": effect}
+    environment.filters |= {
+        "effect": effect,
+        "score": lambda record: mean_of_sets(record.scores),
+        "exclusive": has_exclusive_timing,
+    }
     return environment

@@ -24,7 +24,7 @@ def measured_notes(table: Table, selection: Selection, found: TableStatistics, r
         return ["Nothing is recorded for this table."]
     metrics = _joined(record.metric.label for record in records)
     notes = [
-        f"{metrics}: mean ± standard deviation over n of the training seeds {_list(selection.seeds)}, each the mean "
+        f"{metrics}: mean ± standard deviation over n of the training seeds {selection.seed_list}, each the mean "
         f"over decoding seeds. Bold: the best of a column. {AS_GOOD_AS_BEST}: not significantly different from the "
         f"best at {100 * SIGNIFICANCE:g} % (paired bootstrap over training seeds and examples, {resamples} resamples; "
         "with several seeds Student's t with Satterthwaite's degrees of freedom; Holm's correction over the column)."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from bench.system.files import write_bytes
@@ -17,6 +18,9 @@ from paper_tables.tables.published_view import published_view
 from paper_tables.tables.render import TABLE_FORMATS, render
 from paper_tables.tables.rendered import RenderedTable
 from paper_tables.tables.side_by_side_view import side_by_side_view
+
+COMMANDS = 100
+"""That make missing runs, as many as are printed for a table."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,10 @@ def _lines(filled: FilledTable, paths: tuple[Path, ...]) -> Iterator[str]:
     lost = sum(len(missing.seeds) for missing in selection.missing)
     if lost:
         yield f"  missing: {lost} {'run' if lost == 1 else 'runs'}"
-    for command in dict.fromkeys(command for missing in selection.missing for command in missing.commands):
+    commands = dict.fromkeys(islice((command for one in selection.missing for command in one.commands), COMMANDS))
+    for command in commands:
         yield f"    {command}"
+    if lost > COMMANDS:
+        yield f"    and {lost - COMMANDS} more; bench suite makes all runs of a table"
     for row, reason in found.untimed.items():
         yield f"  no time for {row}: {reason}"

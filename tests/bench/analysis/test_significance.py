@@ -1,5 +1,7 @@
 """Bootstrap and Holm against scipy, sacreBLEU, closed forms and simulated truth."""
 
+import dataclasses
+import functools
 import itertools
 import math
 
@@ -12,6 +14,7 @@ from numpy.typing import ArrayLike
 from sacrebleu.metrics import BLEU
 from sacrebleu.significance import PairedTest, Result
 
+from bench.analysis import significance
 from bench.analysis.significance import (
     Comparison,
     detectable_difference,
@@ -289,3 +292,68 @@ def mean_of_first(total: np.ndarray) -> float:
 def test_what_cannot_be_compared_is_refused(a, b, options, message):
     with pytest.raises(ValueError, match=message):
         paired_bootstrap(a, b, **options)
+
+
+def plainly_resampled(a: np.ndarray, b: np.ndarray, resamples: int, chunk: int) -> np.ndarray:
+    """The replicates of a difference of means: chunk by chunk of resamples, examples for both, then seeds for each."""
+    rng, n, replicates = np.random.default_rng(0), a.shape[1], []
+    for start in range(0, resamples, chunk):
+        rows = min(chunk, resamples - start)
+        drawn = rng.integers(n, size=(rows, n))
+        by_examples = [arm[:, drawn].mean(axis=2).mean(axis=0) for arm in (a, b)]
+        by_seeds = []
+        for arm in (a, b):
+            deviations = arm.mean(axis=1) - arm.mean(axis=1).mean()
+            seeds = len(arm)
+            mean = deviations[rng.integers(seeds, size=(rows, seeds))].mean(axis=1)
+            by_seeds.append(mean * math.sqrt(seeds / max(1, seeds - 1)))
+        replicates.append(by_examples[0] - by_examples[1] + by_seeds[0] - by_seeds[1])
+    return np.concatenate(replicates)
+
+
+@pytest.mark.parametrize(("n", "seeds"), [(12, (5, 3)), (50, (1, 1)), (50, (40, 7))])
+def test_what_is_remembered_and_done_in_parts_changes_no_number(monkeypatch, n, seeds):
+    rng = np.random.default_rng(1)
+    a, b = (seeded_arm(rng, rng.normal(30, 20, n), count, 2.0) for count in seeds)
+    monkeypatch.setattr(significance, "_CHUNK", 300 * n)  # of 300 resamples, four in all
+    whole = hierarchical_comparison(a, b, resamples=1000)
+    assert whole.standard_error == pytest.approx(plainly_resampled(a, b, 1000, 300).std(ddof=1), rel=1e-12)
+    for held in (2**23, 100):  # in parts of a few resamples
+        monkeypatch.setattr(significance, "_HELD", held)
+        monkeypatch.setattr(significance, "_MEANS", significance._Recent(1024))
+        for _ in range(2):  # made, then remembered
+            again = hierarchical_comparison(a, b, resamples=1000)
+            assert dataclasses.astuple(again) == pytest.approx(dataclasses.astuple(whole), rel=1e-12)
+
+
+def test_an_arm_is_resampled_once_in_whatever_comparisons_it_stands(monkeypatch):
+    made: list[int] = []
+    means = significance._mean_scores
+
+    def counting(arm, counts, score):
+        made.append(len(arm))
+        return means(arm, counts, score)
+
+    monkeypatch.setattr(significance, "_mean_scores", counting)
+    monkeypatch.setattr(significance, "_MEANS", significance._Recent(1024))
+    rng = np.random.default_rng(2)
+    arms = [seeded_arm(rng, rng.normal(30, 20, 40), 3, 2.0) for _ in range(5)]
+    first = [hierarchical_comparison(a, b, resamples=200) for a, b in itertools.permutations(arms, 2)]
+    assert len(made) == len(arms)
+    assert first == [hierarchical_comparison(a.copy(), b, resamples=200) for a, b in itertools.permutations(arms, 2)]
+    assert len(made) == len(arms)
+    hierarchical_comparison(arms[0] + 1, arms[1], resamples=200)
+    assert len(made) == len(arms) + 1
+
+
+def test_only_the_arrays_asked_for_last_are_kept():
+    kept = significance._Recent[int](2)
+    made: list[str] = []
+
+    def make(key: str) -> int:
+        made.append(key)
+        return len(made)
+
+    for key in "abacab":
+        kept.get(key, functools.partial(make, key))
+    assert made == ["a", "b", "c", "b"]

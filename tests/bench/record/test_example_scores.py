@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bench.record.example_scores import example_scores, upgraded
+from bench.record.example_scores import example_arrays, example_scores, upgraded
 from bench.system.errors import BenchError
 
 ROW = {"set": "test", "seed": 10, "id": "a", "prediction": "text", "tokens": 5, "ended": True}
@@ -38,3 +38,29 @@ def test_numbers_are_averaged_and_counts_summed_over_decoding_seeds():
 def test_a_metric_that_was_not_measured_is_told():
     with pytest.raises(BenchError, match="predictions without 'chrf'"):
         example_scores([ROW | {"scores": {"rouge_l": 1.0}}], "chrf")
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 5, 9, 40, 300])
+@pytest.mark.parametrize("counts", [0, 10])
+@pytest.mark.parametrize("ragged", [False, True])
+def test_arrays_hold_the_same_numbers_to_the_last_bit(seeds, counts, ragged):
+    rng = np.random.default_rng(seeds)
+    rows = [
+        ROW | {"id": f"e{i}", "seed": seed, "scores": {"x": drawn}}
+        for seed in range(seeds)
+        for i in rng.permutation(50)
+        for drawn in [rng.integers(0, 99, counts).tolist() if counts else float(rng.uniform(0, 100))]
+    ]
+    if ragged:
+        rows.append(ROW | {"id": "e7", "seed": seeds, "scores": {"x": [1] * counts if counts else 1.0}})
+    (array,) = example_arrays(rows, "x").values()
+    one_by_one = example_scores(rows, "x")[ROW["set"]]
+    assert array.ids == tuple(sorted(one_by_one))
+    np.testing.assert_array_equal(array.values, [one_by_one[i] for i in array.ids])
+
+
+@pytest.mark.parametrize("scores", [[1.0, "high"], [1.0, None], [[1, 2], [1, 2, 3]], [1.0, [1, 2]]])
+def test_scores_of_several_forms_are_refused(scores):
+    rows = [ROW | {"id": f"e{i}", "scores": {"x": score}} for i, score in enumerate(scores)]
+    with pytest.raises(BenchError, match=r"--fresh$"):
+        example_arrays(rows, "x")

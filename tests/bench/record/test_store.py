@@ -2,13 +2,16 @@
 
 import functools
 import gzip
+from pathlib import Path
 
 import pytest
 
 import bench.record.read
+import bench.record.store
+import bench.record.summary
 from bench.record.example_scores import Prediction
 from bench.record.migrations import MIGRATIONS
-from bench.record.record import SCHEMA, RunRecord
+from bench.record.record import SCHEMA, RunRecord, mean_of_sets
 from bench.record.store import FAILURE, PREDICTIONS, RECORD, WORK, Store
 from bench.system.errors import BenchError
 from bench.system.files import read_json, write_json
@@ -18,6 +21,7 @@ RUNS = ["samsum-skl-dataset-s10-aaaa111111", "samsum-skl-dataset-s10-aaaa222222"
 PREDICTED: list[Prediction] = [
     {"set": "test", "seed": 10, "id": f"e{i}", "prediction": "für", "scores": {"rouge_l": 1.5 * i}} for i in range(300)
 ]
+PUBLISHED = Path(__file__).resolve().parents[3] / "results" / "paper-tiny"
 TEMPLATE = make_record("skl", "samsum")[0]
 
 
@@ -233,3 +237,63 @@ def test_missing_predictions_are_told(store):
     (store.folder(RUNS[0]) / PREDICTIONS).unlink()
     with pytest.raises(BenchError, match=PREDICTIONS):
         store.predictions(record(RUNS[0]))
+
+
+def counted(monkeypatch, module, name: str) -> list[object]:
+    """The first argument of each call of a function, which is called all the same."""
+    calls: list[object] = []
+    called = getattr(module, name)
+
+    def noting(first, *others):
+        calls.append(first)
+        return called(first, *others)
+
+    monkeypatch.setattr(module, name, noting)
+    return calls
+
+
+@pytest.mark.parametrize("schema", [1, 2])
+def test_a_summary_says_what_its_record_says_and_reads_no_more(store, monkeypatch, schema):
+    published = Store(PUBLISHED) if schema == 1 else store
+    records = {record.run_id: record for record in published.all()}
+    read = counted(monkeypatch, bench.record.summary, "read_record")
+    summaries = list(published.summaries())
+    assert [one.run_id for one in summaries] == list(records)
+    assert read == []
+    for one in summaries:
+        record = records[one.run_id]
+        assert (one.score, one.label) == (mean_of_sets(record.scores), record.metric.label)
+        assert (one.started, one.seconds) == (record.started, record.time.training_seconds)
+        assert one.about == bench.record.summary._about(record)
+        assert (one.config["task"], one.config["seed"]) == (record.task, record.seed)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"scores": {}}, "scores"),
+        ({"scores": {"test": {"examples": 3}}}, "scores.test"),
+        ({"metrics": []}, "metrics: list should have"),
+        ({"time": None}, "time"),
+        ({"run_id": 3}, "run_id"),
+    ],
+)
+def test_a_summary_of_a_record_of_another_shape_names_the_field(store, change, told):
+    write_json(store.folder(RUNS[0]) / RECORD, record(RUNS[0]).plain() | change)
+    warnings: list[str] = []
+    assert len(list(Store(store.root, warnings.append).summaries())) == len(RUNS) - 1
+    assert told in warnings[0]
+
+
+def test_one_run_of_many_is_found_without_reading_the_others(store, monkeypatch):
+    read = counted(monkeypatch, bench.record.store, "read_record")
+    assert store.find(RUNS[0]).run_id == RUNS[0]
+    assert store.find("dolly").run_id == RUNS[2]
+    assert {str(path.parent.name) for path in read} <= {RUNS[0], RUNS[2], "dolly"}
+
+
+def test_many_candidates_are_not_all_named(store):
+    for number in range(30):
+        store.write(record(f"samsum-gkd-mixed-s{number:02}-cccc333333"), [])
+    with pytest.raises(BenchError, match=r"beginning of 30 runs: .*s19-cccc333333 and 10 more$"):
+        store.find("samsum-gkd")

@@ -6,16 +6,22 @@ import gzip
 import json
 import shlex
 
+import numpy as np
 import pytest
 
+import bench.record.store
 from bench.config.comparable import comparison_fields
 from bench.config.sections import Config
 from bench.record.store import PREDICTIONS, Store
 from bench.system.errors import BenchError
 from paper_tables.numbers.runs import RunIndex
 from paper_tables.paper.ablations import find_table
+from paper_tables.paper.run_spec import default_run
+from paper_tables.tables.make import COMMANDS, fill_table, write_tables
 from tests.conftest import invoke
 from tests.records import write_record
+
+SPEC = default_run("tiny", "kld", "dolly", "dataset")
 
 
 def chosen(out, name="1", preset="tiny", **options) -> list[tuple[str, int]]:
@@ -109,3 +115,38 @@ def test_no_records_say_what_to_run(tmp_path, out):
         RunIndex(Store(tmp_path / "empty"), "tiny")
     with pytest.raises(BenchError, match=r"no records of preset small.*recorded: --preset tiny"):
         RunIndex(Store(out), "small")
+
+
+def test_a_record_and_its_predictions_are_read_once_for_all_tables(out, monkeypatch):
+    read = {"record": 0, "predictions": 0}
+    whole, predictions = bench.record.store.read_record, Store.predictions
+
+    def counting_record(path):
+        read["record"] += 1
+        return whole(path)
+
+    def counting_predictions(store, record):
+        read["predictions"] += 1
+        return predictions(store, record)
+
+    monkeypatch.setattr(bench.record.store, "read_record", counting_record)
+    monkeypatch.setattr(Store, "predictions", counting_predictions)
+    index = RunIndex(Store(out), "tiny")
+    for name in ("1", "2", "main", "alpha"):
+        fill_table(index, name, 100)
+    assert read == {"record": 12, "predictions": 12}
+    first, *others = [run.examples["test"] for run in index.select(find_table("1", "tiny")).runs[SPEC]]
+    assert all(one.ids is first.ids for one in others)
+    assert first.values.dtype == np.float64
+    assert not any(record.curve for record in index.records)  # most of a record, and in no number of a table
+
+
+def test_a_sweep_over_seeds_asks_for_no_flood_of_commands(tmp_path):
+    for seed in range(40):
+        write_record(tmp_path, "kld", seed=seed)
+    index = RunIndex(Store(tmp_path), "tiny")
+    (written,) = write_tables(index, ["1"], ["csv"], 100)
+    assert "  missing: 160 runs" in written.lines
+    assert sum("bench run" in line for line in written.lines) == COMMANDS
+    assert index.select(find_table("1", "tiny")).seed_list == "0, 1, 2, …, 39 (40 in all)"
+    assert written.lines[-1] == f"    and {160 - COMMANDS} more; bench suite makes all runs of a table"
