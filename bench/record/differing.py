@@ -36,7 +36,7 @@ def what_differs(runs: Iterable[RunSummary]) -> dict[str, str]:
 def _values(run: RunSummary) -> dict[str, object]:
     """All that may tell a run from others, by dotted key."""
     settings = {key: value for key, value in _flat(run.config, "") if key not in _FILES}
-    return settings | run.about | {"id": run.run_id.rpartition("-")[2][:8]}
+    return {**settings, **run.about, "id": run.run_id.rpartition("-")[2][:8]}
 
 
 def _flat(values: Mapping[str, object], path: str) -> Iterable[tuple[str, object]]:
