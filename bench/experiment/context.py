@@ -84,7 +84,7 @@ class RunContext:
     run_id: str
     notes: tuple[str, ...]
 
-    def autocast(self) -> torch.autocast:
+    def autocast(self) -> AbstractContextManager[None]:
         """What forward passes run under."""
         return autocast(self.device, self.config.precision)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import os
 import platform
 import subprocess
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import psutil
 import torch
@@ -16,10 +18,14 @@ import torch
 from bench.system.errors import BenchError
 from bench.system.manifest import Environment, Git, PeakMemory
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
 PACKAGES = (
     "torch",
     "transformers",
     "tokenizers",
+    "accelerate",
     "datasets",
     "numpy",
     "sacrebleu",
@@ -87,9 +93,28 @@ def kernel_variables() -> dict[str, str]:
     return {name: os.environ[name] for name in READ_BY_LIBRARIES if name in os.environ}
 
 
-def autocast(device: torch.device, precision: Literal["fp32", "bf16"]) -> torch.autocast:
+def autocast(device: torch.device, precision: Literal["fp32", "bf16"]) -> AbstractContextManager[None]:
     """What forward passes run under."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+    context: AbstractContextManager[None] = _accelerator(device.type, precision).autocast()
+    return context
+
+
+@functools.lru_cache(maxsize=1)  # accelerate has one state a process: another precision is another state
+def _accelerator(device: str, precision: str) -> Accelerator:
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState, PartialState
+
+    PartialState._reset_state()
+    AcceleratorState._reset_state(True)
+    of_launcher = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("ACCELERATE_")}
+    try:  # what `accelerate launch` sets would change numbers under the same run id
+        return Accelerator(
+            cpu=device == "cpu",
+            mixed_precision="bf16" if precision == "bf16" else "no",
+            gradient_accumulation_steps=1,
+        )
+    finally:
+        os.environ.update(of_launcher)
 
 
 def attention_kernels(device: torch.device) -> tuple[str, ...] | None:

@@ -79,7 +79,7 @@ class TrainingJob:
     auxiliary_loss: AuxiliaryLoss | None = None
     fidelity: Fidelity = field(default_factory=Fidelity)
 
-    def autocast(self) -> torch.autocast:
+    def autocast(self) -> AbstractContextManager[None]:
         """What forward passes run under."""
         return autocast(self.student.device, self.precision)
 
