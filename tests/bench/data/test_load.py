@@ -133,7 +133,7 @@ GOOD = json.dumps(samsum(1)).encode() + b"\n"
             '{"dialogue": "ü", "summary": "s"}'.encode("latin-1"),
             r"line 1: not UTF-8 .*iconv -f ISO-8859",
         ),
-        ("train.jsonl", gzip.compress(GOOD), r"gzip-compressed; its name must end in \.gz"),
+        ("train.jsonl", gzip.compress(GOOD, mtime=0), r"gzip-compressed; its name must end in \.gz"),
         (
             "train.jsonl",
             b'{"messages": [{"role": "user", "content": "c"}]}',
