@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -40,6 +41,7 @@ from bench.system.files import read_json, write_json
 from bench.training.auxiliary_loss import AuxiliaryLoss, LanguageModelling, encode_plain_text, load_plain_text
 from distillm import SOURCES, Method, SourceOptions, TokenSequence
 
+_TOKENIZER_TRAINED_ON = 100_000  # examples at most, evenly spread: it takes its time on one core
 _KEPT_FROM = 20_000  # examples; fewer are encoded in about the time that files take
 
 
@@ -175,6 +177,7 @@ def prepare(
         notes=tuple(
             itertools.chain(
                 cut,
+                _of_tokenizer(config, data),
                 _told(unwritten, data),
                 fit.notes,
                 _ignored_options(config, method),
@@ -201,11 +204,25 @@ def _tokenizer(
     pair = config.models
     if pair.tokenizer == "trained":
         key = {"data": fingerprint, "vocab_size": pair.vocab_size, "version": __version__}
-        texts = _texts(data.splits["train"], progress)
+        train_on = _tokenizer_examples(data)
+        if len(train_on) < len(data.splits["train"]):
+            key["examples"] = len(train_on)
+        texts = _texts(train_on, progress)
         name = str(cache.get("tokenizer", key, lambda folder: train_tokenizer(texts, pair.vocab_size, folder)))
     else:
         name = tokenizer_path(config)
     return TokenizerAdapter(load_tokenizer(name), pair.kind)
+
+
+def _tokenizer_examples(data: TaskData) -> Sequence[Example]:
+    examples = data.splits["train"]
+    return examples[:: math.ceil(len(examples) / _TOKENIZER_TRAINED_ON)]
+
+
+def _of_tokenizer(config: Config, data: TaskData) -> Iterator[str]:
+    of, total = len(_tokenizer_examples(data)), len(data.splits["train"])
+    if config.models.tokenizer == "trained" and of < total:
+        yield f"the tokenizer was trained on {of:,} of {total:,} examples"
 
 
 def _texts(examples: Sequence[Example], progress: Progress) -> Iterator[str]:

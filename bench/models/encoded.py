@@ -10,9 +10,10 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.models.word_memo import Ids
 from bench.system.files import read_json, write_json
 from distillm import TokenSequence
+
+Ids = array  # of C integers: its parts are put together without a Python object a token
 
 
 class EncodedSplit(Sequence[TokenSequence]):

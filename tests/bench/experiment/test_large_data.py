@@ -55,6 +55,16 @@ def test_a_large_split_is_encoded_once_and_the_same(prepared, monkeypatch):
     assert calls[5:] == [40, 5, 4, 40, 5, 4]
 
 
+def test_a_tokenizer_is_trained_on_so_many_examples_at_most(prepared, monkeypatch):
+    whole = prepared("models.tokenizer=trained")
+    monkeypatch.setattr(context, "_TOKENIZER_TRAINED_ON", 15)
+    part = prepared("models.tokenizer=trained")
+    assert "the tokenizer was trained on 14 of 40 examples" in part.notes  # every third
+    assert not [note for note in whole.notes if "tokenizer was trained" in note]
+    assert part.tokenizer.fingerprint != whole.tokenizer.fingerprint
+    assert part.run_id != whole.run_id
+
+
 def test_what_rouge_l_leaves_out_is_in_the_notes_until_another_metric_is_chosen(prepared):
     usual, chosen = prepared(), prepared("evaluation.metrics=[rouge_l_unicode, chrf]")
     (validation, test) = [note for note in usual.notes if "ROUGE-L" in note]
