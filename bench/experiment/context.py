@@ -41,7 +41,7 @@ from bench.system.files import read_json, write_json
 from bench.training.auxiliary_loss import AuxiliaryLoss, LanguageModelling, encode_plain_text, load_plain_text
 from distillm import SOURCES, Method, SourceOptions, TokenSequence
 
-_TOKENIZER_TRAINED_ON = 100_000  # examples at most, evenly spread: it takes its time on one core
+_TOKENIZER_TRAINED_ON = 50_000  # examples at most, evenly spread: it takes its time on one core
 _KEPT_FROM = 20_000  # examples; fewer are encoded in about the time that files take
 
 
