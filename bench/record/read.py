@@ -27,18 +27,14 @@ def read_record(path: Path) -> RunRecord:
     Raises:
         Unreadable: the file is damaged, of a newer schema, or no record; the first missing or wrong field is named.
     """
-    if path.exists() and not path.is_file():
-        raise Unreadable("it is no file")  # a pipe would be waited for, for ever
+    data = record_bytes(path)
     try:
-        data = path.read_bytes()
         if f'"schema": {SCHEMA},'.encode() in data[:32]:  # as it is written: nothing to migrate, so it is parsed once
             with suppress(ValidationError):  # the reason is found below
                 return RunRecord.model_validate_json(unsealed(data))
         found = from_json(data)
     except ValueError as error:
         raise Unreadable("damaged or cut off") from error
-    except OSError as error:
-        raise Unreadable(error.strerror or str(error)) from error
     if not isinstance(found, dict) or not isinstance(found.get("schema"), int) or "run_id" not in found:
         raise Unreadable("not a record of bench run")
     schema, sealed = found["schema"], found.pop("checksum", None) is not None
@@ -57,6 +53,20 @@ def read_record(path: Path) -> RunRecord:
     if sealed and not seal_holds(data):
         raise Unreadable("changed since it was written (its checksum differs); remove the checksum if you changed it")
     return record
+
+
+def record_bytes(path: Path) -> bytes:
+    """What is in a record's file.
+
+    Raises:
+        Unreadable: there is no file, or it cannot be read.
+    """
+    if path.exists() and not path.is_file():
+        raise Unreadable("it is no file")  # a pipe would be waited for, for ever
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise Unreadable(error.strerror or str(error)) from error
 
 
 def read_configuration(path: Path) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bench.record.read import Unreadable, read_record
+from bench.record.read import Unreadable, read_record, record_bytes
 from bench.record.record import GENERATE, CurvePoint, RunRecord, mean_of_sets
 from bench.system.files import unsealed
 
@@ -45,7 +45,7 @@ def read_summary(path: Path) -> RunSummary:
         Unreadable: as `read_record`.
     """
     try:
-        part = _Part.model_validate_json(unsealed(path.read_bytes()))
+        part = _Part.model_validate_json(unsealed(record_bytes(path)))
         return RunSummary(
             run_id=part.run_id,
             started=part.started,
@@ -55,7 +55,7 @@ def read_summary(path: Path) -> RunSummary:
             config=part.config,
             about=_about(part),
         )
-    except (OSError, ValidationError, _OtherShape):
+    except (ValidationError, _OtherShape):
         record = read_record(path)  # which knows the reason
     if not record.scores:
         raise Unreadable("not a record of bench run: scores: empty")
@@ -88,8 +88,8 @@ def _about(run: _Part | RunRecord) -> Mapping[str, str]:
 def read_curve(path: Path) -> list[CurvePoint]:
     """The curve of the record in a file of any schema, without the rest; empty where it cannot be read."""
     try:
-        return _Curve.model_validate_json(path.read_bytes()).curve
-    except (OSError, ValidationError):
+        return _Curve.model_validate_json(record_bytes(path)).curve
+    except (Unreadable, ValidationError):
         return []
 
 

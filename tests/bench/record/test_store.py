@@ -73,7 +73,7 @@ def test_an_ambiguous_beginning_names_the_candidates(store):
 
 
 def test_an_unknown_id_offers_the_nearest(store, tmp_path):
-    with pytest.raises(BenchError, match=f"no run .* did you mean '{RUNS[2]}'"):
+    with pytest.raises(BenchError, match=f"no run .* the nearest ids: {RUNS[2]}"):
         store.find("doly-sft-dataset-s10-bbbb333333")
     with pytest.raises(BenchError, match=r"none is recorded yet.*bench run"):
         Store(tmp_path / "empty").find("dolly")
