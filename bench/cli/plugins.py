@@ -26,7 +26,9 @@ class CommandGroup(click.Group):
             return own
         try:
             loaded = point.load()
-        except Exception as error:  # whatever the package raises; its name is what the user needs
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # whatever the package raises; its name is what the user needs
             raise BenchError(f"entry point {point.value}: cannot be loaded: {type(error).__name__}: {error}") from error
         if not isinstance(loaded, click.Command):
             raise BenchError(f"entry point {point.value}: expected a click command, got {type(loaded).__name__}")

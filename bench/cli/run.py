@@ -138,7 +138,7 @@ def run(
         from bench.experiment.checks import examine
 
         for note in examine(config):
-            click.echo(f"note: {note}", err=True)
+            say(f"note: {note}", err=True)
         _print_configuration(config, as_json)
         return
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, asdict, fields
 from typing import Any, get_type_hints
 
-from pydantic import ConfigDict, PydanticUserError, create_model
+from pydantic import ConfigDict, create_model
 
 from bench.system.errors import BenchError
 from bench.system.extensions import blamed
@@ -33,7 +33,7 @@ def dataclass_options(cls: type, given: Mapping[str, Any], where: str) -> dict[s
             f.name: (hints[f.name], ... if f.default is MISSING else f.default) for f in fields(cls) if f.init
         }
         model = create_model(f"{cls.__name__}Options", __base__=Section, **columns)
-    except (PydanticUserError, NameError, TypeError) as error:
+    except Exception as error:  # what a text of a hint, evaluated, may raise
         raise BenchError(
             f"{where}: the fields of {cls.__name__} must be plain numbers, texts or lists: {error}"
         ) from error
@@ -42,6 +42,8 @@ def dataclass_options(cls: type, given: Mapping[str, Any], where: str) -> dict[s
         checked = asdict(cls(**valid.model_dump()))
     except ValueError as error:
         raise BenchError(f"{where}.{error}") from error
-    except Exception as error:  # of a user's own class
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # of a user's own class, SystemExit too
         raise blamed(error) or error from error
     return {name: checked[name] for name in columns}

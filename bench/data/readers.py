@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 from bench.data.examples import DataError
 from bench.system.errors import BenchError
-from bench.system.files import decoded, require_file
+from bench.system.files import decoded
+from bench.system.paths import check_file
 
 EXTENSIONS = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".csv", ".csv.gz")
 """File name endings that can be read."""
@@ -44,7 +45,7 @@ def read_records(path: Path, progress: Progress | None = None) -> Iterator[RawRe
     Raises:
         DataError: The file cannot be read, is not in its format, or holds no record.
     """
-    check_file(path)
+    check_record_file(path)
     kind = path.name.removesuffix(".gz").rpartition(".")[2]
     nothing = True
     try:
@@ -70,7 +71,7 @@ def read_records(path: Path, progress: Progress | None = None) -> Iterator[RawRe
         raise DataError(f"{path}: holds no records")
 
 
-def check_file(path: Path) -> None:
+def check_record_file(path: Path) -> None:
     """Refuse what cannot be a record file, without reading it.
 
     Raises:
@@ -79,7 +80,7 @@ def check_file(path: Path) -> None:
     if not path.name.endswith(EXTENSIONS):
         raise DataError(f"{path}: unknown format; the name must end in one of {', '.join(EXTENSIONS)}")
     try:
-        require_file(path)
+        check_file(path, there=True)
     except BenchError as error:
         raise DataError(str(error)) from error
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from bench.data.examples import DataError
-from bench.data.readers import EXTENSIONS, Progress, RawRecord, check_file, read_records
+from bench.data.readers import EXTENSIONS, Progress, RawRecord, check_record_file, read_records
 from bench.data.task import SPLITS, EvaluationOnlySet, HubSource, TaskSpec
 
 SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
@@ -93,7 +93,7 @@ def from_folder(
             paths[extra.name] = data_dir / file
             raw.labels[extra.name] = extra.label(file)
     for path in paths.values():
-        check_file(path)
+        check_record_file(path)
     raw.records = {split: read_records(path, progress) for split, path in paths.items()}
     return raw
 

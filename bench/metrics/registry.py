@@ -113,8 +113,11 @@ def _checked(found: object, where: str) -> Metric:
     if isinstance(found, type):
         try:
             found = found()
-        except TypeError as error:
-            raise BenchError(f"{where}: a metric's class is called without arguments: {error}") from error
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # whatever the class raises, SystemExit too
+            told = f"{type(error).__name__}: {error}"
+            raise BenchError(f"{where}: a metric's class is called without arguments: {told}") from error
     if not isinstance(found, Metric):
         lacking = [part for part in _PARTS if not hasattr(found, part)]
         raise BenchError(f"{where}: expected a metric (bench.metrics.metric.Metric); it lacks {', '.join(lacking)}")

@@ -78,6 +78,8 @@ def from_entry_points(group: str) -> Iterator[tuple[str, object]]:
         where = f"entry point {point.value}"
         try:
             loaded = point.load()
-        except Exception as error:  # whatever the package raises; its name is what the user needs
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # whatever the package raises; its name is what the user needs
             raise BenchError(f"{where}: cannot be loaded: {type(error).__name__}: {error}") from error
         yield where, loaded

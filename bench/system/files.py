@@ -12,7 +12,6 @@ import json
 import os
 import re
 import shutil
-import stat
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -23,6 +22,7 @@ from pydantic_core import from_json
 from safetensors import SafetensorError
 
 from bench.system.errors import BenchError
+from bench.system.paths import check_file
 
 # safetensors reports a full disk as an error of its own
 WRITE_ERRORS = (OSError, SafetensorError)
@@ -301,28 +301,13 @@ def checksum_of(path: Path) -> str:
     return found.hexdigest()
 
 
-def require_file(path: Path) -> None:
-    """Refuse what is no regular file: opening a named pipe waits for ever, reading a device may never end.
-
-    Raises:
-        BenchError: there is nothing, or it is a folder, pipe, socket or device.
-    """
-    try:
-        mode = path.stat().st_mode
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise BenchError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    if not stat.S_ISREG(mode):
-        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
-        raise BenchError(f"{path}: is {kinds.get(stat.S_IFMT(mode), 'a device')}, expected a file")
-
-
 def read_text(path: Path) -> str:
     """The text of a user's file, in UTF-8 with or without a byte order mark; line ends stay as they are.
 
     Raises:
         BenchError: it is no regular file, cannot be read, or is not UTF-8.
     """
-    require_file(path)
+    check_file(path, there=True)
     try:
         return decoded(path, path.read_bytes())
     except OSError as error:

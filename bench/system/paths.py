@@ -36,19 +36,24 @@ def check_folder(path: Path, what: str = "", *, write: bool = False) -> None:
         raise BenchError(f"{_named(path, what)}: cannot write below {there}: permission denied; choose another folder")
 
 
-def check_file(path: Path, what: str = "", *, write: bool = False) -> None:
+def check_file(path: Path, what: str = "", *, write: bool = False, there: bool = False) -> None:
     """Refuse a path that neither is a plain file nor can become one.
 
+    Opening a named pipe waits for ever, and reading a device may never end.
+
     Args:
-        path: it need not be there.
+        path: the file.
         what: the option or key that gave it.
         write: it is to be written.
+        there: it has to be there.
 
     Raises:
-        BenchError: as `check_folder`.
+        BenchError: as `check_folder`; or nothing is there.
     """
     if _nearest(path, what) == path:
         _check(path, "a file", path, what)
+    elif there:
+        raise BenchError(f"{_named(path, what)}: cannot be read: {os.strerror(errno.ENOENT)}")
     else:
         check_folder(path.parent, what, write=write)
 
@@ -61,6 +66,8 @@ def _nearest(path: Path, what: str) -> Path:
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENOTDIR):
                 raise BenchError(f"{_named(path, what)}: {error.strerror}") from error
+        except ValueError as error:  # a NUL in the name
+            raise BenchError(f"{_named(path, what)}: {error}") from error
         else:
             return one
     return Path()

@@ -40,8 +40,12 @@ def test_a_built_in_command_keeps_its_name(declared):
     assert "Check what is installed" in invoke("doctor", "--help").output
 
 
-@pytest.mark.parametrize("value", [f"{__name__}:NO_COMMAND", "no.such.module:hello", f"{__name__}:nothing"])
-def test_a_broken_one_is_named(declared, value):
+@pytest.mark.parametrize(
+    "value", [f"{__name__}:NO_COMMAND", "no.such.module:hello", f"{__name__}:nothing", "leaves_at_once:hello"]
+)
+def test_a_broken_one_is_named(declared, value, tmp_path, monkeypatch):
+    (tmp_path / "leaves_at_once.py").write_text("raise SystemExit(0)")
+    monkeypatch.syspath_prepend(tmp_path)
     declared(value)
     result = invoke("hello")
     assert result.exit_code == 2

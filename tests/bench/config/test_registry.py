@@ -56,6 +56,21 @@ USER_FILE = """
 
     CLASHING = Method("mine", Clashing, "dataset", "sft", "nowhere", "a try")
     INIT = Method("mine", Loss, "dataset", "warm", "nowhere", "a try")
+
+
+    @dataclass(frozen=True)
+    class Leaving(Loss):
+        def __post_init__(self):
+            raise SystemExit(0)
+
+
+    @dataclass(frozen=True)
+    class Hinted(Loss):
+        more: "a b" = 1
+
+
+    LEAVING = Method("mine", Leaving, "dataset", "sft", "nowhere", "a try")
+    HINTED = Method("mine", Hinted, "dataset", "sft", "nowhere", "a try")
 """
 
 
@@ -216,6 +231,12 @@ def test_what_is_wrong_in_a_users_file_is_told(user_file, attribute, words):
     with pytest.raises(BenchError) as caught:
         find_method(f"{user_file}:{attribute}")
     assert all(word in str(caught.value) for word in [*words, "my_method.py"]), str(caught.value)
+
+
+@pytest.mark.parametrize(("attribute", "words"), [("LEAVING", "SystemExit: 0"), ("HINTED", "must be plain numbers")])
+def test_options_that_misbehave_are_told(user_file, attribute, words):
+    with pytest.raises(BenchError, match=words):
+        resolve(preset="tiny", task="dolly", method=f"{user_file}:{attribute}")
 
 
 def test_a_missing_file_is_told(tmp_path):

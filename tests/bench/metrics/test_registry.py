@@ -50,6 +50,10 @@ class Demanding(Words):
     def __init__(self, order):
         self.order = order
 
+class Leaving(Words):
+    def __init__(self):
+        raise SystemExit(0)
+
 class Half:
     name = label = "half"
 '''
@@ -101,6 +105,7 @@ def test_a_metric_of_counts_in_a_users_file(user_file):
         ("Taken", ["a metric named 'bleu' exists already", "rename yours"]),
         ("Named", ["its name is 'my words'", "letters, digits"]),
         ("Demanding", ["called without arguments", "order"]),
+        ("Leaving", ["called without arguments", "SystemExit: 0"]),
     ],
 )
 def test_what_is_wrong_in_a_users_file_is_told(user_file, name, words):

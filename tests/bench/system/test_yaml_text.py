@@ -118,7 +118,7 @@ def test_what_is_no_file_is_told_at_once(tmp_path):
         one.bind(str(socket_path))
         kinds = {tmp_path: "a folder", pipe: "a named pipe", socket_path: "a socket", Path("/dev/zero"): "a device"}
         for path, kind in kinds.items():
-            with pytest.raises(BenchError, match=rf"^{path}: is {kind}, expected a file"):
+            with pytest.raises(BenchError, match=rf"^{path}: .*it is {kind}, not a file"):
                 yaml_text.read(path)
     with pytest.raises(BenchError, match=r"absent\.yaml: cannot be read: No such file"):
         yaml_text.read(tmp_path / "absent.yaml")
