@@ -98,6 +98,14 @@ SEQ2SEQ: dict[str, dict[str, object]] = {
 GENERATE: dict[str, dict[str, object]] = {
     "mamba": {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 4},
     "openai-gpt": _GPT2,
+    "recurrent_gemma": {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "lru_width": 32,
+        "attention_window_size": 16,
+    },
 }
 VOCABULARY = 97
 SPECIAL = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}

@@ -12,15 +12,16 @@ from transformers import PreTrainedTokenizerBase
 from bench.data import Message
 from bench.system.errors import BenchError
 
-_MARK = "\uffff"  # a character that no text has
+MARK = "\uffff"  # a character that no text has
+Part = tuple[str, bool]  # of a text: whether it is a special token
 _TODAY = datetime.date(2024, 7, 26)  # what Llama's templates write where they have no clock
 
 
 def chat_prompt_ids(
     tokenizer: PreTrainedTokenizerBase,
     messages: Sequence[Message],
-    special: Collection[int],
-    spelled: Callable[[str], list[int]],
+    special: Collection[str],
+    parts_ids: Callable[[Sequence[Part]], list[int]],
 ) -> tuple[int, ...]:
     """Ids of a conversation by the tokenizer's chat template, up to where the assistant's response begins.
 
@@ -30,8 +31,8 @@ def chat_prompt_ids(
     Args:
         tokenizer: has the template.
         messages: of the conversation.
-        special: ids of the special tokens.
-        spelled: gives the ids of a text that is no special token.
+        special: the special tokens that no text needs.
+        parts_ids: gives the ids of a text in parts, of which some are special tokens.
 
     Raises:
         BenchError: the tokenizer has no chat template, or its template refuses the conversation.
@@ -43,9 +44,8 @@ def chat_prompt_ids(
             "instruction-tuned model (--set models.tokenizer=ID_OR_FOLDER), put a chat_template.jinja beside this one, "
             "or give the task prompt_columns, response_column and templates instead"
         )
-    marks = set(special) - {tokenizer.unk_token_id}  # which also stands for what cannot be written
-    names = sorted(map(tokenizer.convert_ids_to_tokens, marks), key=len, reverse=True)
-    marked = re.compile("|".join(f"({re.escape(name[0])}{_MARK}?{re.escape(name[1:])})" for name in names) or "(?!)")
+    longest_first = sorted(special, key=len, reverse=True)
+    marked = re.compile("|".join(f"{re.escape(s[0])}{MARK}?{re.escape(s[1:])}" for s in longest_first) or "(?!)")
     turns = [{"role": m.role, "content": marked.sub(_mark, m.content)} for m in messages]
     try:
         text: str = tokenizer.apply_chat_template(
@@ -54,16 +54,17 @@ def chat_prompt_ids(
     except TemplateError as error:
         roles = ", ".join(message.role for message in messages)
         raise BenchError(f"the chat template of {name} refuses messages by {roles}: {error}") from error
-    ids: list[int] = tokenizer(text.replace(_MARK, ""), add_special_tokens=False, verbose=False)["input_ids"]
-    if _MARK not in text:
+    if MARK not in text:
+        ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         return tuple(ids)
-    by_user = iter([_MARK in found.group() for found in marked.finditer(text)])
-    made: list[int] = []
-    for index in ids:
-        is_text = index in marks and next(by_user, False)
-        made += spelled(tokenizer.convert_ids_to_tokens(index)) if is_text else [index]
-    return tuple(made)
+    parts: list[Part] = []
+    end = 0
+    for found in marked.finditer(text):
+        if MARK not in found.group():
+            parts += [(text[end : found.start()].replace(MARK, ""), False), (found.group(), True)]
+            end = found.end()
+    return tuple(parts_ids([*parts, (text[end:].replace(MARK, ""), False)]))
 
 
 def _mark(found: re.Match[str]) -> str:
-    return found.group()[0] + _MARK + found.group()[1:]
+    return found.group()[0] + MARK + found.group()[1:]

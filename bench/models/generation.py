@@ -42,7 +42,10 @@ def engine_of(config: PretrainedConfig) -> Engine:
     """What samples from models of an architecture. Families that keep more than keys and values have `generate`."""
     auto = MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING if config.is_encoder_decoder else MODEL_FOR_CAUSAL_LM_MAPPING
     network = auto.get(type(config), None)
-    takes_cache = network is None or "past_key_values" in inspect.signature(network.forward).parameters
+    takes_cache = network is None or (
+        "past_key_values" in inspect.signature(network.forward).parameters
+        and not network._is_stateful  # some keep a state in their modules (RecurrentGemma)
+    )
     return "decode loop" if takes_cache and roomy_cache(config) is not None else "transformers generate"
 
 

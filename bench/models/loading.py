@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,14 @@ from transformers import (
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
 )
 from transformers.activations import GELUTanh, NewGELUActivation
 
 from bench.models.tokenizer import Kind, TokenizerAdapter
 from bench.system.artifacts import MANIFEST
-from bench.system.errors import BenchError
-from bench.system.files import damage
+from bench.system.errors import BenchError, did_you_mean
+from bench.system.files import damage, read_json
 from bench.system.seeding import seed_torch
 
 _AUTO: dict[Kind, Any] = {"causal": AutoModelForCausalLM, "seq2seq": AutoModelForSeq2SeqLM}
@@ -38,9 +40,20 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        if _is_generic(Path(name)) and type(tokenizer) is not PreTrainedTokenizerFast:
+            # some families (Qwen2) have their own rules put in the place of those in tokenizer.json
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(name)
     except Exception as error:  # transformers raises many kinds for the same cause
         raise _unloadable("tokenizer", name, error) from error
     return tokenizer
+
+
+def _is_generic(folder: Path) -> bool:
+    """Whether a folder's tokenizer is of no family: all its rules are in tokenizer.json."""
+    settings = folder / "tokenizer_config.json"
+    if not (settings.is_file() and (folder / "tokenizer.json").is_file()):
+        return False
+    return read_json(settings).get("tokenizer_class") in ("PreTrainedTokenizerFast", "TokenizersBackend")
 
 
 def load_architecture(name: str) -> PretrainedConfig:
@@ -82,6 +95,10 @@ def load_network(name: str, kind: Kind, dtype: torch.dtype = torch.float32) -> P
     except Exception as error:
         raise _unloadable("model", name, error) from error
     _check_complete(name, found, network)
+    try:
+        _check_reads_forward(network, kind)
+    except ValueError as error:
+        raise BenchError(f"{name} cannot be used as a {kind} model: {error}") from error
     _mend_generation_config(network)
     _compute_gelu_in_one_kernel(network)
     model: PreTrainedModel = network
@@ -200,46 +217,69 @@ def new_architecture(architecture: dict[str, Any], kind: Kind, tokenizer: Tokeni
         tokenizer: gives vocabulary size and special ids; None where it has yet to be trained.
 
     Raises:
-        BenchError: it is none that transformers knows.
+        BenchError: it is none that transformers knows, or has a field that its family lacks.
     """
-    fields: dict[str, Any] = {}
+    given: dict[str, Any] = {}
     if tokenizer is not None:
-        fields = {
+        given = {
             "vocab_size": tokenizer.size,
             "pad_token_id": tokenizer.pad_id,
             "eos_token_id": tokenizer.eos_id,
             "bos_token_id": tokenizer.backend.bos_token_id,
             "decoder_start_token_id": tokenizer.pad_id if kind == "seq2seq" else None,
         }
-    fields |= architecture
+    given |= architecture
     try:
-        config: PretrainedConfig = AutoConfig.for_model(fields.pop("model_type"), **fields)
+        config: PretrainedConfig = AutoConfig.for_model(given.pop("model_type"), **given)
     except Exception as error:
         raise _unmakeable(kind, architecture, error) from error
+    _check_fields(architecture, config)
     return _as_used_here(config)
 
 
+def _check_fields(architecture: Mapping[str, Any], config: PretrainedConfig) -> None:
+    """Refuse what transformers would keep without a use: a misspelt field leaves the family's default, often large."""
+    if not is_dataclass(config) or config.has_no_defaults_at_init:
+        return
+    usual = type(config)()
+    known = {field.name for field in fields(config)} | set(config.attribute_map)
+    for name in architecture:
+        kept = name in vars(config)  # older names, as rope_theta, are taken by the family and not kept
+        if kept and name not in known and not hasattr(usual, name) and not name.endswith("_token_id"):
+            raise BenchError(f"models: {config.model_type} has no field {name!r}; {did_you_mean(name, known)}")
+
+
 def check_makeable(architecture: dict[str, Any], config: PretrainedConfig, kind: Kind) -> PreTrainedModel:
-    """Make a model once and let it read two tokens: what its family refuses only then is refused before any work.
+    """Make a model once and let it read and write two tokens: what its family refuses only then is refused at once.
 
     Returns:
         the model, with random weights.
 
     Raises:
-        BenchError: it cannot be made or cannot read, or has weights without a single number.
+        BenchError: it cannot be made, read or write, sees what comes after a token, or has weights without a number.
     """
-    ids = torch.zeros((1, 2), dtype=torch.long)
-    inputs = {"input_ids": ids} if kind == "causal" else {"input_ids": ids, "decoder_input_ids": ids}
     try:
         network: PreTrainedModel = _AUTO[kind].from_config(config, dtype=torch.float32)
         empty = [name for name, weight in network.named_parameters() if weight.numel() == 0]
         if empty:
             raise ValueError(f"{_some(empty)} would hold no number")
-        with torch.no_grad():
-            network.eval()(**inputs, use_cache=False)
+        _check_reads_forward(network, kind)
+        start = 0 if kind == "seq2seq" else None
+        greedy = GenerationConfig(max_new_tokens=2, min_new_tokens=2, pad_token_id=0, decoder_start_token_id=start)
+        network.generate(torch.ones((1, 2), dtype=torch.long), generation_config=greedy)
     except Exception as error:
         raise _unmakeable(kind, architecture, error) from error
     return network
+
+
+def _check_reads_forward(network: PreTrainedModel, kind: Kind) -> None:
+    """Refuse a network whose tokens see those after them, as a BERT without is_decoder: it would read the answer."""
+    ids = torch.tensor([[0, 0], [0, 1]])
+    inputs = {"input_ids": ids} if kind == "causal" else {"input_ids": ids * 0, "decoder_input_ids": ids}
+    with torch.no_grad():
+        one, other = network.eval()(**inputs, use_cache=False).logits[:, 0].float()
+    if not torch.allclose(one, other, rtol=1e-2, atol=1e-4, equal_nan=True):
+        raise ValueError("its tokens see those that come after them (an encoder needs is_decoder: true)")
 
 
 def _unmakeable(kind: Kind, architecture: dict[str, Any], error: Exception) -> BenchError:

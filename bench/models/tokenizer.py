@@ -8,6 +8,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from bench.data import Example
-from bench.models.chat import chat_prompt_ids
+from bench.models.chat import MARK, Part, chat_prompt_ids
 from bench.models.encoded import EncodedSplit, EncodedSplitBuilder, Ids
 from bench.system.errors import BenchError
 from bench.system.files import sha256_of
@@ -114,17 +115,28 @@ class TokenizerAdapter:
     def _special_in(self, ids: Iterable[int]) -> int:
         return sum(map(self.special.__contains__, ids))
 
+    def _rules(self) -> dict[str, Any]:
+        rules: dict[str, Any] = json.loads(self.backend.backend_tokenizer.to_str())
+        return rules
+
+    @cached_property
+    def special_names(self) -> frozenset[str]:
+        """Special tokens, but for those that text is made of as well: a letter ("!" as padding), a part of a merge."""
+        names = {self.backend.convert_ids_to_tokens(index) for index in self.special}
+        merges = self._rules()["model"].get("merges", ()) if self.backend.is_fast else ()
+        needed = {part for pair in merges for part in (*pair, "".join(pair))}
+        return frozenset(name for name in names - needed if len(name) > 1)
+
     @cached_property
     def _speller(self) -> Tokenizer:
         """The tokenizer with special tokens under names that no text has.
 
         Unigram, WordLevel and some other models have them in their vocabulary, and find them in texts like any word.
         """
-        rules = json.loads(self.backend.backend_tokenizer.to_str())
-        names = {self.backend.convert_ids_to_tokens(index) for index in self.special}
+        rules = self._rules()
 
         def renamed(name: str) -> str:
-            return f"\uffff{name}" if name in names else name
+            return MARK + name if name in self.special_names else name
 
         model = rules["model"]
         if isinstance(model["vocab"], dict):
@@ -139,8 +151,15 @@ class TokenizerAdapter:
         speller.encode_special_tokens = True
         return speller
 
-    def _spelled(self, text: str) -> list[int]:
-        return list(self._ids([text], add_special_tokens=False)[0])
+    def _parts_ids(self, parts: Sequence[Part]) -> list[int]:
+        """Ids of a text in parts, of which some are special tokens; the others stay text, whatever they spell."""
+        backend = self.backend
+        if backend.is_fast:
+            speller = Tokenizer.from_str(self._speller.to_str())  # which leaves out that it spells special tokens
+            text = "".join(MARK + text if special else text for text, special in parts)
+            return list(speller.encode(text, add_special_tokens=False).ids)
+        ids = ([backend.convert_tokens_to_ids(t)] if special else self._encoded([t], False)[0] for t, special in parts)
+        return list(chain.from_iterable(ids))
 
     def unknown(self, encoded: EncodedSplit) -> int:
         """How many tokens of a split stand for text that the tokenizer cannot write."""
@@ -199,7 +218,7 @@ class TokenizerAdapter:
             return [
                 array(
                     "i",
-                    chat_prompt_ids(self.backend, one.messages, self.special, self._spelled)
+                    chat_prompt_ids(self.backend, one.messages, self.special_names, self._parts_ids)
                     if one.messages
                     else self.prompt_ids(one.prompt),
                 )
@@ -225,7 +244,8 @@ def _slow_rules(backend: PreTrainedTokenizerBase) -> object:
     paths = [getattr(backend, name, None) for name in backend.vocab_files_names]
     files = [sha256_of(Path(path)) for path in paths if path and Path(path).is_file()]
     settings = {name: value for name, value in backend.init_kwargs.items() if isinstance(value, bool | int | float)}
-    return [backend.get_vocab(), files, settings]
+    added = {index: repr(token) for index, token in backend.added_tokens_decoder.items()}
+    return [backend.get_vocab(), files, settings, added, backend("")["input_ids"]]  # of nothing: marks of a language
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, folder: Path) -> None:

@@ -143,6 +143,24 @@ REFUSED = {
     ),
     "heads-that-do-not-divide": ("causal", from_scratch(LLAMA | {"num_attention_heads": 3}), "cannot make .*multiple"),
     "no-heads": ("causal", from_scratch(LLAMA | {"num_attention_heads": 0}), "cannot make a causal model from"),
+    "a-misspelt-field": ("causal", from_scratch(LLAMA | {"hiden_size": 16}), "no field 'hiden_size'; .*'hidden_size'"),
+    "a-field-of-another-family": ("causal", from_scratch(LLAMA | {"n_layer": 2}), "llama has no field 'n_layer'"),
+    "no-attention-in-a-hybrid": (
+        "causal",
+        from_scratch(
+            {"model_type": "recurrent_gemma", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2}
+            | {"num_attention_heads": 2, "lru_width": 16}
+        ),
+        "cannot make a causal model from",
+    ),
+    "reads-what-comes-after": (
+        "causal",
+        from_scratch(
+            {"model_type": "bert", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+            | {"intermediate_size": 16, "max_position_embeddings": 128}
+        ),
+        "see those that come after",
+    ),
     "key-value-heads": ("causal", from_scratch(LLAMA | {"num_key_value_heads": 3}), "cannot make a causal model from"),
     "heads-of-another-family": (
         "causal",
