@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from bench.config.comparable import comparison_fields
 from bench.config.sections import Config
@@ -77,20 +78,22 @@ def run(
     reporter = workshop.reporter
     with reporter.session(list(STAGES)), _told(reporter):
         with reporter.stage("data"):
-            for folder in (store.runs, workshop.cache.root):
-                check_folder(folder, write=True)
+            check_folder(store.runs, write=True)
+            # one that is there may hold all that is needed, for a user who may only read it
+            check_folder(workshop.cache.root, write=not workshop.cache.root.is_dir())
             context = prepare(config, method, workshop.cache, progress=reporter.progress)
             for note in context.notes:
                 reporter.note(note)
-            folder = _make_folder(store.folder(context.run_id))
-        before = store.finished(context.run_id)
-        if before is not None and not fresh and not _can_clean(folder):
-            return Outcome(before, folder, cached=True)
+            folder, before = store.folder(context.run_id), store.finished(context.run_id)
+            if before is not None and not fresh:
+                _clean(folder)
+                return Outcome(before, folder, cached=True)
+            _make_folder(folder)
         with locked(folder / "lock", f"the run {context.run_id}", reporter.note, wait=wait):
             remove_leftovers(folder)
             recorded = store.finished(context.run_id)
             # one that another process made while this one waited is as fresh as its own would be
-            if recorded is not None and (not fresh or recorded != before):
+            if recorded is not None and recorded != before:
                 _remove_work(folder)
                 return Outcome(recorded, folder, cached=True)
             if recorded is None and (folder / RECORD).exists():
@@ -220,10 +223,12 @@ def _time(state: TrainerState) -> TimeInfo:
     )
 
 
-def _can_clean(folder: Path) -> bool:
-    """Whether a finished run's folder holds what a killed process left, and may be changed."""
-    left = (folder / WORK).is_dir() or any(folder.glob(".*.part"))
-    return left and os.access(folder, os.W_OK)
+def _clean(folder: Path) -> None:
+    """Remove what a killed process left of a finished run, unless one makes it again; who may only read leaves it."""
+    if (folder / WORK).is_dir() or any(folder.glob(".*.part")):
+        with suppress(OSError, Timeout), FileLock(folder / "lock", timeout=0):
+            remove_leftovers(folder)
+            remove(folder / WORK)
 
 
 def _remove_work(folder: Path) -> None:
@@ -233,8 +238,8 @@ def _remove_work(folder: Path) -> None:
         raise cannot_write(folder / WORK, error) from error
 
 
-def _make_folder(folder: Path) -> Path:
-    """The folder of a run, where everything that will be written has its place."""
+def _make_folder(folder: Path) -> None:
+    """Make the folder of a run, where everything that will be written has its place."""
     for name in (WORK, STUDENT):
         check_folder(folder / name, write=True)
     for name in (RECORD, PREDICTIONS, FAILURE):
@@ -243,4 +248,3 @@ def _make_folder(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise cannot_write(folder, error) from error
-    return folder

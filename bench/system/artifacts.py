@@ -65,7 +65,10 @@ class ArtifactCache:
         name = digest(key)[:16]
         final, partial = self.root / kind / name, self.root / kind / f"{name}.partial"
         work = final / WORK
-        if damage(final / MANIFEST) is None and not (work.is_dir() and os.access(final, os.W_OK)):
+        if damage(final / MANIFEST) is None:
+            if work.is_dir():
+                with suppress(OSError, filelock.Timeout), filelock.FileLock(final.with_suffix(".lock"), timeout=0):
+                    remove(work)  # who may only read leaves it
             return final
         try:
             final.parent.mkdir(parents=True, exist_ok=True)

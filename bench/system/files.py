@@ -27,6 +27,7 @@ from bench.system.paths import check_file
 # safetensors reports a full disk as an error of its own
 WRITE_ERRORS = (OSError, SafetensorError)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_ASIDE = ".old.part"  # ends the name of what is about to be replaced
 _CHECKSUM = b',\n "checksum": "'  # begins the last line but one of a sealed JSON file
 
 
@@ -109,10 +110,15 @@ def remove(path: Path) -> None:
 def remove_leftovers(folder: Path) -> None:
     """Remove what killed writers left below a folder; the caller holds the lock of whoever makes folders there.
 
-    A file that a living process writes is locked by it, and stays.
+    A file that a living process writes is locked by it, and stays. What `publish` had put aside for something that
+    never came gets its name back.
     """
     for left in [*folder.rglob(".*.part"), *folder.rglob(".tmp??????")]:  # safetensors' own have the second form
         with contextlib.suppress(OSError):
+            final = left.with_name(left.name[1:].removesuffix(_ASIDE))
+            if left.name.endswith(_ASIDE) and not os.path.lexists(final):
+                left.rename(final)
+                continue
             if left.is_dir():
                 shutil.rmtree(left)
                 continue
@@ -162,10 +168,13 @@ def publish(partial: Path, final: Path) -> None:
     Raises:
         OSError: the folders cannot be written.
     """
-    if partial.is_dir() or final.is_dir():
-        remove(final)
+    aside = final.with_name(f".{final.name}{_ASIDE}")
+    if os.path.lexists(final) and (partial.is_dir() or final.is_dir()):  # only a file can take a file's place at once
+        remove(aside)
+        final.rename(aside)
     partial.replace(final)
     _flush_folder(final.parent)
+    remove(aside)
 
 
 def damage(manifest: Path, only: str = "") -> str | None:

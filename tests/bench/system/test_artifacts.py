@@ -4,7 +4,9 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 import textwrap
+import traceback
 from pathlib import Path
 
 import pytest
@@ -154,6 +156,31 @@ def test_a_second_user_can_read_and_with_the_umask_write(cache):
     modes = {path.name: oct(stat.S_IMODE(path.stat().st_mode)) for path in [folder.parent, *folder.parent.rglob("*")]}
     assert set(modes.values()) == {"0o775", "0o664"}, modes
     assert modes["weights.bin"] == modes[f"{folder.name}.lock"] == "0o664"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("told", ["the truth", "that all may be written"])  # by os.access, as on some network folders
+def test_a_second_user_who_may_only_read_takes_what_is_there(monkeypatch, told):
+    with tempfile.TemporaryDirectory() as folder:  # below pytest's own folders only their owner may read
+        Path(folder).chmod(0o755)
+        cache = ArtifactCache(Path(folder) / "cache", print)
+        made = cache.get("teacher", KEY, Builder())
+        (made / WORK).mkdir()  # of a process killed just before its end
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.setuid(65534)
+                if told != "the truth":
+                    monkeypatch.setattr(os, "access", lambda *_: True)
+                build = Builder()
+                found = cache.get("teacher", KEY, build)
+                with pytest.raises(BenchError, match=r"cannot write .*BENCH_CACHE"):
+                    cache.get("teacher", KEY | {"steps": 4}, build)
+                os._exit(0 if found == made and build.calls == 0 else 1)
+            except BaseException:
+                traceback.print_exc()
+                os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 def test_two_processes_make_it_once(tmp_path):

@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -145,6 +146,30 @@ def test_leftovers_go_but_not_those_of_the_living(tmp_path):
     living.communicate("\n", timeout=60)
     assert living.returncode == 0
     assert (tmp_path / "answer.json").read_bytes() == b"of the other process"
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_kill_while_something_is_replaced_leaves_the_old_or_the_new(tmp_path, monkeypatch, kind):
+    partial, final = tmp_path / ".student.part", tmp_path / "student"
+    for path in (partial, final):
+        weights = path if kind == "file" else path / "weights"
+        weights.parent.mkdir(exist_ok=True)
+        weights.write_text(path.name)
+
+    def killed(self: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            publish(partial, final)
+    (partial if kind == "file" else tmp_path / ".student.old.part").stat()
+    remove_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["student"]
+    assert (final if kind == "file" else final / "weights").read_text() == "student"
+    partial.mkdir()
+    publish(partial, final)
+    assert [path.name for path in tmp_path.rglob("*")] == ["student"]
 
 
 @pytest.mark.parametrize("how", ["flipped", "cut", "empty", "gone", "a folder"])
