@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -239,10 +238,11 @@ def new_architecture(architecture: dict[str, Any], kind: Kind, tokenizer: Tokeni
 
 def _check_fields(architecture: Mapping[str, Any], config: PretrainedConfig) -> None:
     """Refuse what transformers would keep without a use: a misspelt field leaves the family's default, often large."""
-    if not is_dataclass(config) or config.has_no_defaults_at_init:
+    own = getattr(config, "__dataclass_fields__", None)  # of transformers 5
+    if own is None or config.has_no_defaults_at_init:
         return
     usual = type(config)()
-    known = {field.name for field in fields(config)} | set(config.attribute_map)
+    known = set(own) | set(config.attribute_map)
     for name in architecture:
         kept = name in vars(config)  # older names, as rope_theta, are taken by the family and not kept
         if kept and name not in known and not hasattr(usual, name) and not name.endswith("_token_id"):

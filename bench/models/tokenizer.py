@@ -151,14 +151,18 @@ class TokenizerAdapter:
         speller.encode_special_tokens = True
         return speller
 
+    @cached_property
+    def _renamed(self) -> Tokenizer:
+        """As `_speller`, but it knows the special tokens by their new names."""
+        return Tokenizer.from_str(self._speller.to_str())  # which leaves out that they are spelled
+
     def _parts_ids(self, parts: Sequence[Part]) -> list[int]:
         """Ids of a text in parts, of which some are special tokens; the others stay text, whatever they spell."""
         backend = self.backend
         if backend.is_fast:
-            speller = Tokenizer.from_str(self._speller.to_str())  # which leaves out that it spells special tokens
             text = "".join(MARK + text if special else text for text, special in parts)
-            return list(speller.encode(text, add_special_tokens=False).ids)
-        ids = ([backend.convert_tokens_to_ids(t)] if special else self._encoded([t], False)[0] for t, special in parts)
+            return list(self._renamed.encode(text, add_special_tokens=False).ids)
+        ids = ([backend.convert_tokens_to_ids(t)] if special else self._ids([t], add_special_tokens=False)[0] for t, special in parts)
         return list(chain.from_iterable(ids))
 
     def unknown(self, encoded: EncodedSplit) -> int:
