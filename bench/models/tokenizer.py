@@ -162,7 +162,10 @@ class TokenizerAdapter:
         if backend.is_fast:
             text = "".join(MARK + text if special else text for text, special in parts)
             return list(self._renamed.encode(text, add_special_tokens=False).ids)
-        ids = ([backend.convert_tokens_to_ids(t)] if special else self._ids([t], add_special_tokens=False)[0] for t, special in parts)
+        ids = (
+            [backend.convert_tokens_to_ids(t)] if special else self._ids([t], add_special_tokens=False)[0]
+            for t, special in parts
+        )
         return list(chain.from_iterable(ids))
 
     def unknown(self, encoded: EncodedSplit) -> int:
