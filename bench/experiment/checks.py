@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from transformers import GenerationConfig, PretrainedConfig
+from transformers import PretrainedConfig
 
 from bench.config.sections import Config
 from bench.experiment.identity import SCRATCH, SIDES, Side, model_path, tokenizer_path
+from bench.models.generation import engine_of
 from bench.models.language_model import Common
 from bench.models.loading import (
     check_kind,
@@ -16,6 +17,7 @@ from bench.models.loading import (
     check_same_vocabulary,
     decoder_start,
     load_architecture,
+    load_generation_settings,
     load_tokenizer,
     new_architecture,
     outline,
@@ -125,13 +127,13 @@ def _look_at(config: Config, side: Side, path: str, tokenizer: TokenizerAdapter 
         if given is None:
             raise BenchError(f"models.{side}={SCRATCH} needs an architecture: models.{side}_config")
         architecture = new_architecture(given, kind, tokenizer)
-        network = check_makeable(given, architecture, kind)
+        by_generate = engine_of(architecture) == "transformers generate"
+        network = check_makeable(given, architecture, kind, by_generate=by_generate)
     else:
         architecture = load_architecture(path)
         check_kind(path, architecture, kind)
         network = outline(path, architecture, kind)
-        if (Path(path) / "generation_config.json").is_file():
-            generation = GenerationConfig.from_pretrained(path)
+        generation = load_generation_settings(Path(path))
     parts = {"prompts": "encoder", "responses": "decoder"} if kind == "seq2seq" else {"a prompt and its response": ""}
     return _Side(
         config=architecture.get_text_config(),  # of a model that also sees pictures; any other's own

@@ -28,6 +28,7 @@ from bench.system.errors import BenchError, did_you_mean
 from bench.system.files import damage, read_json
 from bench.system.seeding import seed_torch
 
+_SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 _AUTO: dict[Kind, Any] = {"causal": AutoModelForCausalLM, "seq2seq": AutoModelForSeq2SeqLM}
 
 
@@ -145,8 +146,10 @@ def _mend_generation_config(network: PreTrainedModel) -> None:
     try:
         given.validate(strict=True)
     except ValueError:
-        names = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
-        network.generation_config = GenerationConfig(**{name: getattr(given, name) for name in names})
+        kept = {name: getattr(given, name) for name in _SPECIAL_IDS}
+        # many write -1 where there is no padding
+        kept = {name: None if isinstance(value, int) and value < 0 else value for name, value in kept.items()}
+        network.generation_config = GenerationConfig(**kept)
 
 
 def _compute_gelu_in_one_kernel(network: PreTrainedModel) -> None:
@@ -249,8 +252,12 @@ def _check_fields(architecture: Mapping[str, Any], config: PretrainedConfig) -> 
             raise BenchError(f"models: {config.model_type} has no field {name!r}; {did_you_mean(name, known)}")
 
 
-def check_makeable(architecture: dict[str, Any], config: PretrainedConfig, kind: Kind) -> PreTrainedModel:
-    """Make a model once and let it read and write two tokens: what its family refuses only then is refused at once.
+def check_makeable(
+    architecture: dict[str, Any], config: PretrainedConfig, kind: Kind, *, by_generate: bool
+) -> PreTrainedModel:
+    """Make a model once and let it read two tokens, and write two if it does so by transformers' `generate`.
+
+    What its family refuses only then is refused before any work.
 
     Returns:
         the model, with random weights.
@@ -264,9 +271,10 @@ def check_makeable(architecture: dict[str, Any], config: PretrainedConfig, kind:
         if empty:
             raise ValueError(f"{_some(empty)} would hold no number")
         _check_reads_forward(network, kind)
-        start = 0 if kind == "seq2seq" else None
-        greedy = GenerationConfig(max_new_tokens=2, min_new_tokens=2, pad_token_id=0, decoder_start_token_id=start)
-        network.generate(torch.ones((1, 2), dtype=torch.long), generation_config=greedy)
+        if by_generate:
+            start = 0 if kind == "seq2seq" else None
+            greedy = GenerationConfig(max_new_tokens=2, min_new_tokens=2, pad_token_id=0, decoder_start_token_id=start)
+            network.generate(torch.ones((1, 2), dtype=torch.long), generation_config=greedy)
     except Exception as error:
         raise _unmakeable(kind, architecture, error) from error
     return network
@@ -322,6 +330,27 @@ def decoder_start(config: PretrainedConfig, generation: GenerationConfig | None)
             return start
     pad: int | None = config.pad_token_id
     return pad
+
+
+def load_generation_settings(folder: Path) -> GenerationConfig | None:
+    """The settings for sampling beside a local model; None where there are none.
+
+    Raises:
+        BenchError: transformers would refuse them when the model is loaded, or special ids are no numbers.
+    """
+    path = folder / "generation_config.json"
+    if not path.is_file():
+        return None
+    try:
+        settings: GenerationConfig = GenerationConfig.from_pretrained(folder)
+    except Exception as error:
+        raise BenchError(f"{path}: transformers refuses these settings: {_reason(error)}") from error
+    for name in _SPECIAL_IDS:
+        value = getattr(settings, name)
+        for one in value if isinstance(value, list) else [value]:
+            if one is not None and type(one) is not int:
+                raise BenchError(f"{path}: {name} has to be a whole number, got {one!r}")
+    return settings
 
 
 def hub_commit(name: str) -> str:

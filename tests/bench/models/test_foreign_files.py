@@ -11,7 +11,7 @@ from transformers import GenerationConfig
 from bench.experiment.identity import model_fingerprint
 from bench.models.generation import stop_ids
 from bench.models.language_model import LanguageModel
-from bench.models.loading import load_network, load_tokenizer
+from bench.models.loading import load_generation_settings, load_network, load_tokenizer
 from bench.models.sampling import Decoding
 from bench.models.tokenizer import TokenizerAdapter
 from bench.system.errors import BenchError
@@ -88,15 +88,24 @@ def test_router_logits_are_not_asked_for(tokenizers):
     assert model.score([TokenSequence("a", (5, 6), (7, 2)), TokenSequence("b", (5,), (2,))]).shape == (3, 300)
 
 
-def test_generation_settings_that_cannot_be_saved_are_mended_at_loading(saved, tokenizers, tmp_path):
+@pytest.mark.parametrize("unfit", [{"do_sample": False, "temperature": 0.6}, {"pad_token_id": -1}])
+def test_generation_settings_that_cannot_be_saved_are_mended_at_loading(unfit, saved, tokenizers, tmp_path):
     folder, _ = saved
     settings = json.loads((folder / "generation_config.json").read_text())
-    (folder / "generation_config.json").write_text(json.dumps(settings | {"do_sample": False, "temperature": 0.6}))
+    (folder / "generation_config.json").write_text(json.dumps(settings | unfit))
     model = LanguageModel.load(str(folder), tokenizers["causal"], CPU)
     model.save(tmp_path / "again")
     kept = GenerationConfig.from_pretrained(tmp_path / "again")
     assert kept.eos_token_id == settings["eos_token_id"]
     assert kept.temperature in (None, 1.0)
+
+
+@pytest.mark.parametrize("text", ["[1]", "null", "{", '{"num_return_sequences": 4}', '{"eos_token_id": [2, "x"]}'])
+def test_generation_settings_that_would_stop_a_run_later_are_refused(text, saved):
+    folder, _ = saved
+    (folder / "generation_config.json").write_text(text)
+    with pytest.raises(BenchError, match=r"generation_config\.json: "):
+        load_generation_settings(folder)
 
 
 def test_a_response_ends_at_any_eos_of_the_checkpoint(make_model):
