@@ -13,11 +13,15 @@ from typing import Any
 import click
 
 from bench.system.errors import BenchError, out_of_memory
+from bench.system.extensions import blamed
 from bench.system.terminal import OutputLost, Stream, console, printable, say, to_nowhere
 
 
 class Told(click.Command):
-    """Turns errors a user can mend into a message and exit code 2, and Ctrl-C into a word about resuming."""
+    """Turns errors a user can mend into a message and exit code 2, and Ctrl-C into a word about resuming.
+
+    So it does with whatever a user's own code raises.
+    """
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run the command line."""
@@ -63,6 +67,12 @@ class Told(click.Command):
             raise BenchError(f"a file ends too early: {error}") from error
         except click.ClickException as error:
             vars(error).update(message=printable(error.message))
+            raise
+        except BenchError:
+            raise
+        except BaseException as error:  # SystemExit, too
+            if told := blamed(error):
+                raise told from error
             raise
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, fields
+from dataclasses import MISSING, Field, asdict, fields
 from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, create_model
@@ -29,9 +29,7 @@ def dataclass_options(cls: type, given: Mapping[str, Any], where: str) -> dict[s
     """
     try:
         hints = get_type_hints(cls)
-        columns: dict[str, Any] = {
-            f.name: (hints[f.name], ... if f.default is MISSING else f.default) for f in fields(cls) if f.init
-        }
+        columns: dict[str, Any] = {f.name: (hints[f.name], _default(f)) for f in fields(cls) if f.init}
         model = create_model(f"{cls.__name__}Options", __base__=Section, **columns)
     except Exception as error:  # what a text of a hint, evaluated, may raise
         raise BenchError(
@@ -47,3 +45,10 @@ def dataclass_options(cls: type, given: Mapping[str, Any], where: str) -> dict[s
     except BaseException as error:  # of a user's own class, SystemExit too
         raise blamed(error) or error from error
     return {name: checked[name] for name in columns}
+
+
+def _default(field: Field[Any]) -> Any:
+    """An option's default; an ellipsis where it has none."""
+    if field.default_factory is not MISSING:
+        return field.default_factory()
+    return ... if field.default is MISSING else field.default

@@ -124,4 +124,9 @@ def _checked(found: object, where: str) -> Metric:
     if not (isinstance(found.name, str) and re.fullmatch(r"[\w-]+", found.name, re.ASCII)):
         raise BenchError(f"{where}: its name is {found.name!r}; use letters, digits, - and _")
     checked_name(found.name, where)
+    # what a record holds is known before a run trains, not when it is written
+    if not all(isinstance(text, str) for text in (found.label, found.signature(1), found.signature(None))):
+        raise BenchError(f"{where}: its label and what its signature returns must be texts")
+    if found.score_of_sum is not None and not callable(found.score_of_sum):
+        raise BenchError(f"{where}: score_of_sum must be None or a function, got {found.score_of_sum!r}")
     return found

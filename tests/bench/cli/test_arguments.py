@@ -179,6 +179,8 @@ def test_an_objective_that_does_not_do_its_part(body, words, per_token, tmp_path
         ("def x(:", "SyntaxError"),
         ("import nothing_there", "No module named 'nothing_there'"),
         ("x = 5", "it defines no 'METHOD'"),
+        ("def __getattr__(name): raise KeyError(name)", "own.py, line 2: KeyError: 'METHOD'"),
+        ("class E(Exception):\n    def __str__(self): raise ValueError('e')\nraise E", "own.py, line 3: ValueError: e"),
         ("METHOD = 5", "expected a distillm.Method, got int"),
         (METHOD.format(body="", per_token=True).replace('"dataset"', "['dataset']"), "source: expected a text"),
         (METHOD.format(body="", per_token=True).replace("Mine, ", "Mine(), "), "must be a dataclass"),

@@ -17,7 +17,7 @@ BATCH = [TokenSequence("a", (5, 6), (7, 8, 2)), TokenSequence("b", (5,), (9, 2))
 USER_FILE = """
     from __future__ import annotations
 
-    from dataclasses import dataclass
+    from dataclasses import dataclass, field
     from typing import ClassVar
 
     from distillm import Method
@@ -69,6 +69,12 @@ USER_FILE = """
         more: "a b" = 1
 
 
+    @dataclass(frozen=True)
+    class Listed(Loss):
+        layers: list[int] = field(default_factory=lambda: [1, 2])
+
+
+    LISTED = Method("mine", Listed, "dataset", "sft", "nowhere", "a try")
     LEAVING = Method("mine", Leaving, "dataset", "sft", "nowhere", "a try")
     HINTED = Method("mine", Hinted, "dataset", "sft", "nowhere", "a try")
 """
@@ -237,6 +243,11 @@ def test_what_is_wrong_in_a_users_file_is_told(user_file, attribute, words):
 def test_options_that_misbehave_are_told(user_file, attribute, words):
     with pytest.raises(BenchError, match=words):
         resolve(preset="tiny", task="dolly", method=f"{user_file}:{attribute}")
+
+
+def test_an_option_may_have_a_default_that_is_made(user_file):
+    config, _ = resolve(preset="tiny", task="dolly", method=f"{user_file}:LISTED")
+    assert config.method.options == {"scale": 1.0, "layers": [1, 2]}
 
 
 def test_a_missing_file_is_told(tmp_path):

@@ -50,6 +50,16 @@ class Demanding(Words):
     def __init__(self, order):
         self.order = order
 
+class Numbered(Words):
+    label = 5
+
+class Unsigned(Words):
+    def signature(self, references):
+        return references and "words"
+
+class Summed(Words):
+    score_of_sum = 3
+
 class Leaving(Words):
     def __init__(self):
         raise SystemExit(0)
@@ -105,6 +115,9 @@ def test_a_metric_of_counts_in_a_users_file(user_file):
         ("Taken", ["a metric named 'bleu' exists already", "rename yours"]),
         ("Named", ["its name is 'my words'", "letters, digits"]),
         ("Demanding", ["called without arguments", "order"]),
+        ("Numbered", ["its label and what its signature returns must be texts"]),
+        ("Unsigned", ["its label and what its signature returns must be texts"]),
+        ("Summed", ["score_of_sum must be None or a function, got 3"]),
         ("Leaving", ["called without arguments", "SystemExit: 0"]),
     ],
 )

@@ -87,7 +87,7 @@ BOMB = b"\n".join(
     [
         (b"a: [1,\nb: 2", "line 2: neither YAML nor JSON"),
         (b"a: 1\nb: \x80", "line 2: not UTF-8"),
-        ("a: 1".encode("utf-16"), "not UTF-8 (it looks like UTF-16)"),
+        ("a: 1".encode("utf-16"), "not UTF-8 (byte 0xff, as UTF-16 begins)"),
         (b"just text", "expected keys with values"),
         (b"? [a]\n: 1", "line 1: found unhashable key"),
         (b"a: 1\nb: &x [1, *x]", "line 2: an alias (*NAME) stands inside what it refers to"),
