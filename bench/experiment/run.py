@@ -226,7 +226,7 @@ def _time(state: TrainerState) -> TimeInfo:
 def _clean(folder: Path) -> None:
     """Remove what a killed process left of a finished run, unless one makes it again; who may only read leaves it."""
     if (folder / WORK).is_dir() or any(folder.glob(".*.part")):
-        with suppress(OSError, Timeout), FileLock(folder / "lock", timeout=0):
+        with suppress(OSError, Timeout), FileLock(folder / "lock", timeout=1.0):
             remove_leftovers(folder)
             remove(folder / WORK)
 

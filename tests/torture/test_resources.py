@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import resource
 import signal
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,3 +89,33 @@ def test_without(case, whole, tmp_path):
     again = bench(*arguments, cache=cache)
     assert again.code == 0, f"{first}\n{again}"
     assert made(tmp_path / "out", again.stdout) == whole
+
+
+@dataclass(frozen=True)
+class AnotherUser:
+    """The process belongs to a user who owns nothing here."""
+
+    def __call__(self, logs: Path) -> None:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_another_user_runs_with_a_cache_that_he_may_only_read():
+    with tempfile.TemporaryDirectory() as name:  # below pytest's own folders only their owner may read
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "his").mkdir()
+        os.chown(folder / "his", 65534, 65534)
+        first = bench(*command(folder / "mine", "sft"), cache=folder / "cache")
+        assert first.code == 0, str(first)
+        again = bench(*command(folder / "his" / "same", "sft"), cache=folder / "cache", before=AnotherUser())
+        assert again.code == 0, str(again)
+        assert made(folder / "his" / "same", again.stdout) == made(folder / "mine", first.stdout)
+        other = bench(*command(folder / "his" / "other", "srkl"), cache=folder / "cache", before=AnotherUser())
+        assert other.code == 0, str(other)
+        unshared = [*command(folder / "his" / "third", "sft"), "--set", "init_training.steps=5"]
+        missing = bench(*unshared, cache=folder / "cache", before=AnotherUser())
+        assert (missing.code, missing.stdout) == (2, ""), str(missing)
+        assert {"cannot", "write", "BENCH_CACHE"} <= set(re.findall(r"\w+", missing.stderr)), str(missing)

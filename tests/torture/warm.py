@@ -7,9 +7,11 @@ import accelerate  # noqa: F401
 import sacrebleu.metrics  # noqa: F401
 import transformers.models.marian.modeling_marian  # noqa: F401
 
+import bench.cli.run
 import bench.experiment.run
 import bench.judge.session
-import bench.models.loading  # noqa: F401
+import bench.models.loading
+import bench.system.console  # noqa: F401
 from bench.data import load_task
 
 for task in ("dolly", "iwslt"):
