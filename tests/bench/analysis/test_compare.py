@@ -31,8 +31,14 @@ def recorded(
 ) -> RunRecord:
     """Write a run; `fields` are what it is compared by."""
     infos = [MetricInfo(name=name, label=find_metric(name).label, signature="") for name in metrics]
-    record = make_record()[0].model_copy(
+    made = make_record()[0]
+    scores = {
+        name: one.model_copy(update={"metrics": dict.fromkeys(metrics, one.primary)})
+        for name, one in made.scores.items()
+    }
+    record = made.model_copy(
         update={
+            "scores": scores,
             "run_id": run_id,
             "comparison_key": repr(sorted(fields.items())),
             "comparison_fields": fields,
