@@ -33,12 +33,15 @@ def recorded(
     infos = [MetricInfo(name=name, label=find_metric(name).label, signature="") for name in metrics]
     made = make_record()[0]
     scores = {
-        name: one.model_copy(update={"metrics": dict.fromkeys(metrics, one.primary)})
-        for name, one in made.scores.items()
+        whose: {
+            name: one.model_copy(update={"metrics": dict.fromkeys(metrics, one.primary)})
+            for name, one in getattr(made, whose).items()
+        }
+        for whose in ("scores", "teacher_scores", "init_scores")
     }
     record = made.model_copy(
         update={
-            "scores": scores,
+            **scores,
             "run_id": run_id,
             "comparison_key": repr(sorted(fields.items())),
             "comparison_fields": fields,
