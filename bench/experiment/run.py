@@ -78,9 +78,9 @@ def run(
     reporter = workshop.reporter
     with reporter.session(list(STAGES)), _told(reporter):
         with reporter.stage("data"):
-            check_folder(store.runs, write=True)
-            # one that is there may hold all that is needed, for a user who may only read it
-            check_folder(workshop.cache.root, write=not workshop.cache.root.is_dir())
+            for place in (store.runs, workshop.cache.root):
+                # one that is there may hold all that is needed, for a user who may only read it
+                check_folder(place, write=not place.is_dir())
             context = prepare(config, method, workshop.cache, progress=reporter.progress)
             for note in context.notes:
                 reporter.note(note)

@@ -113,6 +113,8 @@ def test_another_user_runs_with_a_cache_that_he_may_only_read():
         again = bench(*command(folder / "his" / "same", "sft"), cache=folder / "cache", before=AnotherUser())
         assert again.code == 0, str(again)
         assert made(folder / "his" / "same", again.stdout) == made(folder / "mine", first.stdout)
+        recorded = bench(*command(folder / "mine", "sft"), cache=folder / "cache", before=AnotherUser())
+        assert recorded.code == 0, str(recorded)
         other = bench(*command(folder / "his" / "other", "srkl"), cache=folder / "cache", before=AnotherUser())
         assert other.code == 0, str(other)
         unshared = [*command(folder / "his" / "third", "sft"), "--set", "init_training.steps=5"]
