@@ -93,6 +93,10 @@ def kernel_variables() -> dict[str, str]:
     return {name: os.environ[name] for name in READ_BY_LIBRARIES if name in os.environ}
 
 
+_LAUNCHERS = ("ACCELERATE_", "LOCAL_", "RANK", "WORLD_SIZE", "OMPI_", "PMI_", "MV2_")
+"""Beginnings of variables that accelerate takes a number of processes or a setting from."""
+
+
 def autocast(device: torch.device, precision: Literal["fp32", "bf16"]) -> AbstractContextManager[None]:
     """What forward passes run under."""
     context: AbstractContextManager[None] = _accelerator(device.type, precision).autocast()
@@ -106,8 +110,8 @@ def _accelerator(device: str, precision: str) -> Accelerator:
 
     PartialState._reset_state()
     AcceleratorState._reset_state(True)
-    of_launcher = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("ACCELERATE_")}
-    try:  # what `accelerate launch` sets would change numbers under the same run id
+    of_launcher = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(_LAUNCHERS)}
+    try:  # what a launcher sets would change numbers under the same run id
         return Accelerator(
             cpu=device == "cpu",
             mixed_precision="bf16" if precision == "bf16" else "no",

@@ -295,7 +295,12 @@ def read_jsonl_gz(path: Path) -> list[dict[str, Any]]:
     if not data:  # gzip takes it for no rows
         raise ValueError("the file is empty")
     # one call: a fraction of the time of a call a row
-    rows: list[dict[str, Any]] = from_json(b"[" + text.rstrip(b"\n").replace(b"\n", b",") + b"]")
+    whole = b"[" + text.rstrip(b"\n").replace(b"\n", b",") + b"]"
+    rows: list[dict[str, Any]]
+    try:
+        rows = from_json(whole)
+    except ValueError:  # it is damaged, or holds half of a surrogate pair, which Python's own parser takes
+        rows = _parsed(whole)
     if not all(isinstance(row, dict) for row in rows):
         raise ValueError("a row is no JSON object")
     return rows

@@ -289,7 +289,7 @@ def test_runs_in_one_table_may_differ_in_method_source_start_and_seed_alone():
     sgo=st.sampled_from([None, *SOURCES]),
     seed=st.integers(0, 2**63),
     rate=st.floats(1e-300, 1e300),
-    template=st.none() | st.text(),
+    template=st.none() | st.text(min_size=1),
     seeds=st.lists(st.integers(), min_size=1, unique=True),
 )
 def test_canonical_values_are_the_configuration(task, method, preset, sgo, seed, rate, template, seeds):

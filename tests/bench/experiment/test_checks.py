@@ -144,7 +144,6 @@ REFUSED = {
     "heads-that-do-not-divide": ("causal", from_scratch(LLAMA | {"num_attention_heads": 3}), "cannot make .*multiple"),
     "no-heads": ("causal", from_scratch(LLAMA | {"num_attention_heads": 0}), "cannot make a causal model from"),
     "a-misspelt-field": ("causal", from_scratch(LLAMA | {"hiden_size": 16}), "no field 'hiden_size'; .*'hidden_size'"),
-    "a-field-of-another-family": ("causal", from_scratch(LLAMA | {"n_layer": 2}), "llama has no field 'n_layer'"),
     "no-attention-in-a-hybrid": (
         "causal",
         from_scratch(
