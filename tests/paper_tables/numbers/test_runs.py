@@ -60,7 +60,8 @@ def test_what_is_missing_comes_with_the_command_that_makes_it(out):
 
 
 def test_the_missing_run_is_made_under_the_settings_of_those_that_are_there(tmp_path):
-    settings = ("training.epochs=2", "data.max_test=40", 'models.student_config={"model_type": "gpt2", "n_embd": 32, "n_head": 2}')
+    student = '{"model_type": "gpt2", "n_embd": 32, "n_head": 2}'
+    settings = ("training.epochs=2", "data.max_test=40", f"models.student_config={student}")
     there = write_record(tmp_path, "kld", assignments=settings)
     missing = RunIndex(Store(tmp_path), "tiny").select(find_table("1", "tiny")).missing
     command = next(m.commands[0] for m in missing if m.spec.method == "srkl")
