@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from bench.record.store import Store
-from bench.system.files import read_json, write_json
+from bench.system.files import read_json, read_sealed_json, write_sealed_json
 from bench.system.progress import Reporter
 from distillm import skl, srkl
 from paper_tables.figures import from_models
@@ -107,7 +107,7 @@ def test_figures_of_models_are_made_from_what_is_recorded(real, monkeypatch):
     assert all(path.stat().st_size > 100 for one in made for path in one.paths)
     monkeypatch.setattr("paper_tables.figures.model_probes.ModelPair", None)  # nothing may be probed again
     again = probe(COEFFICIENTS, "tiny", 10, out, Reporter(Console(), quiet=True))
-    recorded = read_json(out / "model-probes" / "coefficients-tiny.json")
+    recorded = read_sealed_json(out / "model-probes" / "coefficients-tiny.json")
     assert again.model_dump(mode="json", by_alias=True) == recorded
     assert again.environment.packages["torch"]
     assert again.config["task"] == "dolly"
@@ -115,9 +115,9 @@ def test_figures_of_models_are_made_from_what_is_recorded(real, monkeypatch):
 
 @pytest.mark.slow  # the probes take minutes to make
 def test_a_probe_of_an_earlier_version_is_made_again(real, tmp_path, monkeypatch):
-    recorded = read_json(real[0] / "model-probes" / "coefficients-tiny.json")
+    recorded = read_sealed_json(real[0] / "model-probes" / "coefficients-tiny.json")
     recorded["version"] -= 1
-    write_json(tmp_path / "model-probes" / "coefficients-tiny.json", recorded)
+    write_sealed_json(tmp_path / "model-probes" / "coefficients-tiny.json", recorded)
     assert COEFFICIENTS.read(tmp_path, "tiny") is None
     none = Coefficients(students=[], positions=0, coefficients=[], errors=[], plug_in=[])
     monkeypatch.setitem(PROBES, "coefficients", lambda pair: none)
