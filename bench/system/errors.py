@@ -5,7 +5,14 @@ from collections.abc import Iterable
 from difflib import SequenceMatcher, get_close_matches
 
 _NAMED = 24
-_NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "alloc_failed")
+_NO_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+    "alloc_failed",
+    "threadpoolbuilderror",
+)
 
 
 class BenchError(Exception):
@@ -20,7 +27,8 @@ def out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
         return True
     said = str(error).lower()  # PyTorch has a class of its own for devices only
-    return isinstance(error, RuntimeError) and any(words in said for words in _NO_MEMORY)
+    raised = isinstance(error, RuntimeError) or type(error).__name__ == "PanicException"  # of libraries in Rust
+    return raised and any(words in said for words in _NO_MEMORY)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
