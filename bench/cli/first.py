@@ -9,15 +9,15 @@ from pathlib import Path
 
 import click
 
-from bench.cli.main import Group
 from bench.cli.options import OUT, messages, output
+from bench.cli.told import Told
 from bench.record.record import RunRecord
 from bench.record.store import Store
 
 TASK, BASELINE, METHOD = "samsum", "kld", "distillm"
 
 
-@click.group(cls=Group, invoke_without_command=True)  # for how it tells errors
+@click.command(cls=Told)
 @OUT
 def main(out: Path) -> None:
     """Distil two students under the same conditions, and compare them."""
@@ -66,12 +66,11 @@ def show(store: Store, baseline: RunRecord, record: RunRecord) -> None:
         "is the model that is distilled. The init student is where both students start, after a short fine-tuning; a "
         f"method should end above it. {real} One training seed says nothing about other seeds, and models of "
         f"{record.models.student_parameters:,} parameters little about large ones. Both runs took {seconds:.0f} s when "
-        f"they were made; they are recorded in {store.runs}.\n",
-        markup=False,
+        f"they were made; they are recorded in {store.runs}.\n"
     )
     console.print("Next, after `source .venv/bin/activate`:")
     for what, command in NEXT.items():
-        console.print(f"  {command.format(run=record.run_id)}\n      {what}", markup=False, soft_wrap=True)
+        console.print(f"  {command.format(run=record.run_id)}\n      {what}", soft_wrap=True)
 
 
 NEXT = {

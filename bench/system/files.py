@@ -260,8 +260,7 @@ def read_sealed_json(path: Path) -> dict[str, Any]:
 
 def seal_holds(data: bytes) -> bool:
     """Whether a sealed JSON file is as it was written."""
-    body, _, _ = data.rpartition(_CHECKSUM)
-    return data == body + _seal_of(body)
+    return unsealed(data) is not data
 
 
 def unsealed(data: bytes) -> bytes:
