@@ -47,7 +47,7 @@ def _software() -> Iterator[Finding]:
     for name in PACKAGES:
         yield Finding("ok", name, importlib.metadata.version(name))
     extras = {
-        "sentencepiece": ("sentencepiece", "tokenizers of T5, mT5 and Llama that ship no tokenizer.json"),
+        "gguf": ("smollm", "the pretrained model of the preset real"),
         "pynvml": ("energy", "energy on NVIDIA devices"),
     }
     for module, (extra, purpose) in extras.items():

@@ -8,10 +8,8 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
-    SerializerFunctionWrapHandler,
     ValidationInfo,
     field_validator,
-    model_serializer,
     model_validator,
 )
 
@@ -137,6 +135,8 @@ class PlainTextConfig(Section):
 class EvaluationConfig(Section):
     """How responses are generated for scores. Part of the run's identity: decoding changes scores."""
 
+    added_later = frozenset({"metrics"})
+
     seeds: list[int] = Field(min_length=1, description="decoding seeds; not training seeds")
     temperature: float = Field(1.0, ge=0, description="0 = greedy")
     top_p: float = Field(1.0, gt=0, le=1, description="nucleus sampling")
@@ -145,11 +145,6 @@ class EvaluationConfig(Section):
     metrics: Metrics | None = Field(
         None, description="metrics in place of the task's own; the first selects checkpoints"
     )
-
-    @model_serializer(mode="wrap")
-    def _unless_the_tasks(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Plain values; without `metrics` where they are the task's, as in the identities of runs made before it."""
-        return {key: value for key, value in plain(self).items() if key != "metrics" or value is not None}
 
     @field_validator("seeds")
     @classmethod
