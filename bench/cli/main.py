@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import FOLDER, JSON, OUT, messages, output, warn
+from bench.cli.options import FOLDER, JSON, OUT, messages, output, prepare_to_read, warn
 from bench.cli.perf import perf
 from bench.cli.plugins import CommandGroup
 from bench.cli.run import run
@@ -54,6 +54,7 @@ main.add_command(perf)
 @JSON
 def list_command(what: str, newest: int | None, out: Path, as_json: bool) -> None:
     """List what can be run, or what was recorded."""
+    prepare_to_read()
     from bench.cli.console_tables import listing
     from bench.record.store import Store
 

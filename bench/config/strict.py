@@ -29,6 +29,8 @@ class Section(StrictModel):
     @model_serializer(mode="wrap")
     def _as_before(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values: dict[str, Any] = plain(self)
+        if not self.added_later:
+            return values
         known = type(self).model_fields
         usual = {name for name in self.added_later if getattr(self, name) == known[name].default}
         return {name: value for name, value in values.items() if name not in usual}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Sequence
 from functools import cache
@@ -54,6 +53,22 @@ def _summed(terms: Array) -> Array:
     return total + lost if sys.version_info >= (3, 12) else total
 
 
+def _log(values: Array) -> Array:
+    """The logarithms of `math`, that is of the C library: numpy's own may differ in the last bit, by processor."""
+    from scipy.special import xlogy  # here, because a list of tasks does not need it
+
+    logs: Array = xlogy(1.0, values)
+    return logs
+
+
+def _exp(values: Array) -> Array:
+    """The exponentials of `math`, as for `_log`."""
+    from scipy.special import inv_boxcox
+
+    exponentials: Array = inv_boxcox(values, 0.0)  # of which the limit at 0 is exp
+    return exponentials
+
+
 class BleuOfSums:
     """Corpus BLEU from sums of `bleu_statistics`: of one set by sacreBLEU, of many at once by its formula on arrays."""
 
@@ -73,11 +88,8 @@ class BleuOfSums:
         # exponential smoothing: the k-th order without a match counts as 1 / 2^k matches
         precisions = np.where(unmatched, 100 / (2.0 ** unmatched.cumsum(axis=1) * total), 100 * correct / total)
         brevity = np.minimum(0, 1 - counts[:, 1] / counts[:, 0])
-        # the logarithms and exponentials of `math`: numpy's differ in the last bit, and from processor to processor
-        logs = np.fromiter(map(math.log, precisions.ravel().tolist()), np.float64, precisions.size)
-        mean_logs = _summed(logs.reshape(-1, 4).T) / 4
-        penalties, means = (np.array(list(map(math.exp, one.tolist()))) for one in (brevity, mean_logs))
-        scores[scored] = penalties * means
+        mean_logs = _summed(_log(precisions).T) / 4
+        scores[scored] = _exp(brevity) * _exp(mean_logs)
         return scores.reshape(sums.shape[:-1])
 
 

@@ -151,8 +151,7 @@ class Store:
         """
         path = self.folder(record.run_id) / PREDICTIONS
         try:
-            rows: list[Prediction] = read_jsonl_gz(path)  # type: ignore[assignment]  # read from JSON
-            return rows if all("scores" in row for row in rows) else [upgraded(row) for row in rows]
+            return [upgraded(row) for row in read_jsonl_gz(path)]
         except (OSError, ValueError) as error:
             raise BenchError(f"{path}: cannot be read ({error}); make the run again with --fresh") from error
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import JSON, OUT, messages, one_blas_thread, output
+from bench.cli.options import JSON, OUT, messages, output, prepare_to_read
 from bench.system.terminal import say, say_json
 from paper_tables.cli.options import RESAMPLES, run_index, selects_runs
 
@@ -39,7 +39,7 @@ def claims(
     bench claims
     bench claims skew-beats-kl --markdown
     """
-    one_blas_thread()
+    prepare_to_read()
     from paper_tables.claims.format import as_markdown, as_table
     from paper_tables.claims.verdicts import verdicts
 

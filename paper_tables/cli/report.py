@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import FILE, OUT, messages, one_blas_thread
+from bench.cli.options import FILE, OUT, messages, prepare_to_read
 from bench.system.paths import check_file
 from bench.system.terminal import say
 from paper_tables.cli.options import RESAMPLES, run_index, selects_runs
@@ -25,7 +25,7 @@ def report(preset: str, seeds: str | None, keys: tuple[str, ...], resamples: int
     \b
     bench figures && bench report
     """
-    one_blas_thread()
+    prepare_to_read()
     from paper_tables.report.write import write_report
 
     check_file(to or out / "report", "--to" if to else "--out", write=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import OUT, messages, one_blas_thread
+from bench.cli.options import OUT, messages, prepare_to_read
 from bench.system.paths import check_folder
 from bench.system.terminal import say
 from paper_tables.cli.options import RESAMPLES, run_index, selects_runs
@@ -44,7 +44,7 @@ def tables(
     bench tables 1 main
     bench tables 3 --preset small --format latex --seeds 10,20,30
     """
-    one_blas_thread()
+    prepare_to_read()
     from bench.record.export import parse_formats
     from paper_tables.tables.make import write_tables
     from paper_tables.tables.render import TABLE_FORMATS

@@ -1,6 +1,7 @@
 """Metrics against the golden values and against sacreBLEU itself."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import sacrebleu
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.metrics.bleu import BleuOfSums, bleu_from_statistics, bleu_statistics
+from bench.metrics.bleu import BleuOfSums, _exp, _log, bleu_from_statistics, bleu_statistics
 from bench.metrics.chrf import chrf_from_statistics, chrf_statistics
 from bench.metrics.exact_match import exact_match
 from bench.metrics.metric import score_texts, set_score
@@ -140,3 +141,11 @@ def test_signatures_say_what_is_computed():
 def test_references_must_be_a_list_of_at_least_one(metric, references):
     with pytest.raises(ValueError, match="one or more references"):
         metric("a", references)
+
+
+def test_logarithms_and_exponentials_on_arrays_are_those_of_the_c_library() -> None:
+    rng = np.random.default_rng(0)
+    values = np.concatenate([rng.uniform(0, 100, 50_000), [100 / 3, 0.05, 100.0, 1.0]])
+    assert _log(values).tolist() == [math.log(value) for value in values.tolist()]
+    assert _exp(-values / 9).tolist() == [math.exp(-value / 9) for value in values.tolist()]
+    assert _exp(np.zeros(2)).tolist() == [1.0, 1.0]
