@@ -68,7 +68,7 @@ def evaluate(
             of_set = zip(seeds, of_seeds, strict=True)
             write_jsonl_gz(part, (row for seed, made in of_set for row in _rows(model, one, seed, made, metrics)))
             before += len(seeds) * len(one.examples)
-        rows += [upgraded(row) for row in read_jsonl_gz(part)]
+        rows += upgraded(read_jsonl_gz(part))
     return rows
 
 

@@ -57,16 +57,14 @@ def _log(values: Array) -> Array:
     """The logarithms of `math`, that is of the C library: numpy's own may differ in the last bit, by processor."""
     from scipy.special import xlogy  # here, because a list of tasks does not need it
 
-    logs: Array = xlogy(1.0, values)
-    return logs
+    return np.asarray(xlogy(1.0, values), dtype=np.float64)
 
 
 def _exp(values: Array) -> Array:
     """The exponentials of `math`, as for `_log`."""
     from scipy.special import inv_boxcox
 
-    exponentials: Array = inv_boxcox(values, 0.0)  # of which the limit at 0 is exp
-    return exponentials
+    return np.asarray(inv_boxcox(values, 0.0), dtype=np.float64)  # whose limit at 0 is exp
 
 
 class BleuOfSums:

@@ -126,11 +126,14 @@ def _pool(values: list[ExampleScore]) -> Pooled:
 _EARLIER_NAMES = (("rouge_l", "rouge_l"), ("bleu_statistics", "bleu"))
 
 
-def upgraded(row: dict[str, Any]) -> Prediction:
-    """A row read from JSON as it is written now, changed in place: thousands of runs have millions of rows.
+def upgraded(rows: list[dict[str, Any]]) -> list[Prediction]:
+    """Rows read from JSON as they are written now, changed in place: thousands of runs have millions of them.
 
     Earlier rows had one metric and its scores under a name of their own.
     """
-    if "scores" not in row:
-        row["scores"] = {new: row.pop(old) for old, new in _EARLIER_NAMES if old in row}
-    return row  # type: ignore[return-value]  # read from JSON
+    for row in rows:
+        if "scores" not in row:
+            for old, new in _EARLIER_NAMES:
+                if old in row:
+                    row["scores"] = {new: row.pop(old)}
+    return rows  # type: ignore[return-value]  # read from JSON

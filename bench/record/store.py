@@ -151,7 +151,7 @@ class Store:
         """
         path = self.folder(record.run_id) / PREDICTIONS
         try:
-            return [upgraded(row) for row in read_jsonl_gz(path)]
+            return upgraded(read_jsonl_gz(path))
         except (OSError, ValueError) as error:
             raise BenchError(f"{path}: cannot be read ({error}); make the run again with --fresh") from error
 
