@@ -17,7 +17,15 @@ from bench.config.registry import methods
 from bench.data import tasks
 from bench.metrics.registry import find_metrics
 from bench.record.differing import what_differs
-from bench.record.record import CURVE_LABELS, CurvePoint, MetricInfo, RunRecord, Score, SetScores
+from bench.record.record import (
+    CURVE_LABELS,
+    CurvePoint,
+    MetricInfo,
+    RunRecord,
+    Score,
+    SetScores,
+    StudentPretrainingInfo,
+)
 from bench.record.store import FAILURE, Store
 from distillm import SOURCES
 
@@ -116,7 +124,7 @@ def show_tables(record: RunRecord) -> list[Fitted]:
         "overlap": ", ".join(f"{k} {v}" for k, v in data.overlap.items() if v) or "no prompt in two splits",
         "notes": "\n".join(data.notes) or "none",
         "teacher": f"{models.teacher_parameters:,} parameters, {models.teacher[:16]}",
-        "student": f"{models.student_parameters:,} parameters",
+        "student": f"{models.student_parameters:,} parameters{_pretrained(models.student_pretraining)}",
         "generation": ", ".join(f"{side}: {engine}" for side, engine in models.generation.items()),
         "hardware": environment.hardware,
         "software": ", ".join(f"{name} {version}" for name, version in environment.packages.items()),
@@ -126,6 +134,17 @@ def show_tables(record: RunRecord) -> list[Fitted]:
     for key, value in rows.items():
         origin.add_row(key, Text(value))
     return [Fitted(validations), Fitted(diagnostics), Fitted(origin)]
+
+
+def _pretrained(about: StudentPretrainingInfo | None) -> str:
+    if about is None:
+        return ""
+    kept = next(row.loss for row in about.validations if row.step == about.best_step)
+    return (
+        f", pretrained here on {about.tokens:,} tokens of text ({about.different_tokens:,} different) in "
+        f"{about.seconds:.0f} s; loss on held-out text {about.validations[0].loss:.3f} before, {kept:.3f} after "
+        "(nats/token)"
+    )
 
 
 def _diagnostics(curve: list[CurvePoint], parts: int = 5) -> Table:

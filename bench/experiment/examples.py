@@ -7,6 +7,21 @@ from pathlib import Path
 from bench.config.sections import DataConfig
 from bench.data import TaskData, TaskSpec, find_task, load_task
 from bench.data.readers import Progress
+from bench.system.errors import BenchError
+
+
+def require_real(data: DataConfig, task: str) -> None:
+    """Refuse synthetic data where the configuration wants none.
+
+    Raises:
+        BenchError: neither a folder nor the hub is given; says what to add.
+    """
+    if not data.synthetic and data.dir is None and not data.hub:
+        raise BenchError(
+            f"{task}: this preset is for real data, and none is given: add --data-dir FOLDER (files train, validation "
+            f"and test, or a folder of them for each task, such as FOLDER/{task}), or --set data.hub=true; a try on "
+            "synthetic data: --set data.synthetic=true"
+        )
 
 
 def examples_of(task: TaskSpec | str, data: DataConfig, progress: Progress | None = None) -> TaskData:
@@ -16,6 +31,7 @@ def examples_of(task: TaskSpec | str, data: DataConfig, progress: Progress | Non
         BenchError: there is no such task, or the data is missing or malformed.
     """
     spec = find_task(task) if isinstance(task, str) else task
+    require_real(data, spec.name)
     sizes = {"train": data.max_train, "validation": data.max_validation}
     tests = ("test", *spec.evaluation_sets)
     return load_task(

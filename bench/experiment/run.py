@@ -184,6 +184,7 @@ def make(context: RunContext, workshop: Workshop, folder: Path) -> tuple[RunReco
             teacher_parameters=parameter_count(teacher, context.tokenizer.kind),
             teacher=model_fingerprint(teacher),
             generation=context.run_key["generation"],
+            student_pretraining=stages.about_pretraining(context, workshop),
         ),
         training=TrainingInfo(
             steps=state.step,

@@ -135,11 +135,39 @@ GENERATE = "transformers generate"
 """The only engine until version 0.2: records that name none were made with it."""
 
 
+class Validation(Plain):
+    """One validation: the step, cross-entropy on the references (nats per token), the metric where measured."""
+
+    step: int
+    loss: float
+    metric: float | None = None
+
+
+class StudentPretrainingInfo(Plain):
+    """What language modelling on plain text made of the student, before it saw the task.
+
+    Attributes:
+        steps: optimiser steps.
+        best_step: the step of the checkpoint that was kept.
+        tokens, different_tokens: of text that were trained on, repeats counted and not counted.
+        seconds: of training, validation and checkpoints left out.
+        validations: loss on held-out text, the first before the training.
+    """
+
+    steps: int
+    best_step: int
+    tokens: int
+    different_tokens: int
+    seconds: float
+    validations: list[Validation]
+
+
 class ModelsInfo(Plain):
-    """Sizes in parameters, and what the teacher was.
+    """Sizes in parameters, what the teacher was, and how the student was pretrained.
 
     Attributes:
         teacher: a checksum of its files, or its hub id and commit.
+        student_pretraining: None where it was taken as it is.
         generation: what generated with teacher and student (`bench.models.generation`); tables do not mix engines.
     """
 
@@ -147,6 +175,7 @@ class ModelsInfo(Plain):
     teacher_parameters: int
     teacher: str
     generation: dict[str, str] = Field(default_factory=lambda: dict.fromkeys(("teacher", "student"), GENERATE))
+    student_pretraining: StudentPretrainingInfo | None = None
 
 
 class TrainingInfo(Plain):
@@ -183,14 +212,6 @@ class TimeInfo(Plain):
     def share(self, phase: str) -> float:
         """A phase's share of the training time."""
         return self.phases.get(phase, 0.0) / self.training_seconds
-
-
-class Validation(Plain):
-    """One validation: the step, cross-entropy on the references (nats per token), the metric where measured."""
-
-    step: int
-    loss: float
-    metric: float | None = None
 
 
 CurvePoint = dict[str, int | float]  # step is a whole number in the file, too
