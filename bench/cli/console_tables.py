@@ -52,6 +52,10 @@ def run_tables(record: RunRecord) -> list[Fitted | str]:
         f"{decoded} of one student, temperature {config.evaluation.temperature:g}; "
         f"training seed {config.seed}, init student {config.init}"
     )
+    if record.evaluated:
+        temperature = f"temperature {config.evaluation.temperature:g}"
+        scores = [part for metric in record.metrics for part in _scores(record, metric)]
+        return [*scores, f"{decoded}, {temperature}; not trained here, scored in {record.seconds:.0f} s"]
     memory = record.memory.peak
     spent = sum(time.phases.values())
     phases = ", ".join(
@@ -75,6 +79,8 @@ def _scores(record: RunRecord, metric: MetricInfo) -> tuple[str, Fitted]:
     lines = [["model", *(f"{name}\n({values.examples})" for name, values in record.scores.items()), *several]]
     student = config.method.name + (f" x {config.sgo.source}" if config.sgo.source != "dataset" else "")
     rows = {"teacher": record.teacher_scores, "init student": record.init_scores, student: record.scores}
+    if record.evaluated:
+        rows = {record.evaluated: record.scores}
     for label, by_set in rows.items():
         scores = [by_set[name].metrics[metric.name] for name in record.scores]
         mean = [f"{statistics.fmean(one.mean for one in scores):.1f}"] * (len(scores) > 1)
@@ -131,9 +137,14 @@ def show_tables(record: RunRecord) -> list[Fitted]:
         "commit": "not a checkout" if git is None else git.commit + (" with changes" if git.changed else ""),
         "metrics": "\n".join(f"{metric.label}: {metric.signature}" for metric in record.metrics),
     }
+    if record.evaluated:
+        about = {
+            "model": f"{record.config.models.teacher}, {models.student_parameters:,} parameters, {models.teacher[:60]}"
+        }
+        rows = {key: value for key, value in {**about, **rows}.items() if key not in ("teacher", "student")}
     for key, value in rows.items():
         origin.add_row(key, Text(value))
-    return [Fitted(validations), Fitted(diagnostics), Fitted(origin)]
+    return [Fitted(origin)] if record.evaluated else [Fitted(validations), Fitted(diagnostics), Fitted(origin)]
 
 
 def _pretrained(about: StudentPretrainingInfo | None) -> str:

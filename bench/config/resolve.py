@@ -433,8 +433,8 @@ def _check_models(models: ModelsConfig) -> None:
             raise BenchError(f"models.{side}=scratch needs an architecture: models.{side}_config={{model_type: ...}}")
     if models.student == "teacher" and models.teacher == "scratch":
         raise BenchError(
-            "models.student=teacher: the teacher is made from scratch, so there is nothing to take layers of; give "
-            "models.teacher=FOLDER_OR_ID, or models.student=scratch"
+            "models.student=teacher: the teacher is made from scratch (the shipped ones know the synthetic data only), "
+            "so there is no model to take; give models.teacher=FOLDER_OR_ID, or models.student=scratch"
         )
     if models.student == "scratch" and models.student_layers is not None:
         raise BenchError(

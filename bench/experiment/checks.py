@@ -7,9 +7,8 @@ from pathlib import Path
 
 from transformers import PretrainedConfig
 
-from bench.config.resolve import PLAIN_TEXT_FOLDERS
 from bench.config.sections import Config
-from bench.experiment.examples import require_real
+from bench.experiment.examples import check_pretraining_text, require_real
 from bench.experiment.identity import SCRATCH, SIDES, TEACHER, Side, model_path, tokenizer_path
 from bench.models.cut import check_layers
 from bench.models.generation import engine_of
@@ -78,22 +77,6 @@ def examine(config: Config) -> tuple[str, ...]:
     if config.models.tokenizer != "trained" and Path(path := tokenizer_path(config)).is_dir():
         tokenizer = TokenizerAdapter(load_tokenizer(path), config.models.kind)
     return check_pair(config, tokenizer, local_only=True).notes
-
-
-def check_pretraining_text(config: Config) -> None:
-    """Refuse a pretraining of the student without text.
-
-    Raises:
-        BenchError: real data, and no plain text beside it.
-    """
-    given, data = config.student_pretraining, config.data
-    if given is not None and given.file is None and not (data.dir is None and not data.hub and data.synthetic):
-        names = " or ".join(f"{data.dir or 'DATA_DIR'}/{name}" for name in PLAIN_TEXT_FOLDERS)
-        raise BenchError(
-            f"student_pretraining: there is no plain text to pretrain the student on: no folder {names}; give a file "
-            "or folder with --set student_pretraining.file=PATH (.txt, a paragraph a line, or records with a column "
-            "'text'), or take the student as it is: --set student_pretraining=null"
-        )
 
 
 def check_pair(config: Config, tokenizer: TokenizerAdapter | None, *, local_only: bool = False) -> Fit:

@@ -21,8 +21,8 @@ from bench.config.sections import Config
 from bench.data import Example, TaskData, TaskSpec, task_of
 from bench.data.readers import Progress
 from bench.evaluation.evaluate import EvaluationSet
-from bench.experiment.checks import check_pair, check_pretraining_text
-from bench.experiment.examples import examples_of
+from bench.experiment.checks import check_pair
+from bench.experiment.examples import check_pretraining_text, examples_of
 from bench.experiment.identity import run_id, run_key, task_key, tokenizer_path
 from bench.metrics.metric import CautiousMetric, Metric, references_of
 from bench.metrics.registry import find_metrics
