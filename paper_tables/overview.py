@@ -95,7 +95,8 @@ def signal(store: Store, preset: str) -> pd.DataFrame:
 
 
 def _records(store: Store, preset: str) -> Iterator[RunRecord]:
-    return (record for record in store.all() if record.config.preset == recorded_name(preset))
+    name = recorded_name(preset)
+    return (record for record in store.all() if record.config.preset == name and record.evaluated is None)
 
 
 def _settings(config: Config) -> Iterator[str]:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 
 from bench.analysis.significance import hierarchical_comparison, holm
-from bench.config.comparable import differences
+from bench.config.comparable import differences, scoring_fields
 from bench.metrics.metric import Array
 from bench.record.example_scores import example_scores
 from bench.record.record import MetricInfo, RunRecord
@@ -57,10 +57,16 @@ def check_comparable(first: RunRecord, second: RunRecord) -> None:
     """Refuse two runs that may not stand in one table.
 
     Raises:
-        BenchError: the runs differ in more than method, output source, init student and seed; it says in what.
+        BenchError: the runs differ in more than method, output source, init student and seed, or, where one is of a
+            model that was not trained here, in what is scored; it says in what.
     """
-    if first.comparison_key != second.comparison_key:
-        found = map(str, differences(first.comparison_fields, second.comparison_fields))
+    one, two = first.comparison_fields, second.comparison_fields
+    if first.evaluated or second.evaluated:
+        one, two = scoring_fields(one), scoring_fields(two)
+    elif first.comparison_key == second.comparison_key:
+        return
+    if one != two:
+        found = map(str, differences(one, two))
         raise BenchError(
             f"{first.run_id} and {second.run_id} cannot be compared; they differ in\n  " + "\n  ".join(found)
         )

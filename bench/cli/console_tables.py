@@ -17,7 +17,15 @@ from bench.config.registry import methods
 from bench.data import tasks
 from bench.metrics.registry import find_metrics
 from bench.record.differing import what_differs
-from bench.record.record import CURVE_LABELS, CurvePoint, MetricInfo, RunRecord, Score, SetScores
+from bench.record.record import (
+    CURVE_LABELS,
+    CurvePoint,
+    MetricInfo,
+    RunRecord,
+    Score,
+    SetScores,
+    StudentPretrainingInfo,
+)
 from bench.record.store import FAILURE, Store
 from distillm import SOURCES
 
@@ -44,6 +52,10 @@ def run_tables(record: RunRecord) -> list[Fitted | str]:
         f"{decoded} of one student, temperature {config.evaluation.temperature:g}; "
         f"training seed {config.seed}, init student {config.init}"
     )
+    if record.evaluated:
+        temperature = f"temperature {config.evaluation.temperature:g}"
+        scores = [part for metric in record.metrics for part in _scores(record, metric)]
+        return [*scores, f"{decoded}, {temperature}; not trained here, scored in {record.seconds:.0f} s"]
     memory = record.memory.peak
     spent = sum(time.phases.values())
     phases = ", ".join(
@@ -67,6 +79,8 @@ def _scores(record: RunRecord, metric: MetricInfo) -> tuple[str, Fitted]:
     lines = [["model", *(f"{name}\n({values.examples})" for name, values in record.scores.items()), *several]]
     student = config.method.name + (f" x {config.sgo.source}" if config.sgo.source != "dataset" else "")
     rows = {"teacher": record.teacher_scores, "init student": record.init_scores, student: record.scores}
+    if record.evaluated:
+        rows = {record.evaluated: record.scores}
     for label, by_set in rows.items():
         scores = [by_set[name].metrics[metric.name] for name in record.scores]
         mean = [f"{statistics.fmean(one.mean for one in scores):.1f}"] * (len(scores) > 1)
@@ -116,16 +130,32 @@ def show_tables(record: RunRecord) -> list[Fitted]:
         "overlap": ", ".join(f"{k} {v}" for k, v in data.overlap.items() if v) or "no prompt in two splits",
         "notes": "\n".join(data.notes) or "none",
         "teacher": f"{models.teacher_parameters:,} parameters, {models.teacher[:16]}",
-        "student": f"{models.student_parameters:,} parameters",
+        "student": f"{models.student_parameters:,} parameters{_pretrained(models.student_pretraining)}",
         "generation": ", ".join(f"{side}: {engine}" for side, engine in models.generation.items()),
         "hardware": environment.hardware,
         "software": ", ".join(f"{name} {version}" for name, version in environment.packages.items()),
         "commit": "not a checkout" if git is None else git.commit + (" with changes" if git.changed else ""),
         "metrics": "\n".join(f"{metric.label}: {metric.signature}" for metric in record.metrics),
     }
+    if record.evaluated:
+        about = {
+            "model": f"{record.config.models.teacher}, {models.student_parameters:,} parameters, {models.teacher[:60]}"
+        }
+        rows = {key: value for key, value in {**about, **rows}.items() if key not in ("teacher", "student")}
     for key, value in rows.items():
         origin.add_row(key, Text(value))
-    return [Fitted(validations), Fitted(diagnostics), Fitted(origin)]
+    return [Fitted(origin)] if record.evaluated else [Fitted(validations), Fitted(diagnostics), Fitted(origin)]
+
+
+def _pretrained(about: StudentPretrainingInfo | None) -> str:
+    if about is None:
+        return ""
+    kept = next(row.loss for row in about.validations if row.step == about.best_step)
+    return (
+        f", pretrained here on {about.tokens:,} tokens of text ({about.different_tokens:,} different) in "
+        f"{about.seconds:.0f} s; loss on held-out text {about.validations[0].loss:.3f} before, {kept:.3f} after "
+        "(nats/token)"
+    )
 
 
 def _diagnostics(curve: list[CurvePoint], parts: int = 5) -> Table:

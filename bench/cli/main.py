@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from bench.cli.evaluate import evaluate
 from bench.cli.options import FOLDER, JSON, OUT, messages, output, prepare_to_read, warn
 from bench.cli.perf import perf
 from bench.cli.plugins import CommandGroup
@@ -44,6 +45,7 @@ def main() -> None:
 
 
 main.add_command(run)
+main.add_command(evaluate)
 main.add_command(perf)
 
 

@@ -29,6 +29,25 @@ def differences(first: object, second: object, path: str = "") -> Iterator[Diffe
         yield Difference(path, first, second)
 
 
+def scoring_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a record's `comparison_fields`, what two scores must share where one is of a model that was not trained here.
+
+    The same examples, prompts, lengths, decoding and metrics, on the same kind of device; nothing of any training.
+    """
+    config = fields["config"]
+    if "method" not in config and "models" not in config:
+        return dict(fields)  # of such a model already
+    sections = {
+        "data": ("template", "max_prompt_length", "max_response_length"),
+        "evaluation": ("seeds", "temperature", "top_p", "top_k", "metrics"),
+        "fidelity": ("no_repeat_ngram",),
+    }
+    shared: dict[str, Any] = {name: config[name] for name in ("task", "device", "precision")}
+    for section, names in sections.items():
+        shared[section] = {name: config.get(section, {}).get(name) for name in names}
+    return {"config": shared, **{name: fields.get(name) for name in ("data", "task", "version")}}
+
+
 def comparison_fields(run_key: Mapping[str, Any]) -> dict[str, Any]:
     """What two runs must share to stand in one table: all but method (its plain-text loss included),
     output source, init student and training seed.

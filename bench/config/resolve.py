@@ -38,6 +38,8 @@ _EXAMPLES = {
     "sgo": "sgo.capacity=500; choose the source with --sgo",
     "plain_text": "plain_text.weight=0",
 }
+PLAIN_TEXT_FOLDERS = ("plain_text", "books_en")
+"""Folders beside a task's data that hold plain text to pretrain a student on."""
 _CHOSEN_BY = {
     "preset": "--preset",
     "task": "--task",
@@ -274,6 +276,7 @@ def _settled(draft: _Draft, layer: Layer) -> Layer:
     return layer | {
         "init": "sft" if init == "init" else init,
         "models": _models_on(data, layer["models"]),
+        "student_pretraining": _pretraining_on(data, layer.get("student_pretraining")),
         "plain_text": _plain_text_on(data, layer["plain_text"], draft),
         "sgo": _with_usual_options(layer["sgo"], layer["fidelity"], draft),
     }
@@ -299,7 +302,16 @@ def _no_options(name: str, given: object) -> BenchError:
 
 
 def _is_synthetic(data: Layer) -> bool:
-    return not data.get("dir") and not data.get("hub")
+    return not data.get("dir") and not data.get("hub") and data.get("synthetic", True) is not False
+
+
+def _pretraining_on(data: Layer, given: object) -> object:
+    """Pretraining with the plain text beside the task's data, where no other is given."""
+    folder = data.get("dir")
+    if not isinstance(given, Mapping) or given.get("file") is not None or not isinstance(folder, str):
+        return given
+    found = (Path(folder) / name for name in PLAIN_TEXT_FOLDERS)
+    return {**given, "file": next((str(path) for path in found if path.is_dir()), None)}
 
 
 def _models_on(data: Layer, models: Layer) -> Layer:
@@ -373,6 +385,9 @@ def _validated(draft: _Draft, layer: Layer) -> Config:
     _check_models(config.models)
     if config.plain_text.file is not None and not Path(config.plain_text.file).is_file():
         raise BenchError(f"plain_text.file={config.plain_text.file}: there is no such file")
+    text = config.student_pretraining and config.student_pretraining.file
+    if text and not Path(text).exists():
+        raise BenchError(f"student_pretraining.file={text}: there is no such file or folder")
     return config
 
 
@@ -416,3 +431,13 @@ def _check_models(models: ModelsConfig) -> None:
         check_folder(side, name)
         if name == "scratch" and side != "tokenizer" and getattr(models, f"{side}_config") is None:
             raise BenchError(f"models.{side}=scratch needs an architecture: models.{side}_config={{model_type: ...}}")
+    if models.student == "teacher" and models.teacher == "scratch":
+        raise BenchError(
+            "models.student=teacher: the teacher is made from scratch (the shipped ones know the synthetic data only), "
+            "so there is no model to take; give models.teacher=FOLDER_OR_ID, or models.student=scratch"
+        )
+    if models.student == "scratch" and models.student_layers is not None:
+        raise BenchError(
+            "models.student_layers: a student from scratch has as many layers as models.student_config says; "
+            "set models.student_layers=null"
+        )

@@ -69,6 +69,8 @@ class SgoConfig(Section):
 class DataConfig(Section):
     """Where examples come from and how they are cut."""
 
+    added_later = frozenset({"synthetic"})
+
     dir: str | None = Field(None, description="local folder; none = synthetic data, or the hub with data.hub=true")
     hub: bool = Field(False, description="load from the Hugging Face hub")
     train_file: str | None = Field(None, description="a file to train on where the folder has no training split")
@@ -81,15 +83,21 @@ class DataConfig(Section):
     max_validation: int | None = Field(None, gt=0, description="use at most so many validation examples")
     max_test: int | None = Field(None, gt=0, description="use at most so many examples per test set")
     seed: int = Field(0, ge=0, description="seed of the synthetic data and of the sample max_train takes")
+    synthetic: bool = Field(True, description="use synthetic data where neither dir nor hub is given; false = refuse")
 
 
 class ModelsConfig(Section):
     """The model pair."""
 
+    added_later = frozenset({"student_layers"})
+
     name: LongName = Field(description="what --models was given; of a file, its stem")
     kind: Literal["causal", "seq2seq"] = Field(description="decoder-only or encoder-decoder")
-    teacher: str = Field(description="'shipped', 'scratch', a local folder or a hub id")
-    student: str = Field(description="'shipped', 'scratch', a local folder or a hub id")
+    teacher: str = Field(description="'shipped', 'scratch', 'smollm2', a local folder or a hub id")
+    student: str = Field(description="the same, or 'teacher': the teacher before its fine-tuning")
+    student_layers: int | list[int] | None = Field(
+        None, description="layers kept of a loaded student: every n-th from the first, or these; none = all"
+    )
     tokenizer: str = Field("teacher", description="'teacher', 'shipped', 'trained', a local folder or a hub id")
     teacher_config: dict[str, Any] | None = Field(None, description="architecture of a teacher from scratch")
     student_config: dict[str, Any] | None = Field(None, description="architecture of a student from scratch")
@@ -120,6 +128,34 @@ class TrainingConfig(Section):
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("give exactly one of steps and epochs (set the other to null)")
         return self
+
+
+class StudentPretraining(TrainingConfig):
+    """Language modelling on plain text before all else: what makes a cut or new student a pretrained one.
+
+    One pretrained student serves all methods and training seeds. Checkpoints are chosen by the loss on held-out text.
+    """
+
+    steps: int | None = Field(1000, gt=0, description="optimiser steps; give this or epochs")
+    batch_size: int = Field(32, gt=0, description="sequences per optimiser step")
+    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of AdamW")
+    warmup_steps: int = Field(50, ge=0, description="linear warm-up")
+    select_by: Literal["metric", "loss"] = Field("loss", description="always loss: plain text has no metric")
+    file: str | None = Field(
+        None,
+        description="plain text: a file as plain_text.file, or a folder with train and validation; none = the folder "
+        "plain_text or books_en of data.dir, or generated text with synthetic data",
+    )
+    length: int = Field(128, ge=4, description="tokens of a sequence: texts one after the other, cut into such pieces")
+    held_out: int = Field(100, gt=0, description="sequences validated on, never trained on")
+    seed: int = Field(0, ge=0, description="of the order of texts and of a student from scratch; not the training seed")
+
+    @field_validator("select_by")
+    @classmethod
+    def _by_loss(cls, given: str) -> str:
+        if given != "loss":
+            raise ValueError("plain text has no metric: loss is all that can be selected by")
+        return given
 
 
 class PlainTextConfig(Section):
@@ -157,6 +193,8 @@ class EvaluationConfig(Section):
 class Config(Section):
     """Everything that determines a run."""
 
+    added_later = frozenset({"student_pretraining"})
+
     preset: Name = Field(description="what --preset was given; of a file, its stem")
     task: Name
     task_file: str | None = Field(None, description="the task file, where the task comes from one")
@@ -168,6 +206,7 @@ class Config(Section):
     precision: Literal["fp32", "bf16"] = Field("fp32", description="of forward passes; losses are always float32")
     data: DataConfig
     models: ModelsConfig
+    student_pretraining: StudentPretraining | None = Field(None, description="null = the student is taken as it is")
     teacher_training: TrainingConfig
     init_training: TrainingConfig
     training: TrainingConfig

@@ -8,7 +8,9 @@ from pathlib import Path
 from transformers import PretrainedConfig
 
 from bench.config.sections import Config
-from bench.experiment.identity import SCRATCH, SIDES, Side, model_path, tokenizer_path
+from bench.experiment.examples import check_pretraining_text, require_real
+from bench.experiment.identity import SCRATCH, SIDES, TEACHER, Side, model_path, tokenizer_path
+from bench.models.cut import check_layers
 from bench.models.generation import engine_of
 from bench.models.language_model import Common
 from bench.models.loading import (
@@ -69,6 +71,8 @@ def examine(config: Config) -> tuple[str, ...]:
     Raises:
         BenchError: as `check_pair`, or a tokenizer that cannot be loaded.
     """
+    require_real(config.data, config.task)
+    check_pretraining_text(config)
     tokenizer = None
     if config.models.tokenizer != "trained" and Path(path := tokenizer_path(config)).is_dir():
         tokenizer = TokenizerAdapter(load_tokenizer(path), config.models.kind)
@@ -91,7 +95,7 @@ def check_pair(config: Config, tokenizer: TokenizerAdapter | None, *, local_only
     there = {side: path for side, path in paths.items() if not local_only or path == SCRATCH or Path(path).is_dir()}
     if tokenizer is not None:
         for side, path in there.items():
-            if getattr(config.models, side) not in ("shipped", SCRATCH, config.models.tokenizer):
+            if getattr(config.models, side) not in ("shipped", SCRATCH, TEACHER, config.models.tokenizer):
                 theirs = TokenizerAdapter(load_tokenizer(path), config.models.kind)
                 check_same_vocabulary(tokenizer, theirs, tokenizer.backend.name_or_path, f"({side}) {path}")
     sides = {side: _look_at(config, side, path, tokenizer) for side, path in there.items()}
@@ -134,6 +138,8 @@ def _look_at(config: Config, side: Side, path: str, tokenizer: TokenizerAdapter 
         check_kind(path, architecture, kind)
         network = outline(path, architecture, kind)
         generation = load_generation_settings(Path(path))
+        if side == "student" and config.models.student_layers is not None:
+            check_layers(architecture, config.models.student_layers)
     parts = {"prompts": "encoder", "responses": "decoder"} if kind == "seq2seq" else {"a prompt and its response": ""}
     return _Side(
         config=architecture.get_text_config(),  # of a model that also sees pictures; any other's own
@@ -160,7 +166,7 @@ def _check_ids(config: Config, side: Side, one: _Side, tokenizer: TokenizerAdapt
 
 
 def _check_positions(config: Config, side: Side, one: _Side) -> None:
-    data, text = config.data, config.plain_text
+    data, text, pretraining = config.data, config.plain_text, config.student_pretraining
     needed = {
         "prompts": data.max_prompt_length,
         "responses": data.max_response_length,
@@ -178,4 +184,9 @@ def _check_positions(config: Config, side: Side, one: _Side) -> None:
             raise BenchError(
                 f"the {side} has {limit} positions, plain text takes up to {text.max_length}: lower "
                 "plain_text.max_length"
+            )
+        if side == "student" and pretraining is not None and pretraining.length > limit:
+            raise BenchError(
+                f"the student has {limit} positions, texts of its pretraining take {pretraining.length}: lower "
+                "student_pretraining.length"
             )

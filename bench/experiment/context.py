@@ -22,10 +22,11 @@ from bench.data import Example, TaskData, TaskSpec, task_of
 from bench.data.readers import Progress
 from bench.evaluation.evaluate import EvaluationSet
 from bench.experiment.checks import check_pair
-from bench.experiment.examples import examples_of
+from bench.experiment.examples import check_pretraining_text, examples_of
 from bench.experiment.identity import run_id, run_key, task_key, tokenizer_path
 from bench.metrics.metric import CautiousMetric, Metric, references_of
 from bench.metrics.registry import find_metrics
+from bench.models import smollm2
 from bench.models.encoded import EncodedSplit
 from bench.models.generation import engine_of
 from bench.models.language_model import Common
@@ -147,6 +148,9 @@ def prepare(
         task = task.model_copy(update={"metrics": config.evaluation.metrics})
     metrics = find_metrics(task.metrics)
     data = data or examples_of(task, config.data, progress)
+    check_pretraining_text(config)
+    if smollm2.NAME in (config.models.teacher, config.models.student):
+        smollm2.converted(cache, progress)
     fingerprint = data.fingerprint()
     tokenizer = _tokenizer(config, data, fingerprint, cache, progress)
     fit = check_pair(config, tokenizer)

@@ -9,16 +9,19 @@ from typing import Any, Literal
 from bench import __version__
 from bench.config.sections import Config
 from bench.data import TASKS, TaskSpec
+from bench.models import smollm2
 from bench.models.generation import Engine
 from bench.models.loading import hub_commit
 from bench.synthetic import shipped_student, shipped_teacher
 from bench.system.errors import BenchError
 from bench.system.files import sha256_of
 from bench.system.hashing import digest
+from bench.training.pretraining_text import text_checksum
 
 Side = Literal["teacher", "student"]
 SIDES: tuple[Side, ...] = ("teacher", "student")
 SCRATCH = "scratch"
+TEACHER = "teacher"  # as a student: the teacher before its fine-tuning
 
 # what determines a model's outputs; cards and logs beside it do not
 _MODEL_FILES = ("config.json", "generation_config.json", "*.safetensors", "*.index.json", "*.bin", "*.gguf")
@@ -27,10 +30,16 @@ _MODEL_FILES = ("config.json", "generation_config.json", "*.safetensors", "*.ind
 def model_path(config: Config, side: Side) -> str:
     """Where teacher or student is loaded from: a folder, a hub id, or `scratch`.
 
+    The folder of `smollm2` is there once `smollm2.converted` has made it.
+
     Raises:
-        BenchError: the model is said to ship with the package and does not.
+        BenchError: the model is said to ship with the package and does not, or SmolLM2's package is missing.
     """
     name = config.models.teacher if side == "teacher" else config.models.student
+    if side == "student" and name == TEACHER:
+        return model_path(config, "teacher")
+    if name == smollm2.NAME:
+        return str(smollm2.folder())
     if name != "shipped":
         return name
     folder = shipped_teacher(config.task) if side == "teacher" else shipped_student(config.task)
@@ -51,6 +60,8 @@ def model_fingerprint(path: str) -> str:
         return path
     folder = Path(path)
     if folder.is_dir():
+        if smollm2.is_converted(folder):
+            return smollm2.identity()
         files = sorted(p for pattern in _MODEL_FILES for p in folder.glob(pattern))
         return digest({p.name: sha256_of(p) for p in files})
     return f"{path}@{hub_commit(path)}"
@@ -79,7 +90,7 @@ def run_key(
         engines: what generates with either model.
         added: what else changes numbers, where there is anything (`RunContext.added_key`).
     """
-    text = config.plain_text.file
+    text, pretraining = config.plain_text.file, config.student_pretraining
     return {
         "config": config.identity() | {"device": device},
         **added,
@@ -87,6 +98,7 @@ def run_key(
         "tokenizer": tokenizer_fingerprint,
         "models": {side: model_fingerprint(model_path(config, side)) for side in SIDES},
         "plain_text": sha256_of(Path(text)) if text else "generated",
+        **({} if pretraining is None else {"student_pretraining_text": text_checksum(pretraining.file)}),
         "generation": dict(engines),
         "version": __version__,
     }

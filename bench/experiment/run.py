@@ -76,7 +76,7 @@ def run(
         BenchError: bad input, or files cannot be written.
     """
     reporter = workshop.reporter
-    with reporter.session(list(STAGES)), _told(reporter):
+    with reporter.session(list(STAGES)), told_in_words(reporter):
         with reporter.stage("data"):
             for place in (store.runs, workshop.cache.root):
                 # one that is there may hold all that is needed, for a user who may only read it
@@ -112,7 +112,7 @@ def run(
 
 
 @contextmanager
-def _told(reporter: Reporter) -> Iterator[None]:
+def told_in_words(reporter: Reporter) -> Iterator[None]:
     """Turn what a user's own code raises, and a lack of memory, into words.
 
     Raises:
@@ -128,7 +128,7 @@ def _told(reporter: Reporter) -> Iterator[None]:
             raise BenchError(
                 f"out of memory in the stage {stage}: {str(error).partition(chr(10))[0] or type(error).__name__}\n"
                 "The same command goes on from what is on disk, once more memory is free. To need less: "
-                f"{' or '.join(f'--set {option}' for option in _SMALLER[stage])}"
+                f"{' or '.join(f'--set {option}' for option in _SMALLER.get(stage, _SMALLER['evaluation']))}"
             ) from error
         raise blamed(error) or error from error
 
@@ -184,6 +184,7 @@ def make(context: RunContext, workshop: Workshop, folder: Path) -> tuple[RunReco
             teacher_parameters=parameter_count(teacher, context.tokenizer.kind),
             teacher=model_fingerprint(teacher),
             generation=context.run_key["generation"],
+            student_pretraining=stages.about_pretraining(context, workshop),
         ),
         training=TrainingInfo(
             steps=state.step,
@@ -192,7 +193,7 @@ def make(context: RunContext, workshop: Workshop, folder: Path) -> tuple[RunReco
             tokens_trained=state.tokens_trained,
             tokens_generated=state.tokens_generated,
         ),
-        time=_time(state),
+        time=_time(state, {stage.name: round(stage.seconds, 3) for stage in reporter.stages}),
         memory=memory,
         energy_joules=joules,
         environment=environment,
@@ -213,13 +214,14 @@ def _save_student(student: LanguageModel, folder: Path) -> None:
         raise cannot_write(folder, error) from error
 
 
-def _time(state: TrainerState) -> TimeInfo:
+def _time(state: TrainerState, stages: dict[str, float]) -> TimeInfo:
     seconds = state.training_seconds
     return TimeInfo(
         phases={name: round(value, 4) for name, value in state.seconds.items()},
         training_seconds=round(seconds, 4),
         steps_per_second=round(state.step / seconds, 3),
         tokens_per_second=round(state.tokens_trained / seconds, 1),
+        stages=stages,
     )
 
 

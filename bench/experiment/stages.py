@@ -16,15 +16,19 @@ from bench.evaluation.evaluate import evaluate, summarise
 from bench.experiment.context import RunContext
 from bench.experiment.identity import SCRATCH, Side, model_fingerprint, model_path
 from bench.metrics.metric import score_texts
+from bench.models import smollm2
+from bench.models.cut import keep_layers
+from bench.models.encoded import lengths
 from bench.models.language_model import LanguageModel
 from bench.models.sampling import Decoding
 from bench.record.example_scores import Prediction
-from bench.record.record import Scores, SetScores, TeacherResponses
+from bench.record.record import Scores, SetScores, StudentPretrainingInfo, TeacherResponses, Validation
 from bench.system.artifacts import WORK, ArtifactCache
 from bench.system.errors import BenchError
 from bench.system.files import read_json, read_jsonl_gz, write_json, write_jsonl_gz
 from bench.system.progress import Reporter
 from bench.training.job import TrainingJob, ValidationSet
+from bench.training.pretraining_text import pretraining_text
 from bench.training.trainer import Trainer, total_steps
 from distillm import SOURCES, OutputSource, SourceOptions, TokenSequence
 
@@ -50,10 +54,12 @@ def load(context: RunContext, path: str, dtype: torch.dtype = torch.float32) -> 
 
 def untrained(context: RunContext, side: Side, *seed: int | str) -> LanguageModel:
     """Teacher or student before any training here: as loaded, or with random weights."""
-    path = model_path(context.config, side)
+    path, pair = model_path(context.config, side), context.config.models
     if path != SCRATCH:
-        return load(context, path)
-    pair = context.config.models
+        model = load(context, path)
+        if side == "student" and pair.student_layers is not None:
+            keep_layers(model.network, pair.student_layers)
+        return model
     architecture = pair.teacher_config if side == "teacher" else pair.student_config
     if architecture is None:
         raise BenchError(f"models.{side}={SCRATCH} needs an architecture: models.{side}_config")
@@ -62,10 +68,91 @@ def untrained(context: RunContext, side: Side, *seed: int | str) -> LanguageMode
     )
 
 
+def base_student(context: RunContext, workshop: Workshop, seed: int) -> LanguageModel:
+    """The student before any training on the task: pretrained here where that is asked for, else untrained."""
+    pretrained = pretrained_student(context, workshop)
+    return untrained(context, "student", seed) if pretrained is None else load(context, str(pretrained))
+
+
+def pretrained_student(context: RunContext, workshop: Workshop) -> Path | None:
+    """Folder of the student after language modelling on plain text; None where that is off.
+
+    It is one for all methods, tasks and training seeds. `pretraining.json` in it says what the training was.
+    """
+    config, given = context.config, context.config.student_pretraining
+    if given is None:
+        return None
+
+    def told(step: int, total: int, figures: dict[str, float]) -> None:
+        workshop.reporter.progress(step, total, f"pretraining, loss {figures['loss']:.3f}")
+
+    def build(folder: Path) -> None:
+        text = pretraining_text(given, context.tokenizer, workshop.reporter.progress)
+        steps = total_steps(given, len(text.train))
+        job = TrainingJob(
+            label="pretraining of the student",
+            objective=baselines.sft.CrossEntropy(),
+            output_source=OutputSource("dataset", SourceOptions(), total_steps=steps, batch_size=given.batch_size),
+            student=untrained(context, "student", given.seed),
+            teacher=None,
+            train=text.train,
+            validation=ValidationSet(text.held_out, lambda _: 0.0, context.decoding(), config.evaluation.batch_size),
+            config=given,
+            max_response_length=context.limits.response,
+            seed=given.seed,
+            precision=config.precision,
+            work=folder / WORK,
+            on_step=told,
+            note=workshop.reporter.note,
+        )
+        state = Trainer(job).fit()
+        job.student.save(folder)
+        about = StudentPretrainingInfo(
+            steps=state.step,
+            best_step=state.best_step,
+            tokens=state.tokens_trained,
+            different_tokens=min(state.tokens_trained, sum(lengths(text.train))),
+            seconds=round(state.training_seconds, 1),
+            validations=[Validation.model_validate(row) for row in state.validations],
+        )
+        write_json(folder / "pretraining.json", about.model_dump(mode="json"))
+
+    added = {name: value for name, value in context.added_key.items() if name in ("entries", "environment")}
+    key = {
+        "what": config.models.student,
+        "architecture": config.models.student_config,
+        "identity": context.run_key["models"]["student"],
+        **_before_the_task(context),
+        "kind": config.models.kind,
+        "tokenizer": context.tokenizer.fingerprint,
+        **added,
+        "precision": config.precision,
+        "device": context.device.type,
+        "version": __version__,
+    }
+    return workshop.cache.get("pretrained-student", key, build)
+
+
+def about_pretraining(context: RunContext, workshop: Workshop) -> StudentPretrainingInfo | None:
+    """What the student's pretraining was; None where it is off."""
+    folder = pretrained_student(context, workshop)
+    return None if folder is None else StudentPretrainingInfo.model_validate(read_json(folder / "pretraining.json"))
+
+
+def _before_the_task(context: RunContext) -> dict[str, Any]:
+    """What is done to the student before it sees the task; nothing where it is taken as it is."""
+    given, layers = context.config.student_pretraining, context.config.models.student_layers
+    done: dict[str, Any] = {} if layers is None else {"layers": layers}
+    if given is not None:
+        settings = given.model_dump(mode="json", exclude={"file", "checkpoint_seconds"})
+        done["pretraining"] = {**settings, "text": context.run_key["student_pretraining_text"]}
+    return done
+
+
 def teacher(context: RunContext, workshop: Workshop) -> str:
     """Folder or hub id of the teacher as distilled from."""
     pair = context.config.models
-    if pair.teacher == "shipped":
+    if pair.teacher == "shipped" or (pair.teacher == smollm2.NAME and not pair.finetune_teacher):
         return model_path(context.config, "teacher")
     if pair.teacher != SCRATCH and not pair.finetune_teacher:
         return pair.teacher
@@ -91,7 +178,7 @@ def fine_tuned(
             label=label,
             objective=baselines.sft.CrossEntropy(),
             output_source=OutputSource("dataset", SourceOptions(), total_steps=steps, batch_size=training.batch_size),
-            student=untrained(context, side, seed),
+            student=base_student(context, workshop, seed) if side == "student" else untrained(context, side, seed),
             teacher=None,
             train=train_on,
             validation=_validation(context),
@@ -235,7 +322,7 @@ def distillation(
     if objective.needs_teacher or (auxiliary is not None and auxiliary.objective.needs_teacher):
         dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
         teacher_model = load(context, teacher_path, dtype)
-    student = load(context, init_path) if config.init == "sft" else untrained(context, "student", config.seed)
+    student = load(context, init_path) if config.init == "sft" else base_student(context, workshop, config.seed)
     return TrainingJob(
         label=config.method.name,
         objective=objective,
@@ -274,6 +361,7 @@ def _trained_on(context: RunContext, training: TrainingConfig, side: Side) -> di
         "what": pair[side],
         "architecture": pair[f"{side}_config"],
         "identity": context.run_key["models"][side],
+        **(_before_the_task(context) if side == "student" else {}),
         "kind": config.models.kind,
         "tokenizer": context.tokenizer.fingerprint,
         **context.added_key,

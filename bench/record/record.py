@@ -135,11 +135,39 @@ GENERATE = "transformers generate"
 """The only engine until version 0.2: records that name none were made with it."""
 
 
+class Validation(Plain):
+    """One validation: the step, cross-entropy on the references (nats per token), the metric where measured."""
+
+    step: int
+    loss: float
+    metric: float | None = None
+
+
+class StudentPretrainingInfo(Plain):
+    """What language modelling on plain text made of the student, before it saw the task.
+
+    Attributes:
+        steps: optimiser steps.
+        best_step: the step of the checkpoint that was kept.
+        tokens, different_tokens: of text that were trained on, repeats counted and not counted.
+        seconds: of training, validation and checkpoints left out.
+        validations: loss on held-out text, the first before the training.
+    """
+
+    steps: int
+    best_step: int
+    tokens: int
+    different_tokens: int
+    seconds: float
+    validations: list[Validation]
+
+
 class ModelsInfo(Plain):
-    """Sizes in parameters, and what the teacher was.
+    """Sizes in parameters, what the teacher was, and how the student was pretrained.
 
     Attributes:
         teacher: a checksum of its files, or its hub id and commit.
+        student_pretraining: None where it was taken as it is.
         generation: what generated with teacher and student (`bench.models.generation`); tables do not mix engines.
     """
 
@@ -147,6 +175,7 @@ class ModelsInfo(Plain):
     teacher_parameters: int
     teacher: str
     generation: dict[str, str] = Field(default_factory=lambda: dict.fromkeys(("teacher", "student"), GENERATE))
+    student_pretraining: StudentPretrainingInfo | None = None
 
 
 class TrainingInfo(Plain):
@@ -173,24 +202,19 @@ class TimeInfo(Plain):
         phases: by phase of the training (`bench.training.phase_timer`).
         training_seconds: all phases but validation and checkpoint.
         steps_per_second, tokens_per_second: over `training_seconds`.
+        stages: of the whole command by stage; nothing in records of versions that did not say. Teacher and init
+            student take time in the run that makes them.
     """
 
     phases: dict[str, float]
     training_seconds: float
     steps_per_second: float
     tokens_per_second: float
+    stages: dict[str, float] = Field(default_factory=dict)
 
     def share(self, phase: str) -> float:
         """A phase's share of the training time."""
         return self.phases.get(phase, 0.0) / self.training_seconds
-
-
-class Validation(Plain):
-    """One validation: the step, cross-entropy on the references (nats per token), the metric where measured."""
-
-    step: int
-    loss: float
-    metric: float | None = None
 
 
 CurvePoint = dict[str, int | float]  # step is a whole number in the file, too
@@ -212,6 +236,10 @@ CURVE_LABELS = {
 """The figures of a curve in words, with their units."""
 
 
+EVALUATE = "evaluate"
+"""What records of models that were not trained here have as the name of their method."""
+
+
 class RunRecord(Plain):
     """Everything that is recorded of a run.
 
@@ -225,8 +253,10 @@ class RunRecord(Plain):
         comparison_key: hash of `comparison_fields`; runs that share it may stand in one table.
         comparison_fields: all that must be equal for that.
         metrics: the task's, the one that selects checkpoints first.
+        evaluated: name in tables of a model that was scored as it is and not trained here (`bench evaluate`); it
+            stands for teacher and student alike, and training has no steps. None for a run.
         scores: the student's.
-        teacher_scores, init_scores: of the teacher and of the init student.
+        teacher_scores, init_scores: of the teacher and of the init student; empty where `evaluated` is set.
         energy_joules: of an NVIDIA device during training; None where nothing reports it.
         validations: of the training, the first before it.
         packed: a copy made by `bench pack`, with thinner curves and no texts.
@@ -241,6 +271,7 @@ class RunRecord(Plain):
     comparison_key: str
     comparison_fields: dict[str, Any]
     metrics: list[MetricInfo] = Field(min_length=1)
+    evaluated: LongName | None = None
     scores: Scores = Field(min_length=1)
     teacher_scores: Scores
     init_scores: Scores
@@ -258,6 +289,8 @@ class RunRecord(Plain):
     @field_validator("scores", "teacher_scores", "init_scores")
     @classmethod
     def _of_every_set_by_the_first_metric(cls, scores: Scores, info: ValidationInfo) -> Scores:
+        if info.data.get("evaluated") is not None and info.field_name != "scores":
+            return scores
         for metric in info.data.get("metrics", [])[:1]:
             for name in info.data.get("scores", scores):
                 if name not in scores or metric.name not in scores[name].metrics:

@@ -50,6 +50,10 @@ class ArtifactCache:
         self.root = root
         self.note = note
 
+    def place(self, kind: str, key: Mapping[str, Any]) -> Path:
+        """Where an artifact lies once it is made."""
+        return self.root / kind / digest(key)[:16]
+
     def get(self, kind: str, key: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
         """The folder of an artifact, made now if it is not there.
 
@@ -62,8 +66,8 @@ class ArtifactCache:
         Raises:
             BenchError: the cache cannot be written.
         """
-        name = digest(key)[:16]
-        final, partial = self.root / kind / name, self.root / kind / f"{name}.partial"
+        final = self.place(kind, key)
+        name, partial = final.name, final.with_name(f"{final.name}.partial")
         work = final / WORK
         if damage(final / MANIFEST) is None:
             if work.is_dir():

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
+import time
 from pathlib import Path
 
 import click
 
-from bench.cli.options import OUT, messages, output, warn
+from bench.cli.options import FOLDER, OUT, messages, output, warn
 from bench.system.paths import check_folder
 from bench.system.terminal import say
 from paper_tables.cli.options import parse_seeds
@@ -30,6 +32,13 @@ from paper_tables.cli.options import parse_seeds
 @click.option(
     "--times/--no-times", default=True, help="Run what is timed with nothing else on the machine (default), or do not."
 )
+@click.option("--data-dir", type=FOLDER, help="Local data for every run, as in `bench run`.")
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="N",
+    help="End within N minutes: begin only runs that fit, stop what does not, pack what is recorded.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan and the commands of its runs, and stop.")
 @OUT
 def suite(
@@ -40,6 +49,8 @@ def suite(
     only: tuple[str, ...],
     settings: tuple[str, ...],
     times: bool,
+    data_dir: Path | None,
+    minutes: float | None,
     dry_run: bool,
     out: Path,
 ) -> None:
@@ -55,18 +66,32 @@ def suite(
     main table and Table 2 at the first seed, those that a claim rests on at every seed. Recorded runs whose time does
     not count are made again.
 
+    With --minutes the runs come in the order of the plan, of which the first makes what others need: teacher,
+    pretrained student, init student. A run begins if runs like it were short enough; what the limit stops goes on next
+    time. All that is recorded goes into OUT/packed.tar.gz, with what is known of teachers and students, without
+    weights: `tar -xzf packed.tar.gz -C results` elsewhere gives a results folder.
+
     \b
     bench suite table1 --seeds 10
+    bench suite main --preset real --data-dir data --minutes 9
     bench suite paper --jobs 2
     bench suite main --preset small --only distillm --only gkd --dry-run
     """
+    from bench.config.presets import read_preset
+    from bench.experiment.examples import check_pretraining_text, require_real
     from bench.record.store import Store
+    from bench.system.artifacts import default_root
     from bench.system.environment import this_machine
     from paper_tables.paper.suites import run_specs, timed_specs
     from paper_tables.suite.executors import run_locally
+    from paper_tables.suite.packing import pack_file
     from paper_tables.suite.plan import make_plan
-    from paper_tables.suite.progress import SuiteGrid, describe
+    from paper_tables.suite.progress import SuiteGrid, describe, duration
+    from paper_tables.suite.time_limit import TimeLimit, estimate
 
+    began, since = time.monotonic(), time.time()
+    if data_dir is not None:
+        settings = (*settings, f"data.dir={json.dumps(str(data_dir), ensure_ascii=False)}", "data.hub=false")
     wanted = parse_seeds(seeds)
     check_folder(out / "runs", "--out", write=not dry_run)
     with messages().status("reading runs"):
@@ -83,6 +108,10 @@ def suite(
         times=times,
         here=this_machine(),
     )
+    for run in plan.to_do[:1]:
+        config = run.spec.config(preset, run.seed)
+        require_real(config.data, config.task)
+        check_pretraining_text(config)
     for line in describe(plan, jobs):
         output().print(line)
     if dry_run:
@@ -92,8 +121,13 @@ def suite(
     grid = SuiteGrid(plan, jobs, messages())
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs would ignore
     with grid.shown():
-        for event in run_locally(plan, out, jobs):
+        limit = None if minutes is None else TimeLimit(minutes, Store(out), read_preset(preset).name, began)
+        for event in run_locally(plan, out, jobs, limit):
             grid.take(event)
+    if limit is not None:
+        packed = pack_file(Store(out, warn), default_root(), since, warn)
+        if packed is not None:
+            say(f"packed: {packed} ({packed.stat().st_size / 1e6:.1f} MB)")
     for failure in grid.failures:
         say(f"failed with exit code {failure.code}: {failure.run.spec.command(preset, failure.run.seed)}", err=True)
         for line in failure.lines:
@@ -101,4 +135,13 @@ def suite(
     if grid.failures:
         say(f"{len(grid.failures)} of {len(plan.to_do)} runs failed; the same command tries them again", err=True)
         sys.exit(1)
+    if limit is not None and (left := [run for run, state in grid.states.items() if state == "waiting"]):
+        estimates = [estimate(run, limit.records()) for run in left]
+        known = [seconds for seconds in estimates if seconds is not None]
+        about = duration(sum(known) / jobs if len(known) == len(left) else None)
+        say(f"{len(plan.runs) - len(left)} of {len(plan.runs)} runs are recorded, {len(left)} left: about {about}")
+        if known and min(known) > 60 * (minutes or 0):
+            say(f"the shortest of them takes about {duration(min(known))}: give --minutes more")
+        say("the same command goes on")
+        return
     say(f"all {len(plan.runs)} runs are recorded in {out}; next: bench tables --out {out}")

@@ -66,6 +66,7 @@ class TableStatistics:
         times: training time relative to KLD, by row, where the table has such a column.
         minimum_detectable: by column, the smallest difference to the best that would be found with 80 % probability.
         untimed: rows with runs but no time, and why.
+        evaluated: scores of models that were not trained here, by run id and column; they take part in no test.
     """
 
     cells: Mapping[tuple[str, str], CellStatistics]
@@ -73,6 +74,7 @@ class TableStatistics:
     times: Mapping[str, CellStatistics] = field(default_factory=dict)
     minimum_detectable: Mapping[str, float] = field(default_factory=dict)
     untimed: Mapping[str, str] = field(default_factory=dict)
+    evaluated: Mapping[tuple[str, str], CellStatistics] = field(default_factory=dict)
 
 
 def table_statistics(table: Table, selection: Selection, resamples: int) -> TableStatistics:
@@ -90,7 +92,13 @@ def table_statistics(table: Table, selection: Selection, resamples: int) -> Tabl
             minimum_detectable[column.name] = detectable
     runs_of = {row.name: selection.of_row(row) for row in table.rows}
     times, untimed = relative_times(runs_of, TIME_REFERENCE) if table.timed else ({}, {})
-    return TableStatistics(cells, _references(table, selection), times, minimum_detectable, untimed)
+    evaluated = {
+        (run.record.run_id, column.name): cell_of([run.score(column.sets)], [run])
+        for run in selection.evaluated
+        for column in table.columns
+        if column.task == run.record.task and run.scored_set(column.sets)
+    }
+    return TableStatistics(cells, _references(table, selection), times, minimum_detectable, untimed, evaluated)
 
 
 def _column(

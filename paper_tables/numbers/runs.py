@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from bench.config.comparable import comparison_fields, differences
+from bench.config.comparable import comparison_fields, differences, scoring_fields
 from bench.config.presets import read_preset
 from bench.config.sections import Config
 from bench.record.example_scores import ExampleArray, example_arrays
@@ -67,10 +67,11 @@ class MissingRuns:
 
 @dataclass(frozen=True)
 class Selection:
-    """The runs of each run spec, by training seed, and what is missing."""
+    """The runs of each run spec, by training seed, what is missing, and models that were scored as they are."""
 
     runs: Mapping[RunSpec, tuple[Run, ...]]
     missing: tuple[MissingRuns, ...]
+    evaluated: tuple[Run, ...] = ()
 
     @property
     def records(self) -> list[RunRecord]:
@@ -119,15 +120,19 @@ class RunIndex:
         self.store, self.preset, self.seeds, self.keys, self.warn = store, preset, tuple(seeds), tuple(keys), warn
         self.preset_name = read_preset(preset).name
         self.records: list[RunRecord] = []
+        self.evaluated: list[RunRecord] = []
         presets = set()
         for record in store.all():
             presets.add(record.config.preset)
             if record.config.preset == self.preset_name:
+                if record.evaluated is not None:
+                    self.evaluated.append(record)
+                    continue
                 # nearly all of a record is its curve, of which no number is made; `store.curve` has it
                 self.records.append(record.model_copy(update={"curve": []}))
         self._groups = _by_own_fields(self.records)
         self._runs: dict[str, Run | None] = {}
-        if not self.records:
+        if not (self.records or self.evaluated):
             others = sorted(presets)
             instead = f" (recorded: --preset {' or '.join(others)})" if others else ""
             raise BenchError(
@@ -155,7 +160,21 @@ class RunIndex:
             for spec in specs:
                 found[spec] = [record for record in found[spec] if record.comparison_key in kept]
         runs = {spec: self._read(records) for spec, records in found.items()}
-        return Selection(runs, tuple(self._missing(runs)))
+        return Selection(runs, tuple(self._missing(runs)), tuple(self._evaluated_beside(table, runs)))
+
+    def _evaluated_beside(self, table: Table, runs: Mapping[RunSpec, tuple[Run, ...]]) -> Iterable[Run]:
+        """Models that were scored as they are, on the very examples and in the very way of the table's runs."""
+        for task in dict.fromkeys(spec.task for spec in table.specs):
+            beside = [run.record for spec, found in runs.items() if spec.task == task for run in found]
+            for record in sorted(self.evaluated, key=lambda one: one.run_id):
+                if record.task != task:
+                    continue
+                own = scoring_fields(record.comparison_fields)
+                theirs = scoring_fields(beside[0].comparison_fields) if beside else own
+                if told := "; ".join(map(str, differences(own, theirs))):
+                    self.warn(f"left out {record.run_id}: scored otherwise than the runs of the table: {told}")
+                elif (run := self._run(record)) is not None:
+                    yield run
 
     def _records_of(self, spec: RunSpec) -> list[RunRecord]:
         wanted = _own_fields(spec.config(self.preset))

@@ -17,6 +17,7 @@ from typing import IO, Literal
 from bench.cli.run import BUSY
 from bench.record.store import Store
 from paper_tables.suite.plan import Newcomers, Plan, PlannedRun
+from paper_tables.suite.time_limit import TimeLimit
 
 POLL_SECONDS = 0.2
 STOP_SECONDS = 30.0  # an interrupted run writes what it has; one that hangs is ended
@@ -47,15 +48,19 @@ class _Process:
 
 @dataclass(frozen=True)
 class RunEvent:
-    """A run has started, or ended after so many seconds, perhaps in failure, or is another process's: made or begun."""
+    """A run has started, or ended after so many seconds, perhaps in failure, or is another process's: made or begun.
+
+    `cut` says that the time limit ended it.
+    """
 
     run: PlannedRun
     seconds: float | None = None
     failure: Failure | None = None
     elsewhere: Literal["made", "begun"] | None = None
+    cut: bool = False
 
 
-def run_locally(plan: Plan, out: Path, jobs: int) -> Iterator[RunEvent]:
+def run_locally(plan: Plan, out: Path, jobs: int, limit: TimeLimit | None = None) -> Iterator[RunEvent]:
     """Make the runs left, telling of each start and end.
 
     Exclusive runs come first, one at a time. Every run is a `bench run` of its own, which resumes if it was begun
@@ -66,15 +71,25 @@ def run_locally(plan: Plan, out: Path, jobs: int) -> Iterator[RunEvent]:
         plan: what to run.
         out: folder of the records.
         jobs: processes at a time.
+        limit: no run is begun that would take longer, as far as is known, and what runs at its end is stopped as by
+            Ctrl-C. Runs that are made again only for their training time come last.
 
     Raises:
         KeyboardInterrupt: after every process has been told to stop, and has.
     """
     waiting, begun_elsewhere = list(plan.to_do), list[PlannedRun]()
+    if limit is not None:
+        waiting.sort(key=lambda run: run.retimed)
     running: dict[_Process, float] = {}
     newcomers = Newcomers(Store(out), plan.preset)
     try:
         while waiting or begun_elsewhere or running:
+            if limit is not None and len(running) < jobs:
+                waiting, begun_elsewhere = limit.fitting(waiting), limit.fitting(begun_elsewhere)
+            if limit is not None and limit.left <= 0:
+                for process, began in running.items():
+                    yield RunEvent(process.run, time.monotonic() - began, cut=True)
+                return
             while (queue := waiting or begun_elsewhere) and _may_start(queue[0], running, jobs):
                 run = queue.pop(0)
                 if run in newcomers:
@@ -95,6 +110,8 @@ def run_locally(plan: Plan, out: Path, jobs: int) -> Iterator[RunEvent]:
                     yield RunEvent(process.run, elsewhere="begun")
                     continue
                 failure = Failure(process.run, code, process.last_lines()) if code else None
+                if limit is not None and failure is None:
+                    limit.took(seconds)
                 process.log.close()
                 yield RunEvent(process.run, seconds, failure)
     finally:

@@ -44,6 +44,10 @@ class SuiteGrid(LiveDisplay):
             word = "made" if made else "is being made"
             self.line(f"{name_of(run.spec)}, seed {run.seed}: {word} by another process")
             return
+        if event.cut:
+            self.states[run] = "waiting"
+            self.line(f"{name_of(run.spec)}, seed {run.seed}: stopped by the time limit; goes on next time")
+            return
         if event.seconds is None:
             self.states[run], self.started[run] = "running", time.monotonic()
             return

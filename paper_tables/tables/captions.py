@@ -9,7 +9,7 @@ from paper_tables.numbers.cells import SIGNIFICANCE, TableStatistics
 from paper_tables.numbers.runs import Selection
 from paper_tables.paper.methods import METHOD_LABELS
 from paper_tables.paper.tables import Table
-from paper_tables.tables.rendered import AS_GOOD_AS_BEST
+from paper_tables.tables.rendered import AS_GOOD_AS_BEST, NOT_TRAINED_HERE
 
 
 def title(table: Table, view: str) -> str:
@@ -20,8 +20,11 @@ def title(table: Table, view: str) -> str:
 def measured_notes(table: Table, selection: Selection, found: TableStatistics, resamples: int) -> list[str]:
     """Sentences about how the numbers came about."""
     records = selection.records
+    evaluated = [_evaluated_note(run.record for run in selection.evaluated)] if selection.evaluated else []
     if not records:
-        return ["Nothing is recorded for this table."]
+        nothing = "No run is recorded for this table." if evaluated else "Nothing is recorded for this table."
+        scored = setting_notes([run.record for run in selection.evaluated]) if evaluated else []
+        return [nothing, *evaluated, *(note for note in scored if not note.startswith("Models:"))]
     metrics = _joined(record.metric.label for record in records)
     notes = [
         f"{metrics}: mean ± standard deviation over n of the training seeds {selection.seed_list}, each the mean "
@@ -37,7 +40,17 @@ def measured_notes(table: Table, selection: Selection, found: TableStatistics, r
         notes.append(f"Minimum detectable difference to the best (80 % power): {smallest}.")
     if table.timed:
         notes.append(_time_note(table, found))
-    return [*notes, *setting_notes(records)]
+    return [*notes, *evaluated, *setting_notes(records)]
+
+
+def _evaluated_note(records: Iterable[RunRecord]) -> str:
+    """How the models came about that were not trained here."""
+    told = []
+    for record in records:
+        seeds = len(next(iter(record.scores.values())).primary.by_decoding_seed)
+        parameters = f"{record.models.student_parameters:,} parameters"
+        told.append(f"{record.evaluated} ({parameters}, {seeds} decoding seed{'s' * (seeds > 1)})")
+    return f"{NOT_TRAINED_HERE}: not trained here, scored as it is, in no test: {_joined(told)}."
 
 
 def _time_note(table: Table, found: TableStatistics) -> str:

@@ -11,7 +11,14 @@ from paper_tables.numbers.judge_scores import JudgeScores
 from paper_tables.numbers.runs import Selection
 from paper_tables.paper.tables import Column, Row, Table
 from paper_tables.tables.captions import measured_notes, title
-from paper_tables.tables.rendered import AS_GOOD_AS_BEST, TIME_LABEL, Cell, RenderedTable, statistics_text
+from paper_tables.tables.rendered import (
+    AS_GOOD_AS_BEST,
+    NOT_TRAINED_HERE,
+    TIME_LABEL,
+    Cell,
+    RenderedTable,
+    statistics_text,
+)
 
 REFERENCE_LABELS = {TEACHER: "teacher", INIT_STUDENT: "init student"}
 
@@ -21,13 +28,16 @@ def measured_view(
 ) -> RenderedTable:
     """Scores, then a judge's and training times where there are any, then the number of runs."""
     references = [name for name in REFERENCE_LABELS if any(row == name for row, _ in found.references)]
-    names = {name: REFERENCE_LABELS[name] for name in references} | {row.name: row.label for row in table.rows}
+    evaluated = {run.record.run_id: f"{run.record.evaluated} {NOT_TRAINED_HERE}" for run in selection.evaluated}
+    names = {name: REFERENCE_LABELS[name] for name in references} | evaluated
+    names |= {row.name: row.label for row in table.rows}
+    scores = {**found.cells, **found.references, **found.evaluated}
     rows = []
     for name, label in names.items():
-        cells = [found.references.get((name, c.name)) or found.cells.get((name, c.name)) for c in table.columns]
+        cells = [scores.get((name, column.name)) for column in table.columns]
         others = [judged.cells.get((name, column)) for column in judged.labels]
         others += [found.times.get(name)] if table.timed else []
-        counts = sorted({len(cell.runs) for cell in cells if cell}) if name != TEACHER else []
+        counts = sorted({len(cell.runs) for cell in cells if cell}) if name != TEACHER and name not in evaluated else []
         n = "–".join(str(count) for count in dict.fromkeys((counts[0], counts[-1]))) if counts else ""
         rows.append([Cell(label), *map(_score_cell, cells), *(Cell(statistics_text(cell)) for cell in others), Cell(n)])
     return RenderedTable(
@@ -44,7 +54,7 @@ def measured_view(
         ],
         rows=rows,
         frame=pd.DataFrame(_tidy(table, preset, found, judged), columns=_COLUMNS),
-        rule_after=len(references),
+        rule_after=len(references) + len(evaluated),
     )
 
 
@@ -60,7 +70,7 @@ _COLUMNS = [
 
 
 def _tidy(table: Table, preset: str, found: TableStatistics, judged: JudgeScores) -> Iterable[dict[str, object]]:
-    for (name, column_name), cell in found.references.items():
+    for (name, column_name), cell in {**found.references, **found.evaluated}.items():
         column = next(c for c in table.columns if c.name == column_name)
         about: dict[str, object] = {"table": table.name, "preset": preset, "row": name, "column": column_name}
         about["task"] = column.task

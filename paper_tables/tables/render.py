@@ -50,6 +50,7 @@ _TEX = {
     **{sign: f"{{{sign}}}" for sign in "[]*"},
     **dict.fromkeys("\t\n\r", " "),
     "†": r"$^{\dagger}$",
+    "‡": r"$^{\ddagger}$",
     **{sign: f"$\\{name}$" for sign, name in _GREEK.items()},
 }
 BREAK = r" \\ "

@@ -9,6 +9,7 @@ import pandas as pd
 from paper_tables.numbers.cells import CellStatistics
 
 AS_GOOD_AS_BEST = "†"
+NOT_TRAINED_HERE = "‡"
 TIME_LABEL = "time / KLD"
 
 

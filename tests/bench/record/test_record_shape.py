@@ -49,7 +49,7 @@ def test_the_schema_is_printed_and_names_every_field():
     record = make_record()[0]
     assert schema == RunRecord.model_json_schema()
     assert schema["properties"].keys() == record.plain().keys()
-    assert set(schema["required"]) == record.plain().keys() - {"schema", "packed"}
+    assert set(schema["required"]) == record.plain().keys() - {"schema", "packed", "evaluated"}
     assert schema["additionalProperties"] is False
 
 

@@ -1,0 +1,94 @@
+"""A suite within a time limit: which runs still fit, by what runs like them took."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import fmean
+
+from bench.record.record import RunRecord
+from bench.record.store import RECORD, Store
+from paper_tables.suite.plan import PlannedRun
+
+STOPPING = 20.0
+"""Seconds kept for a run that is stopped to end, and for packing."""
+OVERHEAD = 10.0
+"""Seconds that a process takes to start, until one was seen."""
+SHARED_STAGES = ("teacher", "init student")
+"""Stages of a run whose results other runs find made."""
+
+
+class TimeLimit:
+    """When a suite has to be over.
+
+    Args:
+        minutes: from `began` on.
+        store: of the records that estimates are made from.
+        preset: name of the runs' scale.
+        began: by the clock `time.monotonic`.
+    """
+
+    def __init__(self, minutes: float, store: Store, preset: str, began: float) -> None:
+        self.store, self.preset = store, preset
+        # of a limit of seconds, as tests have, most is for runs
+        self.overhead = OVERHEAD
+        self._read: list[RunRecord] = []
+        self._files: set[Path] = set()
+        self.stop_at = began + 60.0 * minutes - min(STOPPING, 60.0 * minutes / 10)
+
+    @property
+    def left(self) -> float:
+        """Seconds for runs that are left."""
+        return self.stop_at - time.monotonic()
+
+    def records(self) -> list[RunRecord]:
+        """What the estimates are made from, read again when there are others."""
+        files = set(self.store.runs.glob(f"*/{RECORD}"))
+        if files != self._files:
+            records = (record for record in self.store.all() if record.evaluated is None)
+            self._files, self._read = files, [one for one in records if one.config.preset == self.preset]
+        return self._read
+
+    def fitting(self, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
+        """Those of some runs that can be over in time as far as is known; of which nothing is known may."""
+        records = self.records()
+        seconds = {run: estimate(run, records) for run in runs}
+        return [run for run in runs if (one := seconds[run]) is None or one + self.overhead < self.left]
+
+    def took(self, seconds: float) -> None:
+        """Learn from a run that was just made: its process takes longer than its record says."""
+        if records := self.records():
+            self.overhead = max(0.0, seconds - max(records, key=lambda one: one.started).seconds)
+
+
+def estimate(run: PlannedRun, records: Iterable[RunRecord]) -> float | None:
+    """Seconds of a run: its own stages as runs like it had them, and what it has to make first for others.
+
+    The teacher counts where its task has no run yet, the init student where its task and training seed have none. None
+    without a record.
+    """
+    records = list(records)
+    if not records:
+        return None
+    kinds = ((run.spec.task, run.spec.output_source, run.spec.method), (run.spec.task, run.spec.output_source))
+    of_kind = [[r for r in records if _kind(r)[: len(kind)] == kind] for kind in (*kinds, (run.spec.task,), ())]
+    own = fmean(map(_own_seconds, next(found for found in of_kind if found)))
+    of_task = [record for record in records if record.task == run.spec.task]
+    if not of_task:
+        own += max(record.time.stages.get("teacher", 0.0) for record in records)
+    if not any(record.seed == run.seed for record in of_task):
+        costs: dict[tuple[str, int], float] = {}  # of each init student, by the run that made it
+        for record in of_task or records:
+            made = (record.task, record.seed)
+            costs[made] = max(costs.get(made, 0.0), record.time.stages.get("init student", 0.0))
+        own += min(costs.values(), default=0.0)
+    return own
+
+
+def _kind(record: RunRecord) -> tuple[str, str, str]:
+    return record.task, record.config.sgo.source, record.config.method.name
+
+
+def _own_seconds(record: RunRecord) -> float:
+    return record.seconds - sum(record.time.stages.get(stage, 0.0) for stage in SHARED_STAGES)
