@@ -72,7 +72,9 @@ class DataConfig(Section):
     added_later = frozenset({"synthetic"})
 
     dir: str | None = Field(None, description="local folder; none = synthetic data, or the hub with data.hub=true")
-    hub: bool = Field(False, description="load from the Hugging Face hub")
+    hub: bool | str = Field(
+        False, description="load from the Hugging Face hub; OWNER/NAME[@REVISION] = another data set or revision"
+    )
     train_file: str | None = Field(None, description="a file to train on where the folder has no training split")
     test_file: str | None = Field(None, description="a file to test on where the folder has several test sets or none")
     template: str | None = Field(None, description="prompt template; none = the task's for this kind of data")

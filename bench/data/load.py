@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 from bench.data.content import read_content, record_id
 from bench.data.examples import DataError, Example, TaskData
+from bench.data.hub import from_hub
 from bench.data.readers import Progress, RawRecord
 from bench.data.registry import TASKS, find_task
-from bench.data.sources import RawData, from_folder, from_generator, from_hub, sample_order
-from bench.data.task import SPLITS, TaskSpec
+from bench.data.sources import RawData, from_folder, from_generator, sample_order
+from bench.data.task import SPLITS, HubSource, TaskSpec
 from bench.system.errors import did_you_mean
 
 _IDS_SHOWN = 3
@@ -29,7 +30,7 @@ def load_task(
     task: TaskSpec | str,
     *,
     data_dir: Path | None = None,
-    hub: bool = False,
+    hub: bool | str = False,
     train_file: Path | None = None,
     test_file: Path | None = None,
     template: str | None = None,
@@ -47,7 +48,7 @@ def load_task(
     Args:
         task: The task, its name, or the path of a task file.
         data_dir: Folder of the task, or parent of the folders of the task and its evaluation sets.
-        hub: Load from the Hugging Face Hub.
+        hub: Load from the Hugging Face Hub; an id is that of another data set, or of another revision.
         train_file: File to train on, in place of the folder's own; needs `data_dir`.
         test_file: File to test on, likewise.
         template: Name of the prompt template; None is the task's default for real or synthetic data. Tasks with
@@ -77,8 +78,8 @@ def load_task(
 
     if data_dir is not None:
         raw = from_folder(spec, data_dir, chosen, progress)
-    elif hub and spec.hub is not None:
-        raw = from_hub(spec, spec.hub, seed)
+    elif hub:
+        raw = from_hub(spec, _hub_source(spec, hub), seed)
     else:
         raw = from_generator(spec, seed, synthetic_splits or (*SPLITS, *spec.evaluation_sets))
     template = template_name(spec, template, synthetic=data_dir is None and not hub)
@@ -95,13 +96,24 @@ def load_task(
     return TaskData(name, template, raw.source, splits, tuple(notes), overlap, raw.labels)
 
 
-def require_source(spec: TaskSpec, *, data_dir: bool, hub: bool) -> None:
+def _hub_source(spec: TaskSpec, hub: bool | str) -> HubSource:
+    """The data set that is asked for: the task's own, it at another revision, or another one."""
+    if not isinstance(hub, str):
+        assert spec.hub is not None  # `require_source` has seen to it
+        return spec.hub
+    given = HubSource(id=hub)
+    if spec.hub is not None and given.id == spec.hub.id:
+        return spec.hub if given.revision is None else spec.hub.model_copy(update={"revision": given.revision})
+    return given
+
+
+def require_source(spec: TaskSpec, *, data_dir: bool, hub: bool | str) -> None:
     """Refuse a task without data: neither folder nor hub is given and none ships, or the task is not on the hub.
 
     Raises:
         DataError: says what to add.
     """
-    if hub and spec.hub is None:
+    if hub is True and spec.hub is None:
         raise DataError(f"{spec.name}: the task names no data set on the hub (hub.id); give a folder: --data-dir DIR")
     if not data_dir and not hub and spec.name not in TASKS:
         on_hub = "" if spec.hub is None else f", or --set data.hub=true for {spec.hub.id}"

@@ -1,4 +1,4 @@
-"""Where raw records come from: the generators of synthetic data, a local folder, or the Hugging Face Hub."""
+"""Where raw records come from: the generators of synthetic data, or a local folder; `hub.py` reads the hub's."""
 
 import hashlib
 import os
@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from bench.data.examples import DataError
 from bench.data.readers import EXTENSIONS, Progress, RawRecord, check_record_file, read_records
-from bench.data.task import SPLITS, EvaluationOnlySet, HubSource, TaskSpec
+from bench.data.task import SPLITS, EvaluationOnlySet, TaskSpec
 
 SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
 """Spellings of the splits in file names and on the hub."""
@@ -71,7 +71,7 @@ def from_folder(
             inside a file is told when its records are taken.
     """
     if not data_dir.is_dir():
-        raise DataError(f"{data_dir}: there is no such folder; give one with {_wanted_files(spec)}")
+        raise DataError(f"{data_dir}: there is no such folder; give one with {wanted_files(spec)}")
     folder = next((data_dir / name for name in spec.folder_names if (data_dir / name).is_dir()), data_dir)
     raw = RawData(f"folder {folder}")
     paths: dict[str, Path] = {}
@@ -122,7 +122,8 @@ def _find_evaluation_only(data_dir: Path, extra: EvaluationOnlySet) -> str | Non
     return None
 
 
-def _wanted_files(spec: TaskSpec) -> str:
+def wanted_files(spec: TaskSpec) -> str:
+    """What a folder must hold, in words."""
     columns = [" or ".join(column.names) for column in spec.columns]
     return (
         f"train, validation and test files of {spec.name} (one object per line in train.jsonl, "
@@ -143,53 +144,3 @@ def _missing(spec: TaskSpec, data_dir: Path, folder: Path, missing: Sequence[str
     if folder == data_dir:
         lines.append(f"a subfolder named {' or '.join(spec.folder_names)} with these files would do as well")
     return "\n".join(lines)
-
-
-def from_hub(spec: TaskSpec, hub: HubSource, seed: int) -> RawData:
-    """Download a task from the hub, or take it from the local cache of `datasets`.
-
-    Args:
-        spec: The task.
-        hub: Its data set.
-        seed: Decides the splits of a data set that publishes none.
-
-    Raises:
-        DataError: The data set cannot be loaded, for whatever reason, or lacks a split.
-    """
-    try:
-        import datasets  # here, because it takes seconds to import and only this source needs it
-
-        builder = datasets.load_dataset_builder(hub.id, hub.config, revision=hub.revision)
-        builder.download_and_prepare()
-        found = {str(name): split.to_list() for name, split in builder.as_dataset().items()}
-    except Exception as error:  # network, access, a loading script, a broken file: one way out
-        raise _hub_failure(spec, hub, f"cannot be loaded: {type(error).__name__}: {error}") from error
-    raw = RawData(f"hub {hub.id}@{builder.hash}")
-    raw.notes = [f"evaluation set {name} left out: not part of {hub.id}" for name in spec.evaluation_sets]
-
-    wanted = ("train",) if hub.train_split_sizes else SPLITS
-    for split in wanted:
-        name = next((name for name in SPLIT_NAMES[split] if name in found), None)
-        if name is None:
-            drawn = "; hub.train_split_sizes in the task file draws all splits from train" if "train" in found else ""
-            raise _hub_failure(spec, hub, f"no {split} split; found: {', '.join(found)}{drawn}")
-        place = f"hub {hub.id}, split {name}, record"
-        everything = [RawRecord(f"{place} {n}", row) for n, row in enumerate(found[name], start=1)]
-        raw.records[split] = everything
-    if hub.train_split_sizes:
-        sizes: dict[str, int] = hub.train_split_sizes.model_dump()
-        if len(everything) < sum(sizes.values()):
-            raise _hub_failure(spec, hub, f"{len(everything)} records, too few for splits of {sizes}")
-        order = iter(sample_order(everything, seed, [record.where for record in everything]))
-        raw.records = {split: [next(order) for _ in range(size)] for split, size in sizes.items()}
-        drawn = ", ".join(f"{size} {split}" for split, size in sizes.items())
-        raw.notes.append(
-            f"{hub.id} has no splits: {drawn} drawn by seed {seed} from {len(everything)} records; "
-            "not a published split, so scores do not compare with published ones"
-        )
-    return raw
-
-
-def _hub_failure(spec: TaskSpec, hub: HubSource, what: str) -> DataError:
-    instead = f"A local folder would do instead: --data-dir DIR with {_wanted_files(spec)}"
-    return DataError(f"hub {hub.id}: {what}\n{instead}")

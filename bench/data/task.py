@@ -10,13 +10,14 @@ from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
 from functools import cached_property
 from string import Formatter
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from bench.metrics.registry import check_names, metric_identity
 from bench.system.errors import did_you_mean
 from bench.system.hashing import digest
+from bench.system.hub import split_revision
 from bench.system.names import Name as Label
 from bench.system.names import inner_path, path_part
 from bench.system.strict import StrictModel
@@ -88,15 +89,68 @@ class SplitSizes(StrictModel):
     test: int = Field(gt=0)
 
 
-class HubSource(StrictModel):
+class HubFiles(StrictModel):
+    """Records of files in a repository of the hub; in a task file their path, or the fields below."""
+
+    path: Text = Field(description="within the repository; * and ? stand for parts of names")
+    skip: int = Field(default=0, ge=0, description="leave out so many records at the beginning")
+    first: int | None = Field(default=None, gt=0, description="take at most so many after those")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_path(cls, value: object) -> object:
+        return {"path": value} if isinstance(value, str) else value
+
+
+class _Repository(StrictModel):
+    """A data set's repository on the hub; OWNER/NAME@REVISION as its id gives both."""
+
+    id: Text = Field(description="OWNER/NAME or OWNER/NAME@REVISION")
+    revision: str | None = Field(default=None, description="branch, tag or commit")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_id(cls, value: object) -> object:
+        if not (isinstance(value, dict) and isinstance(value.get("id"), str) and "@" in value["id"]):
+            return value
+        name, revision = split_revision(value["id"])
+        if revision is not None and value.get("revision") is not None:
+            raise ValueError(f"the revision stands twice: in id ({revision}) and in revision ({value['revision']})")
+        return {**value, "id": name, "revision": value.get("revision") if revision is None else revision}
+
+    @property
+    def pinned(self) -> str:
+        """Id, with the revision if one was asked for."""
+        return self.id if self.revision is None else f"{self.id}@{self.revision}"
+
+
+class HubSource(_Repository):
     """A data set on the Hugging Face Hub."""
 
-    id: str = Field(description="OWNER/NAME")
     config: str | None = Field(default=None, description="its configuration (subset)")
-    revision: str | None = Field(default=None, description="branch, tag or commit")
+    files: dict[Literal["train", "validation", "test"], HubFiles] | None = Field(
+        default=None,
+        exclude_if=lambda files: files is None,  # what a task file was before this field keeps its identity
+        description="the records of each split, where the repository does not say so itself",
+    )
     train_split_sizes: SplitSizes | None = Field(
         default=None, description="where it has a train split only: records of it for each of our splits, drawn by seed"
     )
+
+    @model_validator(mode="after")
+    def _files_of_all_splits(self) -> HubSource:
+        if self.files is not None:
+            if missing := [split for split in SPLITS if split not in self.files]:
+                raise ValueError(f"files: {' and '.join(missing)} missing; each of {', '.join(SPLITS)} needs its own")
+            if self.config is not None or self.train_split_sizes is not None:
+                raise ValueError("files: not with config or train_split_sizes; the paths say what is read")
+        return self
+
+
+class HubSet(_Repository):
+    """An evaluation-only set on the Hugging Face Hub."""
+
+    file: HubFiles = Field(description="its records")
 
 
 class EvaluationOnlySet(StrictModel):
@@ -104,6 +158,7 @@ class EvaluationOnlySet(StrictModel):
 
     name: Name
     folders: tuple[Folder, ...] = Field(min_length=1, description="folder names looked for, within the data folder")
+    hub: HubSet | None = Field(default=None, exclude_if=lambda hub: hub is None, description="where it is on the hub")
     labels: dict[str, Label] = Field(
         default={},
         description="a pattern over FOLDER/FILE, and what scores on that file are called in tables; the first match "
@@ -189,6 +244,12 @@ class TaskSpec(StrictModel):
     def evaluation_sets(self) -> tuple[str, ...]:
         """Names of the evaluation-only sets."""
         return tuple(one.name for one in self.evaluation_only)
+
+    @property
+    def hub_sources(self) -> tuple[HubSource | HubSet, ...]:
+        """All data sets on the hub that the task is made of."""
+        given = (self.hub, *(one.hub for one in self.evaluation_only))
+        return tuple(source for source in given if source is not None)
 
     @property
     def folder_names(self) -> tuple[str, ...]:

@@ -1,0 +1,168 @@
+"""Raw records and texts from the Hugging Face Hub: files by name, or whatever `datasets` makes of a repository."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from fnmatch import fnmatch
+from itertools import islice
+from pathlib import Path
+
+from bench.data.examples import DataError
+from bench.data.readers import RawRecord, read_records
+from bench.data.sources import SPLIT_NAMES, RawData, sample_order, wanted_files
+from bench.data.task import SPLITS, HubFiles, HubSet, HubSource, TaskSpec
+from bench.system.hub import what_failed
+
+_CARD = "README.md"
+
+
+def from_hub(spec: TaskSpec, hub: HubSource, seed: int) -> RawData:
+    """Download a task and its evaluation-only sets from the hub, or take what was downloaded before.
+
+    Args:
+        spec: The task.
+        hub: Its data set.
+        seed: Decides the splits of a data set that publishes none.
+
+    Raises:
+        DataError: A data set cannot be had, for whatever reason, or lacks a file or a split.
+    """
+    try:
+        raw = _by_files(hub, hub.files) if hub.files is not None else _by_datasets(hub, seed)
+        for extra in spec.evaluation_only:
+            if extra.hub is None:
+                raw.notes.append(f"evaluation set {extra.name} left out: not part of {hub.id}")
+                continue
+            folder, commit = download(extra.hub, [extra.hub.file.path])
+            raw.source += f", {extra.name} from {extra.hub.id}@{commit}"
+            raw.records[extra.name] = _records(extra.hub, folder, extra.hub.file)
+            raw.labels[extra.name] = extra.label(extra.hub.file.path)
+    except DataError as error:
+        raise DataError(
+            f"{error}\nA local folder would do instead: --data-dir DIR with {wanted_files(spec)}"
+        ) from error
+    return raw
+
+
+def download(source: HubSource | HubSet, paths: Iterable[str]) -> tuple[Path, str]:
+    """The folder with some of a data set's files, downloaded now or before, and the commit they are of.
+
+    Args:
+        source: The data set.
+        paths: Of the files; * and ? stand for parts of names.
+
+    Raises:
+        DataError: Says what really failed.
+    """
+    from huggingface_hub import snapshot_download  # here, because only this source needs it
+
+    with_card = [*paths, _CARD]
+    try:
+        folder = snapshot_download(source.id, repo_type="dataset", revision=source.revision, allow_patterns=with_card)
+    except Exception as error:  # network, access, a missing repository: one way out
+        raise failure(source, error) from error
+    return Path(folder), Path(folder).name
+
+
+def failure(source: HubSource | HubSet, error: Exception) -> DataError:
+    """What to tell of a data set that cannot be had."""
+    from bench.data.registry import TASKS
+
+    known = [one.id for task in TASKS.values() for one in task.hub_sources]
+    told = what_failed("data set", source.pinned, error, known)
+    return DataError(f"the data set {source.pinned} {told or f'cannot be loaded: {type(error).__name__}: {error}'}")
+
+
+def _by_files(hub: HubSource, files: dict[str, HubFiles]) -> RawData:
+    folder, commit = download(hub, [part.path for part in files.values()])
+    raw = RawData(f"hub {hub.id}@{commit}")
+    raw.records = {split: _records(hub, folder, files[split]) for split in SPLITS}
+    return raw
+
+
+def _records(source: HubSource | HubSet, folder: Path, part: HubFiles) -> Iterable[RawRecord]:
+    inside = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+    found = sorted(name for name in inside if fnmatch(name, part.path))
+    if not found:
+        raise DataError(f"the data set {source.pinned} has no file {part.path}; see its list of files on the hub")
+    records = (record for name in found for record in _file_records(inside[name]))
+    return islice(records, part.skip, None if part.first is None else part.skip + part.first)
+
+
+def _file_records(path: Path) -> Iterator[RawRecord]:
+    if path.suffix != ".parquet":
+        yield from read_records(path)
+        return
+    import pyarrow.parquet  # comes with `datasets`
+
+    number = 0
+    try:
+        for batch in pyarrow.parquet.ParquetFile(path).iter_batches():
+            for row in batch.to_pylist():
+                number += 1
+                yield RawRecord(f"{path}, record {number}", row)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(
+            f"{path}: no parquet file that can be read ({error}); remove it, and it is downloaded again"
+        ) from error
+
+
+def _by_datasets(hub: HubSource, seed: int) -> RawData:
+    """All splits, as `datasets` finds them in a repository."""
+    try:
+        import datasets  # here, because it takes seconds to import and only this source needs it
+
+        builder = datasets.load_dataset_builder(hub.id, hub.config, revision=hub.revision)
+        builder.download_and_prepare()
+        found = {str(name): split.to_list() for name, split in builder.as_dataset().items()}
+    except Exception as error:  # network, access, a loading script, a broken file: one way out
+        raise failure(hub, error) from error
+    raw = RawData(f"hub {hub.id}@{builder.hash}")
+    wanted = ("train",) if hub.train_split_sizes else SPLITS
+    for split in wanted:
+        name = next((name for name in SPLIT_NAMES[split] if name in found), None)
+        if name is None:
+            drawn = "; hub.train_split_sizes in the task file draws all splits from train" if "train" in found else ""
+            raise DataError(f"the data set {hub.pinned} has no {split} split; found: {', '.join(found)}{drawn}")
+        place = f"hub {hub.id}, split {name}, record"
+        everything = [RawRecord(f"{place} {n}", row) for n, row in enumerate(found[name], start=1)]
+        raw.records[split] = everything
+    if hub.train_split_sizes:
+        sizes: dict[str, int] = hub.train_split_sizes.model_dump()
+        if len(everything) < sum(sizes.values()):
+            raise DataError(f"the data set {hub.pinned}: {len(everything)} records, too few for splits of {sizes}")
+        order = iter(sample_order(everything, seed, [record.where for record in everything]))
+        raw.records = {split: [next(order) for _ in range(size)] for split, size in sizes.items()}
+        drawn = ", ".join(f"{size} {split}" for split, size in sizes.items())
+        raw.notes.append(
+            f"{hub.id} has no splits: {drawn} drawn by seed {seed} from {len(everything)} records; "
+            "not a published split, so scores do not compare with published ones"
+        )
+    return raw
+
+
+def stream_texts(source: HubSource, path: str, count: int, longest: int, told: Callable[[int], None]) -> Iterator[str]:
+    """The first texts of a data set's parquet files, no more of which are read than needed.
+
+    Args:
+        source: With a commit as its revision.
+        path: Of the files, which have a column `text`.
+        count: Texts at most; blank ones are left out.
+        longest: Characters of a text at most.
+        told: Is told how many there are so far.
+
+    Raises:
+        DataError: They cannot be had.
+    """
+    try:
+        import datasets
+
+        files = f"hf://datasets/{source.id}@{source.revision}/{path}"
+        rows = datasets.load_dataset("parquet", data_files=files, split="train", streaming=True, columns=["text"])
+        texts = (row["text"][:longest].strip() for row in rows)
+        for number, text in enumerate(islice(filter(None, texts), count), start=1):
+            if number % 500 == 0:
+                told(number)
+            yield text
+    except Exception as error:
+        raise failure(source, error) from error

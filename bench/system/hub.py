@@ -1,0 +1,121 @@
+"""The Hugging Face hub: ids with a revision, and what it means when something cannot be had from there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from bench.system.errors import nearest
+
+_LOG_IN = "log in with `hf auth login`, or give a token in the variable HF_TOKEN"
+
+
+def split_revision(name: str) -> tuple[str, str | None]:
+    """Id and revision of OWNER/NAME@REVISION; a local folder is taken whole, whatever its name."""
+    if "@" not in name or Path(name).is_dir():
+        return name, None
+    repository, _, revision = name.partition("@")
+    return repository, revision or None
+
+
+def what_failed(what: str, name: str, error: BaseException, known: Iterable[str] = ()) -> str | None:
+    """What kept a repository from being loaded and what to do, as the rest of a sentence that begins with its name.
+
+    Args:
+        what: "model", "tokenizer" or "data set".
+        name: its id, with the revision if one was asked for.
+        error: as raised; the libraries hide the reason behind others.
+        known: ids that may have been meant.
+
+    Returns:
+        None where the reason is none of the hub's, nor a missing package.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        OfflineModeIsEnabled,
+        RemoteEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    repository, revision = split_revision(name)
+    url = f"{constants.ENDPOINT}/{'datasets/' if what == 'data set' else ''}{repository}"
+    for one in _behind(error):
+        match one:
+            case ImportError():
+                package = one.name or _named_package(str(one))
+                return f"needs the package {package}, which is not installed: pip install {package}"
+            case GatedRepoError():
+                return f"is gated: accept its terms at {url}, then {_LOG_IN}"
+            case RepositoryNotFoundError():
+                return f"is not on the hub ({url}){_meant(repository, known)}; if it is private, {_LOG_IN}"
+            case RevisionNotFoundError():
+                return f"has no revision {revision or 'main'!r}; {url}/commits/main lists what there is"
+            case RemoteEntryNotFoundError():
+                return f"lacks the file {one.response.url.path.rpartition('/')[2]}, see {url}/tree/{revision or 'main'}"
+            case HFValidationError():
+                return "is neither a local folder nor an id of the hub, which is OWNER/NAME or OWNER/NAME@REVISION"
+            case OfflineModeIsEnabled():
+                return (
+                    "is not among what was downloaded before, and HF_HUB_OFFLINE=1 (or TRANSFORMERS_OFFLINE, "
+                    "HF_DATASETS_OFFLINE) keeps it from being downloaded now"
+                )
+            case HfHubHTTPError():
+                return _refused(one.response.status_code, url)
+            case _ if _broke_off(one):
+                return "was downloaded in part only: the connection broke off; the same command goes on from there"
+            case _ if _unreachable(one):
+                return (
+                    f"was not downloaded before, and {constants.ENDPOINT} cannot be reached now "
+                    f"({type(one).__name__}: {str(one) or 'no answer'})"
+                )
+    return None
+
+
+def _behind(error: BaseException) -> Iterator[BaseException]:
+    """An error and what it was raised from or while handling, outermost first."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        current = current.__cause__ or current.__context__
+
+
+def _named_package(message: str) -> str:
+    """The package that a message without a name is about; libraries of transformers' kind quote or describe it."""
+    for package in ("sentencepiece", "protobuf", "tiktoken", "pyarrow"):
+        if package in message.lower():
+            return package
+    return message.strip().partition("\n")[0]
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    near = nearest(name, set(known), 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _refused(status: int, url: str) -> str:
+    if status in (401, 403):
+        return f"is refused by the hub ({status}): {_LOG_IN}, and see {url}"
+    if status == 429:
+        return f"is refused by the hub for now ({status}: too many requests): wait some minutes, or {_LOG_IN}"
+    return f"is not sent by the hub, which answers with an error of its own ({status}); try again later, or see {url}"
+
+
+def _broke_off(error: BaseException) -> bool:
+    said = str(error)
+    return (
+        "Consistency check failed" in said
+        or re.search(r"without sending complete|incomplete (chunked )?read", said, re.I) is not None
+    )
+
+
+def _unreachable(error: BaseException) -> bool:
+    import httpx
+
+    return isinstance(error, httpx.TransportError | ConnectionError | TimeoutError)
