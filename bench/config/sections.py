@@ -138,8 +138,8 @@ class StudentPretraining(TrainingConfig):
     One pretrained student serves all methods and training seeds. Checkpoints are chosen by the loss on held-out text.
     """
 
-    steps: int | None = Field(1000, gt=0, description="optimiser steps; give this or epochs")
-    batch_size: int = Field(32, gt=0, description="sequences per optimiser step")
+    steps: int | None = Field(600, gt=0, description="optimiser steps; give this or epochs")
+    batch_size: int = Field(16, gt=0, description="sequences per optimiser step")
     learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of AdamW")
     warmup_steps: int = Field(50, ge=0, description="linear warm-up")
     select_by: Literal["metric", "loss"] = Field("loss", description="always loss: plain text has no metric")
@@ -148,7 +148,7 @@ class StudentPretraining(TrainingConfig):
         description="plain text: a file as plain_text.file, or a folder with train and validation; none = the folder "
         "plain_text or books_en of data.dir, or generated text with synthetic data",
     )
-    length: int = Field(128, ge=4, description="tokens of a sequence: texts one after the other, cut into such pieces")
+    length: int = Field(64, ge=4, description="tokens of a sequence: texts one after the other, cut into such pieces")
     held_out: int = Field(100, gt=0, description="sequences validated on, never trained on")
     seed: int = Field(0, ge=0, description="of the order of texts and of a student from scratch; not the training seed")
 

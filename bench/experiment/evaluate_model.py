@@ -98,6 +98,9 @@ def evaluate_model(config: Config, method: Method, store: Store, workshop: Works
             return Outcome(before, folder, cached=True)
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder / "lock", f"the evaluation {run_id}", reporter.note):
+            recorded = store.finished(run_id)
+            if recorded is not None and recorded != before:  # by a process that this one waited for
+                return Outcome(recorded, folder, cached=True)
             if fresh:
                 remove(folder / WORK)
             record, predictions = _make(context, workshop, key, run_id, folder, reporter.notes[noted:])

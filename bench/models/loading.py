@@ -44,6 +44,9 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         if _is_generic(Path(name)) and type(tokenizer) is not PreTrainedTokenizerFast:
             # some families (Qwen2) have their own rules put in the place of those in tokenizer.json
             tokenizer = PreTrainedTokenizerFast.from_pretrained(name)
+        files = {"tokenizer.json", *tokenizer.vocab_files_names.values()}
+        if Path(name).is_dir() and tokenizer.vocab_files_names and not any((Path(name) / f).is_file() for f in files):
+            raise FileNotFoundError("it has no vocabulary")  # transformers makes an empty one for some families
     except Exception as error:  # transformers raises many kinds for the same cause
         raise _unloadable("tokenizer", name, error) from error
     return tokenizer

@@ -62,7 +62,8 @@ def pretraining_text(given: StudentPretraining, tokenizer: TokenizerAdapter, pro
     held_out = pieces.get("validation")
     if held_out is None:
         every = max(2, len(train) // given.held_out)
-        held_out, train = train[::every][: given.held_out], [one for i, one in enumerate(train) if i % every]
+        chosen = range(0, len(train), every)[: given.held_out]
+        held_out, train = [train[i] for i in chosen], [one for i, one in enumerate(train) if i not in chosen]
     if not train or not held_out:
         raise BenchError(
             f"student_pretraining: {given.file or 'the text'} is too short for a sequence of {given.length} tokens to "

@@ -21,7 +21,7 @@ PRESET = click.option(
     default="tiny",
     show_default=True,
     metavar="NAME_OR_FILE",
-    help="Use the runs of this preset: tiny, small, paper, or a file of yours.",
+    help="Use the runs of this preset: tiny, real, small, paper, or a file of yours.",
 )
 SEEDS = click.option("--seeds", metavar="LIST", help="Use these training seeds only, such as 10,20,30.")
 KEY = click.option(

@@ -23,7 +23,7 @@ from paper_tables.cli.options import parse_seeds
     default="tiny",
     show_default=True,
     metavar="NAME_OR_FILE",
-    help="The scale: tiny, small, paper, or a file of yours.",
+    help="The scale: tiny, real, small, paper, or a file of yours.",
 )
 @click.option("--seeds", default="10,20,30", show_default=True, metavar="LIST", help="Training seeds.")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Runs at a time.")

@@ -87,8 +87,11 @@ def run_locally(plan: Plan, out: Path, jobs: int, limit: TimeLimit | None = None
             if limit is not None and len(running) < jobs:
                 waiting, begun_elsewhere = limit.fitting(waiting), limit.fitting(begun_elsewhere)
             if limit is not None and limit.left <= 0:
+                _stop(list(running))
                 for process, began in running.items():
-                    yield RunEvent(process.run, time.monotonic() - began, cut=True)
+                    # one may have been over just then
+                    yield RunEvent(process.run, time.monotonic() - began, cut=process.popen.returncode != 0)
+                running.clear()
                 return
             while (queue := waiting or begun_elsewhere) and _may_start(queue[0], running, jobs):
                 run = queue.pop(0)

@@ -132,7 +132,8 @@ def make_plan(
             raise BenchError(f"--only {name}: the suite has no such method; {known}")
     _check_settings(settings, [spec for spec in specs if not only or spec.method in only])
     recorded = _by_configuration(records)
-    at_scale = [record for record in recorded.values() if record.config.preset == read_preset(preset).name]
+    name = read_preset(preset).name
+    at_scale = [one for one in recorded.values() if one.config.preset == name and one.evaluated is None]
     usual = usual_hardware(at_scale)
     # on another machine than most were timed on, no time that is taken again would count
     can_time = here is None or usual is None or (usual.device, usual.cpu) == here

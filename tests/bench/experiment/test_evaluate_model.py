@@ -1,0 +1,152 @@
+"""`bench evaluate`: the same scores as a run gives the model, read by every command."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from bench.record.record import EVALUATE, RunRecord
+from bench.record.store import Store
+from bench.synthetic import shipped_teacher
+from tests.conftest import invoke, record_of, short
+
+TASK = ("--task", "samsum")
+SIZE = short(training__steps=2, init_training__steps=2)
+
+
+def evaluated(*arguments):
+    result = invoke("evaluate", *arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return [RunRecord.model_validate(one) for one in json.loads(result.stdout)]
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory, cache):
+    """A run, the shipped teacher, and the run's own student."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    run = record_of("run", "--method", "sft", *TASK, *SIZE, "--out", str(folder))
+    student = folder / "runs" / run.run_id / "student"
+    evaluated("shipped", str(student), *TASK, *SIZE, "--out", str(folder))
+    return folder
+
+
+def by_name(out):
+    return {record.evaluated: record for record in Store(out).all()}
+
+
+def test_the_scores_are_those_that_a_run_gives_the_model(out):
+    records = by_name(out)
+    run, teacher, student = records[None], records["shipped"], records["student"]
+    assert teacher.scores == run.teacher_scores
+    assert student.scores == run.scores
+    assert student.models.student_parameters == run.models.student_parameters
+    rows = [Store(out).predictions(record) for record in (run, student)]
+    assert rows[0] == rows[1]
+    for record in (teacher, student):
+        assert (record.config.method.name, record.training.steps, record.teacher_scores) == (EVALUATE, 0, {})
+
+
+def test_every_command_reads_it(out, tmp_path):
+    ids = {name: record.run_id for name, record in by_name(out).items()}
+    where = ("--out", str(out))
+    assert all(run_id in invoke("list", "runs", *where).stdout for run_id in ids.values())
+    shown = invoke("show", ids["shipped"], *where)
+    assert shown.exit_code == 0, shown.output
+    assert "not trained here" in shown.stdout
+    rows = json.loads(invoke("compare", ids[None], ids["student"], "--json", *where).stdout)
+    assert [(row["set"], row["difference"]) for row in rows] == [("test", 0.0)]
+    (row,) = json.loads(invoke("compare", ids["shipped"], ids[None], "--json", *where).stdout)
+    assert row["difference"] > 20
+    assert row["low"] > 0
+    assert invoke("export", "--to", str(tmp_path), *where).exit_code == 0
+    lines = (tmp_path / "records.csv").read_text().splitlines()
+    assert sum(f",{EVALUATE}," in line for line in lines) == 2
+    assert invoke("pack", "--to", str(tmp_path / "packed"), *where).exit_code == 0
+    packed = by_name(tmp_path / "packed")
+    assert packed["shipped"].scores == by_name(out)["shipped"].scores
+
+
+def test_tables_show_it_as_a_row_marked_as_not_trained_here(out, cache):
+    result = invoke("tables", "3", "--format", "markdown,csv", "--out", str(out))
+    assert result.exit_code == 0, result.output
+    text = (out / "tables" / "table3-tiny-measured.md").read_text()
+    mean = by_name(out)["shipped"].scores["test"].primary.mean
+    assert f"| shipped ‡ | {mean:.2f} |" in text
+    assert "‡: not trained here, scored as it is, in no test: shipped (1,241,472 parameters, 1 decoding seed)" in text
+
+
+def test_alone_it_makes_a_table(out, tmp_path):
+    run_id = by_name(out)["shipped"].run_id
+    shutil.copytree(out / "runs" / run_id, tmp_path / "runs" / run_id)
+    result = invoke("tables", "3", "--format", "markdown", "--out", str(tmp_path))
+    assert result.exit_code == 0, result.output
+    text = (tmp_path / "tables" / "table3-tiny-measured.md").read_text()
+    assert "No run is recorded for this table." in text
+    assert "shipped ‡" in text
+
+
+def test_what_is_scored_otherwise_is_neither_compared_nor_shown(out, tmp_path, cache):
+    folder = tmp_path / "other"
+    shutil.copytree(out, folder)
+    (other,) = evaluated(
+        "shipped", *TASK, *SIZE, "--set", "evaluation.temperature=0.5", "--label", "cool", "--out", str(folder)
+    )
+    run_id = by_name(folder)[None].run_id
+    result = invoke("compare", run_id, other.run_id, "--out", str(folder))
+    assert result.exit_code == 2
+    assert "config.evaluation.temperature: 1.0 against 0.5" in result.stderr
+    result = invoke("tables", "3", "--format", "markdown", "--out", str(folder))
+    assert f"left out {other.run_id}" in result.stderr
+    assert "cool ‡" not in (folder / "tables" / "table3-tiny-measured.md").read_text()
+
+
+def test_it_is_recorded_once_and_goes_on_from_the_sets_that_are_done(out):
+    ids = {record.run_id: record.started for record in by_name(out).values()}
+    (again,) = evaluated("shipped", *TASK, *SIZE, "--out", str(out))
+    assert ids[again.run_id] == again.started
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda folder: None, "there is no such folder"),
+        (lambda folder: folder.mkdir(), "the folder is no model transformers can load"),
+        (lambda folder: without(folder, "tokenizer*"), "the folder is no tokenizer transformers can load"),
+        (lambda folder: quantized(folder), "bitsandbytes"),
+    ],
+)
+def test_what_is_no_model_is_told(make, said, tmp_path, cache):
+    make(tmp_path / "model")
+    result = invoke("evaluate", str(tmp_path / "model"), *TASK, "--out", str(tmp_path))
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert not (tmp_path / "runs").exists() or not list(Store(tmp_path).all())
+
+
+def without(folder, pattern):
+    shutil.copytree(shipped_teacher("samsum"), folder)
+    for path in folder.glob(pattern):
+        path.unlink()
+
+
+def quantized(folder):
+    without(folder, "nothing")
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("scratch",), "scratch: that is no model"),
+        (("shipped", "smollm2", "--label", "mine"), "--label names a single model"),
+        ((), "Missing argument"),
+    ],
+)
+def test_bad_arguments_are_told(arguments, said, tmp_path, cache):
+    result = invoke("evaluate", *arguments, *TASK, "--out", str(tmp_path))
+    assert result.exit_code == 2
+    assert said in result.output

@@ -1,0 +1,121 @@
+"""A suite with a time limit: what it begins, how it ends, and what it packs."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import time
+
+import pytest
+
+from bench.record.record import RunRecord
+from bench.record.store import Store
+from bench.system.files import write_json
+from paper_tables.paper.run_spec import default_run
+from paper_tables.suite.packing import pack_file
+from paper_tables.suite.plan import PlannedRun
+from paper_tables.suite.time_limit import TimeLimit, estimate
+from tests.conftest import short
+from tests.records import make_record
+
+
+def record_with(stages: dict[str, float], method="kld", seed=10, task="dolly", seconds=200.0) -> RunRecord:
+    record, _ = make_record(method, task, seed)
+    return record.model_copy(update={"seconds": seconds, "time": record.time.model_copy(update={"stages": stages})})
+
+
+def planned(method="kld", task="dolly", seed=10) -> PlannedRun:
+    return PlannedRun(default_run("tiny", method, task), seed)
+
+
+def test_an_estimate_counts_what_a_run_has_to_make_for_others_where_nobody_has():
+    first = record_with({"teacher": 100.0, "init student": 60.0, "training": 30.0, "evaluation": 10.0})
+    assert estimate(planned(), []) is None
+    assert estimate(planned("srkl"), [first]) == pytest.approx(40)  # teacher and init student are there
+    assert estimate(planned("srkl", seed=20), [first]) == pytest.approx(40 + 60)  # another init student
+    assert estimate(planned("srkl", task="samsum"), [first]) == pytest.approx(40 + 60 + 100)  # another teacher, too
+    # of the first init student's time, a part was the pretraining of both
+    second = record_with({"teacher": 1.0, "init student": 20.0}, seed=20, seconds=61.0)
+    assert estimate(planned("srkl", seed=30), [first, second]) == pytest.approx(40 + 20)
+    same = record_with({"teacher": 1.0, "init student": 1.0}, method="gkd", seconds=302.0)
+    assert estimate(planned("gkd"), [first, same]) == pytest.approx(300)
+
+
+def test_no_run_is_begun_that_is_known_to_take_longer(tmp_path):
+    runs = [planned("kld"), planned("gkd")]
+    limit = TimeLimit(5, Store(tmp_path), "tiny", time.monotonic())
+    assert limit.left == pytest.approx(280, abs=1)  # twenty seconds are kept for the end
+    assert limit.fitting(runs) == runs  # nothing is known
+    for method, seconds in (("kld", 200.0), ("gkd", 275.0)):
+        Store(tmp_path).write(record_with({}, method=method, seconds=seconds), [])
+    assert limit.fitting(runs) == runs[:1]  # a process takes ten seconds more to start
+    limit.took(275.0 + 90.0)
+    assert limit.fitting(runs) == []
+    assert TimeLimit(5, Store(tmp_path), "small", time.monotonic()).fitting(runs) == runs
+
+
+def test_the_packed_file_has_runs_and_facts_without_weights(tmp_path):
+    assert pack_file(Store(tmp_path / "none"), tmp_path / "cache", 0.0, print) is None
+    record, rows = make_record("kld")
+    Store(tmp_path).write(record, rows)
+    cache, since = tmp_path / "cache", time.time() + 100
+    for name, data in (("used", record.data.fingerprint), ("other", "of other data")):
+        folder = cache / "teacher" / name
+        write_json(folder / "manifest.json", {"kind": "teacher", "key": {"data": data}, "files": {}})
+        write_json(folder / "training.json", {"validations": [{"step": 0, "loss": 2.5}]})
+        (folder / "model.safetensors").write_bytes(os.urandom(100_000))
+    path = pack_file(Store(tmp_path), cache, since, print)
+    assert path is not None
+    assert path.stat().st_size < 50_000
+    with tarfile.open(path) as archive:
+        archive.extractall(tmp_path / "elsewhere", filter="data")
+    facts = json.loads((tmp_path / "elsewhere" / "artifacts.json").read_text())
+    training = {"validations": [{"step": 0, "loss": 2.5}]}
+    assert facts == [{"kind": "teacher", "key": {"data": record.data.fingerprint}, "training.json": training}]
+    (found,) = Store(tmp_path / "elsewhere").all()
+    assert found.scores == record.scores
+    assert not list((tmp_path / "elsewhere").rglob("*.safetensors"))
+
+
+def test_what_is_needed_is_asked_for_before_anything_runs(command, tmp_path):
+    result = command("suite", "main", "--preset", "real", "--seeds", "10", "--minutes", "1", "--out", tmp_path)
+    assert result.exit_code == 2
+    assert "this preset is for real data, and none is given: add --data-dir FOLDER" in result.stderr
+    result = command("suite", "main", "--minutes", "0", "--out", tmp_path)
+    assert result.exit_code == 2
+
+
+@pytest.mark.slow
+def test_a_suite_ends_in_time_and_goes_on_next_time(tmp_path):
+    """A quarter of a minute is too short for both runs; what was being made is gone on with."""
+    code = "from paper_tables.cli.suite import suite; from bench.cli.main import main; main.add_command(suite); main()"
+    settings = short(training__steps=100, training__checkpoint_seconds=0.2)
+    command = [sys.executable, "-c", code, "suite", "table3", "--only", "kld", "--seeds", "10", "--no-times", *settings]
+    recorded, minutes = [0], 0.25
+    while recorded[-1] < 2 and len(recorded) < 8:
+        began = time.monotonic()
+        process = subprocess.run(
+            [*command, "--out", str(tmp_path), "--minutes", str(minutes)],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "BENCH_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"},
+        )
+        assert process.returncode == 0, process.stderr
+        assert time.monotonic() - began < 60 * minutes + 10  # of imports and a busy machine
+        recorded.append(len(list(Store(tmp_path).all())))
+        if recorded[-1] < 2:
+            assert f"{recorded[-1]} of 2 runs are recorded, {2 - recorded[-1]} left: about" in process.stdout
+        minutes *= 1.4  # on a slow machine
+    assert len(recorded) > 2, "the first time was to be too short"
+    assert recorded == sorted(recorded)
+    assert recorded[-1] == 2
+    with tarfile.open(fileobj=io.BytesIO((tmp_path / "packed.tar.gz").read_bytes())) as archive:
+        names = archive.getnames()
+        facts = archive.extractfile("artifacts.json")
+        assert facts is not None
+        assert {one["kind"] for one in json.load(facts)} >= {"init-student", "teacher-scores"}
+    assert len([name for name in names if name.endswith("record.json")]) == 2
