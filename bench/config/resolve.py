@@ -416,3 +416,8 @@ def _check_models(models: ModelsConfig) -> None:
         check_folder(side, name)
         if name == "scratch" and side != "tokenizer" and getattr(models, f"{side}_config") is None:
             raise BenchError(f"models.{side}=scratch needs an architecture: models.{side}_config={{model_type: ...}}")
+        if name == "scratch" and models.lora is not None:
+            raise BenchError(
+                f"models.lora: adapters change pretrained weights a little, and models.{side}=scratch has "
+                "none; choose a model that was trained, or --set models.lora=null"
+            )

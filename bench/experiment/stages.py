@@ -48,9 +48,19 @@ def load(context: RunContext, path: str, dtype: torch.dtype = torch.float32) -> 
     return LanguageModel.load(path, context.tokenizer, context.device, dtype, context.common)
 
 
+def _frozen_dtype(context: RunContext) -> torch.dtype:
+    """Of weights that are not trained: they need no more than what they are computed with."""
+    return torch.bfloat16 if context.config.precision == "bf16" else torch.float32
+
+
 def untrained(context: RunContext, side: Side, *seed: int | str) -> LanguageModel:
-    """Teacher or student before any training here: as loaded, or with random weights."""
+    """Teacher or student before any training here: as loaded, with new adapters if those are trained, or random."""
     path = model_path(context.config, side)
+    adapters = context.config.models.lora
+    if path != SCRATCH and adapters is not None:
+        model = load(context, path, _frozen_dtype(context))
+        model.add_adapter(adapters, *seed, f"{side} adapter")
+        return model
     if path != SCRATCH:
         return load(context, path)
     pair = context.config.models
@@ -233,9 +243,8 @@ def distillation(
     auxiliary = context.auxiliary_loss
     teacher_model = None
     if objective.needs_teacher or (auxiliary is not None and auxiliary.objective.needs_teacher):
-        dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
-        teacher_model = load(context, teacher_path, dtype)
-    student = load(context, init_path) if config.init == "sft" else untrained(context, "student", config.seed)
+        teacher_model = load(context, teacher_path, _frozen_dtype(context))
+    student = _init_student(context, init_path)
     return TrainingJob(
         label=config.method.name,
         objective=objective,
@@ -256,6 +265,16 @@ def distillation(
     )
 
 
+def _init_student(context: RunContext, path: str) -> LanguageModel:
+    """What the run's training begins from; adapters that an SFT has trained are trained further."""
+    if context.config.init != "sft":
+        return untrained(context, "student", context.config.seed)
+    if context.config.models.lora is None:
+        return load(context, path)
+    dtype = _frozen_dtype(context)
+    return LanguageModel.load_adapted(path, context.tokenizer, context.device, dtype, context.common)
+
+
 def _validation(context: RunContext) -> ValidationSet:
     references = [example.references for example in context.data.splits["validation"]]
     return ValidationSet(
@@ -270,9 +289,12 @@ def _trained_on(context: RunContext, training: TrainingConfig, side: Side) -> di
     """What determines a model trained here, beside its seed."""
     config = context.config
     pair = config.models.model_dump(mode="json")
+    # adapters name the folder of their base, and are of no use once it has moved
+    lora = {"lora": pair["lora"] | {"save": "adapter"}, "base": model_path(config, side)} if config.models.lora else {}
     return {
         "what": pair[side],
         "architecture": pair[f"{side}_config"],
+        **lora,
         "identity": context.run_key["models"][side],
         "kind": config.models.kind,
         "tokenizer": context.tokenizer.fingerprint,

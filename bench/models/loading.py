@@ -23,6 +23,7 @@ from transformers import (
 )
 from transformers.activations import GELUTanh, NewGELUActivation
 
+from bench.models.lora import base_of, load_adapter, merged
 from bench.models.tokenizer import Kind, TokenizerAdapter
 from bench.system.artifacts import MANIFEST
 from bench.system.errors import BenchError, did_you_mean
@@ -58,11 +59,12 @@ def _is_generic(folder: Path) -> bool:
 
 
 def load_architecture(name: str) -> PretrainedConfig:
-    """A model's configuration from a local folder or the hub.
+    """A model's configuration from a local folder or the hub; an adapter's is that of its base.
 
     Raises:
         BenchError: it cannot be had.
     """
+    name = base_of(name)
     try:
         config: PretrainedConfig = AutoConfig.from_pretrained(name, trust_remote_code=False)
     except Exception as error:
@@ -81,11 +83,14 @@ def _as_used_here(config: PretrainedConfig) -> PretrainedConfig:
 
 
 def load_network(name: str, kind: Kind, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """A model from a local folder or the hub.
+    """A model from a local folder or the hub; an adapter is merged into its base.
 
     Raises:
         BenchError: it cannot be had, it is of the other kind, it is damaged, or its checkpoint lacks weights.
     """
+    if (base := base_of(name)) != name:
+        _check_undamaged(Path(name))
+        return merged(load_adapter(load_network(base, kind, dtype), name, trainable=False))
     config = load_architecture(name)
     check_kind(name, config, kind)
     _check_undamaged(Path(name))

@@ -139,11 +139,13 @@ class ModelsInfo(Plain):
     """Sizes in parameters, and what the teacher was.
 
     Attributes:
+        trained_parameters: of the student, those that training changed; None in records of versions without LoRA.
         teacher: a checksum of its files, or its hub id and commit.
         generation: what generated with teacher and student (`bench.models.generation`); tables do not mix engines.
     """
 
     student_parameters: int
+    trained_parameters: int | None = None
     teacher_parameters: int
     teacher: str
     generation: dict[str, str] = Field(default_factory=lambda: dict.fromkeys(("teacher", "student"), GENERATE))

@@ -32,6 +32,15 @@ from distillm import BatchObjective, Objective, OutputSource
 MANIFEST = "checksums.json"
 
 
+def _save_trained(network: PreTrainedModel, path: Path) -> None:
+    """Write the weights that a training changes: all, or the adapters in a network that is frozen otherwise."""
+    if all(weight.requires_grad for weight in network.parameters()):
+        save_weights(network, str(path))
+    else:
+        trained = {name: weight.detach() for name, weight in network.named_parameters() if weight.requires_grad}
+        save_file(trained, path)
+
+
 class Checkpoints:
     """Checkpoints of one training in one folder: whole or not there, the last one only."""
 
@@ -91,7 +100,7 @@ class Checkpoints:
         try:
             remove(partial)
             partial.mkdir(parents=True)
-            save_weights(self.network, str(partial / "model.safetensors"))
+            _save_trained(self.network, partial / "model.safetensors")
             save_file(self._optimiser_tensors(), partial / "optimiser.safetensors")
             saved: dict[str, Any] = {"state": asdict(state), "output_source": self.output_source.state_dict()}
             if isinstance(self.objective, BatchObjective):
@@ -121,7 +130,7 @@ class Checkpoints:
         partial = self.folder / ".best.part"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            save_weights(self.network, str(partial))
+            _save_trained(self.network, partial)
             follow_umask([partial])
             publish(partial, path)
         except WRITE_ERRORS as error:
