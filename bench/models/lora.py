@@ -215,6 +215,9 @@ def save_adapter(adapted: PeftModel, folder: Path) -> None:
     from peft import get_peft_model_state_dict
 
     folder.mkdir(parents=True, exist_ok=True)
-    replace(adapted.peft_config[_ONLY], inference_mode=True).save_pretrained(str(folder))
+    given = adapted.peft_config[_ONLY]
+    targets = given.target_modules if isinstance(given.target_modules, str) else sorted(given.target_modules)
+    # peft keeps names in a set, whose order would change from process to process
+    replace(given, target_modules=targets, inference_mode=True).save_pretrained(str(folder))
     weights = get_peft_model_state_dict(adapted, save_embedding_layers=False)
     save_file({name: weight.contiguous() for name, weight in weights.items()}, folder / WEIGHTS, {"format": "pt"})
