@@ -35,7 +35,7 @@ _AUTO: dict[Kind, Any] = {"causal": AutoModelForCausalLM, "seq2seq": AutoModelFo
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """A tokenizer from a local folder or the hub.
+    """A tokenizer from a local folder or the hub; that of its base for an adapter without one.
 
     Raises:
         BenchError: it cannot be had.
@@ -46,6 +46,8 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
             # some families (Qwen2) have their own rules put in the place of those in tokenizer.json
             tokenizer = PreTrainedTokenizerFast.from_pretrained(name)
     except Exception as error:  # transformers raises many kinds for the same cause
+        if (base := base_of(name)) != name:  # many adapters come without their base's tokenizer
+            return load_tokenizer(base)
         raise _unloadable("tokenizer", name, error) from error
     return tokenizer
 
@@ -90,7 +92,12 @@ def load_network(name: str, kind: Kind, dtype: torch.dtype = torch.float32) -> P
     """
     if (base := base_of(name)) != name:
         _check_undamaged(Path(name))
-        return merged(load_adapter(load_network(base, kind, dtype), name, trainable=False))
+        plain = load_network(base, kind, dtype)
+        trained = [weight for weight in plain.parameters() if weight.requires_grad]
+        plain = merged(load_adapter(plain, name, trainable=False))
+        for weight in trained:  # peft has frozen them
+            weight.requires_grad_(True)
+        return plain
     config = load_architecture(name)
     check_kind(name, config, kind)
     _check_undamaged(Path(name))

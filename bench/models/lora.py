@@ -125,7 +125,7 @@ def _settings(network: PreTrainedModel, lora: LoraConfig, kind: Kind) -> PeftLor
     return PeftLora(
         task_type=TaskType.CAUSAL_LM if kind == "causal" else TaskType.SEQ_2_SEQ_LM,
         r=lora.rank,
-        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # peft takes any number
+        lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=lora.targets,
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in network.modules()),  # GPT-2

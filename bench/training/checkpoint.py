@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save_file, save_model
 from safetensors.torch import load_model as load_weights
-from safetensors.torch import save_model as save_weights
 from transformers import PreTrainedModel
 
 from bench.system.files import (
@@ -32,10 +31,10 @@ from distillm import BatchObjective, Objective, OutputSource
 MANIFEST = "checksums.json"
 
 
-def _save_trained(network: PreTrainedModel, path: Path) -> None:
+def save_weights(network: PreTrainedModel, path: str) -> None:
     """Write the weights that a training changes: all, or the adapters in a network that is frozen otherwise."""
     if all(weight.requires_grad for weight in network.parameters()):
-        save_weights(network, str(path))
+        save_model(network, path)
     else:
         trained = {name: weight.detach() for name, weight in network.named_parameters() if weight.requires_grad}
         save_file(trained, path)
@@ -100,7 +99,7 @@ class Checkpoints:
         try:
             remove(partial)
             partial.mkdir(parents=True)
-            _save_trained(self.network, partial / "model.safetensors")
+            save_weights(self.network, str(partial / "model.safetensors"))
             save_file(self._optimiser_tensors(), partial / "optimiser.safetensors")
             saved: dict[str, Any] = {"state": asdict(state), "output_source": self.output_source.state_dict()}
             if isinstance(self.objective, BatchObjective):
@@ -130,7 +129,7 @@ class Checkpoints:
         partial = self.folder / ".best.part"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            _save_trained(self.network, partial)
+            save_weights(self.network, str(partial))
             follow_umask([partial])
             publish(partial, path)
         except WRITE_ERRORS as error:
