@@ -11,12 +11,15 @@ from transformers.pytorch_utils import Conv1D
 
 from bench.config.sections import LoraConfig
 from bench.experiment.identity import model_fingerprint
-from bench.models.batches import Batch
+from bench.models.batches import Batch, pad
+from bench.models.captured import CapturedDecoders
+from bench.models.decoding import Ending, Reader, decode
 from bench.models.language_model import LanguageModel
 from bench.models.loading import parameter_count
 from bench.models.lora import WEIGHTS, base_of
 from bench.models.sampling import Decoding
 from bench.system.errors import BenchError
+from bench.system.seeding import uniform_numbers
 from distillm import token_losses
 from distillm.methods import SRKL
 from tests import tiny
@@ -169,6 +172,22 @@ def test_what_is_saved_loads_as_the_same_model(family, make_adapted, tmp_path):
     for name in ("adapter", "merged"):  # as anybody else would load it
         logits = auto.from_pretrained(tmp_path / name).eval()(**batch.inputs).logits.flatten(0, -2)[batch.positions]
         assert torch.allclose(logits, scores, atol=1e-4)
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_loop_over_fixed_buffers_reads_adapters(family, precision, make_adapted):
+    model = make_adapted(family)
+    ids, mask = pad([s.prompt for s in SEQUENCES], model.tokenizer.pad_id, tiny.CPU, left=family != "t5")
+    numbers, ending = uniform_numbers(8, [(1, i) for i in range(len(ids))]), Ending(torch.tensor([2]))
+    with torch.inference_mode(), torch.autocast("cpu", precision, enabled=precision != torch.float32):
+        expected, found = (
+            loop([Reader(model.network, model.start_id)], 0.0, ids, mask, 1, numbers, Decoding(8, 0.7), ending)
+            for loop in (decode, CapturedDecoders().decode)
+        )
+    cut = [row[: row.index(2) + 1] if 2 in row else row for row in found]
+    same = 8 if precision == torch.float32 else 3  # until bfloat16's rounding shows
+    assert [row[:same] for row in cut] == [row[:same] for row in expected]
 
 
 def test_frozen_weights_in_bfloat16_have_adapters_in_float32(make_adapted, tmp_path):
