@@ -4,6 +4,8 @@ The numbers were written down from github.com/jongwooko/distillm at d47e77f, bef
 gradient accumulation, learning rate, epochs (or steps), whether language-model data is given.
 """
 
+import re
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -146,6 +148,16 @@ def test_every_pair_and_method_is_set_as_in_the_scripts(pair, method, text):
     lora = config.models.lora
     assert (lora is not None) == pair.startswith("open")
     assert lora is None or (lora.rank, lora.alpha, lora.dropout, lora.targets) == (16, 64, 0.1, None)
+
+
+def test_the_page_has_the_same_table():
+    page = (Path(__file__).parents[3] / "docs" / "paper-settings.md").read_text(encoding="utf-8")
+    found: dict[str, dict[str, Script]] = {}
+    row = r"^\| `(\S+)` \| (`.+`) \| (\d+) × (\d+) \| (\S+) \| (?:(\d+) epochs|5000 steps) \| (yes|no) \|$"
+    for pair, names, batch, times, rate, epochs, text in re.findall(row, page, re.MULTILINE):
+        script = Script(int(batch), float(rate), int(epochs) if epochs else None, text == "yes", int(times))
+        found.setdefault(pair, {}).update(dict.fromkeys(re.findall(r"`(\S+)`", names), script))
+    assert found == SCRIPTS
 
 
 @pytest.mark.parametrize("pair", SCRIPTS)
