@@ -1,7 +1,8 @@
 """Presets and model pairs: those that ship with the package, those in a user's file, and a pair given directly.
 
-A preset gives a scale: settings for every task, blocks for single tasks (`tasks`), settings that a method has alone
-(`methods`), and it may begin from another preset (`extends`). A pair names teacher and student, and may set more.
+A preset gives a scale: settings for every task, blocks for single tasks (`tasks`) and model pairs (`pairs`), settings
+that a method has alone (`methods`, in a block for a pair too), and it may begin from another preset (`extends`). A pair
+names teacher and student, may set more, and may begin from another pair.
 """
 
 from __future__ import annotations
@@ -37,6 +38,18 @@ class _TaskBlock(Section):
     models: str | None = None
 
 
+_OfMethods = dict[str, dict[str, dict[str, JsonValue]]]
+
+
+class _PairBlock(Section):
+    """The shape of a preset's block for a model pair; what else stands in it are sections of the configuration."""
+
+    model_config = ConfigDict(extra="allow")
+
+    sgo: dict[str, JsonValue] = Field({}, description="options for the output sources that read them")
+    methods: _OfMethods = Field({}, description="settings by method")
+
+
 class _PresetFile(Section):
     """The shape of a preset's file; what else stands in it are sections of the configuration."""
 
@@ -48,7 +61,8 @@ class _PresetFile(Section):
     init: Literal["paper", "pretrained", "sft"] | None = Field(None, description="paper = each method its own paper's")
     sgo: dict[str, JsonValue] = Field({}, description="options for the output sources that read them")
     tasks: dict[str, _TaskBlock] = Field({}, description="settings by task")
-    methods: dict[str, dict[str, dict[str, JsonValue]]] = Field({}, description="settings by method")
+    pairs: dict[str, _PairBlock] = Field({}, description="settings by model pair, and those that begin from it")
+    methods: _OfMethods = Field({}, description="settings by method")
 
 
 class _PairFile(Section):
@@ -56,6 +70,7 @@ class _PairFile(Section):
 
     model_config = ConfigDict(extra="allow")
 
+    extends: str | None = Field(None, description="the pair that this one begins from")
     models: dict[str, JsonValue]
 
 
@@ -76,20 +91,21 @@ class Preset:
         """One line about it."""
         return str(self.files[-1].get("summary", ""))
 
-    def settings(self, task: str) -> Layer:
-        """The sections it gives every method on a task."""
-        return {k: v for k, v in self._merged(task).items() if k not in ("summary", "models", "init", "sgo")}
+    def settings(self, task: str, pair: Pair) -> Layer:
+        """The sections it gives every method on a task with a model pair."""
+        return {k: v for k, v in self._merged(task, pair).items() if k not in ("summary", "models", "init", "sgo")}
 
-    def settings_of(self, method: str) -> Layer:
-        """The sections it gives one method alone."""
+    def settings_of(self, method: str, pair: Pair) -> Layer:
+        """The sections it gives one method alone, with a model pair."""
         layer: Layer = {}
         for file in self.files:
-            layer = merge(layer, file.get("methods", {}).get(method, {}))
+            for block in (file, *_blocks(file, pair)):
+                layer = merge(layer, block.get("methods", {}).get(method, {}))
         return layer
 
-    def sgo(self, task: str) -> Layer:
+    def sgo(self, task: str, pair: Pair) -> Layer:
         """Options for the output sources that read them."""
-        return dict(self._merged(task).get("sgo", {}))
+        return dict(self._merged(task, pair).get("sgo", {}))
 
     def models(self, task: str) -> str:
         """Name or file of the model pair for a task.
@@ -109,20 +125,38 @@ class Preset:
             return method.init if method else "sft"
         return "pretrained" if chosen == "pretrained" else "sft"
 
-    def _merged(self, task: str) -> Layer:
+    def _merged(self, task: str, pair: Pair | None = None) -> Layer:
         layer: Layer = {}
         for file in self.files:
-            layer = merge(layer, {k: v for k, v in file.items() if k not in ("extends", "tasks", "methods")})
-            layer = merge(layer, file.get("tasks", {}).get(task, {}))
+            for block in (file, file.get("tasks", {}).get(task, {}), *(_blocks(file, pair) if pair else ())):
+                layer = merge(layer, {k: v for k, v in block.items() if k not in _OF_THE_FILE})
         return layer
+
+
+_OF_THE_FILE = ("extends", "tasks", "pairs", "methods")
+
+
+def _blocks(file: Layer, pair: Pair) -> list[Layer]:
+    """What a preset's file says about a pair: first what it says about the pairs that it begins from."""
+    return [file.get("pairs", {}).get(name, {}) for name in pair.names]
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A model pair that was read: the name that is recorded, and the sections it gives, `models` among them."""
+    """A model pair that was read.
 
-    name: str
+    Attributes:
+        names: the name that is recorded last, before it those of the pairs that it begins from.
+        settings: the sections it gives, `models` among them.
+    """
+
+    names: tuple[str, ...]
     settings: Layer
+
+    @property
+    def name(self) -> str:
+        """What is recorded: its name, or the stem of its file."""
+        return self.names[-1]
 
 
 def shipped(kind: Kind) -> list[str]:
@@ -158,12 +192,17 @@ def read_preset(name: str) -> Preset:
 
 
 def read_pair(name: str) -> Pair:
-    """A shipped model pair by its name, or a user's by its file.
+    """A shipped model pair by its name, or a user's by its file, with those that it extends.
 
     Raises:
         BenchError: unknown name, no such file, or a file that is no pair.
     """
-    path = _locate("pairs", name)
+    return _pair_in(_locate("pairs", name), ())
+
+
+def _pair_in(path: Path, begun: tuple[Path, ...]) -> Pair:
+    if path.resolve() in begun:
+        raise BenchError(f"{path}: it extends itself")
     content = yaml_text.read(path)
     _checked(path, _PairFile, content)
     _refuse(path, content, _NOT_GIVEN | dict.fromkeys(("init", "sgo"), "the preset gives it"))
@@ -172,7 +211,11 @@ def read_pair(name: str) -> Pair:
         if isinstance(models.get(side), str) and models[side].startswith("."):
             check_folder(side, str(path.parent / models[side]), local=True)
             models[side] = str(path.parent / models[side])
-    return Pair(path.stem, content | {"models": models})
+    own = {key: value for key, value in _with_paths(path, content).items() if key != "extends"} | {"models": models}
+    if (base := _with_paths(path, content).get("extends")) is None:
+        return Pair((path.stem,), own)
+    before = _pair_in(_locate("pairs", base), (*begun, path.resolve()))
+    return Pair((*before.names, path.stem), merge(before.settings, own))
 
 
 def direct_pair(teacher: str, student: str) -> Pair:
@@ -181,7 +224,7 @@ def direct_pair(teacher: str, student: str) -> Pair:
     for side, name in models.items():
         check_folder(side, name)
     kind = _kind_of(student) or _kind_of(teacher)
-    return Pair(f"{_label(teacher)}-to-{_label(student)}", {"models": models | ({"kind": kind} if kind else {})})
+    return Pair((f"{_label(teacher)}-to-{_label(student)}",), {"models": models | ({"kind": kind} if kind else {})})
 
 
 def check_folder(side: str, name: str, *, local: bool = False) -> None:
@@ -226,15 +269,23 @@ def _preset_in(path: Path) -> Layer:
     _refuse(path, content, _NOT_GIVEN)
     for block in content.get("tasks", {}).values():
         _refuse(path, block, _NOT_GIVEN | dict.fromkeys(_OF_ALL_TASKS, "it holds for all tasks; put it at the top"))
-    for method, sections in content.get("methods", {}).items():
+    _check_methods(path, content, "")
+    for pair, block in content.get("pairs", {}).items():
+        _refuse(path, block, _NOT_GIVEN | dict.fromkeys(_OF_ALL_PAIRS, "put it at the top, or into the pair's file"))
+        _check_methods(path, block, f"pairs.{pair}.")
+    blocks = {task: _with_paths(path, block) for task, block in content.get("tasks", {}).items()}
+    return _with_paths(path, content) | ({"tasks": blocks} if blocks else {})
+
+
+def _check_methods(path: Path, block: Mapping[str, Any], where: str) -> None:
+    """Refuse settings for one method of what all methods share."""
+    for method, sections in block.get("methods", {}).items():
         for key in (f"{section}.{name}" for section, settings in sections.items() for name in settings or ("",)):
             if not may_differ(key):
                 raise BenchError(
-                    f"{path}: methods.{method}.{key.rstrip('.')}: a method can have settings of its own in "
+                    f"{path}: {where}methods.{method}.{key.rstrip('.')}: a method can have settings of its own in "
                     f"{MAY_DIFFER}; all else is the same for every method, or their runs could not be compared"
                 )
-    blocks = {task: _with_paths(path, block) for task, block in content.get("tasks", {}).items()}
-    return _with_paths(path, content) | ({"tasks": blocks} if blocks else {})
 
 
 _NOT_GIVEN = {
@@ -246,7 +297,8 @@ _NOT_GIVEN = {
 }
 """Keys of a configuration that neither a preset nor a pair can give, and what to do instead."""
 
-_OF_ALL_TASKS = ("summary", "extends", "init", "tasks", "methods")
+_OF_ALL_PAIRS = ("summary", "extends", "init", "tasks", "pairs", "models")
+_OF_ALL_TASKS = ("summary", "extends", "init", "tasks", "pairs", "methods")
 
 
 def _refuse(path: Path, block: Mapping[str, Any], keys: Mapping[str, str]) -> None:

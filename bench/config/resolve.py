@@ -1,6 +1,6 @@
 """From layers to the configuration of a run: merged, settled, validated.
 
-    layers     preset <- its block for the task <- model pair <- its block for the method <- options <- --set KEY=VALUE
+    layers     preset <- its blocks for task and model pair <- the pair <- those for the method <- options <- --set
     settle     what one section decides about another, such as data about models
     validate   every key and type, the options of method and output source, names, files
 
@@ -101,15 +101,19 @@ def resolve(
         pair = direct_pair(teacher, student)
 
     auxiliary = {"weight": None, "kl_share": found.plain_text.kl_share}
-    layer = merge({"plain_text": auxiliary}, merge(chosen.settings(spec.name), pair.settings))
+    layer = merge({"plain_text": auxiliary}, merge(chosen.settings(spec.name, pair), pair.settings))
     layer = merge(layer, {"models": {"name": pair.name}})
     layer |= {"preset": chosen.name, "task": spec.name, "task_file": None if task == spec.name else task}
     layer["init"] = chosen.init(found)
     layer["method"] = {"name": found.name, "file": method if file_sha256 else None, "file_sha256": file_sha256}
     layer["sgo"] = {"source": sgo or found.source}
     layer = merge(layer, _of_options(init, seed, device, data_dir))
-    own = merge(layer, chosen.settings_of(found.name))
-    return _resolved(_Draft(spec, found, layer, own, chosen.sgo(spec.name)), assignments), found
+    settings = chosen.settings_of(found.name, pair)
+    weight = settings.get("plain_text", {}).get("weight", found.plain_text.weight)
+    if "weight" in settings.get("plain_text", {}):
+        settings = merge(settings, {"plain_text": {"weight": None}})
+    own = merge(layer, settings)
+    return _resolved(_Draft(spec, found, layer, own, chosen.sgo(spec.name, pair), weight), assignments), found
 
 
 def resolve_again(
@@ -144,7 +148,8 @@ def resolve_again(
     method, where = _method_again(assigned["method"])
     own = merge(layer, {"method": where, "task_file": task_file})
     shared = with_values(own, given.shared_settings)
-    return _resolved(_Draft(task_of(given.task, task_file), method, shared, own, {}), assignments), method
+    weight = method.plain_text.weight
+    return _resolved(_Draft(task_of(given.task, task_file), method, shared, own, {}, weight), assignments), method
 
 
 def parse_assignment(text: str) -> tuple[list[str], Any]:
@@ -178,6 +183,7 @@ class _Draft:
         shared: the settings that hold for every method.
         own: the same with the settings that the preset gives this method.
         sgo: the preset's options for the output sources that read them.
+        plain_text_weight: of the method's auxiliary loss where there is plain text and nothing else is asked for.
     """
 
     task: TaskSpec
@@ -185,6 +191,7 @@ class _Draft:
     shared: Layer
     own: Layer
     sgo: Layer
+    plain_text_weight: Any
 
 
 def _method_again(section: object) -> tuple[Method, Layer]:
@@ -338,7 +345,7 @@ def _plain_text_on(data: Layer, plain_text: Layer, draft: _Draft) -> Layer:
     there = (_is_synthetic(data) and draft.task.name in PLAIN_TEXT_TASKS) or plain_text.get("file") is not None
     weight = plain_text.get("weight")
     if weight is None:
-        weight = draft.method.plain_text.weight if there else 0.0
+        weight = draft.plain_text_weight if there else 0.0
     elif weight != 0 and not there:
         raise BenchError(
             f"plain_text.weight={weight}: there is no plain text for {draft.task.name} on this data; give one with "
@@ -441,3 +448,8 @@ def _check_models(models: ModelsConfig) -> None:
             "models.student_layers: a student from scratch has as many layers as models.student_config says; "
             "set models.student_layers=null"
         )
+        if name == "scratch" and models.lora is not None:
+            raise BenchError(
+                f"models.lora: adapters change pretrained weights a little, and models.{side}=scratch has "
+                "none; choose a model that was trained, or --set models.lora=null"
+            )

@@ -88,10 +88,29 @@ class DataConfig(Section):
     synthetic: bool = Field(True, description="use synthetic data where neither dir nor hub is given; false = refuse")
 
 
+class LoraConfig(Section):
+    """Low-rank adapters (arXiv:2106.09685) that are trained in place of a model's weights; defaults: the paper's."""
+
+    rank: int = Field(16, gt=0, description="r of the update, alpha / r x B A")
+    alpha: float = Field(64.0, gt=0, description="its scale, times r")
+    dropout: float = Field(0.1, ge=0, lt=1, description="of what A reads, in training")
+    targets: Literal["all-linear"] | list[str] | None = Field(
+        None, description="names of the layers that get one, or all-linear; none = peft's choice for the family"
+    )
+    save: Literal["adapter", "merged"] = Field("adapter", description="what is kept of the student; merged = all of it")
+
+    @field_validator("targets")
+    @classmethod
+    def _some(cls, targets: str | list[str] | None) -> str | list[str] | None:
+        if targets == []:
+            raise ValueError("name a layer at least, or give null for peft's choice")
+        return targets
+
+
 class ModelsConfig(Section):
     """The model pair."""
 
-    added_later = frozenset({"student_layers"})
+    added_later = frozenset({"lora", "student_layers"})
 
     name: LongName = Field(description="what --models was given; of a file, its stem")
     kind: Literal["causal", "seq2seq"] = Field(description="decoder-only or encoder-decoder")
@@ -105,6 +124,7 @@ class ModelsConfig(Section):
     student_config: dict[str, Any] | None = Field(None, description="architecture of a student from scratch")
     vocab_size: int = Field(2000, ge=300, description="of a tokenizer trained here")
     finetune_teacher: bool = Field(True, description="fine-tune a loaded teacher on the task first")
+    lora: LoraConfig | None = Field(None, description="train low-rank adapters of teacher and student, not all weights")
 
 
 class TrainingConfig(Section):

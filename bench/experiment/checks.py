@@ -26,6 +26,7 @@ from bench.models.loading import (
     positions,
     token_tables,
 )
+from bench.models.lora import add_adapter, base_of
 from bench.models.output_head import wrap_output_head
 from bench.models.tokenizer import TokenizerAdapter
 from bench.system.errors import BenchError
@@ -137,7 +138,8 @@ def _look_at(config: Config, side: Side, path: str, tokenizer: TokenizerAdapter 
         architecture = load_architecture(path)
         check_kind(path, architecture, kind)
         network = outline(path, architecture, kind)
-        generation = load_generation_settings(Path(path))
+        _check_adapters(config, side, path, architecture)
+        generation = load_generation_settings(Path(base_of(path)))
         if side == "student" and config.models.student_layers is not None:
             check_layers(architecture, config.models.student_layers)
     parts = {"prompts": "encoder", "responses": "decoder"} if kind == "seq2seq" else {"a prompt and its response": ""}
@@ -148,6 +150,24 @@ def _look_at(config: Config, side: Side, path: str, tokenizer: TokenizerAdapter 
         positions={what: positions(architecture, part) for what, part in parts.items()},
         start=decoder_start(architecture, generation) if kind == "seq2seq" else None,
     )
+
+
+def _check_adapters(config: Config, side: Side, path: str, architecture: PretrainedConfig) -> None:
+    """Refuse adapters that could not be put into a model that will be trained."""
+    pair = config.models
+    if pair.lora is None or (side == "teacher" and (pair.teacher == "shipped" or not pair.finetune_teacher)):
+        return
+    if base_of(path) != path:
+        raise BenchError(
+            f"models.{side}={path} is an adapter already, and models.lora would train another on top: give a whole "
+            "model, or train all weights of this one with --set models.lora=null"
+        )
+    if side == "student" and pair.student_layers is not None and config.student_pretraining is None:
+        raise BenchError(
+            "models.lora: an adapter names the model that it belongs to, and a student that is cut lies in no folder "
+            "until it is pretrained: add --set student_pretraining.steps=N, or --set models.lora=null"
+        )
+    add_adapter(outline(path, architecture, pair.kind), pair.lora, path, pair.kind, "a try")
 
 
 def _check_ids(config: Config, side: Side, one: _Side, tokenizer: TokenizerAdapter) -> None:

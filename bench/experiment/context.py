@@ -186,6 +186,7 @@ def prepare(
                 fit.notes,
                 _ignored_options(config, method),
                 _lost_loss(config, method),
+                _published_teacher(config),
                 _cautions(metrics, data),
                 data.notes,
             )
@@ -338,6 +339,11 @@ def _cautions(metrics: Sequence[Metric], data: TaskData) -> Iterator[str]:
 def _lost_loss(config: Config, method: Method) -> Iterator[str]:
     if config.plain_text.weight == 0 and method.plain_text.weight:
         yield f"{method.name}: trained without its plain-text loss (plain_text.weight=0)"
+
+
+def _published_teacher(config: Config) -> Iterator[str]:
+    if config.models.teacher not in ("shipped", "scratch") and not config.models.finetune_teacher:
+        yield f"the teacher {config.models.teacher} is used as it is: it was not trained here"
 
 
 def _ignored_options(config: Config, method: Method) -> Iterator[str]:

@@ -12,6 +12,7 @@ from bench.data import TASKS, TaskSpec
 from bench.models import smollm2
 from bench.models.generation import Engine
 from bench.models.loading import hub_commit
+from bench.models.lora import find_adapter
 from bench.synthetic import shipped_student, shipped_teacher
 from bench.system.errors import BenchError
 from bench.system.files import sha256_of
@@ -24,7 +25,15 @@ SCRATCH = "scratch"
 TEACHER = "teacher"  # as a student: the teacher before its fine-tuning
 
 # what determines a model's outputs; cards and logs beside it do not
-_MODEL_FILES = ("config.json", "generation_config.json", "*.safetensors", "*.index.json", "*.bin", "*.gguf")
+_MODEL_FILES = (
+    "config.json",
+    "adapter_config.json",
+    "generation_config.json",
+    "*.safetensors",
+    "*.index.json",
+    "*.bin",
+    "*.gguf",
+)
 
 
 def model_path(config: Config, side: Side) -> str:
@@ -58,12 +67,15 @@ def model_fingerprint(path: str) -> str:
     """What a model is: checksums of a folder's files, the commit of a hub repository, or `scratch`."""
     if path == SCRATCH:
         return path
-    folder = Path(path)
+    folder, adapter = Path(path), find_adapter(path)
     if folder.is_dir():
         if smollm2.is_converted(folder):
             return smollm2.identity()
         files = sorted(p for pattern in _MODEL_FILES for p in folder.glob(pattern))
-        return digest({p.name: sha256_of(p) for p in files})
+        base = {} if adapter is None else {"base": model_fingerprint(adapter.base)}
+        return digest({p.name: sha256_of(p) for p in files} | base)
+    if adapter is not None:
+        return f"{path}@{adapter.commit} on {model_fingerprint(adapter.base)}"
     return f"{path}@{hub_commit(path)}"
 
 

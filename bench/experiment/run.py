@@ -154,10 +154,12 @@ def make(context: RunContext, workshop: Workshop, folder: Path) -> tuple[RunReco
         memory, joules = peak_memory(context.device), energy.joules()
         environment = environment.model_copy(update={"other_load": load.mean()})
     student = job.student
+    sizes = student.parameters, student.trained_parameters
     del job  # and with it the teacher
     with reporter.stage("evaluation"):
         predictions = stages.predictions(context, workshop, student, folder / WORK / "evaluation")
-        _save_student(student, folder / STUDENT)
+        lora = context.config.models.lora
+        _save_student(student, folder / STUDENT, merge=lora is not None and lora.save == "merged")
     record = RunRecord(
         run_id=context.run_id,
         started=started.isoformat(timespec="seconds"),
@@ -180,7 +182,8 @@ def make(context: RunContext, workshop: Workshop, folder: Path) -> tuple[RunReco
             notes=reporter.notes,
         ),
         models=ModelsInfo(
-            student_parameters=student.parameters,
+            student_parameters=sizes[0],
+            trained_parameters=sizes[1],
             teacher_parameters=parameter_count(teacher, context.tokenizer.kind),
             teacher=model_fingerprint(teacher),
             generation=context.run_key["generation"],
@@ -203,11 +206,11 @@ def make(context: RunContext, workshop: Workshop, folder: Path) -> tuple[RunReco
     return record, predictions
 
 
-def _save_student(student: LanguageModel, folder: Path) -> None:
+def _save_student(student: LanguageModel, folder: Path, *, merge: bool) -> None:
     partial = folder.with_name(f".{folder.name}.part")
     try:
         remove(partial)
-        student.save(partial)
+        student.save(partial, merge=merge)
         seal(partial / MANIFEST)
         publish(partial, folder)
     except WRITE_ERRORS as error:

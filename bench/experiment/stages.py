@@ -52,9 +52,24 @@ def load(context: RunContext, path: str, dtype: torch.dtype = torch.float32) -> 
     return LanguageModel.load(path, context.tokenizer, context.device, dtype, context.common)
 
 
-def untrained(context: RunContext, side: Side, *seed: int | str) -> LanguageModel:
-    """Teacher or student before any training here: as loaded, or with random weights."""
+def frozen(context: RunContext, path: str) -> LanguageModel:
+    """A model of the pair that is not trained, its weights in the run's precision."""
+    return load(context, path, _frozen_dtype(context))
+
+
+def _frozen_dtype(context: RunContext) -> torch.dtype:
+    """Of weights that are not trained: they need no more than what they are computed with."""
+    return torch.bfloat16 if context.config.precision == "bf16" else torch.float32
+
+
+def untrained(context: RunContext, side: Side, *seed: int | str, whole: bool = False) -> LanguageModel:
+    """Teacher or student before any training here: as loaded, with new adapters if those are trained, or random.
+
+    `whole` leaves out the adapters: all of it will be trained.
+    """
     path, pair = model_path(context.config, side), context.config.models
+    if path != SCRATCH and pair.lora is not None and not whole:
+        return _with_new_adapters(context, path, *seed, f"{side} adapter")
     if path != SCRATCH:
         model = load(context, path)
         if side == "student" and pair.student_layers is not None:
@@ -68,10 +83,22 @@ def untrained(context: RunContext, side: Side, *seed: int | str) -> LanguageMode
     )
 
 
+def _with_new_adapters(context: RunContext, path: str, *seed: int | str) -> LanguageModel:
+    adapters = context.config.models.lora
+    assert adapters is not None
+    model = frozen(context, path)
+    model.add_adapter(adapters, *seed)
+    return model
+
+
 def base_student(context: RunContext, workshop: Workshop, seed: int) -> LanguageModel:
     """The student before any training on the task: pretrained here where that is asked for, else untrained."""
     pretrained = pretrained_student(context, workshop)
-    return untrained(context, "student", seed) if pretrained is None else load(context, str(pretrained))
+    if pretrained is None:
+        return untrained(context, "student", seed)
+    if context.config.models.lora is not None:
+        return _with_new_adapters(context, str(pretrained), seed, "student adapter")
+    return load(context, str(pretrained))
 
 
 def pretrained_student(context: RunContext, workshop: Workshop) -> Path | None:
@@ -93,7 +120,7 @@ def pretrained_student(context: RunContext, workshop: Workshop) -> Path | None:
             label="pretraining of the student",
             objective=baselines.sft.CrossEntropy(),
             output_source=OutputSource("dataset", SourceOptions(), total_steps=steps, batch_size=given.batch_size),
-            student=untrained(context, "student", given.seed),
+            student=untrained(context, "student", given.seed, whole=True),
             teacher=None,
             train=text.train,
             validation=ValidationSet(text.held_out, lambda _: 0.0, context.decoding(), config.evaluation.batch_size),
@@ -320,9 +347,8 @@ def distillation(
     auxiliary = context.auxiliary_loss
     teacher_model = None
     if objective.needs_teacher or (auxiliary is not None and auxiliary.objective.needs_teacher):
-        dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
-        teacher_model = load(context, teacher_path, dtype)
-    student = load(context, init_path) if config.init == "sft" else base_student(context, workshop, config.seed)
+        teacher_model = frozen(context, teacher_path)
+    student = _init_student(context, workshop, init_path)
     return TrainingJob(
         label=config.method.name,
         objective=objective,
@@ -343,6 +369,16 @@ def distillation(
     )
 
 
+def _init_student(context: RunContext, workshop: Workshop, path: str) -> LanguageModel:
+    """What the run's training begins from; adapters that an SFT has trained are trained further."""
+    if context.config.init != "sft":
+        return base_student(context, workshop, context.config.seed)
+    if context.config.models.lora is None:
+        return load(context, path)
+    dtype = _frozen_dtype(context)
+    return LanguageModel.load_adapted(path, context.tokenizer, context.device, dtype, context.common)
+
+
 def _validation(context: RunContext) -> ValidationSet:
     references = [example.references for example in context.data.splits["validation"]]
     return ValidationSet(
@@ -357,9 +393,12 @@ def _trained_on(context: RunContext, training: TrainingConfig, side: Side) -> di
     """What determines a model trained here, beside its seed."""
     config = context.config
     pair = config.models.model_dump(mode="json")
+    # adapters name the folder of their base, and are of no use once it has moved
+    lora = {"lora": pair["lora"] | {"save": "adapter"}, "base": model_path(config, side)} if config.models.lora else {}
     return {
         "what": pair[side],
         "architecture": pair[f"{side}_config"],
+        **lora,
         "identity": context.run_key["models"][side],
         **(_before_the_task(context) if side == "student" else {}),
         "kind": config.models.kind,

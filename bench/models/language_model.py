@@ -6,14 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from baselines.sft import CrossEntropy
-from bench.models import generation
+from bench.config.sections import LoraConfig
+from bench.models import generation, lora
 from bench.models.batches import Batch, collate
 from bench.models.captured import CapturedDecoders
 from bench.models.generation import Mixture
@@ -24,6 +25,9 @@ from bench.models.tokenizer import Kind, TokenizerAdapter
 from bench.system.files import follow_umask
 from bench.system.seeding import uniform_numbers
 from distillm import Projection, TokenSequence, token_losses
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 CUDA_BUCKET = 16  # tokens: few shapes for kernels and graphs, little padding, and aligned for tensor cores
 
@@ -54,12 +58,14 @@ class LanguageModel:
         tokenizer: the pair's.
         name: where it came from, for messages.
         common: what it shares with the other model of its pair.
+        adapted: the adapters that sit in the network, the only weights of it that are trained; None = all are.
     """
 
     network: PreTrainedModel
     tokenizer: TokenizerAdapter
     name: str
     common: Common = Common()
+    adapted: PeftModel | None = None
     head: ResponseHead = field(init=False)
     graphs: CapturedDecoders = field(init=False, default_factory=CapturedDecoders, repr=False)
 
@@ -81,6 +87,24 @@ class LanguageModel:
             BenchError: it cannot be had, is of the other kind, or has an output layer that is no plain linear one.
         """
         return cls(load_network(name, tokenizer.kind, dtype).to(device).eval(), tokenizer, name, common)
+
+    @classmethod
+    def load_adapted(
+        cls,
+        name: str,
+        tokenizer: TokenizerAdapter,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+        common: Common = Common(),
+    ) -> LanguageModel:
+        """A saved adapter in its base, to be trained further; `load` would merge the two.
+
+        Raises:
+            BenchError: as `load`, or the adapter is not its base's.
+        """
+        network = load_network(lora.base_of(name), tokenizer.kind, dtype)
+        adapted = lora.load_adapter(network, name, trainable=True)
+        return cls(network.to(device).eval(), tokenizer, name, common, adapted)
 
     @classmethod
     def from_scratch(
@@ -114,6 +138,19 @@ class LanguageModel:
     def parameters(self) -> int:
         """Number of parameters, shared ones once."""
         return sum(p.numel() for p in self.network.parameters())
+
+    @property
+    def trained_parameters(self) -> int:
+        """Number of those that training changes."""
+        return sum(p.numel() for p in self.network.parameters() if p.requires_grad)
+
+    def add_adapter(self, settings: LoraConfig, *seed: int | str) -> None:
+        """Train new adapters from now on, and nothing else of the network.
+
+        Raises:
+            BenchError: the settings do not fit the network.
+        """
+        self.adapted = lora.add_adapter(self.network, settings, self.name, self.kind, *seed)
 
     @property
     def start_id(self) -> int | None:
@@ -284,8 +321,19 @@ class LanguageModel:
         """This model as the teacher whose distribution is mixed into a student's, with a share in it."""
         return Mixture(self.network, self.start_id, share)
 
-    def save(self, folder: Path) -> None:
-        """Write weights (safetensors), configuration and tokenizer as transformers loads them."""
-        self.network.save_pretrained(folder)
+    def save(self, folder: Path, *, merge: bool = False) -> None:
+        """Write weights (safetensors), configuration and tokenizer as transformers loads them.
+
+        Args:
+            folder: made here.
+            merge: add adapters to the weights, in float32, and write a plain model; else adapters are written alone.
+        """
+        if self.adapted is not None and merge:
+            self.network.float()
+            self.network, self.adapted = lora.merged(self.adapted), None
+        if self.adapted is not None:
+            lora.save_adapter(self.adapted, folder)
+        else:
+            self.network.save_pretrained(folder)
         self.tokenizer.backend.save_pretrained(folder)
         follow_umask(path for path in folder.iterdir() if path.is_file())

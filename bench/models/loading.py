@@ -23,6 +23,7 @@ from transformers import (
 )
 from transformers.activations import GELUTanh, NewGELUActivation
 
+from bench.models.lora import base_of, load_adapter, merged
 from bench.models.tokenizer import Kind, TokenizerAdapter
 from bench.system.artifacts import MANIFEST
 from bench.system.errors import BenchError, did_you_mean
@@ -34,7 +35,7 @@ _AUTO: dict[Kind, Any] = {"causal": AutoModelForCausalLM, "seq2seq": AutoModelFo
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """A tokenizer from a local folder or the hub.
+    """A tokenizer from a local folder or the hub; that of its base for an adapter without one.
 
     Raises:
         BenchError: it cannot be had.
@@ -48,6 +49,8 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         if Path(name).is_dir() and tokenizer.vocab_files_names and not any((Path(name) / f).is_file() for f in files):
             raise FileNotFoundError("it has no vocabulary")  # transformers makes an empty one for some families
     except Exception as error:  # transformers raises many kinds for the same cause
+        if (base := base_of(name)) != name:  # many adapters come without their base's tokenizer
+            return load_tokenizer(base)
         raise _unloadable("tokenizer", name, error) from error
     return tokenizer
 
@@ -61,11 +64,12 @@ def _is_generic(folder: Path) -> bool:
 
 
 def load_architecture(name: str) -> PretrainedConfig:
-    """A model's configuration from a local folder or the hub.
+    """A model's configuration from a local folder or the hub; an adapter's is that of its base.
 
     Raises:
         BenchError: it cannot be had.
     """
+    name = base_of(name)
     try:
         config: PretrainedConfig = AutoConfig.from_pretrained(name, trust_remote_code=False)
     except Exception as error:
@@ -84,11 +88,19 @@ def _as_used_here(config: PretrainedConfig) -> PretrainedConfig:
 
 
 def load_network(name: str, kind: Kind, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """A model from a local folder or the hub.
+    """A model from a local folder or the hub; an adapter is merged into its base.
 
     Raises:
         BenchError: it cannot be had, it is of the other kind, it is damaged, or its checkpoint lacks weights.
     """
+    if (base := base_of(name)) != name:
+        _check_undamaged(Path(name))
+        plain = load_network(base, kind, dtype)
+        trained = [weight for weight in plain.parameters() if weight.requires_grad]
+        plain = merged(load_adapter(plain, name, trainable=False))
+        for weight in trained:  # peft has frozen them
+            weight.requires_grad_(True)
+        return plain
     config = load_architecture(name)
     check_kind(name, config, kind)
     _check_undamaged(Path(name))

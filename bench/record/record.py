@@ -166,12 +166,14 @@ class ModelsInfo(Plain):
     """Sizes in parameters, what the teacher was, and how the student was pretrained.
 
     Attributes:
+        trained_parameters: of the student, those that training changed; None in records of versions without LoRA.
         teacher: a checksum of its files, or its hub id and commit.
         student_pretraining: None where it was taken as it is.
         generation: what generated with teacher and student (`bench.models.generation`); tables do not mix engines.
     """
 
     student_parameters: int
+    trained_parameters: int | None = None
     teacher_parameters: int
     teacher: str
     generation: dict[str, str] = Field(default_factory=lambda: dict.fromkeys(("teacher", "student"), GENERATE))

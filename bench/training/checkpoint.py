@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save_file, save_model
 from safetensors.torch import load_model as load_weights
-from safetensors.torch import save_model as save_weights
 from transformers import PreTrainedModel
 
 from bench.system.files import (
@@ -30,6 +29,15 @@ from bench.training.state import TrainerState
 from distillm import BatchObjective, Objective, OutputSource
 
 MANIFEST = "checksums.json"
+
+
+def save_weights(network: PreTrainedModel, path: str) -> None:
+    """Write the weights that a training changes: all, or the adapters in a network that is frozen otherwise."""
+    if all(weight.requires_grad for weight in network.parameters()):
+        save_model(network, path)
+    else:
+        trained = {name: weight.detach() for name, weight in network.named_parameters() if weight.requires_grad}
+        save_file(trained, path)
 
 
 class Checkpoints:

@@ -51,9 +51,9 @@ def test_every_model_pair_resolves(models):
 
 
 def test_layers_override_in_order():
-    preset = read_preset("paper").settings("another task")
-    pair = read_pair("opt-2.7b-to-opt-125m").settings
-    layers = (preset, read_preset("paper").settings("samsum"), pair)
+    usual, other = read_pair("gpt2-xl-to-gpt2"), read_pair("opt-2.7b-to-opt-125m")
+    preset, pair = read_preset("paper").settings("another task", usual), other.settings
+    layers = (preset, read_preset("paper").settings("samsum", usual), pair)
     rates = [layer["training"]["learning_rate"] for layer in layers]
     assert len(set(rates)) == 3
     paper = {"preset": "paper"}

@@ -23,3 +23,6 @@ def test_presets_and_pair_of_the_page(tmp_path):
     assert config.training.learning_rate == 1e-4
     config, _ = resolve(preset=str(tmp_path / "own.yaml"), task="dolly", method="minillm")
     assert config.method_settings == {"training.learning_rate": 5e-6, "training.warmup_steps": 100}
+    config, _ = resolve(preset=str(tmp_path / "own.yaml"), task="dolly", method="kld")
+    assert config.method_settings == {"training.batch_size": 8}
+    assert config.training.learning_rate == 1e-4

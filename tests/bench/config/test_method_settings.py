@@ -97,9 +97,48 @@ def test_one_that_says_what_all_have_is_no_difference(tmp_path):
 
 def test_minillm_in_the_papers_preset():
     config, kld = resolved("paper", "minillm"), resolved("paper", "kld")
-    assert config.method_settings == {"training.learning_rate": 5e-6, "training.warmup_steps": 100}
-    assert config.shared_settings == {"training.learning_rate": 5e-4, "training.warmup_steps": 0}
+    length = {"training.epochs": None, "training.steps": 5000}
+    assert config.method_settings == {"training.learning_rate": 5e-6, "training.warmup_steps": 100, **length}
+    length = {"training.epochs": 20.0, "training.steps": None}
+    assert config.shared_settings == {"training.learning_rate": 5e-4, "training.warmup_steps": 0, **length}
     assert comparison_key(config) == comparison_key(kld)
+
+
+def test_a_preset_s_block_for_a_pair_holds_for_those_that_begin_from_it(tmp_path):
+    preset = tmp_path / "mine.yaml"
+    preset.write_text(
+        "extends: tiny\nsgo: {capacity: 96}\nmethods: {kld: {training: {learning_rate: 0.1, warmup_steps: 3}}}\n"
+        "pairs:\n  tiny-llama:\n    sgo: {epsilon: 0.4}\n    training: {steps: 77, learning_rate: 0.2}\n"
+        "    methods: {kld: {training: {learning_rate: 0.3}}}\n"
+    )
+    own = tmp_path / "wider.yaml"
+    own.write_text("extends: tiny-llama\nmodels: {vocab_size: 500}\ntraining: {learning_rate: 0.25}\n")
+    kld, srkl = (resolved(preset, method, models=str(own)) for method in ("kld", "srkl"))
+    assert (kld.training.steps, kld.training.learning_rate, kld.training.warmup_steps) == (77, 0.3, 3)
+    assert kld.shared_settings["training.learning_rate"] == srkl.training.learning_rate == 0.25  # the pair's file
+    assert (kld.models.vocab_size, kld.models.student_config) == (500, resolved("tiny", "kld").models.student_config)
+    assert comparison_key(kld) == comparison_key(srkl)
+    distillm = resolved(preset, "distillm", models=str(own))
+    assert (distillm.sgo.epsilon, distillm.sgo.capacity) == (0.4, 96)
+    other, usual = (resolved(one, "kld", task="samsum").training for one in (preset, "tiny"))
+    assert (other.steps, other.learning_rate) == (usual.steps, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("block", "words"),
+    [
+        ("{methods: {kld: {data: {seed: 1}}}}", "pairs.tiny-llama.methods.kld.data.seed: a method can have settings"),
+        ("{models: tiny-t5}", "models cannot stand here: put it at the top, or into the pair's file"),
+        ("{trainign: {steps: 5}}", "unknown key 'trainign'"),
+        ("5", "pairs.tiny-llama"),
+    ],
+)
+def test_what_is_wrong_in_a_block_for_a_pair_is_told(tmp_path, block, words):
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"extends: tiny\npairs: {{tiny-llama: {block}}}\n")
+    with pytest.raises(BenchError) as caught:
+        resolved(path, "kld")
+    assert words in str(caught.value)
 
 
 @pytest.mark.parametrize("section", ["data", "teacher_training", "init_training", "evaluation", "models", "trainign"])

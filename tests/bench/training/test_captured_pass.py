@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from bench.config.sections import LoraConfig
 from bench.models.batches import collate
 from bench.system.environment import choose_kernels
 from bench.training import captured_pass
@@ -81,6 +82,26 @@ def test_a_captured_pass_gives_what_the_network_gives(family, dropout, precision
         with torch.no_grad():  # the next pass is one of other weights
             for p in model.network.parameters():
                 p.add_(0.01 * torch.randn_like(p))
+    assert len(captures.graphs) == 1
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("family", ["gpt2", "llama", "t5"])
+def test_adapters_get_their_gradients(family, device, make_model):
+    model = make_model(family, device=device)
+    model.add_adapter(LoraConfig(rank=2, dropout=0.0), 1)
+    model.network.eval()
+    trained = [p for p in model.network.parameters() if p.requires_grad]
+    captures = captured(model, trained)
+    for seed in range(5):
+        batch = batch_of(model, seed)
+        expected = outcome(model, lambda inputs: model.network(**inputs, use_cache=False).logits, batch)
+        found = outcome(model, captures, batch)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+        assert len(found) == len(trained) + 1
+        with torch.no_grad():
+            for p in trained:
+                p.add_(0.1 * torch.randn_like(p))
     assert len(captures.graphs) == 1
 
 

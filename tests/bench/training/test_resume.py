@@ -3,10 +3,14 @@
 from dataclasses import asdict, replace
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from baselines.minillm import MiniLLM
 from baselines.sft import CrossEntropy
 from baselines.taid import TAID
+from bench.config.sections import LoraConfig
+from bench.models.language_model import LanguageModel
 from bench.training.auxiliary_loss import AuxiliaryLoss, LanguageModelling
 from bench.training.job import TrainingJob
 from bench.training.trainer import Trainer
@@ -85,6 +89,32 @@ def test_a_killed_training_goes_on_in_the_same_numbers(family, make_job):
         assert comparable(state) == comparable(expected)
         assert same(weights(resumed.student), weights(whole.student))
         assert resumed.output_source.state_dict() == whole.output_source.state_dict()
+
+
+@pytest.mark.parametrize("family", ["gpt2", "t5"])
+def test_a_killed_training_of_adapters_goes_on_in_the_same_numbers(family, make_job, make_model, tmp_path):
+    make_model(family).save(tmp_path / "base")
+
+    def job(seed=5, **more):
+        made = scored_by_length(make_job(family, **DISTILLM, **LENGTH, **more))
+        student = LanguageModel.load(str(tmp_path / "base"), made.student.tokenizer, made.student.device)
+        student.add_adapter(LoraConfig(rank=2), seed)  # with the paper's dropout
+        return replace(made, student=student)
+
+    whole = job()
+    before = weights(whole.student)
+    expected = Trainer(whole).fit()
+    after = weights(whole.student)
+    assert {name for name in after if not torch.equal(after[name], before[name])} == {n for n in after if "lora_" in n}
+    for step in (1, 4, 6):
+        killed_at(step, job(work=f"work-{step}", checkpoint_seconds=1e-9))
+        for path in (tmp_path / f"work-{step}").rglob("*.safetensors"):
+            names = load_file(path).keys()
+            assert "optimiser" in path.name or all("lora_" in name for name in names)
+            assert names
+        resumed = job(seed=99, work=f"work-{step}")
+        assert comparable(Trainer(resumed).fit()) == comparable(expected)
+        assert same(weights(resumed.student), weights(whole.student))
 
 
 @pytest.mark.parametrize("family", ["llama", "t5"])
