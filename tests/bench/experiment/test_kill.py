@@ -6,7 +6,7 @@ import json
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -25,11 +25,12 @@ OPTIONS = short(
     sgo__capacity=16,
     evaluation__seeds="[10,20]",
 )
+LORA = ["--set", "models.lora.targets=[q_proj, v_proj]"]
 SAME = ("run_id", "scores", "init_scores", "teacher_scores", "validations", "curve", "comparison_key")
 
 
-def command(out: Path) -> list[str]:
-    return ["run", "--method", "distillm", "--task", "iwslt", "--out", str(out), "--json", *OPTIONS]
+def command(out: Path, more: Sequence[str] = ()) -> list[str]:
+    return ["run", "--method", "distillm", "--task", "iwslt", "--out", str(out), "--json", *OPTIONS, *more]
 
 
 def wait_for(condition: Callable[[], object]) -> None:
@@ -38,9 +39,9 @@ def wait_for(condition: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
-def finish(out: Path, cache: Path) -> tuple[RunRecord, float]:
+def finish(out: Path, cache: Path, more: Sequence[str] = ()) -> tuple[RunRecord, float]:
     begun = time.monotonic()
-    process = start(*command(out), cache=cache)
+    process = start(*command(out, more), cache=cache)
     stdout, stderr = process.communicate(timeout=300)
     assert process.returncode == 0, stderr
     return RunRecord.model_validate_json(stdout), time.monotonic() - begun
@@ -50,19 +51,21 @@ def predictions(out: Path, record: RunRecord) -> bytes:
     return (out / "runs" / record.run_id / "predictions.jsonl.gz").read_bytes()
 
 
-def test_killed_at_random_moments_it_ends_in_the_same_numbers(tmp_path):
-    whole, seconds = finish(tmp_path / "whole", tmp_path / "whole-cache")
+@pytest.mark.parametrize("more", [(), LORA], ids=["all weights", "adapters"])
+def test_killed_at_random_moments_it_ends_in_the_same_numbers(more, tmp_path):
+    whole, seconds = finish(tmp_path / "whole", tmp_path / "whole-cache", more)
+    assert (whole.models.trained_parameters < 20_000) == bool(more)
     out, cache = tmp_path / "killed", tmp_path / "killed-cache"
     seed = time.time_ns()
     moments = random.Random(seed)
     kills = 0
     for _ in range(6):
-        process = start(*command(out), cache=cache)
+        process = start(*command(out, more), cache=cache)
         time.sleep(moments.uniform(0.4 * seconds, 0.95 * seconds))
         kills += process.poll() is None
         process.kill()
         process.communicate()
-    record, _ = finish(out, cache)
+    record, _ = finish(out, cache, more)
     assert kills >= 1, f"seed {seed}"
     for key in SAME:
         assert getattr(record, key) == getattr(whole, key), f"{key}, seed {seed}"

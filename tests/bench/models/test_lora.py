@@ -2,9 +2,11 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import constants
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from transformers.pytorch_utils import Conv1D
@@ -16,7 +18,7 @@ from bench.models.captured import CapturedDecoders
 from bench.models.decoding import Ending, Reader, decode
 from bench.models.language_model import LanguageModel
 from bench.models.loading import parameter_count
-from bench.models.lora import WEIGHTS, base_of
+from bench.models.lora import WEIGHTS, SavedAdapter, base_of, find_adapter
 from bench.models.sampling import Decoding
 from bench.system.errors import BenchError
 from bench.system.seeding import uniform_numbers
@@ -270,3 +272,30 @@ def test_adapters_that_do_not_fit_are_refused(make_adapted, make_model, tmp_path
     (folder / "config.json").unlink()
     (folder / WEIGHTS).unlink()
     refused("adapter .* does not fit its base model|cannot be loaded")
+
+
+def test_an_adapter_on_the_hub_is_found_in_its_cache_and_names_its_base(make_adapted, monkeypatch, tmp_path):
+    for name, value in {"HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": True}.items():
+        monkeypatch.setattr(constants, name, value)
+
+    def downloaded(repository: str, commit: str) -> Path:
+        folder = tmp_path / "hub" / f"models--{repository.replace('/', '--')}"
+        (folder / "refs").mkdir(parents=True)
+        (folder / "refs" / "main").write_text(commit)
+        return folder / "snapshots" / commit
+
+    made = make_adapted("llama")
+    LanguageModel.load(made.name, made.tokenizer, tiny.CPU).save(downloaded("org/base", "a" * 40))
+    model = LanguageModel.load("org/base", made.tokenizer, tiny.CPU)
+    model.add_adapter(LORA, 3)
+    for weight in adapters(model).values():
+        weight.data.normal_(0.0, 0.1)
+    model.save(downloaded("org/adapter", "b" * 40))
+
+    for name in ("org/adapter", "org/adapter@main"):
+        assert find_adapter(name) == SavedAdapter("org/base", "b" * 40)
+    assert (find_adapter("org/base"), find_adapter("org/absent")) == (None, None)
+    assert model_fingerprint("org/adapter") == f"org/adapter@{'b' * 40} on org/base@{'a' * 40}"
+    found = LanguageModel.load("org/adapter", made.tokenizer, tiny.CPU)
+    assert torch.allclose(found.score(SEQUENCES), model.score(SEQUENCES), atol=1e-5)
+    assert parameter_count("org/adapter", "causal") == found.parameters
