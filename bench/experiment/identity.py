@@ -15,6 +15,7 @@ from bench.synthetic import shipped_student, shipped_teacher
 from bench.system.errors import BenchError
 from bench.system.files import sha256_of
 from bench.system.hashing import digest
+from bench.system.hub import split_revision
 
 Side = Literal["teacher", "student"]
 SIDES: tuple[Side, ...] = ("teacher", "student")
@@ -53,7 +54,7 @@ def model_fingerprint(path: str) -> str:
     if folder.is_dir():
         files = sorted(p for pattern in _MODEL_FILES for p in folder.glob(pattern))
         return digest({p.name: sha256_of(p) for p in files})
-    return f"{path}@{hub_commit(path)}"
+    return f"{split_revision(path)[0]}@{hub_commit(path)}"
 
 
 def task_key(task: TaskSpec) -> dict[str, Any]:
