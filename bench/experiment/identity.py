@@ -9,6 +9,7 @@ from typing import Any, Literal
 from bench import __version__
 from bench.config.sections import Config
 from bench.data import TASKS, TaskSpec
+from bench.data.task import HubSource
 from bench.models.generation import Engine
 from bench.models.loading import hub_commit
 from bench.synthetic import shipped_student, shipped_teacher
@@ -69,6 +70,7 @@ def run_key(
     tokenizer_fingerprint: str,
     engines: Mapping[Side, Engine],
     added: Mapping[str, Any],
+    corpus: HubSource | None = None,
 ) -> dict[str, Any]:
     """All that determines a run's numbers, as plain values; of a task file what it says, not where it is.
 
@@ -79,15 +81,17 @@ def run_key(
         tokenizer_fingerprint: of the pair's tokenizer, its chat template included.
         engines: what generates with either model.
         added: what else changes numbers, where there is anything (`RunContext.added_key`).
+        corpus: plain text of the hub, at a commit.
     """
     text = config.plain_text.file
+    generated = "generated" if corpus is None else corpus.pinned
     return {
         "config": config.identity() | {"device": device},
         **added,
         "data": data_fingerprint,
         "tokenizer": tokenizer_fingerprint,
         "models": {side: model_fingerprint(model_path(config, side)) for side in SIDES},
-        "plain_text": sha256_of(Path(text)) if text else "generated",
+        "plain_text": sha256_of(Path(text)) if text else generated,
         "generation": dict(engines),
         "version": __version__,
     }
