@@ -42,8 +42,9 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     Raises:
         BenchError: it cannot be had.
     """
+    place, at = _place(name)
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(**_place(name), trust_remote_code=False)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place, **at, trust_remote_code=False)
         if _is_generic(Path(name)) and type(tokenizer) is not PreTrainedTokenizerFast:
             # some families (Qwen2) have their own rules put in the place of those in tokenizer.json
             tokenizer = PreTrainedTokenizerFast.from_pretrained(name)
@@ -52,11 +53,11 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _place(name: str) -> dict[str, str]:
-    """Where transformers finds a model: a folder, or an id with its revision, the commit once that is known."""
+def _place(name: str) -> tuple[str, dict[str, str]]:
+    """Where transformers finds a model: folder or id, and the revision, which is the commit once that is known."""
     repository, revision = split_revision(name)
     revision = _COMMITS.get(name, revision)
-    return {"pretrained_model_name_or_path": repository} | ({} if revision is None else {"revision": revision})
+    return repository, {} if revision is None else {"revision": revision}
 
 
 _COMMITS: dict[str, str] = {}
@@ -77,8 +78,9 @@ def load_architecture(name: str) -> PretrainedConfig:
     Raises:
         BenchError: it cannot be had.
     """
+    place, at = _place(name)
     try:
-        config: PretrainedConfig = AutoConfig.from_pretrained(**_place(name), trust_remote_code=False)
+        config: PretrainedConfig = AutoConfig.from_pretrained(place, **at, trust_remote_code=False)
     except Exception as error:
         raise _unloadable("model", name, error) from error
     if config._commit_hash is not None:
@@ -107,9 +109,10 @@ def load_network(name: str, kind: Kind, dtype: torch.dtype = torch.float32) -> P
     _check_undamaged(Path(name))
     # transformers would ask a service of the hub to convert what is a .bin file, and wait for it in the background
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
+    place, at = _place(name)
     try:
         network, found = _AUTO[kind].from_pretrained(
-            **_place(name), config=config, dtype=dtype, output_loading_info=True, trust_remote_code=False
+            place, **at, config=config, dtype=dtype, output_loading_info=True, trust_remote_code=False
         )
     except Exception as error:
         raise _unloadable("model", name, error) from error
