@@ -31,7 +31,7 @@ def from_hub(spec: TaskSpec, hub: HubSource, seed: int) -> RawData:
         raw = _by_files(hub, hub.files) if hub.files is not None else _by_datasets(hub, seed)
         for extra in spec.evaluation_only:
             if extra.hub is None:
-                raw.notes.append(f"evaluation set {extra.name} left out: not part of {hub.id}")
+                raw.notes.append(f"evaluation set {extra.name} left out: the task file names none on the hub")
                 continue
             folder, commit = download(extra.hub, [extra.hub.file.path])
             raw.source += f", {extra.name} from {extra.hub.id}@{commit}"
@@ -107,6 +107,8 @@ def _file_records(path: Path) -> Iterator[RawRecord]:
 
 def _by_datasets(hub: HubSource, seed: int) -> RawData:
     """All splits, as `datasets` finds them in a repository."""
+    if not Path(hub.id).is_dir():
+        hub = at_commit(hub)  # which says what really failed; `datasets` hides it
     try:
         import datasets  # here, because it takes seconds to import and only this source needs it
 
@@ -115,7 +117,7 @@ def _by_datasets(hub: HubSource, seed: int) -> RawData:
         found = {str(name): split.to_list() for name, split in builder.as_dataset().items()}
     except Exception as error:  # network, access, a loading script, a broken file: one way out
         raise failure(hub, error) from error
-    raw = RawData(f"hub {hub.id}@{builder.hash}")
+    raw = RawData(f"hub {hub.id}@{hub.revision or builder.hash}")
     wanted = ("train",) if hub.train_split_sizes else SPLITS
     for split in wanted:
         name = next((name for name in SPLIT_NAMES[split] if name in found), None)

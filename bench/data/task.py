@@ -202,7 +202,7 @@ class TaskSpec(StrictModel):
     @field_validator("evaluation_only")
     @classmethod
     def _sets_apart(cls, sets: tuple[EvaluationOnlySet, ...]) -> tuple[EvaluationOnlySet, ...]:
-        taken = set(SPLITS)
+        taken: set[str] = set(SPLITS)
         for one in sets:
             if one.name in taken:
                 raise ValueError(f"there is a split or set {one.name!r} already")
