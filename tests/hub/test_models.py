@@ -130,10 +130,12 @@ def test_a_failure_says_what_really_failed(fresh_hub: Hub, monkeypatch, load):
         return str(caught.value)
 
     fresh_hub.gated.add(name)
+    fresh_hub.publish("models", "someone/empty", {"README.md": "nothing"})
     for asked, expected in {
         name: f"is gated: accept its terms at {fresh_hub.url}/{name}, then log in with `hf auth login`",
         "openai-community/gpt3": f"is not on the hub ({fresh_hub.url}/openai-community/gpt3); did you mean '{name}'?",
         "facebook/opt-125m@v9": "has no revision 'v9'; ",
+        "someone/empty": "someone/empty",
         "gpt2 xl": "is neither a local folder nor an id of the hub",
     }.items():
         message = told(asked)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import math
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from bench.experiment import checks, context
 from bench.models import loading
 from bench.record.record import RunRecord
-from tests.conftest import invoke, record_of
+from tests.conftest import invoke, record_of, start
 from tests.hub.conftest import offline
 from tests.hub.contents import hub_pairs
 from tests.hub.datasets_of import PARQUET
@@ -104,7 +105,7 @@ def _examples(task: str, data: str):
     [
         ("distillm", "dolly", "gpt2-xl-to-gpt2", "fp32", ("MiniLLM/dolly", "main")),
         ("minillm", "samsum", "t5-xl-to-t5-small", "bf16", ("knkarthick/samsum", "main")),
-        ("seqkd", "iwslt", "t5-base-to-t5-small", "fp32", ("IWSLT/iwslt2017", PARQUET)),
+        ("seqkd", "iwslt", "t5-xl-to-t5-small", "fp32", ("IWSLT/iwslt2017", PARQUET)),
         pytest.param(
             *("distillm2", "samsum", "t5-xl-to-t5-small", "bf16", ("knkarthick/samsum", "main")),
             marks=pytest.mark.slow,
@@ -129,7 +130,7 @@ def test_every_pair_runs_with_methods_of_every_kind(hub: Hub, cache, tmp_path, c
 
 
 def test_after_a_first_run_the_hub_is_not_needed(fresh_hub: Hub, cache, tmp_path, monkeypatch):
-    given = arguments(tmp_path, "srkl", "samsum", "t5-base-to-t5-small")
+    given = arguments(tmp_path, "srkl", "samsum", "t5-xl-to-t5-small")
     first = record_of(*given)
     loading._COMMITS.clear()
     offline(monkeypatch)
@@ -141,10 +142,26 @@ def test_after_a_first_run_the_hub_is_not_needed(fresh_hub: Hub, cache, tmp_path
     assert (again.run_id, again.scores, again.data) == (first.run_id, first.scores, first.data)
 
 
+@pytest.mark.slow
+def test_the_variables_do_what_these_tests_set_up(fresh_hub: Hub, tmp_path):
+    """HF_ENDPOINT, HF_HOME and HF_HUB_OFFLINE, read by a process of its own."""
+    given = [*arguments(tmp_path, "srkl", "iwslt", "t5-xl-to-t5-small"), "--json"]
+    ids = []
+    for more, variables in ((), {}), (("--fresh",), {"HF_HUB_OFFLINE": "1"}):
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            output, errors = start(*given, *more, cache=tmp_path / "cache").communicate(timeout=120)
+        assert output, errors
+        ids.append(json.loads(output)["run_id"])
+        fresh_hub.stop()
+    assert ids[0] == ids[1]
+
+
 def test_plain_text_of_the_hub_is_read_as_far_as_it_is_needed(fresh_hub: Hub, cache, tmp_path, cached_loads):
     corpus = "Skylion007/openwebtext"
     given = arguments(
-        tmp_path, "imitkd", "samsum", "t5-base-to-t5-small", plain_text__hub=corpus, plain_text__batch_size=4
+        tmp_path, "imitkd", "samsum", "t5-xl-to-t5-small", plain_text__hub=corpus, plain_text__batch_size=4
     )
     record = record_of(*given)
     commit = commit_of("datasets", corpus, "main")
