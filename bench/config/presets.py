@@ -334,5 +334,5 @@ def _kind_of(name: str) -> str | None:
 
 def _label(model: str) -> str:
     """The last part of a hub id or a folder, fit for a name."""
-    last = Path(model).resolve().name if Path(model).is_dir() else model.rpartition("/")[2]
+    last = Path(model).resolve().name if Path(model).is_dir() else model.partition("@")[0].rpartition("/")[2]
     return last.lstrip(".-")[:100]

@@ -342,14 +342,18 @@ def _models_on(data: Layer, models: Layer) -> Layer:
 
 def _plain_text_on(data: Layer, plain_text: Layer, draft: _Draft) -> Layer:
     """A method's auxiliary loss is left out where there is no plain text, unless it was asked for."""
-    there = (_is_synthetic(data) and draft.task.name in PLAIN_TEXT_TASKS) or plain_text.get("file") is not None
+    given = [key for key in ("file", "hub") if plain_text.get(key) is not None]
+    if len(given) > 1:
+        raise BenchError("plain_text.file and plain_text.hub are both given; set one of them to null")
+    there = (_is_synthetic(data) and draft.task.name in PLAIN_TEXT_TASKS) or bool(given)
     weight = plain_text.get("weight")
     if weight is None:
         weight = draft.plain_text_weight if there else 0.0
     elif weight != 0 and not there:
         raise BenchError(
             f"plain_text.weight={weight}: there is no plain text for {draft.task.name} on this data; give one with "
-            "--set plain_text.file=FILE (.txt, a paragraph a line), or go without: --set plain_text.weight=0"
+            "--set plain_text.file=FILE (.txt, a paragraph a line) or --set plain_text.hub=OWNER/NAME, or go without: "
+            "--set plain_text.weight=0"
         )
     return {**plain_text, "weight": weight}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from fnmatch import fnmatch
 from itertools import islice
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 from bench.data.examples import DataError
 from bench.data.readers import RawRecord, read_records
 from bench.data.sources import SPLIT_NAMES, RawData, sample_order, wanted_files
-from bench.data.task import SPLITS, HubFiles, HubSet, HubSource, TaskSpec
+from bench.data.task import SPLITS, HubFiles, HubSet, HubSource, Split, TaskSpec
 from bench.system.hub import what_failed
 
 _CARD = "README.md"
@@ -31,7 +31,7 @@ def from_hub(spec: TaskSpec, hub: HubSource, seed: int) -> RawData:
         raw = _by_files(hub, hub.files) if hub.files is not None else _by_datasets(hub, seed)
         for extra in spec.evaluation_only:
             if extra.hub is None:
-                raw.notes.append(f"evaluation set {extra.name} left out: not part of {hub.id}")
+                raw.notes.append(f"evaluation set {extra.name} left out: the task file names none on the hub")
                 continue
             folder, commit = download(extra.hub, [extra.hub.file.path])
             raw.source += f", {extra.name} from {extra.hub.id}@{commit}"
@@ -73,10 +73,10 @@ def failure(source: HubSource | HubSet, error: Exception) -> DataError:
     return DataError(f"the data set {source.pinned} {told or f'cannot be loaded: {type(error).__name__}: {error}'}")
 
 
-def _by_files(hub: HubSource, files: dict[str, HubFiles]) -> RawData:
+def _by_files(hub: HubSource, files: Mapping[Split, HubFiles]) -> RawData:
     folder, commit = download(hub, [part.path for part in files.values()])
     raw = RawData(f"hub {hub.id}@{commit}")
-    raw.records = {split: _records(hub, folder, files[split]) for split in SPLITS}
+    raw.records = {split: _records(hub, folder, part) for split, part in files.items()}
     return raw
 
 
@@ -93,15 +93,13 @@ def _file_records(path: Path) -> Iterator[RawRecord]:
     if path.suffix != ".parquet":
         yield from read_records(path)
         return
-    import pyarrow.parquet  # comes with `datasets`
+    import datasets  # here, because it takes seconds to import
 
-    number = 0
     try:
-        for batch in pyarrow.parquet.ParquetFile(path).iter_batches():
-            for row in batch.to_pylist():
-                number += 1
-                yield RawRecord(f"{path}, record {number}", row)
-    except (pyarrow.ArrowException, OSError) as error:
+        rows = datasets.load_dataset("parquet", data_files=str(path), split="train", streaming=True)
+        for number, row in enumerate(rows, start=1):
+            yield RawRecord(f"{path}, record {number}", row)
+    except Exception as error:  # of whatever kind the reader of the format has
         raise DataError(
             f"{path}: no parquet file that can be read ({error}); remove it, and it is downloaded again"
         ) from error
@@ -109,6 +107,8 @@ def _file_records(path: Path) -> Iterator[RawRecord]:
 
 def _by_datasets(hub: HubSource, seed: int) -> RawData:
     """All splits, as `datasets` finds them in a repository."""
+    if not Path(hub.id).is_dir():
+        hub = at_commit(hub)  # which says what really failed; `datasets` hides it
     try:
         import datasets  # here, because it takes seconds to import and only this source needs it
 
@@ -117,7 +117,7 @@ def _by_datasets(hub: HubSource, seed: int) -> RawData:
         found = {str(name): split.to_list() for name, split in builder.as_dataset().items()}
     except Exception as error:  # network, access, a loading script, a broken file: one way out
         raise failure(hub, error) from error
-    raw = RawData(f"hub {hub.id}@{builder.hash}")
+    raw = RawData(f"hub {hub.id}@{hub.revision or builder.hash}")
     wanted = ("train",) if hub.train_split_sizes else SPLITS
     for split in wanted:
         name = next((name for name in SPLIT_NAMES[split] if name in found), None)
@@ -141,28 +141,47 @@ def _by_datasets(hub: HubSource, seed: int) -> RawData:
     return raw
 
 
-def stream_texts(source: HubSource, path: str, count: int, longest: int, told: Callable[[int], None]) -> Iterator[str]:
-    """The first texts of a data set's parquet files, no more of which are read than needed.
+def at_commit(source: HubSource) -> HubSource:
+    """A data set at the commit that it is at now, or was when it was last reached.
+
+    Raises:
+        DataError: The hub cannot be asked, and was not before.
+    """
+    return source.model_copy(update={"revision": download(source, [])[1]})
+
+
+def stream_texts(source: HubSource, count: int, longest: int, told: Callable[[int], None]) -> Iterator[str]:
+    """The first texts of a data set's training split; no more of its files is downloaded than needed.
 
     Args:
-        source: With a commit as its revision.
-        path: Of the files, which have a column `text`.
+        source: The data set, at a commit; it has a column `text`.
         count: Texts at most; blank ones are left out.
         longest: Characters of a text at most.
         told: Is told how many there are so far.
 
     Raises:
-        DataError: They cannot be had.
+        DataError: They cannot be had, or there is no such column.
     """
+    number = 0
     try:
         import datasets
 
-        files = f"hf://datasets/{source.id}@{source.revision}/{path}"
-        rows = datasets.load_dataset("parquet", data_files=files, split="train", streaming=True, columns=["text"])
-        texts = (row["text"][:longest].strip() for row in rows)
+        rows = datasets.load_dataset(source.id, split="train", revision=source.revision, streaming=True)
+        texts = (_text_of(source, row)[:longest].strip() for row in rows)
         for number, text in enumerate(islice(filter(None, texts), count), start=1):
-            if number % 500 == 0:
+            if number % 100 == 0:
                 told(number)
             yield text
+        if number == 0:
+            raise DataError(f"the data set {source.pinned} has no text in its column 'text'")
+    except DataError:
+        raise
     except Exception as error:
         raise failure(source, error) from error
+
+
+def _text_of(source: HubSource, row: dict[str, object]) -> str:
+    text = row.get("text")
+    if not isinstance(text, str):
+        raise DataError(f"the data set {source.pinned} has no column 'text' with texts; found: {', '.join(row)}")
+    return text

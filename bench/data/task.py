@@ -22,7 +22,8 @@ from bench.system.names import Name as Label
 from bench.system.names import inner_path, path_part
 from bench.system.strict import StrictModel
 
-SPLITS = ("train", "validation", "test")
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 """The splits that every task has; evaluation-only sets come on top."""
 
 CHAT = "chat"
@@ -128,7 +129,7 @@ class HubSource(_Repository):
     """A data set on the Hugging Face Hub."""
 
     config: str | None = Field(default=None, description="its configuration (subset)")
-    files: dict[Literal["train", "validation", "test"], HubFiles] | None = Field(
+    files: dict[Split, HubFiles] | None = Field(
         default=None,
         exclude_if=lambda files: files is None,  # what a task file was before this field keeps its identity
         description="the records of each split, where the repository does not say so itself",
@@ -201,7 +202,7 @@ class TaskSpec(StrictModel):
     @field_validator("evaluation_only")
     @classmethod
     def _sets_apart(cls, sets: tuple[EvaluationOnlySet, ...]) -> tuple[EvaluationOnlySet, ...]:
-        taken = set(SPLITS)
+        taken: set[str] = set(SPLITS)
         for one in sets:
             if one.name in taken:
                 raise ValueError(f"there is a split or set {one.name!r} already")

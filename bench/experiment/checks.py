@@ -96,7 +96,7 @@ def check_pair(config: Config, tokenizer: TokenizerAdapter | None, *, local_only
     there = {side: path for side, path in paths.items() if not local_only or path == SCRATCH or Path(path).is_dir()}
     if tokenizer is not None:
         for side, path in there.items():
-            if getattr(config.models, side) not in ("shipped", SCRATCH, TEACHER, config.models.tokenizer):
+            if getattr(config.models, side) not in ("shipped", SCRATCH, TEACHER) and path != tokenizer_path(config):
                 theirs = TokenizerAdapter(load_tokenizer(path), config.models.kind)
                 check_same_vocabulary(tokenizer, theirs, tokenizer.backend.name_or_path, f"({side}) {path}")
     sides = {side: _look_at(config, side, path, tokenizer) for side, path in there.items()}

@@ -19,7 +19,9 @@ import transformers
 from bench import __version__
 from bench.config.sections import Config
 from bench.data import Example, TaskData, TaskSpec, task_of
+from bench.data.hub import at_commit
 from bench.data.readers import Progress
+from bench.data.task import HubSource
 from bench.evaluation.evaluate import EvaluationSet
 from bench.experiment.checks import check_pair
 from bench.experiment.examples import check_pretraining_text, examples_of
@@ -39,7 +41,14 @@ from bench.system.environment import autocast, choose_kernels, kernel_variables,
 from bench.system.errors import BenchError
 from bench.system.extensions import in_file
 from bench.system.files import read_json, write_json
-from bench.training.auxiliary_loss import AuxiliaryLoss, LanguageModelling, encode_plain_text, load_plain_text
+from bench.training.auxiliary_loss import (
+    AuxiliaryLoss,
+    LanguageModelling,
+    encode_plain_text,
+    load_hub_text,
+    load_plain_text,
+)
+from bench.training.trainer import total_steps
 from distillm import SOURCES, Method, SourceOptions, TokenSequence
 
 _TOKENIZER_TRAINED_ON = 50_000  # examples at most, evenly spread: it takes its time on one core
@@ -158,9 +167,10 @@ def prepare(
     limits = LengthLimits(config.data.max_prompt_length, config.data.max_response_length)
     sequences, cut = _encode(config, data, fingerprint, tokenizer, limits, cache, progress)
     unwritten = _unwritten(data, sequences, tokenizer, metrics)
-    auxiliary_loss = _auxiliary_loss(config, tokenizer)
+    corpus = at_commit(HubSource(id=config.plain_text.hub)) if config.plain_text.hub else None
+    auxiliary_loss = _auxiliary_loss(config, tokenizer, corpus, len(sequences["train"]), cache, progress)
     added = task_key(task) | _only_set(entries=fit.common.entries, environment=kernel_variables())
-    key = run_key(config, device.type, fingerprint, tokenizer.fingerprint, engines, added)
+    key = run_key(config, device.type, fingerprint, tokenizer.fingerprint, engines, added, corpus)
     return RunContext(
         config=config.model_copy(update={"device": device.type}),
         method=method,
@@ -187,6 +197,7 @@ def prepare(
                 _ignored_options(config, method),
                 _lost_loss(config, method),
                 _published_teacher(config),
+                _of_corpus(corpus, auxiliary_loss),
                 _cautions(metrics, data),
                 data.notes,
             )
@@ -319,11 +330,23 @@ def _told(unwritten: Unwritten, data: TaskData) -> Iterator[str]:
         yield f"{split}: {count} of {of} references do not come back from the tokenizer: no answer can score as they do"
 
 
-def _auxiliary_loss(config: Config, tokenizer: TokenizerAdapter) -> AuxiliaryLoss | None:
+def _auxiliary_loss(
+    config: Config,
+    tokenizer: TokenizerAdapter,
+    corpus: HubSource | None,
+    examples: int,
+    cache: ArtifactCache,
+    progress: Progress,
+) -> AuxiliaryLoss | None:
     given = config.plain_text
     if given.weight == 0:
         return None
-    texts = encode_plain_text(load_plain_text(given.file), tokenizer, given.max_length)
+    if corpus is None:
+        paragraphs = load_plain_text(given.file)
+    else:
+        needed = total_steps(config.training, examples) * given.batch_size
+        paragraphs = load_hub_text(corpus, needed, given.max_length, cache, progress)
+    texts = encode_plain_text(paragraphs, tokenizer, given.max_length)
     return AuxiliaryLoss(LanguageModelling(given.kl_share), given.weight, texts, given.batch_size)
 
 
@@ -344,6 +367,11 @@ def _lost_loss(config: Config, method: Method) -> Iterator[str]:
 def _published_teacher(config: Config) -> Iterator[str]:
     if config.models.teacher not in ("shipped", "scratch") and not config.models.finetune_teacher:
         yield f"the teacher {config.models.teacher} is used as it is: it was not trained here"
+
+
+def _of_corpus(corpus: HubSource | None, loss: AuxiliaryLoss | None) -> Iterator[str]:
+    if corpus is not None and loss is not None:
+        yield f"plain text: the first {len(loss.sequences):,} texts of {corpus.pinned} that are long enough"
 
 
 def _ignored_options(config: Config, method: Method) -> Iterator[str]:

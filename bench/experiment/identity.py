@@ -9,6 +9,7 @@ from typing import Any, Literal
 from bench import __version__
 from bench.config.sections import Config
 from bench.data import TASKS, TaskSpec
+from bench.data.task import HubSource
 from bench.models import smollm2
 from bench.models.generation import Engine
 from bench.models.loading import hub_commit
@@ -17,6 +18,7 @@ from bench.synthetic import shipped_student, shipped_teacher
 from bench.system.errors import BenchError
 from bench.system.files import sha256_of
 from bench.system.hashing import digest
+from bench.system.hub import split_revision
 from bench.training.pretraining_text import text_checksum
 
 Side = Literal["teacher", "student"]
@@ -74,9 +76,10 @@ def model_fingerprint(path: str) -> str:
         files = sorted(p for pattern in _MODEL_FILES for p in folder.glob(pattern))
         base = {} if adapter is None else {"base": model_fingerprint(adapter.base)}
         return digest({p.name: sha256_of(p) for p in files} | base)
+    repository, _ = split_revision(path)
     if adapter is not None:
-        return f"{path}@{adapter.commit} on {model_fingerprint(adapter.base)}"
-    return f"{path}@{hub_commit(path)}"
+        return f"{repository}@{adapter.commit} on {model_fingerprint(adapter.base)}"
+    return f"{repository}@{hub_commit(path)}"
 
 
 def task_key(task: TaskSpec) -> dict[str, Any]:
@@ -91,6 +94,7 @@ def run_key(
     tokenizer_fingerprint: str,
     engines: Mapping[Side, Engine],
     added: Mapping[str, Any],
+    corpus: HubSource | None = None,
 ) -> dict[str, Any]:
     """All that determines a run's numbers, as plain values; of a task file what it says, not where it is.
 
@@ -101,15 +105,17 @@ def run_key(
         tokenizer_fingerprint: of the pair's tokenizer, its chat template included.
         engines: what generates with either model.
         added: what else changes numbers, where there is anything (`RunContext.added_key`).
+        corpus: plain text of the hub, at a commit.
     """
     text, pretraining = config.plain_text.file, config.student_pretraining
+    generated = "generated" if corpus is None else corpus.pinned
     return {
         "config": config.identity() | {"device": device},
         **added,
         "data": data_fingerprint,
         "tokenizer": tokenizer_fingerprint,
         "models": {side: model_fingerprint(model_path(config, side)) for side in SIDES},
-        "plain_text": sha256_of(Path(text)) if text else "generated",
+        "plain_text": sha256_of(Path(text)) if text else generated,
         **({} if pretraining is None else {"student_pretraining_text": text_checksum(pretraining.file)}),
         "generation": dict(engines),
         "version": __version__,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -23,11 +24,13 @@ from transformers import (
 )
 from transformers.activations import GELUTanh, NewGELUActivation
 
+from bench.config.presets import read_pair, shipped
 from bench.models.lora import base_of, load_adapter, merged
 from bench.models.tokenizer import Kind, TokenizerAdapter
 from bench.system.artifacts import MANIFEST
 from bench.system.errors import BenchError, did_you_mean
 from bench.system.files import damage, read_json
+from bench.system.hub import split_revision, what_failed
 from bench.system.seeding import seed_torch
 
 _SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
@@ -40,8 +43,9 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     Raises:
         BenchError: it cannot be had.
     """
+    place, at = _place(name)
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place, **at, trust_remote_code=False)
         if _is_generic(Path(name)) and type(tokenizer) is not PreTrainedTokenizerFast:
             # some families (Qwen2) have their own rules put in the place of those in tokenizer.json
             tokenizer = PreTrainedTokenizerFast.from_pretrained(name)
@@ -53,6 +57,17 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
             return load_tokenizer(base)
         raise _unloadable("tokenizer", name, error) from error
     return tokenizer
+
+
+def _place(name: str) -> tuple[str, dict[str, str]]:
+    """Where transformers finds a model: folder or id, and the revision, which is the commit once that is known."""
+    repository, revision = split_revision(name)
+    revision = _COMMITS.get(name, revision)
+    return repository, {} if revision is None else {"revision": revision}
+
+
+_COMMITS: dict[str, str] = {}
+"""Commits of the hub's repositories as this process saw them first: a branch that moves changes no run under way."""
 
 
 def _is_generic(folder: Path) -> bool:
@@ -70,10 +85,13 @@ def load_architecture(name: str) -> PretrainedConfig:
         BenchError: it cannot be had.
     """
     name = base_of(name)
+    place, at = _place(name)
     try:
-        config: PretrainedConfig = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        config: PretrainedConfig = AutoConfig.from_pretrained(place, **at, trust_remote_code=False)
     except Exception as error:
         raise _unloadable("model", name, error) from error
+    if config._commit_hash is not None:
+        _COMMITS[name] = config._commit_hash
     return _as_used_here(config)
 
 
@@ -104,9 +122,12 @@ def load_network(name: str, kind: Kind, dtype: torch.dtype = torch.float32) -> P
     config = load_architecture(name)
     check_kind(name, config, kind)
     _check_undamaged(Path(name))
+    # transformers would ask a service of the hub to convert what is a .bin file, and wait for it in the background
+    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
+    place, at = _place(name)
     try:
         network, found = _AUTO[kind].from_pretrained(
-            name, config=config, dtype=dtype, output_loading_info=True, trust_remote_code=False
+            place, **at, config=config, dtype=dtype, output_loading_info=True, trust_remote_code=False
         )
     except Exception as error:
         raise _unloadable("model", name, error) from error
@@ -197,9 +218,13 @@ def _unloadable(what: str, name: str, error: Exception) -> BenchError:
         return BenchError(f"{name}: the folder is no {what} transformers can load ({reason}). It needs {needed}.")
     if Path(name).is_absolute() or name.startswith("."):
         return BenchError(f"{name}: there is no such folder, so no {what} can be loaded from it")
+    known = (model for pair in shipped("pairs") for model in read_pair(pair).settings["models"].values())
+    told = what_failed(what, name, error, [model for model in known if isinstance(model, str) and "/" in model])
+    if told is None:
+        return BenchError(f"the {what} {name!r} of the hub is none transformers can load ({reason})")
     return BenchError(
-        f"the {what} {name!r} is neither a local folder nor to be had from the hub ({reason}). Without network, "
-        "download it elsewhere and give its folder: --set models.teacher=FOLDER --set models.student=FOLDER"
+        f"the {what} {name!r} is no local folder, and {told}\n"
+        "A folder would do instead: --set models.teacher=FOLDER --set models.student=FOLDER"
     )
 
 

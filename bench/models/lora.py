@@ -23,6 +23,7 @@ from bench.config.sections import LoraConfig
 from bench.models.tokenizer import Kind
 from bench.system.errors import BenchError
 from bench.system.files import read_json
+from bench.system.hub import split_revision
 from bench.system.seeding import seed_torch
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def find_adapter(name: str) -> SavedAdapter | None:
     Raises:
         BenchError: it does not say which model it belongs to.
     """
-    repository, revision = _split(name)
+    repository, revision = split_revision(name)
     try:
         path = find_adapter_config_file(repository, revision=revision)
     except Exception:  # a repository that cannot be had is told where the model is loaded
@@ -73,12 +74,6 @@ def base_of(name: str) -> str:
     """The model whose weights are loaded for a name: an adapter's base, or the model itself."""
     found = find_adapter(name)
     return name if found is None else found.base
-
-
-def _split(name: str) -> tuple[str, str | None]:
-    """A hub id and the revision in it; a folder is taken as it is."""
-    repository, at, revision = name.partition("@")
-    return (repository, revision) if at and not Path(name).is_dir() else (name, None)
 
 
 def add_adapter(network: PreTrainedModel, lora: LoraConfig, base: str, kind: Kind, *seed: int | str) -> PeftModel:
@@ -111,7 +106,7 @@ def add_adapter(network: PreTrainedModel, lora: LoraConfig, base: str, kind: Kin
             "--set models.lora.targets=[NAME, ...]"
         ) from error
     _check_embeddings(network, base)
-    repository, revision = _split(base)
+    repository, revision = split_revision(base)
     given = adapted.peft_config[_ONLY]
     given.base_model_name_or_path = str(Path(base).resolve()) if Path(base).is_dir() else repository
     given.revision = revision
@@ -190,7 +185,7 @@ def load_adapter(network: PreTrainedModel, name: str, *, trainable: bool) -> Pef
 
 def _folder(name: str) -> str:
     """Where the files of an adapter are; peft itself would ask the hub for each of them every time."""
-    repository, revision = _split(name)
+    repository, revision = split_revision(name)
     if Path(name).is_dir():
         return name
     return snapshot_download(repository, revision=revision, allow_patterns="adapter_*")

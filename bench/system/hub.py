@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -36,6 +37,7 @@ def what_failed(what: str, name: str, error: BaseException, known: Iterable[str]
         GatedRepoError,
         HfHubHTTPError,
         HFValidationError,
+        LocalEntryNotFoundError,
         OfflineModeIsEnabled,
         RemoteEntryNotFoundError,
         RepositoryNotFoundError,
@@ -47,7 +49,7 @@ def what_failed(what: str, name: str, error: BaseException, known: Iterable[str]
     for one in _behind(error):
         match one:
             case ImportError():
-                package = one.name or _named_package(str(one))
+                package = _missing_package(one)
                 return f"needs the package {package}, which is not installed: pip install {package}"
             case GatedRepoError():
                 return f"is gated: accept its terms at {url}, then {_LOG_IN}"
@@ -59,11 +61,8 @@ def what_failed(what: str, name: str, error: BaseException, known: Iterable[str]
                 return f"lacks the file {one.response.url.path.rpartition('/')[2]}, see {url}/tree/{revision or 'main'}"
             case HFValidationError():
                 return "is neither a local folder nor an id of the hub, which is OWNER/NAME or OWNER/NAME@REVISION"
-            case OfflineModeIsEnabled():
-                return (
-                    "is not among what was downloaded before, and HF_HUB_OFFLINE=1 (or TRANSFORMERS_OFFLINE, "
-                    "HF_DATASETS_OFFLINE) keeps it from being downloaded now"
-                )
+            case LocalEntryNotFoundError() | OfflineModeIsEnabled() if constants.is_offline_mode():
+                return "was not downloaded before (or not all of it), and HF_HUB_OFFLINE=1 forbids it now"
             case HfHubHTTPError():
                 return _refused(one.response.status_code, url)
             case _ if _broke_off(one):
@@ -86,12 +85,14 @@ def _behind(error: BaseException) -> Iterator[BaseException]:
         current = current.__cause__ or current.__context__
 
 
-def _named_package(message: str) -> str:
-    """The package that a message without a name is about; libraries of transformers' kind quote or describe it."""
-    for package in ("sentencepiece", "protobuf", "tiktoken", "pyarrow"):
-        if package in message.lower():
+def _missing_package(error: ImportError) -> str:
+    """The package to install; what lacks SentencePiece goes on to tiktoken, and complains of that."""
+    for package, module in (("sentencepiece", "sentencepiece"), ("protobuf", "google.protobuf")):
+        try:
+            importlib.import_module(module)
+        except ImportError:
             return package
-    return message.strip().partition("\n")[0]
+    return error.name or str(error).strip().partition("\n")[0]
 
 
 def _meant(name: str, known: Iterable[str]) -> str:

@@ -11,15 +11,20 @@ from torch import Tensor
 from baselines.kld import KLD
 from baselines.sft import CrossEntropy
 from bench.data.content import clean_text
-from bench.data.readers import RawRecord, read_records
+from bench.data.hub import stream_texts
+from bench.data.readers import Progress, RawRecord, read_records
+from bench.data.task import HubSource
 from bench.models.tokenizer import TokenizerAdapter
 from bench.synthetic import plain_text
+from bench.system.artifacts import ArtifactCache
 from bench.system.errors import BenchError
-from bench.system.files import read_text
+from bench.system.files import read_jsonl_gz, read_text, write_jsonl_gz
 from distillm import Objective, TokenSequence
 from distillm.divergences import Kernel
 
 _PARAGRAPHS = 2000
+_TEXTS = "texts.jsonl.gz"
+_CHARACTERS_A_TOKEN = 16  # web pages are long; no more of one is kept than its first tokens can be made of
 _SHORTEST = 4  # tokens; below, nothing is left to predict on either side of the cut
 
 
@@ -85,6 +90,31 @@ def load_plain_text(file: str | None) -> list[str]:
     if not texts:
         raise BenchError(f"plain_text.file: {path} holds no text; expected one paragraph a line, or a column 'text'")
     return texts
+
+
+def load_hub_text(
+    source: HubSource, count: int, max_length: int, cache: ArtifactCache, progress: Progress
+) -> list[str]:
+    """The first texts of a data set on the hub, each cut to what the loss can read of it; kept in the cache.
+
+    Args:
+        source: the data set, at a commit; it has a column `text`.
+        count: how many texts that are not blank.
+        max_length: tokens of a text that are used.
+        cache: where texts are kept once they were downloaded.
+        progress: told how many there are so far.
+
+    Raises:
+        BenchError: they cannot be had.
+    """
+    longest = _CHARACTERS_A_TOKEN * max_length
+    key = {"source": source.pinned, "texts": count, "characters": longest}
+
+    def build(folder: Path) -> None:
+        texts = stream_texts(source, count, longest, lambda done: progress(done, count, f"texts of {source.id}"))
+        write_jsonl_gz(folder / _TEXTS, ({"text": text} for text in texts))
+
+    return [row["text"] for row in read_jsonl_gz(cache.get("plain-text", key, build) / _TEXTS)]
 
 
 def _paragraph(record: RawRecord) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import datasets
+import huggingface_hub.file_download
+import huggingface_hub.utils._http
 import pytest
 from huggingface_hub import constants
 
@@ -61,6 +64,18 @@ def point_to(hub: Hub, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", home / "datasets")
     monkeypatch.setattr(datasets.config, "HF_MODULES_CACHE", home / "modules")
     offline(monkeypatch, on=False)
+    for module in (huggingface_hub.utils._http, huggingface_hub.file_download):  # they wait before they try again
+        monkeypatch.setattr(module, "time", _Impatient())
+
+
+class _Impatient:
+    """The module `time` that never waits."""
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(time, name)
+
+    def sleep(self, seconds: float) -> None:
+        pass
 
 
 def offline(monkeypatch: pytest.MonkeyPatch, *, on: bool = True) -> None:

@@ -6,10 +6,12 @@ after a redirect, as the real hub does.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
 import shutil
+import socket
 import threading
 import urllib.parse
 from collections.abc import Callable, Mapping
@@ -50,6 +52,7 @@ class Hub:
     requests: list[str] = field(default_factory=list)
     refs: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
     server: ThreadingHTTPServer | None = None
+    connections: set[socket.socket] = field(default_factory=set)
     port: int = 0
 
     @property
@@ -75,6 +78,9 @@ class Hub:
             self.server.shutdown()
             self.server.server_close()
             self.server = None
+        for connection in list(self.connections):  # which clients keep open
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def publish(self, kind: str, name: str, files: Mapping[str, str], branch: str = "main") -> str:
         """Move a branch to a new commit with these files, beside those that it had; returns the commit."""
@@ -123,6 +129,15 @@ class Hub:
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     hub: Hub
+
+    def setup(self):
+        super().setup()
+        self.hub.connections.add(self.connection)
+
+    def finish(self):
+        self.hub.connections.discard(self.connection)
+        with contextlib.suppress(OSError):
+            super().finish()
 
     def log_message(self, *args):
         pass

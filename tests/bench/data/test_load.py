@@ -457,7 +457,7 @@ def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def on_hub(name: str, repository: Path, **fields: object) -> TaskSpec:
-    return TASKS[name].model_copy(update={"hub": HubSource(id=str(repository), **fields)})
+    return TASKS[name].model_copy(update={"hub": HubSource(id=str(repository), **fields), "evaluation_only": ()})
 
 
 def test_hub_data_equals_folder_data(folder: Path, hub_cache: Path) -> None:
@@ -491,7 +491,7 @@ def test_hub_data_without_splits_is_split_by_seed(hub_cache: Path) -> None:
 
 @pytest.mark.parametrize("name", sorted(TASKS))
 def test_hub_failure_says_which_folder_would_do(name: str, hub_cache: Path) -> None:
-    with pytest.raises(DataError, match=r"cannot be loaded") as caught:
+    with pytest.raises(DataError, match=r"100%-absent is neither a local folder nor an id of the hub") as caught:
         load_task(on_hub(name, hub_cache / "100%-absent"), hub=True)
     for part in ("--data-dir DIR", "train.jsonl", TASKS[name].response_column.name):
         assert part in str(caught.value)

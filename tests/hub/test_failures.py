@@ -1,0 +1,95 @@
+"""What `bench run` says when something of the hub cannot be had: what really failed, without a traceback."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.data import DataError, load_task
+from tests.conftest import invoke
+from tests.hub.conftest import offline
+from tests.hub.server import Hub
+
+SAMSUM, DOLLY = "knkarthick/samsum", "MiniLLM/dolly"
+
+
+def told(task: str, hub: bool | str = True) -> str:
+    with pytest.raises(DataError) as caught:
+        load_task(task, hub=hub)
+    message = str(caught.value)
+    assert "A local folder would do instead: --data-dir DIR" in message
+    return message
+
+
+def blames_no_network(message: str) -> bool:
+    return not any(word in message for word in ("reach", "network", "connect", "internet"))
+
+
+@pytest.mark.parametrize(
+    ("task", "hub", "message"),
+    [
+        ("samsum", True, f"the data set {SAMSUM} is gated: accept its terms at {{url}}/datasets/{SAMSUM}, then log in"),
+        ("dolly", True, "the data set MiniLLM/uinst is gated: accept its terms"),
+        (
+            "dolly",
+            "MiniLLM/doly",
+            f"MiniLLM/doly is not on the hub ({{url}}/datasets/MiniLLM/doly); did you mean '{DOLLY}'?",
+        ),
+        ("samsum", "knkarthick/samsam", f"did you mean '{SAMSUM}'?"),
+        ("dolly", f"{DOLLY}@v9", f"the data set {DOLLY}@v9 has no revision 'v9'"),
+        ("samsum", f"{SAMSUM}@v9", f"the data set {SAMSUM}@v9 has no revision 'v9'"),
+        (
+            "iwslt",
+            "IWSLT/iwslt2017@main",
+            "the data set IWSLT/iwslt2017@main has no file iwslt2017-en-de/train/*.parquet",
+        ),
+        ("samsum", "IWSLT/iwslt2017", "Dataset scripts are no longer supported"),
+    ],
+)
+def test_data_that_cannot_be_had(fresh_hub: Hub, task, hub, message):
+    fresh_hub.gated |= {SAMSUM, "MiniLLM/uinst"} if hub is True else set()
+    found = told(task, hub)
+    assert message.format(url=fresh_hub.url) in found
+    assert blames_no_network(found)
+
+
+@pytest.mark.parametrize("task", ["samsum", "iwslt"])
+def test_a_hub_that_cannot_be_reached(fresh_hub: Hub, monkeypatch, task):
+    fresh_hub.stop()
+    assert f"was not downloaded before, and {fresh_hub.url} cannot be reached now" in told(task)
+    offline(monkeypatch)
+    assert "was not downloaded before (or not all of it), and HF_HUB_OFFLINE=1 forbids it now" in told(task)
+
+
+def test_half_a_download_of_data(fresh_hub: Hub):
+    fresh_hub.cut.add("0000.parquet")
+    found = told("iwslt")
+    assert "was downloaded in part only: the connection broke off; the same command goes on from there" in found
+    fresh_hub.cut.clear()
+    assert load_task("iwslt", hub=True).splits["train"]
+
+
+def test_the_command_says_it_without_a_traceback(fresh_hub: Hub, cache, tmp_path):
+    teacher, student = "openai-community/gpt2-xl@v1", "openai-community/gpt2"
+    given = [
+        "run",
+        "--task",
+        "samsum",
+        "--method",
+        "srkl",
+        "--teacher",
+        teacher,
+        "--student",
+        student,
+        "--out",
+        str(tmp_path),
+    ]
+    given += ["--set", "models.kind=causal", "--set", "data.hub=true"]
+    fresh_hub.requests.clear()
+    dry = invoke(*given, "--dry-run")
+    assert dry.exit_code == 0, dry.output
+    assert "name: gpt2-xl-to-gpt2" in dry.stdout
+    assert fresh_hub.requests == []
+    result = invoke(*given)
+    assert result.exit_code == 2
+    assert f"the tokenizer '{teacher}' is no local folder, and has no revision 'v1'; " in result.stderr
+    assert "Traceback" not in result.output

@@ -1,0 +1,177 @@
+"""Whole runs from the hub: every shipped pair on its tasks with methods of every kind; offline; plain text by id."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from bench.experiment import checks, context
+from bench.models import loading
+from bench.record.record import RunRecord
+from tests.conftest import invoke, record_of, start
+from tests.hub.conftest import offline
+from tests.hub.contents import hub_pairs
+from tests.hub.datasets_of import PARQUET
+from tests.hub.server import Hub, commit_of
+
+FEW_STEPS = {
+    "data.max_train": 6,
+    "data.max_validation": 2,
+    "data.max_test": 2,
+    "data.max_prompt_length": 128,
+    "data.max_response_length": 5,
+    "evaluation.seeds": "[10]",
+    "sgo.capacity": 2,
+    "sgo.rollouts": 2,
+    "sgo.inner_epochs": 1,
+    "precision": "fp32",
+    **{
+        f"{stage}.{key}": value
+        for stage, steps in (("teacher_training", 1), ("init_training", 1), ("training", 3))
+        for key, value in {"epochs": "null", "steps": steps, "batch_size": 2, "validations": 1}.items()
+    },
+}
+METHODS = ("srkl", "distillm", "gkd", "minillm", "seqkd")
+
+
+def arguments(tmp: Path, method: str, task: str, pair: str, **changes: object) -> list[str]:
+    keys = FEW_STEPS | {name.replace("__", "."): value for name, value in changes.items()}
+    given = [
+        "run",
+        "--preset",
+        "paper",
+        "--method",
+        method,
+        "--task",
+        task,
+        "--models",
+        pair,
+        "--out",
+        str(tmp / "out"),
+    ]
+    return [*given, "--device", "cpu", *(part for key, value in keys.items() for part in ("--set", f"{key}={value}"))]
+
+
+def task_of(models: dict[str, str]) -> str:
+    """The paper's task for a pair: instructions for causal ones, summaries for T5, translation for mT5."""
+    if models["kind"] == "causal":
+        return "dolly"
+    return "iwslt" if "mt5" in models["teacher"] else "samsum"
+
+
+def made(record: RunRecord, pair: str) -> None:
+    """What must be true of any of these runs."""
+    models = hub_pairs()[pair]
+    assert record.training.steps == 3
+    figures = [
+        value for row in record.curve for name, value in row.items() if name.endswith("loss") and value is not None
+    ]
+    assert figures
+    assert all(map(math.isfinite, figures))
+    assert record.comparison_fields["models"] == {
+        side: f"{models[side]}@{commit_of('models', models[side], 'main')}" for side in ("teacher", "student")
+    }
+
+
+@pytest.fixture
+def cached_loads(monkeypatch):
+    """Data and tokenizers loaded once for all runs of this process; they are the same each time."""
+    for module in (context, checks):
+        monkeypatch.setattr(module, "load_tokenizer", _load_tokenizer)
+    monkeypatch.setattr(
+        context, "examples_of", lambda task, data, progress: _examples(task.name, data.model_dump_json())
+    )
+
+
+@functools.cache
+def _load_tokenizer(name: str):
+    return loading.load_tokenizer(name)
+
+
+@functools.cache
+def _examples(task: str, data: str):
+    from bench.config.sections import DataConfig
+    from bench.experiment.examples import examples_of
+
+    return examples_of(task, DataConfig.model_validate_json(data))
+
+
+@pytest.mark.parametrize(
+    ("method", "task", "pair", "precision", "source"),
+    [
+        ("distillm", "dolly", "gpt2-xl-to-gpt2", "fp32", ("MiniLLM/dolly", "main")),
+        ("minillm", "samsum", "t5-xl-to-t5-small", "bf16", ("knkarthick/samsum", "main")),
+        ("seqkd", "iwslt", "t5-xl-to-t5-small", "fp32", ("IWSLT/iwslt2017", PARQUET)),
+        pytest.param(
+            *("distillm2", "samsum", "t5-xl-to-t5-small", "bf16", ("knkarthick/samsum", "main")),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            *("seqkd", "samsum", "t5-xl-to-t5-small", "bf16", ("knkarthick/samsum", "main")), marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_a_run_from_the_hub(hub: Hub, cache, tmp_path, method, task, pair, precision, source):
+    record = record_of(*arguments(tmp_path, method, task, pair, precision=precision))
+    made(record, pair)
+    name, branch = source
+    assert record.data.source.startswith(f"hub {name}@{commit_of('datasets', name, branch)}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("pair", sorted(hub_pairs()))
+def test_every_pair_runs_with_methods_of_every_kind(hub: Hub, cache, tmp_path, cached_loads, pair, method):
+    made(record_of(*arguments(tmp_path, method, task_of(hub_pairs()[pair]), pair)), pair)
+
+
+def test_after_a_first_run_the_hub_is_not_needed(fresh_hub: Hub, cache, tmp_path, monkeypatch):
+    given = arguments(tmp_path, "srkl", "samsum", "t5-xl-to-t5-small")
+    first = record_of(*given)
+    loading._COMMITS.clear()
+    offline(monkeypatch)
+    assert record_of(*given).run_id == first.run_id
+    loading._COMMITS.clear()
+    offline(monkeypatch, on=False)
+    fresh_hub.stop()
+    again = record_of(*given, "--fresh")
+    assert (again.run_id, again.scores, again.data) == (first.run_id, first.scores, first.data)
+
+
+@pytest.mark.slow
+def test_the_variables_do_what_these_tests_set_up(fresh_hub: Hub, tmp_path):
+    """HF_ENDPOINT, HF_HOME and HF_HUB_OFFLINE, read by a process of its own."""
+    given = [*arguments(tmp_path, "srkl", "iwslt", "t5-xl-to-t5-small"), "--json"]
+    ids = []
+    for more, variables in ((), {}), (("--fresh",), {"HF_HUB_OFFLINE": "1"}):
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            output, errors = start(*given, *more, cache=tmp_path / "cache").communicate(timeout=120)
+        assert output, errors
+        ids.append(json.loads(output)["run_id"])
+        fresh_hub.stop()
+    assert ids[0] == ids[1]
+
+
+def test_plain_text_of_the_hub_is_read_as_far_as_it_is_needed(fresh_hub: Hub, cache, tmp_path, cached_loads):
+    corpus = "Skylion007/openwebtext"
+    given = arguments(
+        tmp_path, "imitkd", "samsum", "t5-xl-to-t5-small", plain_text__hub=corpus, plain_text__batch_size=4
+    )
+    record = record_of(*given)
+    commit = commit_of("datasets", corpus, "main")
+    assert record.config.plain_text.weight == 1.0
+    assert record.comparison_fields["plain_text"] == f"{corpus}@{commit}"
+    assert f"plain text: the first 12 texts of {corpus}@{commit} that are long enough" in record.data.notes
+    assert all(row["plain_text_loss"] > 0 for row in record.curve if "plain_text_loss" in row)
+    assert not [line for line in fresh_hub.requests if "00001-of-00002" in line and line.startswith("GET")]
+    fresh_hub.stop()
+    assert record_of(*given).run_id == record.run_id
+    without = invoke(*given[:-2], "--set", "plain_text.hub=MiniLLM/openwebtext")
+    assert without.exit_code == 2
+    assert "MiniLLM/openwebtext was not downloaded before" in without.stderr
