@@ -10,6 +10,7 @@ import click
 
 from bench.cli.options import FOLDER, JSON, OUT, messages, output, warn
 from bench.cli.perf import perf
+from bench.cli.plan import plan
 from bench.cli.plugins import CommandGroup
 from bench.cli.run import run
 from bench.cli.told import Told, check_arguments
@@ -45,6 +46,7 @@ def main() -> None:
 
 main.add_command(run)
 main.add_command(perf)
+main.add_command(plan)
 
 
 @main.command("list")
