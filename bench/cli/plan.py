@@ -219,10 +219,10 @@ def _print_one(plan: Plan, memory: float, price: float | None, speeds: Sequence[
     for note in plan.notes:
         console.print(note, style="dim")
     for speed in speeds:
-        for side in speed.sides.values():
+        for found in speed.sides.values():
             console.print(
-                f"measured on this {speed.device} device, {side.measured}: {side.training / 1e12:.3g} TFLOP/s in "
-                f"training, {side.decode_step * 1e3:.3g} ms a token of all rows; the rest is arithmetic",
+                f"measured on this {speed.device} device, {found.measured}: {found.training / 1e12:.3g} TFLOP/s in "
+                f"training, {found.decode_step * 1e3:.3g} ms a token of all rows; the rest is arithmetic",
                 style="dim",
             )
 

@@ -404,7 +404,7 @@ def parameter_count(name: str, kind: Kind) -> int:
     count = sum(p.numel() for p in network.parameters())
     head = network.get_output_embeddings()
     tied = head is not None and head.weight is network.get_input_embeddings().weight
-    return count + head.weight.numel() if tied and has_own_head(name, kind) else count
+    return count + int(head.weight.numel()) if tied and has_own_head(name, kind) else count
 
 
 def has_own_head(name: str, kind: Kind) -> bool:

@@ -38,7 +38,7 @@ from bench.models.tokenizer import TokenizerAdapter
 from bench.training import trainer as training
 from bench.training.job import TrainingJob, ValidationSet
 from bench.training.trainer import Trainer
-from distillm import Objective, OutputSource, SourceOptions, TokenSequence
+from distillm import Objective, OutputSource, SourceOptions, TokenSequence, token_losses
 from distillm.divergences import ENTRIES, slices
 from distillm.fused import CHUNK, Projection
 from distillm.methods import SRKL
@@ -104,7 +104,7 @@ class Pass:
         return Pass(*(low + steps * (high - low) for low, high in values))
 
 
-class _Living(TorchDispatchMode):
+class _Living(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of all tensors that are alive.
 
     Args:
@@ -113,7 +113,7 @@ class _Living(TorchDispatchMode):
     """
 
     def __init__(self, *, in_cycles: bool = False) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.peak = 0
         self.in_cycles, self._operations = in_cycles, 0
         self._known: set[int] = set()
@@ -230,10 +230,10 @@ class _Named:
 @functools.lru_cache(maxsize=512)
 def _step(student: _Known, teacher: _Known | None, objective: _Named, setting: Setting) -> Pass:
     try:
-        return _traced_step(student.shape, teacher and teacher.shape, objective.objective, setting)
+        return _traced_step(student.shape, None if teacher is None else teacher.shape, objective.objective, setting)
     except DataDependentOutputException:
         stands_in = SRKL() if objective.objective.needs_teacher else CrossEntropy()
-        return _traced_step(student.shape, teacher and teacher.shape, stands_in, setting)
+        return _traced_step(student.shape, None if teacher is None else teacher.shape, stands_in, setting)
 
 
 def _traced_step(student: Shape, teacher: Shape | None, objective: Objective, setting: Setting) -> Pass:
@@ -250,7 +250,7 @@ def _traced_step(student: Shape, teacher: Shape | None, objective: Objective, se
             gradients = living.now - base
             head = _OutputLayer(living, counter, base + gradients)
             peaks = _peaks_of_the_way_back(living, parameters)
-            with patch.object(training, "token_losses", head.watched(training.token_losses)):
+            with patch.object(training, "token_losses", head.watched(token_losses)):
                 trainer.backward(objective, list(made.train), 1.0, None)
         flops = counter.get_total_flops() + head.uncounted
         forward, early, late = (peak - base for peak in (*peaks, living.peak))
@@ -269,7 +269,7 @@ def _peaks_of_the_way_back(living: _Living, parameters: list[torch.nn.Parameter]
             living.peak = living.now
 
     for parameter in parameters:
-        parameter.register_post_accumulate_grad_hook(arrived)
+        parameter.register_post_accumulate_grad_hook(arrived)  # type: ignore[no-untyped-call]
     return peaks
 
 
@@ -312,13 +312,8 @@ def job(
         TokenSequence(str(i), (0,) * setting.prompt, (1,) * setting.response, token_values=_columns(setting.response))
         for i in range(setting.sequences)
     ]
-    steps = TrainingConfig(
-        steps=2,
-        batch_size=setting.sequences,
-        micro_batch_size=setting.sequences,
-        learning_rate=1e-9,
-        gradient_checkpointing=setting.checkpointing,
-    )
+    given = {"steps": 2, "batch_size": setting.sequences, "learning_rate": 1e-9, "select_by": "loss"}
+    config = TrainingConfig.model_validate(given | {"gradient_checkpointing": setting.checkpointing})
     return TrainingJob(
         label="a plan",
         objective=objective,
@@ -327,7 +322,7 @@ def job(
         teacher=language_model(teacher, device, frozen) if teacher and objective.needs_teacher else None,
         train=sequences,
         validation=ValidationSet(sequences, lambda texts: 0.0, Decoding(setting.response), setting.sequences),
-        config=steps,
+        config=config,
         max_response_length=setting.response,
         seed=seed,
         work=Path(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -135,15 +135,8 @@ def make_plan(config: Config, device: str, speed: Speed | None = None) -> Plan:
     teacher, student = shape_of(config, "teacher"), shape_of(config, "student")
     amounts = amounts_of(config)
     planner = _Planner(config, device, teacher, student, amounts, speed)
-    return Plan(
-        config,
-        teacher,
-        student,
-        amounts,
-        device,
-        tuple(make() for make in planner.stages().values()),
-        tuple(planner.notes()),
-    )
+    stages = tuple(make() for make in planner.stages().values())
+    return Plan(config, teacher, student, amounts, device, stages, tuple(planner.notes()))
 
 
 def amounts_of(config: Config) -> Amounts:
@@ -386,11 +379,19 @@ def remedy(plan: Plan, stage: Stage, memory: float) -> Remedy | None:
 
     In this order, each with the largest micro-batch that fits: that alone, gradient checkpointing, bf16, 8-bit moments.
     """
-    for settings in _changes(plan.config, stage):
-        planner = _Planner(_changed(plan.config, settings), plan.device, plan.teacher, plan.student, plan.amounts, None)
-        found = planner.stages()[stage.name]()
-        if fits(found, memory):
-            return Remedy(tuple(f"{key}={str(value).lower()}" for key, value in settings.items()), found.peak)
+
+    def changed(settings: Mapping[str, Any]) -> Stage:
+        config = _changed(plan.config, settings)
+        planner = _Planner(config, plan.device, plan.teacher, plan.student, plan.amounts, None)
+        return planner.stages()[stage.name]()
+
+    for group in _changes(plan.config, stage):
+        if not fits(changed(group[-1]), memory):
+            continue
+        for settings in group:
+            found = changed(settings)
+            if fits(found, memory):
+                return Remedy(tuple(f"{key}={str(value).lower()}" for key, value in settings.items()), found.peak)
     return None
 
 
@@ -402,27 +403,30 @@ def _changed(config: Config, settings: Mapping[str, Any]) -> Config:
     return config
 
 
-def _changes(config: Config, stage: Stage) -> Iterator[dict[str, Any]]:
+def _changes(config: Config, stage: Stage) -> Iterator[list[dict[str, Any]]]:
+    """Groups of changes, in each of them those of larger micro-batches first."""
     rows = config.evaluation.batch_size
-    fewer_rows = [{"evaluation.batch_size": size} for size in _halves(rows)]
-    half = [{"precision": "bf16"}] if config.precision == "fp32" else []
+    half: dict[str, Any] = {"precision": "bf16"} if config.precision == "fp32" else {}
     section = _SECTIONS.get(stage.name)
     if section is None:
-        yield from fewer_rows
-        for precision in half:
-            yield from (precision | fewer for fewer in [{}, *fewer_rows])
+        fewer: list[dict[str, Any]] = [{"evaluation.batch_size": size} for size in _halves(rows)]
+        if fewer:
+            yield fewer
+        if half:
+            yield [half | less for less in [{}, *fewer]]
         return
-    micros = [{f"{section}.micro_batch_size": size} for size in _halves(stage.micro_batch)]
-    rows_too: dict[str, Any] = {"evaluation.batch_size": min(rows, 8)} if stage.generation > stage.activations else {}
-    checkpointing = {f"{section}.gradient_checkpointing": True, f"{section}.cuda_graphs": False}
-    if not getattr(config, section).cuda_graphs:
-        del checkpointing[f"{section}.cuda_graphs"]
-    moments = {f"{section}.optimizer": "adamw-8bit"}
-    yield from ([rows_too] if rows_too else [])
-    for more in ({}, checkpointing, *half, *(one | checkpointing for one in half), moments):
-        if more is moments:
-            more = checkpointing | moments | (half[0] if half else {})
-        yield from (rows_too | more | micro for micro in [{}, *micros] if more or micro)
+    few_rows: dict[str, Any] = {"evaluation.batch_size": min(rows, 8)} if stage.generation > stage.activations else {}
+    micros: list[dict[str, Any]] = [{f"{section}.micro_batch_size": size} for size in _halves(stage.micro_batch)]
+    again: dict[str, Any] = {f"{section}.gradient_checkpointing": True}
+    if getattr(config, section).cuda_graphs:
+        again[f"{section}.cuda_graphs"] = False
+    small: dict[str, Any] = {f"{section}.optimizer": "adamw-8bit"}
+    combinations = [few_rows, few_rows | again]
+    combinations += [few_rows | half, few_rows | half | again] if half else []
+    for more in [*combinations, few_rows | half | again | small]:
+        group = [more | micro for micro in [{}, *micros] if more or micro]
+        if group:
+            yield group
 
 
 def _halves(size: int) -> list[int]:
