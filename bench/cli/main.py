@@ -11,6 +11,7 @@ import click
 from bench.cli.evaluate import evaluate
 from bench.cli.options import FOLDER, JSON, OUT, messages, output, prepare_to_read, warn
 from bench.cli.perf import perf
+from bench.cli.plan import plan
 from bench.cli.plugins import CommandGroup
 from bench.cli.run import run
 from bench.cli.told import Told, check_arguments
@@ -47,6 +48,7 @@ def main() -> None:
 main.add_command(run)
 main.add_command(evaluate)
 main.add_command(perf)
+main.add_command(plan)
 
 
 @main.command("list")

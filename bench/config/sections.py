@@ -130,10 +130,18 @@ class ModelsConfig(Section):
 class TrainingConfig(Section):
     """One training: the teacher's, the init student's or the student's."""
 
+    added_later = frozenset({"gradient_checkpointing", "optimizer"})
+
     steps: int | None = Field(None, gt=0, description="optimiser steps; give this or epochs")
     epochs: float | None = Field(None, gt=0, description="passes over the training set; give this or steps")
     batch_size: int = Field(gt=0, description="sequences per optimiser step")
     micro_batch_size: int | None = Field(None, gt=0, description="sequences per forward pass; same loss, less memory")
+    gradient_checkpointing: bool = Field(
+        False, description="form a layer's activations again for the backward pass: much less memory, a third slower"
+    )
+    optimizer: Literal["adamw", "adamw-8bit"] = Field(
+        "adamw", description="adamw-8bit: moments in 2 bytes a parameter instead of 8 (extra `8bit`)"
+    )
     learning_rate: float = Field(gt=0, description="peak learning rate of AdamW")
     schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="after the warm-up")
     warmup_steps: int = Field(0, ge=0, description="linear warm-up")
@@ -142,13 +150,23 @@ class TrainingConfig(Section):
     max_grad_norm: float = Field(1.0, gt=0, description="gradient clipping by global norm")
     validations: int = Field(4, gt=0, description="how often to validate, evenly spread, the last after the last step")
     select_by: Literal["metric", "loss"] = Field("metric", description="what picks the best checkpoint")
-    checkpoint_seconds: float = Field(15.0, gt=0, description="save a resumable state at least this often")
+    checkpoint_seconds: float = Field(
+        15.0, gt=0, description="save a resumable state this often, or as rarely as keeps saving to 2 % of the time"
+    )
     cuda_graphs: bool = Field(False, description="on a GPU, capture passes as CUDA graphs: small models and batches")
 
     @model_validator(mode="after")
     def _one_length(self) -> TrainingConfig:
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("give exactly one of steps and epochs (set the other to null)")
+        return self
+
+    @model_validator(mode="after")
+    def _one_way_of_passing(self) -> TrainingConfig:
+        if self.gradient_checkpointing and self.cuda_graphs:
+            raise ValueError(
+                "cuda_graphs keeps the activations that gradient_checkpointing saves: turn one of them off"
+            )
         return self
 
 

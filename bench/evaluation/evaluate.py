@@ -55,7 +55,7 @@ def evaluate(
     to_do = {  # the rate is theirs
         one.name: len(one.examples)
         for one in sets
-        if not _is_whole(part_of[one.name], len(seeds) * len(one.examples), note)
+        if not is_whole(part_of[one.name], len(seeds) * len(one.examples), note)
     }
     total, before = len(seeds) * sum(to_do.values()), 0
     rows: list[Prediction] = []
@@ -72,8 +72,8 @@ def evaluate(
     return rows
 
 
-def _is_whole(part: Path, rows: int, note: Callable[[str], None]) -> bool:
-    """Whether a set's rows are there; what is there but damaged is named and removed."""
+def is_whole(part: Path, rows: int, note: Callable[[str], None]) -> bool:
+    """Whether a part's rows are there; what is there but damaged is named and removed."""
     try:
         if len(read_jsonl_gz(part)) == rows:
             return True

@@ -146,10 +146,10 @@ def make(context: RunContext, workshop: Workshop, folder: Path) -> tuple[RunReco
     with reporter.stage("init student"):
         init_student = stages.init_student(context, workshop)
         init_scores = stages.scores(context, workshop, init_student, "init-student")
-    job = stages.distillation(context, workshop, teacher, init_student, train_on, folder / WORK)
-    reset_peak_memory(context.device)
-    energy, load = EnergyMeter(context.device), LoadMeter()
     with reporter.stage("training"):
+        job = stages.distillation(context, workshop, teacher, init_student, train_on, folder / WORK)
+        reset_peak_memory(context.device)
+        energy, load = EnergyMeter(context.device), LoadMeter()
         state = Trainer(job).fit()
         memory, joules = peak_memory(context.device), energy.joules()
         environment = environment.model_copy(update={"other_load": load.mean()})

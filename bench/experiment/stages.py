@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,13 +13,13 @@ import baselines.sft
 from bench import __version__
 from bench.config.fidelity import NO_REPEAT_NGRAM
 from bench.config.sections import TrainingConfig
-from bench.evaluation.evaluate import evaluate, summarise
+from bench.evaluation.evaluate import evaluate, is_whole, summarise
 from bench.experiment.context import RunContext
 from bench.experiment.identity import SCRATCH, Side, model_fingerprint, model_path
 from bench.metrics.metric import score_texts
 from bench.models import smollm2
 from bench.models.cut import keep_layers
-from bench.models.encoded import lengths
+from bench.models.encoded import EncodedSplitBuilder, lengths
 from bench.models.language_model import LanguageModel
 from bench.models.sampling import Decoding
 from bench.record.example_scores import Prediction
@@ -243,7 +244,7 @@ def scores(context: RunContext, workshop: Workshop, path: str, label: str) -> Sc
     }
 
     def build(folder: Path) -> None:
-        found = summarise(predictions(context, workshop, load(context, path), folder / WORK), context.metrics)
+        found = summarise(predictions(context, workshop, frozen(context, path), folder / WORK), context.metrics)
         write_json(folder / "scores.json", {name: one.model_dump(mode="json") for name, one in found.items()})
 
     read = read_json(workshop.cache.get(f"{label}-scores", key, build) / "scores.json")
@@ -286,17 +287,38 @@ def training_sequences(context: RunContext, workshop: Workshop, teacher_path: st
         "version": __version__,
     }
 
-    def told(done: int) -> None:
-        workshop.reporter.progress(done, len(train_on), "responses")
+    # as `sample` takes them; responses depend on who shares their batch, if only by rounding
+    order = sorted(range(len(train_on)), key=lambda i: len(train_on[i].prompt))
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
     def build(folder: Path) -> None:
-        model = load(context, teacher_path)
-        with context.autocast():
-            sampled = model.sample(train_on, decoding, "teacher responses", batch_size=batch_size, progress=told)
-        write_jsonl_gz(folder / "responses.jsonl.gz", ({"response": response} for response in sampled))
+        """Each batch is kept as it is done, so that a killed process goes on, and memory does not grow."""
+        parts = [folder / WORK / f"responses-{number:06d}.jsonl.gz" for number in range(len(batches))]
+        missing = [
+            part
+            for part, batch in zip(parts, batches, strict=True)
+            if not is_whole(part, len(batch), workshop.reporter.note)
+        ]
+        model = frozen(context, teacher_path) if missing else None
+        for done, (part, batch) in enumerate(zip(parts, batches, strict=True)):
+            workshop.reporter.progress(done * batch_size, len(train_on), "responses")
+            if part in missing and model is not None:
+                with context.autocast():
+                    sampled = model.sample([train_on[i] for i in batch], decoding, "teacher responses")
+                write_jsonl_gz(part, ({"response": response} for response in sampled))
+        del model
+        rows = {
+            i: row
+            for part, batch in zip(parts, batches, strict=True)
+            for i, row in zip(batch, read_jsonl_gz(part), strict=True)
+        }
+        write_jsonl_gz(folder / "responses.jsonl.gz", (rows[i] for i in range(len(train_on))))
 
     rows = read_jsonl_gz(workshop.cache.get("teacher-responses", key, build) / "responses.jsonl.gz")
-    return [s.with_response(tuple(row["response"]), None) for s, row in zip(train_on, rows, strict=True)]
+    builder = EncodedSplitBuilder()
+    for s, row in zip(train_on, rows, strict=True):
+        builder.add(s.id, array("i", s.prompt), array("i", row["response"]))
+    return builder.finish()
 
 
 def about_responses(

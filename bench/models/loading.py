@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -23,6 +24,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 from transformers.activations import GELUTanh, NewGELUActivation
+from transformers.utils.hub import cached_file
 
 from bench.config.presets import read_pair, shipped
 from bench.models.lora import base_of, load_adapter, merged
@@ -337,15 +339,17 @@ def _unmakeable(kind: Kind, architecture: dict[str, Any], error: Exception) -> B
     return BenchError(f"models: cannot make a {kind} model from {architecture}: {_reason(error)}")
 
 
-def outline(name: str, config: PretrainedConfig, kind: Kind) -> PreTrainedModel:
-    """A model's network without memory for its weights.
+def outline(
+    name: str, config: PretrainedConfig, kind: Kind, device: str = "meta", dtype: torch.dtype | None = None
+) -> PreTrainedModel:
+    """A model's network without memory for its weights; on another device than `meta` with random ones.
 
     Raises:
         BenchError: transformers cannot make it.
     """
     try:
-        with torch.device("meta"):
-            network: PreTrainedModel = _AUTO[kind].from_config(config)
+        with torch.device(device):
+            network: PreTrainedModel = _AUTO[kind].from_config(config, **({} if dtype is None else {"dtype": dtype}))
     except Exception as error:
         raise BenchError(f"{name}: transformers makes no {kind} model of its config.json: {_reason(error)}") from error
     return network
@@ -435,8 +439,52 @@ def check_kind(name: str, architecture: PretrainedConfig, kind: Kind) -> None:
 
 
 def parameter_count(name: str, kind: Kind) -> int:
-    """Number of parameters of a model's architecture, without loading its weights."""
-    return sum(p.numel() for p in outline(name, load_architecture(name), kind).parameters())
+    """Number of parameters of a model, shared ones once, without loading its weights."""
+    network = outline(name, load_architecture(name), kind)
+    count = sum(p.numel() for p in network.parameters())
+    head = network.get_output_embeddings()
+    tied = head is not None and head.weight is network.get_input_embeddings().weight
+    return count + int(head.weight.numel()) if tied and has_own_head(name, kind) else count
+
+
+def has_own_head(name: str, kind: Kind) -> bool:
+    """Whether a checkpoint has an output layer that differs from its embeddings.
+
+    transformers then loads both, though T5's and mT5's configurations say that they are tied whatever config.json says.
+    False where the checkpoint is not on this machine.
+    """
+    network = outline(name, load_architecture(name), kind)
+    names = {id(module): path for path, module in network.named_modules()}
+    wanted = [f"{names[id(part)]}.weight" for part in (network.get_output_embeddings(), network.get_input_embeddings())]
+    found: dict[str, torch.Tensor] = {}
+    for path in _weight_files(name):
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as file:
+                found |= {key: file.get_tensor(key) for key in wanted if key in file.keys()}  # noqa: SIM118
+        else:
+            weights = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            found |= {key: weights[key] for key in wanted if key in weights}
+    head, embeddings = (found.get(key) for key in wanted)
+    return head is not None and embeddings is not None and not torch.equal(head, embeddings)
+
+
+def _weight_files(name: str) -> list[Path]:
+    """Files of a checkpoint that are on this machine."""
+    for file in (
+        "model.safetensors",
+        "model.safetensors.index.json",
+        "pytorch_model.bin",
+        "pytorch_model.bin.index.json",
+    ):
+        try:
+            found = cached_file(name, file, local_files_only=True, _raise_exceptions_for_missing_entries=False)
+        except OSError:  # nothing of it is here
+            return []
+        if found is not None and file.endswith(".json"):
+            return [Path(found).parent / part for part in sorted(set(read_json(Path(found))["weight_map"].values()))]
+        if found is not None:
+            return [Path(found)]
+    return []
 
 
 def quiet_libraries() -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,10 +28,39 @@ from bench.system.files import (
     seal,
     write_json,
 )
+from bench.training.optimiser import load_tensors, tensors_of
 from bench.training.state import TrainerState
 from distillm import BatchObjective, Objective, OutputSource
 
 MANIFEST = "checksums.json"
+MOST_OF_TIME = 0.02
+"""The share of a training's time that saving may take."""
+
+
+class Pace:
+    """When to save: as often as asked for, and so seldom that saving takes at most `MOST_OF_TIME` of the time.
+
+    What a save costs is known from the last one.
+
+    Args:
+        least_seconds: between two saves; at a validation a save may come sooner.
+    """
+
+    def __init__(self, least_seconds: float) -> None:
+        self.least_seconds, self.saved_at, self.cost = least_seconds, time.monotonic(), 0.0
+
+    def is_due(self, *, validating: bool) -> bool:
+        """Whether to save now."""
+        waited = time.monotonic() - self.saved_at
+        return waited * MOST_OF_TIME >= self.cost and (validating or waited > self.least_seconds)
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """Learn from a save what the next one costs."""
+        begun = time.monotonic()
+        yield
+        self.saved_at = time.monotonic()
+        self.cost = self.saved_at - begun
 
 
 def save_weights(network: PreTrainedModel, path: str) -> None:
@@ -64,13 +96,9 @@ class Checkpoints:
         last = self._last_intact()
         if last is None:
             return None
-        load_weights(self.network, last / "model.safetensors", strict=False)
-        moments = self.optimiser.state_dict()
-        moments["state"] = {}
-        for name, tensor in load_file(last / "optimiser.safetensors").items():
-            index, key = name.split(".")
-            moments["state"].setdefault(int(index), {})[key] = tensor
-        self.optimiser.load_state_dict(moments)
+        if (last / "model.safetensors").is_file():  # of a training that is over, the best weights are enough
+            load_weights(self.network, last / "model.safetensors", strict=False)
+            load_tensors(self.optimiser, load_file(last / "optimiser.safetensors"))
         saved = read_json(last / "state.json")
         self.output_source.load_state_dict(saved["output_source"])
         if isinstance(self.objective, BatchObjective):
@@ -91,6 +119,8 @@ class Checkpoints:
     def save(self, state: TrainerState) -> None:
         """Write a checkpoint, then remove what it replaces.
 
+        After the last step nothing but the best weights is needed any more, and those lie there already.
+
         Raises:
             BenchError: the folder cannot be written or the disk is full; the last checkpoint stays.
         """
@@ -99,13 +129,14 @@ class Checkpoints:
         try:
             remove(partial)
             partial.mkdir(parents=True)
-            save_weights(self.network, str(partial / "model.safetensors"))
-            save_file(self._optimiser_tensors(), partial / "optimiser.safetensors")
+            best = self.best_path(state)
+            if state.step < state.total_steps:
+                self._save_weights(partial / "model.safetensors", best if state.step == state.best_step else None)
+                save_file(tensors_of(self.optimiser), partial / "optimiser.safetensors")
             saved: dict[str, Any] = {"state": asdict(state), "output_source": self.output_source.state_dict()}
             if isinstance(self.objective, BatchObjective):
                 saved["objective"] = self.objective.state_dict()
             write_json(partial / "state.json", saved)
-            best = self.best_path(state)
             seal(partial / MANIFEST, also=[best] if best.is_file() else [])
             publish(partial, final)
             for old in [*self.folder.glob("step-*"), *self.folder.glob("best-*")]:
@@ -115,9 +146,13 @@ class Checkpoints:
             shutil.rmtree(partial, ignore_errors=True)
             raise cannot_write(final, error) from error
 
-    def _optimiser_tensors(self) -> dict[str, torch.Tensor]:
-        states = self.optimiser.state_dict()["state"]
-        return {f"{index}.{key}": value for index, entry in states.items() for key, value in entry.items()}
+    def _save_weights(self, path: Path, same: Path | None) -> None:
+        """Write the present weights, or give a file that holds the same ones a second name."""
+        if same is not None:
+            with suppress(OSError):  # no such file, or a file system without links
+                os.link(same, path)
+                return
+        save_weights(self.network, str(path))
 
     def save_best(self, state: TrainerState) -> None:
         """Keep the present weights as the best; the ones before stay until the next checkpoint is written.

@@ -20,6 +20,7 @@ def roll_out(
     max_new_tokens: int,
     *seed: int | str,
     step: int,
+    batch_size: int | None = None,
     micro_batch_size: int | None = None,
 ) -> list[TokenSequence]:
     """One sampled response to each prompt of a batch, annotated if the objective asks for it.
@@ -32,6 +33,7 @@ def roll_out(
         max_new_tokens: limit of a response.
         seed: parts of the seed.
         step: the training step, noted as `sampled_at_step`.
+        batch_size: responses sampled at once; None = all.
         micro_batch_size: sequences per forward pass for the log-probabilities; None = all at once.
 
     Raises:
@@ -41,7 +43,7 @@ def roll_out(
     if sampling.teacher_mix:
         assert teacher is not None
         mixture = teacher.mixture(sampling.teacher_mix)
-    responses = student.sample(batch, Decoding(max_new_tokens), *seed, mixture=mixture)
+    responses = student.sample(batch, Decoding(max_new_tokens), *seed, batch_size=batch_size, mixture=mixture)
     made = [s.with_response(r, sampled_at_step=step) for s, r in zip(batch, responses, strict=True)]
     if not sampling.log_probs:
         return made

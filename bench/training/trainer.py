@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import math
 import random
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,10 +28,12 @@ from bench.system.errors import BenchError
 from bench.system.seeding import derive_seed, seed_torch
 from bench.system.transfer import Arriving, on_device
 from bench.training.captured_pass import CapturedPass, CudaRecorder
-from bench.training.checkpoint import Checkpoints
+from bench.training.checkpoint import Checkpoints, Pace
 from bench.training.data_order import batch_order
 from bench.training.diagnostics import Diagnostics
 from bench.training.job import NonFiniteLoss, TrainingJob
+from bench.training.less_memory import checkpoint_gradients
+from bench.training.optimiser import make_optimiser, skips_by_itself
 from bench.training.phase_timer import PhaseTimer
 from bench.training.reference_bugs import counted_tokens
 from bench.training.rollouts import roll_out
@@ -108,12 +109,8 @@ class Trainer:
         trained = [p for p in job.student.network.parameters() if p.requires_grad]
         self.student_pass = self.captured(job.student, trained)
         self.teacher_pass = self.captured(job.teacher, [])
-        self.optimiser = torch.optim.AdamW(
-            _parameter_groups(job.student.network, self.config.weight_decay),
-            lr=self.config.learning_rate,
-            betas=(0.9, self.config.adam_beta2),
-            fused=True,
-        )
+        groups = _parameter_groups(job.student.network, self.config.weight_decay)
+        self.optimiser = make_optimiser(groups, self.config, job.student.device)
         self.checkpoints = Checkpoints(
             job.work, job.student.network, self.optimiser, job.output_source, job.objective, job.note
         )
@@ -135,25 +132,27 @@ class Trainer:
         if self.state.step == 0 and not self.state.validations:
             self.validate(score=False)
         texts = self.plain_text_batches()
-        saved_at = time.monotonic()
+        pace = Pace(self.config.checkpoint_seconds)
         queued: list[_QueuedStep] = []
         for step, dataset_batch in self.batches():
             queued.append(self.take(step, dataset_batch, next(texts, [])))  # no texts without an auxiliary loss
             validating = step in self.validate_at
-            saving = validating or time.monotonic() - saved_at > self.config.checkpoint_seconds
-            due = len(queued) - (0 if saving else self.steps_ahead)
+            saving = step == self.total or pace.is_due(validating=validating)
+            due = len(queued) - (0 if saving or validating else self.steps_ahead)
             figures = {taken.step: self.finish(taken) for taken in queued[:due]}
             queued = queued[due:]
             if validating:
                 self.validate(score=True)
                 if self.state.is_best(self.config.select_by):
-                    self.checkpoints.save_best(self.state)
+                    with self.timer.phase("checkpoint"):
+                        self.checkpoints.save_best(self.state)
             if saving:
-                self.save()
-                saved_at = time.monotonic()
+                with pace.saving():
+                    self.save()
             for finished, shown in figures.items():
                 job.on_step(finished, self.total, shown)
 
+        self.optimiser.zero_grad(set_to_none=True)
         load_weights(job.student.network, self.checkpoints.best_path(self.state), strict=False)
         job.student.graphs.forget()  # they hold buffers, and the teacher of a mixture
         return self.state
@@ -226,7 +225,10 @@ class Trainer:
         """Go on from the last checkpoint, if there is one."""
         self.state = self.checkpoints.load() or self.state
         self.timer.seconds.update(self.state.seconds)
-        self.job.student.network.train(self.batch_objective is None or self.batch_objective.dropout)
+        dropout = self.batch_objective is None or self.batch_objective.dropout
+        self.job.student.network.train(dropout)
+        if self.config.gradient_checkpointing:
+            checkpoint_gradients(self.job.student.network, dropout=dropout)
         if self.job.teacher is not None:
             self.job.teacher.network.eval()
 
@@ -271,6 +273,7 @@ class Trainer:
                     job.max_response_length,
                     *(job.seed, "student-generated outputs", step, call),
                     step=step,
+                    batch_size=job.validation.batch_size,
                     micro_batch_size=self.config.micro_batch_size,
                 )
             except NonFiniteLogits as error:
@@ -406,9 +409,12 @@ class Trainer:
             measured = losses | {"gradient_norm": torch.nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm)}
             finite = torch.stack(list(measured.values())).isfinite().all()
             self.failed = torch.maximum(self.failed, (~finite).float())
-            # The fused kernel takes no step where this is 1: the host may look later, when the next step is queued.
-            self.optimiser.found_inf = self.failed  # type: ignore[attr-defined]
-            self.optimiser.step()
+            if skips_by_itself(self.optimiser):
+                # The fused kernel takes no step where this is 1: the host may look later, when the next step is queued.
+                self.optimiser.found_inf = self.failed  # type: ignore[attr-defined]
+                self.optimiser.step()
+            elif not self.failed:
+                self.optimiser.step()
             # captured passes add to the gradients where they lie
             self.optimiser.zero_grad(set_to_none=not self.on_cuda)
         return measured

@@ -1,0 +1,457 @@
+"""The plan of a run: for each stage its memory, arithmetic, tokens and time, and what makes it fit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from baselines.sft import CrossEntropy
+from bench.config.registry import find_method
+from bench.config.sections import Config, TrainingConfig
+from bench.data import task_of
+from bench.experiment.examples import examples_of
+from bench.experiment.identity import SCRATCH, tokenizer_path
+from bench.experiment.planning.calibration import Speed
+from bench.experiment.planning.memory import Pass, Setting, generation, step
+from bench.experiment.planning.shapes import Shape, shape_of
+from bench.models.loading import load_tokenizer
+from bench.models.tokenizer import LengthLimits, TokenizerAdapter
+from bench.system.environment import pick_device
+from bench.system.errors import BenchError
+from bench.training.trainer import total_steps
+from distillm import SOURCES, BatchObjective, Objective
+
+GIB = 2**30
+SPARE = 0.1
+"""The share of memory that the plan leaves to kernels, fragmentation and the allocator: ours, not measured."""
+_BUSY_TOKENS = 4096  # of a micro-batch that the trainer chooses on CUDA
+_SECTIONS = {"teacher": "teacher_training", "init student": "init_training", "training": "training"}
+
+# Sizes of published splits and mean lengths in tokens, where the data is not at hand. Dolly: the split of MiniLLM (its
+# task file), test sets as published, lengths as measured with GPT-2's tokenizer (docs/performance.md). SAMSum and
+# IWSLT 2017 en-de: their data cards; their lengths are not known here, so every sequence is taken at its limit.
+_ASSUMED: dict[str, dict[str, int]] = {
+    "dolly": {"train": 11435, "validation": 1000, "test": 500 + 242 + 80 + 1694 + 10000, "prompt": 71, "response": 56},
+    "samsum": {"train": 14732, "validation": 818, "test": 819},
+    "iwslt": {"train": 206112, "validation": 888, "test": 8079},
+}
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """How much data there is: examples, and mean lengths in tokens; `source` says how that is known."""
+
+    train: int
+    validation: int
+    test: int
+    prompt: int
+    response: int
+    source: str
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a stage takes. Bytes, operations of matrix products, tokens.
+
+    Attributes:
+        name: of the stage.
+        weights, gradients, optimiser: of what is trained; weights alone where nothing is.
+        teacher: weights of the frozen model beside it.
+        activations, output_layer: of a training step, with sequences at their limits.
+        generation: keys and values, and what else generation takes beside weights.
+        peak: of all together; a step and generation are never there at the same time.
+        flops: of the whole stage, with sequences of mean length.
+        tokens: that are generated.
+        seconds: None where nothing was measured.
+        micro_batch: sequences of a forward pass in training; 0 where nothing is trained.
+    """
+
+    name: str
+    weights: float
+    gradients: float
+    optimiser: float
+    teacher: float
+    activations: float
+    output_layer: float
+    generation: float
+    peak: float
+    flops: float
+    tokens: float
+    seconds: float | None
+    micro_batch: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run's plan.
+
+    Attributes:
+        config: of the run.
+        teacher, student: what is known of the models.
+        amounts: of data.
+        device: type of the device that is planned for.
+        stages: in their order.
+        notes: what was assumed.
+    """
+
+    config: Config
+    teacher: Shape
+    student: Shape
+    amounts: Amounts
+    device: str
+    stages: tuple[Stage, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def peak(self) -> float:
+        """Bytes at most."""
+        return max(stage.peak for stage in self.stages)
+
+    @property
+    def seconds(self) -> float | None:
+        """Of all stages; None where nothing was measured."""
+        found = [stage.seconds for stage in self.stages if stage.seconds is not None]
+        return sum(found) if len(found) == len(self.stages) else None
+
+
+def make_plan(config: Config, device: str, speed: Speed | None = None) -> Plan:
+    """Plan a run.
+
+    Args:
+        config: from `bench.config.resolve`.
+        device: type of the device that is planned for, cpu or cuda.
+        speed: as measured; None leaves times open.
+
+    Raises:
+        BenchError: an architecture cannot be had.
+    """
+    teacher, student = shape_of(config, "teacher"), shape_of(config, "student")
+    amounts = amounts_of(config)
+    planner = _Planner(config, device, teacher, student, amounts, speed)
+    stages = tuple(make() for make in planner.stages().values())
+    return Plan(config, teacher, student, amounts, device, stages, tuple(planner.notes()))
+
+
+def amounts_of(config: Config) -> Amounts:
+    """Examples and lengths: from the data where it is on this machine, else assumed."""
+    limits = LengthLimits(config.data.max_prompt_length, config.data.max_response_length)
+    if not config.data.hub:
+        data = examples_of(task_of(config.task, config.task_file), config.data)
+        sizes = {split: len(examples) for split, examples in data.splits.items()}
+        test = sum(size for split, size in sizes.items() if split not in ("train", "validation"))
+        prompt, response, source = limits.prompt, limits.response, "the data; every sequence at its limit"
+        with suppress(BenchError, OSError):
+            if config.models.tokenizer != "trained" and Path(path := tokenizer_path(config)).is_dir():
+                tokenizer = TokenizerAdapter(load_tokenizer(path), config.models.kind)
+                some = data.splits["train"][:500]
+                encoded, _ = tokenizer.encode(some, limits, drop_long=True, without_bos=False)
+                prompt = round(sum(len(s.prompt) for s in encoded) / len(encoded))
+                response = round(sum(len(s.response) for s in encoded) / len(encoded))
+                source = "the data"
+        return Amounts(sizes["train"], sizes["validation"], test, prompt, response, source)
+    known = _ASSUMED.get(config.task)
+    if known is None:
+        raise BenchError(
+            f"the size of {config.task} on the hub is not known here: give the data with --data-dir FOLDER"
+        )
+    at_most = {"train": config.data.max_train, "validation": config.data.max_validation}
+    sizes = {split: min(known[split], at_most.get(split) or known[split]) for split in ("train", "validation", "test")}
+    if config.data.max_test:
+        sizes["test"] = min(sizes["test"], config.data.max_test * (5 if config.task == "dolly" else 1))
+    return Amounts(
+        **sizes,
+        prompt=min(known.get("prompt", limits.prompt), limits.prompt),
+        response=min(known.get("response", limits.response), limits.response),
+        source="published sizes" + ("" if "prompt" in known else "; every sequence at its limit"),
+    )
+
+
+class _Planner:
+    def __init__(
+        self, config: Config, device: str, teacher: Shape, student: Shape, amounts: Amounts, speed: Speed | None
+    ) -> None:
+        self.config, self.device, self.teacher, self.student = config, device, teacher, student
+        self.amounts, self.speed = amounts, speed
+        self.bf16 = config.precision == "bf16"
+        method, _ = find_method(config.method.file or config.method.name)
+        self.objective: Objective = method.objective(**config.method.options)
+        self.rule = SOURCES[config.sgo.source]
+
+    def stages(self) -> dict[str, Callable[[], Stage]]:
+        """What makes each stage of the run, by name."""
+        pair, config = self.config.models, self.config
+        tuned = pair.teacher != "shipped" and (pair.teacher == SCRATCH or pair.finetune_teacher)
+        answers = self.amounts.train if self.rule.responses == "teacher" else 0
+        tuning = (
+            {"teacher": lambda: self.fine_tuning("teacher", self.teacher, config.teacher_training)} if tuned else {}
+        )
+        return tuning | {
+            "teacher scores": lambda: self.scoring("teacher scores", self.teacher, frozen=True, more=answers),
+            "init student": lambda: self.fine_tuning("init student", self.student, config.init_training),
+            "training": self.distillation,
+            "evaluation": lambda: self.scoring("evaluation", self.student, frozen=False, twice=True),
+        }
+
+    def notes(self) -> Iterator[str]:
+        amounts = self.amounts
+        yield (
+            f"data ({amounts.source}): {amounts.train:,} examples to train on, {amounts.test:,} to test on; "
+            f"mean prompt {amounts.prompt}, response {amounts.response} tokens"
+        )
+        if self.rule.phi == "adaptive":
+            yield "phi rises with the validation loss, which nobody knows before: generation is counted as if it were 1"
+        yield "memory: sequences at their limits; a step's own code run on tensors without contents"
+
+    def setting(self, training: TrainingConfig, micro: int) -> Setting:
+        data = self.config.data
+        return Setting(
+            self.device,
+            self.bf16,
+            micro,
+            data.max_prompt_length,
+            data.max_response_length,
+            training.gradient_checkpointing,
+            self.device == "cuda" or micro < training.batch_size,
+        )
+
+    def micro_batch(self, training: TrainingConfig) -> int:
+        if training.micro_batch_size is not None:
+            return min(training.micro_batch_size, training.batch_size)
+        if self.device != "cuda":
+            return training.batch_size
+        tokens = training.batch_size * (self.amounts.prompt + self.amounts.response)
+        return math.ceil(training.batch_size / max(1, round(tokens / _BUSY_TOKENS)))
+
+    def written(self, shape: Shape, rows: int, *, copies: int = 1, teacher: Shape | None = None) -> Pass:
+        data = self.config.data
+        copies = min(copies, rows)
+        setting = Setting(self.device, self.bf16, rows, data.max_prompt_length, data.max_response_length)
+        return generation(shape, teacher, setting, max(1, rows // copies))
+
+    def fine_tuning(self, name: str, shape: Shape, training: TrainingConfig) -> Stage:
+        return self.training(name, shape, None, CrossEntropy(), training, generated=0, mixture=False)
+
+    def distillation(self) -> Stage:
+        config, rule, objective = self.config, self.rule, self.objective
+        needs = objective.needs_teacher or config.plain_text.weight * config.plain_text.kl_share > 0
+        sequences = total_steps(config.training, self.amounts.train) * config.training.batch_size
+        share = {"never": 0.0, "always": 1.0, "constant": config.sgo.probability, "adaptive": 1.0}[rule.phi]
+        if rule.buffered:
+            share *= 0.5  # the mean of 1 - t/T
+        if rule.rounds:
+            share /= config.sgo.inner_epochs
+        mixture = isinstance(objective, BatchObjective) and objective.sampling.teacher_mix > 0
+        teacher = self.teacher if needs else None
+        return self.training(
+            "training",
+            self.student,
+            teacher,
+            objective,
+            config.training,
+            generated=share * sequences,
+            mixture=mixture,
+        )
+
+    def training(
+        self,
+        name: str,
+        shape: Shape,
+        teacher: Shape | None,
+        objective: Objective,
+        training: TrainingConfig,
+        *,
+        generated: float,
+        mixture: bool,
+    ) -> Stage:
+        micro, data = self.micro_batch(training), self.config.data
+        wide = step(shape, teacher, objective, self.setting(training, micro))
+        rows = self.config.evaluation.batch_size
+        validated_by_metric = training.select_by == "metric"
+        written = [self.written(shape, min(rows, self.amounts.validation))] if validated_by_metric else []
+        if generated:
+            mixed = teacher if mixture else None
+            written.append(self.written(shape, min(rows, training.batch_size), teacher=mixed))
+        weights = 4.0 * shape.parameters
+        optimiser = (2.0 if training.optimizer == "adamw-8bit" else 8.0) * shape.parameters
+        frozen = (2.0 if self.bf16 else 4.0) * teacher.parameters if teacher is not None else 0.0
+        gradients = 4.0 * shape.parameters
+        generating = max((one.peak for one in written), default=0.0)
+        kept = gradients if self.device == "cuda" else 0.0
+        peak = weights + optimiser + frozen + max(wide.peak, generating + kept)
+        beyond = max(0.0, wide.peak - gradients)
+        output_layer = min(beyond, wide.output_layer)
+        steps = total_steps(training, self.amounts.train)
+        sequences = steps * training.batch_size
+        mean = replace(
+            self.setting(training, 1), prompt=self.amounts.prompt, response=self.amounts.response, accumulating=False
+        )
+        one = step(shape, None, CrossEntropy(), mean).flops + (self.forward(teacher) if teacher is not None else 0.0)
+        validations = min(training.validations, steps) * self.amounts.validation * validated_by_metric
+        responses = generated + validations
+        per_response = self.response_flops(shape) + (self.response_flops(teacher) if mixture and teacher else 0.0)
+        batches = generated / max(1, min(rows, training.batch_size)) + validations / min(
+            rows, max(1, self.amounts.validation)
+        )
+        seconds = None
+        if self.speed is not None:
+            side = self.speed.of(shape)
+            seconds = one * sequences / side.training + batches * data.max_response_length * side.decode_step
+            if mixture and teacher is not None:
+                seconds += batches * data.max_response_length * self.speed.of(teacher).decode_step
+        return Stage(
+            name=name,
+            weights=weights,
+            gradients=gradients,
+            optimiser=optimiser,
+            teacher=frozen,
+            activations=beyond - output_layer,
+            output_layer=output_layer,
+            generation=generating,
+            peak=peak,
+            flops=one * sequences + responses * per_response,
+            tokens=responses * self.amounts.response,
+            seconds=seconds,
+            micro_batch=micro,
+        )
+
+    def scoring(self, name: str, shape: Shape, *, frozen: bool, more: int = 0, twice: bool = False) -> Stage:
+        """Scores of a model on the test sets; `more` responses beside, `twice` for the init student's and its own."""
+        evaluation = self.config.evaluation
+        seeds = len(evaluation.seeds) if evaluation.temperature > 0 else 1
+        responses = self.amounts.test * seeds * (1 + twice) + more
+        rows = evaluation.batch_size
+        written = self.written(shape, rows, copies=seeds)
+        weights = (2.0 if frozen and self.bf16 else 4.0) * shape.parameters
+        seconds = None
+        if self.speed is not None:
+            seconds = responses / rows * self.config.data.max_response_length * self.speed.of(shape).decode_step
+        return Stage(
+            name=name,
+            weights=weights,
+            gradients=0.0,
+            optimiser=0.0,
+            teacher=0.0,
+            activations=0.0,
+            output_layer=0.0,
+            generation=written.peak,
+            peak=weights + written.peak,
+            flops=responses * self.response_flops(shape),
+            tokens=responses * self.amounts.response,
+            seconds=seconds,
+            micro_batch=0,
+        )
+
+    def forward(self, shape: Shape) -> float:
+        """Operations of a forward pass over a sequence of mean length: two a parameter and token."""
+        return 2.0 * shape.parameters * (self.amounts.prompt + self.amounts.response)
+
+    def response_flops(self, shape: Shape) -> float:
+        """Operations of one response of mean length, its prompt read for it."""
+        setting = Setting(self.device, self.bf16, 1, self.amounts.prompt, max(2, self.amounts.response))
+        return generation(shape, None, setting, 1).flops
+
+
+# --- what makes a stage fit
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """Settings that make a stage fit, as `KEY=VALUE`, and what it then takes in bytes."""
+
+    settings: tuple[str, ...]
+    peak: float
+
+
+def fits(stage: Stage, memory: float) -> bool:
+    """Whether a stage fits into so many bytes, some spare."""
+    return stage.peak <= memory * (1 - SPARE)
+
+
+def remedy(plan: Plan, stage: Stage, memory: float) -> Remedy | None:
+    """The least change that makes a stage fit into so many bytes; None where none of those known does.
+
+    In this order, each with the largest micro-batch that fits: that alone, gradient checkpointing, bf16, 8-bit moments.
+    """
+
+    def changed(settings: Mapping[str, Any]) -> Stage:
+        config = _changed(plan.config, settings)
+        planner = _Planner(config, plan.device, plan.teacher, plan.student, plan.amounts, None)
+        return planner.stages()[stage.name]()
+
+    for group in _changes(plan.config, stage):
+        if not fits(changed(group[-1]), memory):
+            continue
+        for settings in group:
+            found = changed(settings)
+            if fits(found, memory):
+                return Remedy(tuple(f"{key}={str(value).lower()}" for key, value in settings.items()), found.peak)
+    return None
+
+
+def _changed(config: Config, settings: Mapping[str, Any]) -> Config:
+    for key, value in settings.items():
+        section, _, name = key.partition(".")
+        part = getattr(config, section).model_copy(update={name: value}) if name else value
+        config = config.model_copy(update={section: part})
+    return config
+
+
+def _changes(config: Config, stage: Stage) -> Iterator[list[dict[str, Any]]]:
+    """Groups of changes, in each of them those of larger micro-batches first."""
+    rows = config.evaluation.batch_size
+    half: dict[str, Any] = {"precision": "bf16"} if config.precision == "fp32" else {}
+    section = _SECTIONS.get(stage.name)
+    if section is None:
+        fewer: list[dict[str, Any]] = [{"evaluation.batch_size": size} for size in _halves(rows)]
+        if fewer:
+            yield fewer
+        if half:
+            yield [half | less for less in [{}, *fewer]]
+        return
+    few_rows: dict[str, Any] = {"evaluation.batch_size": min(rows, 8)} if stage.generation > stage.activations else {}
+    micros: list[dict[str, Any]] = [{f"{section}.micro_batch_size": size} for size in _halves(stage.micro_batch)]
+    again: dict[str, Any] = {f"{section}.gradient_checkpointing": True}
+    if getattr(config, section).cuda_graphs:
+        again[f"{section}.cuda_graphs"] = False
+    small: dict[str, Any] = {f"{section}.optimizer": "adamw-8bit"}
+    combinations = [few_rows, few_rows | again]
+    combinations += [few_rows | half, few_rows | half | again] if half else []
+    for more in [*combinations, few_rows | half | again | small]:
+        group = [more | micro for micro in [{}, *micros] if more or micro]
+        if group:
+            yield group
+
+
+def _halves(size: int) -> list[int]:
+    found = []
+    while size > 1:
+        size //= 2
+        found.append(size)
+    return found
+
+
+def with_lora(plan: Plan, stage: Stage) -> float | None:
+    """About what a stage would take with adapters alone trained (arXiv:2106.09685); None where nothing is trained.
+
+    Its weights are frozen in the run's precision, and gradients and moments of adapters are a few per mille of those of
+    a whole model, so they are left out.
+    """
+    if stage.name not in _SECTIONS:
+        return None
+    weights = stage.weights / (2 if plan.config.precision == "bf16" else 1)
+    return weights + stage.teacher + max(stage.activations + stage.output_layer, stage.generation)
+
+
+def memory_here() -> tuple[str, float]:
+    """Type of the device that is here, and its memory in bytes."""
+    device = pick_device("auto")
+    if device.type == "cuda":
+        return "cuda", float(torch.cuda.get_device_properties(device).total_memory)
+    return "cpu", float(psutil.virtual_memory().total)

@@ -1,0 +1,118 @@
+"""What is known of a model without its weights: its architecture, from where it lies or from a published one."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
+
+from bench.config.sections import Config
+from bench.experiment.identity import SCRATCH, Side, model_path
+from bench.models.loading import has_own_head, load_architecture, new_architecture, outline
+from bench.models.tokenizer import Kind
+from bench.system import yaml_text
+from bench.system.errors import BenchError
+
+_DEPTHS = ("num_hidden_layers", "num_layers", "num_decoder_layers", "encoder_layers", "decoder_layers")
+
+
+@dataclass(frozen=True, eq=False)
+class Shape:
+    """A model's architecture.
+
+    Attributes:
+        name: of the model.
+        source: where the architecture is from, in words.
+        config: as transformers has it.
+        kind: causal or seq2seq.
+        untied: its output layer has weights of its own although the configuration does not say so (T5 1.1, mT5).
+    """
+
+    name: str
+    source: str
+    config: PretrainedConfig
+    kind: Kind
+    untied: bool
+
+    def network(self, device: str = "meta", dtype: torch.dtype | None = None) -> PreTrainedModel:
+        """The network with random weights, or on the device `meta` with none."""
+        network = outline(self.name, self.config, self.kind, device, dtype)
+        return untie(network) if self.untied else network
+
+    @functools.cached_property
+    def parameters(self) -> int:
+        """Number of parameters, shared ones once."""
+        return sum(p.numel() for p in self.network().parameters())
+
+    @property
+    def depth(self) -> int | None:
+        """Number of layers; None where encoder and decoder have not the same."""
+        found = {getattr(self.config, name) for name in _DEPTHS if isinstance(getattr(self.config, name, None), int)}
+        return found.pop() if len(found) == 1 else None
+
+    @property
+    def key(self) -> str:
+        """Stands for the architecture."""
+        return f"{self.kind} {self.untied} {self.config.to_json_string(use_diff=False)}"
+
+    def of_depth(self, layers: int) -> Shape:
+        """The same with so many layers."""
+        config = copy.deepcopy(self.config)
+        for name in _DEPTHS:
+            if isinstance(getattr(config, name, None), int):
+                setattr(config, name, layers)
+        if getattr(config, "layer_types", None):
+            config.layer_types = config.layer_types[:layers]
+        return Shape(self.name, self.source, config, self.kind, self.untied)
+
+
+def untie(network: PreTrainedModel) -> PreTrainedModel:
+    """Give the output layer weights of its own, as transformers does when a checkpoint has them."""
+    head = network.get_output_embeddings()
+    if head.weight is network.get_input_embeddings().weight:
+        head.weight = nn.Parameter(torch.empty_like(head.weight))
+    return network
+
+
+@functools.cache
+def published() -> dict[str, dict[str, Any]]:
+    """Published architectures by hub id."""
+    file = resources.files("bench.experiment.planning") / "published.yaml"
+    shapes: dict[str, dict[str, Any]] = yaml_text.read(Path(str(file)))["shapes"]
+    return {name: shapes[shape["like"]] if "like" in shape else shape for name, shape in shapes.items()}
+
+
+def shape_of(config: Config, side: Side) -> Shape:
+    """Teacher or student of a configuration. Nothing is downloaded where a published architecture is known.
+
+    Raises:
+        BenchError: it cannot be had.
+    """
+    path, kind = model_path(config, side), config.models.kind
+    if path == SCRATCH:
+        given = config.models.teacher_config if side == "teacher" else config.models.student_config
+        if given is None:
+            raise BenchError(f"models.{side}={SCRATCH} needs an architecture: models.{side}_config")
+        given = {"vocab_size": config.models.vocab_size} | given
+        return Shape(f"{side} from scratch", f"models.{side}_config", new_architecture(given, kind, None), kind, False)
+    name, _, _ = path.partition("@")
+    if Path(path).is_dir() or name not in published():
+        return Shape(path, "config.json", load_architecture(path), kind, has_own_head(path, kind))
+    return published_shape(name)
+
+
+def published_shape(name: str) -> Shape:
+    """The shape of a model whose architecture ships."""
+    given = dict(published()[name])
+    del given["parameters"]
+    untied = given.get("tie_word_embeddings") is False
+    architecture = AutoConfig.for_model(given.pop("model_type"), **given)
+    kind: Kind = "seq2seq" if architecture.is_encoder_decoder else "causal"
+    return Shape(name, "published architecture", architecture, kind, untied)
