@@ -122,7 +122,7 @@ def _make(
     started, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
     path = model_path(context.config, "teacher")
     reset_peak_memory(context.device)
-    model = stages.load(context, path)
+    model = stages.frozen(context, path)
     predictions = stages.predictions(context, workshop, model, folder / WORK / "evaluation")
     fields = scoring_fields(context.run_key)
     record = RunRecord(
