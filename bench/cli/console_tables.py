@@ -246,7 +246,8 @@ def _models() -> Rows:
     rows = []
     for name in shipped("pairs"):
         pair = read_pair(name).settings["models"]
-        rows.append({"models": name} | {key: pair[key] for key in ("kind", "teacher", "student")})
+        how = "LoRA" if pair.get("lora") else ""
+        rows.append({"models": name} | {key: pair[key] for key in ("kind", "teacher", "student")} | {"how": how})
     return rows
 
 
@@ -317,7 +318,8 @@ def listing(what: str, store: Store, width: int | None = None, newest: int | Non
         rows = sorted(rows, key=lambda row: str(row["started"]), reverse=True)[:newest]
     if not rows:
         return rows, f"no runs in {store.runs}; `bench run` makes one"
-    shown = [_in_few_columns(row) for row in rows] if what == "methods" else rows
+    fewer = {"methods": _in_few_columns, "models": _pair_in_few_columns}
+    shown = [fewer[what](row) for row in rows] if what in fewer else rows
     if what == "runs":
         return rows, _lines(rows, width)
     table = Table(show_lines=what == "methods")
@@ -340,6 +342,16 @@ def _in_few_columns(method: dict[str, Cell]) -> dict[str, Cell]:
         "objective x output source": f"{method['objective']} x\n{method['output source']}",
         "init student": method["init student in its paper"],
         "what": f"{method['what']}; {method['paper']}" + (f". Deviates: {deviations}" if deviations else ""),
+    }
+
+
+def _pair_in_few_columns(pair: dict[str, Cell]) -> dict[str, Cell]:
+    """A pair's row for a terminal of 80 columns: ids are long, and there to be copied."""
+    how = f" ({pair['how']})" if pair["how"] else ""
+    return {
+        "models": pair["models"],
+        "kind": pair["kind"],
+        "teacher, student": f"{pair['teacher']}\n{pair['student']}{how}",
     }
 
 
