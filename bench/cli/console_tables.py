@@ -347,11 +347,10 @@ def _in_few_columns(method: dict[str, Cell]) -> dict[str, Cell]:
 
 def _pair_in_few_columns(pair: dict[str, Cell]) -> dict[str, Cell]:
     """A pair's row for a terminal of 80 columns: ids are long, and there to be copied."""
-    how = f" ({pair['how']})" if pair["how"] else ""
+    how = f", {pair['how']}" if pair["how"] else ""
     return {
-        "models": pair["models"],
-        "kind": pair["kind"],
-        "teacher, student": f"{pair['teacher']}\n{pair['student']}{how}",
+        "models": f"{pair['models']}\n{pair['kind']}{how}",
+        "teacher, student": f"{pair['teacher']}\n{pair['student']}",
     }
 
 

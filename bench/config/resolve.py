@@ -442,6 +442,11 @@ def _check_models(models: ModelsConfig) -> None:
         check_folder(side, name)
         if name == "scratch" and side != "tokenizer" and getattr(models, f"{side}_config") is None:
             raise BenchError(f"models.{side}=scratch needs an architecture: models.{side}_config={{model_type: ...}}")
+        if name == "scratch" and models.lora is not None:
+            raise BenchError(
+                f"models.lora: adapters change pretrained weights a little, and models.{side}=scratch has "
+                "none; choose a model that was trained, or --set models.lora=null"
+            )
     if models.student == "teacher" and models.teacher == "scratch":
         raise BenchError(
             "models.student=teacher: the teacher is made from scratch (the shipped ones know the synthetic data only), "
@@ -452,8 +457,3 @@ def _check_models(models: ModelsConfig) -> None:
             "models.student_layers: a student from scratch has as many layers as models.student_config says; "
             "set models.student_layers=null"
         )
-        if name == "scratch" and models.lora is not None:
-            raise BenchError(
-                f"models.lora: adapters change pretrained weights a little, and models.{side}=scratch has "
-                "none; choose a model that was trained, or --set models.lora=null"
-            )
