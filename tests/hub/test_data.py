@@ -15,7 +15,7 @@ def test_the_hub_has_all_that_shipped_pairs_and_tasks_name():
     assert named_by_the_package() <= CONTENTS.keys()
 
 
-def test_dolly_is_read_in_minillms_split_with_the_four_other_sets(hub: Hub):
+def test_dolly_is_read_in_minillms_split_with_the_four_other_sets(fresh_hub: Hub):
     data = load_task("dolly", hub=True)
     sizes = {split: len(examples) for split, examples in data.splits.items()}
     assert sizes == {
@@ -47,11 +47,7 @@ def test_dolly_is_read_in_minillms_split_with_the_four_other_sets(hub: Hub):
         assert example.references == (tuple(output) if isinstance(output, list) else (output,))
     for name in ("MiniLLM/dolly", "MiniLLM/self-inst", "MiniLLM/Vicuna", "MiniLLM/sinst", "MiniLLM/uinst"):
         assert f"{name}@{commit_of('datasets', name, 'main')}" in data.source
-
-
-def test_only_the_files_that_are_read_are_downloaded(fresh_hub: Hub):
-    load_task("dolly", hub=True)
-    assert not [line for line in fresh_hub.requests if "sinst" in line and "/resolve/" in line and "0_2" in line]
+    assert not [line for line in fresh_hub.requests if "/resolve/" in line and "0_2" in line], "only what is read"
 
 
 def test_iwslt_comes_from_the_converted_branch(hub: Hub):
@@ -76,17 +72,24 @@ def test_samsum_is_read_as_datasets_finds_it(hub: Hub):
     assert data.splits["test"][3].prompt == 'summarize: Ann: I have 3 apples in test.\nBen: "Nice", I say.'
 
 
-def test_a_revision_is_read_as_it_was(fresh_hub: Hub):
-    before = commit_of("datasets", "MiniLLM/Vicuna", "main")
-    old = load_task("dolly", hub=True)
-    fresh_hub.publish(
-        "datasets", "MiniLLM/dolly", {"valid.jsonl": '{"instruction": "New?", "input": "", "output": "Yes."}\n'}
-    )
-    new = load_task("dolly", hub=True)
-    assert [example.references for example in new.splits["test"]] == [("Yes.",)]
-    pinned = load_task("dolly", hub=f"MiniLLM/dolly@{commit_of('datasets', 'MiniLLM/dolly', 'main')}")
+@pytest.mark.parametrize(
+    ("task", "file", "text", "reference"),
+    [
+        ("dolly", "valid.jsonl", '{"instruction": "New?", "input": "", "output": "Yes."}\n', "Yes."),
+        ("samsum", "test.csv", "id,dialogue,summary\n1,Hello.,A greeting.\n", "A greeting."),
+    ],
+)
+def test_a_revision_is_read_as_it_was(fresh_hub: Hub, task, file, text, reference):
+    spec = TASKS[task].model_copy(update={"evaluation_only": ()})
+    name = spec.hub_sources[0].id
+    first = commit_of("datasets", name, "main")
+    old = load_task(spec, hub=True)
+    fresh_hub.publish("datasets", name, {file: text})
+    new = load_task(spec, hub=True)
+    assert [example.references for example in new.splits["test"]] == [(reference,)]
+    pinned = load_task(spec, hub=f"{name}@{first}")
     assert pinned.fingerprint() == old.fingerprint() != new.fingerprint()
-    assert before in pinned.source
+    assert pinned.source == f"hub {name}@{first}"
 
 
 def test_the_revision_may_stand_in_the_id():

@@ -31,7 +31,7 @@ def _forgotten():
     ("name", "kind", "tokens", "entries", "begins"),
     [
         ("openai-community/gpt2", "causal", 50257, 50257, ()),
-        ("MiniLLM/teacher-gpt2-1.5B", "causal", 50257, 50257, ()),
+        pytest.param("MiniLLM/teacher-gpt2-1.5B", "causal", 50257, 50257, (), marks=pytest.mark.slow),
         ("facebook/opt-350m", "causal", 50265, 50272, (2,)),
         ("openlm-research/open_llama_7b_v2", "causal", 32000, 32000, (1,)),
         ("google-t5/t5-small", "seq2seq", 32100, 32128, ()),
