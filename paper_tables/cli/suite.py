@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from bench.cli.options import OUT, messages, output, warn
+from bench.cli.plan import planning_options, report
 from bench.system.paths import check_folder
 from bench.system.terminal import say
 from paper_tables.cli.options import parse_seeds
@@ -31,6 +32,10 @@ from paper_tables.cli.options import parse_seeds
     "--times/--no-times", default=True, help="Run what is timed with nothing else on the machine (default), or do not."
 )
 @click.option("--dry-run", is_flag=True, help="Print the plan and the commands of its runs, and stop.")
+@click.option(
+    "--plan", "plan_runs", is_flag=True, help="Print what the runs left take, as `bench plan` does, and stop."
+)
+@planning_options
 @OUT
 def suite(
     name: str,
@@ -41,6 +46,11 @@ def suite(
     settings: tuple[str, ...],
     times: bool,
     dry_run: bool,
+    plan_runs: bool,
+    device: str | None,
+    memory_gib: float | None,
+    price: float | None,
+    calibrate: bool | None,
     out: Path,
 ) -> None:
     """Make all runs that a table or figure needs, and skip those that are recorded.
@@ -83,6 +93,13 @@ def suite(
         times=times,
         here=this_machine(),
     )
+    if plan_runs:
+        runs = {run.spec: run.spec.config(preset, run.seed) for run in plan.to_do}
+        wanted = {
+            " ".join((spec.method, spec.output_source, spec.models, *spec.options)): c for spec, c in runs.items()
+        }
+        report(wanted, device, memory_gib, price, calibrate, as_json=False)
+        return
     for line in describe(plan, jobs):
         output().print(line)
     if dry_run:
