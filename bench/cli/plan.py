@@ -130,6 +130,7 @@ def report(
     as_json: bool,
 ) -> None:
     """Plan runs by name and print: one in detail, several a row each."""
+    from bench.cli.fit import Fitted
     from bench.experiment.planning.plan import GIB, make_plan, memory_here
     from bench.models.loading import quiet_libraries
 
@@ -161,7 +162,7 @@ def report(
         (only,) = plans.values()
         _print_one(only, memory, price, speeds)
         return
-    console.print(_rows(plans, memory, price))
+    console.print(Fitted(_rows(plans, memory, price), ("task", "student", "teacher", "tokens")))
     _print_misfits(plans, memory)
     for note in dict.fromkeys(note for one in plans.values() for note in one.notes[1:]):
         console.print(note, style="dim")
@@ -187,8 +188,6 @@ def _speed(config: Config, told: Callable[[str], None]) -> Speed:
 
 
 def _print_one(plan: Plan, memory: float, price: float | None, speeds: Sequence[Speed]) -> None:
-    from rich.table import Table
-
     from bench.cli.fit import Fitted
 
     console, config = output(), plan.config
@@ -210,7 +209,6 @@ def _print_one(plan: Plan, memory: float, price: float | None, speeds: Sequence[
         table.add_row("hours", *(_hours(stage.seconds) for stage in plan.stages))
         if price is not None:
             table.add_row("money", *(_money(stage.seconds, price) for stage in plan.stages))
-    assert isinstance(table, Table)
     console.print(Fitted(table))
     if plan.seconds is not None:
         money = "" if price is None else f", {_money(plan.seconds, price)} at {price:g} an hour"
@@ -247,27 +245,24 @@ def _print_misfits(plans: Mapping[str, Plan], memory: float) -> None:
 
 
 def _rows(plans: Mapping[str, Plan], memory: float, price: float | None) -> Table:
-    table = _table(
-        ["pair", "task", "teacher", "student", "GiB:", "tuning", "training", "fits", "PFLOP", "tokens", "hours"]
-    )
-    table.columns[4].header = "peak GiB"
-    if price is not None:
-        table.add_column("money", justify="right")
+    """A row a run: GiB of its fine-tunings and of its training, and what it takes in all."""
+    timed = all(plan.seconds is not None for plan in plans.values())
+    headings = ["run", "task", "teacher", "student", "GiB tuning", "GiB training", "fits", "PFLOP", "tokens"]
+    table = _table([*headings, *(["hours"] if timed else []), *(["money"] if timed and price is not None else [])])
     for name, plan in plans.items():
-        by_name = {stage.name: stage for stage in plan.stages}
-        tuning = max((one.peak for key, one in by_name.items() if key in ("teacher", "init student")), default=0.0)
+        by_name = {stage.name: stage.peak for stage in plan.stages}
         table.add_row(
             name,
             plan.config.task,
             _count(plan.teacher.parameters),
             _count(plan.student.parameters),
-            _gib(tuning),
-            _gib(by_name["training"].peak),
+            _gib(max(by_name.get("teacher", 0.0), by_name["init student"])),
+            _gib(by_name["training"]),
             "yes" if all(_fits(stage, memory) == "yes" for stage in plan.stages) else "no",
-            f"{sum(stage.flops for stage in plan.stages) / 1e15:,.3g}",
+            f"{sum(stage.flops for stage in plan.stages) / 1e15:,.0f}",
             _count(sum(stage.tokens for stage in plan.stages)),
-            _hours(plan.seconds),
-            *([] if price is None else [_money(plan.seconds, price)]),
+            *([_hours(plan.seconds)] if timed else []),
+            *([_money(plan.seconds, price)] if timed and price is not None else []),
         )
     return table
 

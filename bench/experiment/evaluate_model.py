@@ -86,7 +86,7 @@ def evaluate_model(config: Config, method: Method, store: Store, workshop: Works
         BenchError: bad input, out of memory, or files cannot be written.
     """
     reporter = workshop.reporter
-    with told_in_words(reporter), reporter.stage(config.models.name):
+    with told_in_words(reporter, config), reporter.stage(config.models.name):
         noted = len(reporter.notes)
         context = prepare(config, method, workshop.cache, progress=reporter.progress)
         for note in context.notes:

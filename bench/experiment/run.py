@@ -46,7 +46,7 @@ _SMALLER = {
     "training": ("training.micro_batch_size=1", "data.max_prompt_length=N", "precision=bf16"),
     "evaluation": ("evaluation.batch_size=8",),
 }
-"""What makes a stage need less memory."""
+"""What makes a stage need less memory, where no plan can be made."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def run(
         BenchError: bad input, or files cannot be written.
     """
     reporter = workshop.reporter
-    with reporter.session(list(STAGES)), told_in_words(reporter):
+    with reporter.session(list(STAGES)), told_in_words(reporter, config):
         with reporter.stage("data"):
             for place in (store.runs, workshop.cache.root):
                 # one that is there may hold all that is needed, for a user who may only read it
@@ -112,7 +112,7 @@ def run(
 
 
 @contextmanager
-def told_in_words(reporter: Reporter) -> Iterator[None]:
+def told_in_words(reporter: Reporter, config: Config) -> Iterator[None]:
     """Turn what a user's own code raises, and a lack of memory, into words.
 
     Raises:
@@ -125,12 +125,32 @@ def told_in_words(reporter: Reporter) -> Iterator[None]:
     except BaseException as error:  # SystemExit, too
         if out_of_memory(error):
             stage = next((stage.name for stage in reporter.stages if stage.state == "failed"), "data")
+            stage = stage if stage in STAGES else "evaluation"  # of `bench evaluate`, whose stages are models
             raise BenchError(
                 f"out of memory in the stage {stage}: {str(error).partition(chr(10))[0] or type(error).__name__}\n"
-                "The same command goes on from what is on disk, once more memory is free. To need less: "
-                f"{' or '.join(f'--set {option}' for option in _SMALLER.get(stage, _SMALLER['evaluation']))}"
+                f"The same command goes on from what is on disk, once more memory is free. {_what_fits(config, stage)}"
             ) from error
         raise blamed(error) or error from error
+
+
+def _what_fits(config: Config, stage: str) -> str:
+    """What would make a stage that ran out of memory fit, by the plan; else what makes any smaller."""
+    try:
+        from bench.experiment.planning.plan import GIB, make_plan, memory_here, of_run_stage, remedy
+
+        kind, memory = memory_here()
+        plan = make_plan(config, kind)
+        largest = max(of_run_stage(plan, stage), key=lambda one: one.peak)
+        # what others take is not known to the plan: what it asks for has to fit into less than was not enough
+        found = remedy(plan, largest, min(memory, largest.peak))
+        if found is not None:
+            return (
+                f"By the plan it takes {largest.peak / GIB:.2f} of {memory / GIB:.1f} GiB; {found.peak / GIB:.2f} with "
+                f"{' '.join(f'--set {setting}' for setting in found.settings)} (see `bench plan`)"
+            )
+    except (BenchError, ArithmeticError, LookupError, MemoryError, RuntimeError, ValueError):
+        pass  # there may be no memory for a plan either
+    return f"To need less: {' or '.join(f'--set {option}' for option in _SMALLER[stage])}"
 
 
 def make(context: RunContext, workshop: Workshop, folder: Path) -> tuple[RunRecord, list[Prediction]]:

@@ -441,10 +441,11 @@ def check_kind(name: str, architecture: PretrainedConfig, kind: Kind) -> None:
 def parameter_count(name: str, kind: Kind) -> int:
     """Number of parameters of a model, shared ones once, without loading its weights."""
     network = outline(name, load_architecture(name), kind)
-    count = sum(p.numel() for p in network.parameters())
+    count: int = sum(p.numel() for p in network.parameters())
     head = network.get_output_embeddings()
     tied = head is not None and head.weight is network.get_input_embeddings().weight
-    return count + int(head.weight.numel()) if tied and has_own_head(name, kind) else count
+    own: int = head.weight.numel() if tied and has_own_head(name, kind) else 0
+    return count + own
 
 
 def has_own_head(name: str, kind: Kind) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from bench.cli.options import FOLDER, OUT, messages, output, warn
+from bench.cli.plan import planning_options, report
 from bench.system.paths import check_folder
 from bench.system.terminal import say
 from paper_tables.cli.options import parse_seeds
@@ -40,6 +41,10 @@ from paper_tables.cli.options import parse_seeds
     help="End within N minutes: begin only runs that fit, stop what does not, pack what is recorded.",
 )
 @click.option("--dry-run", is_flag=True, help="Print the plan and the commands of its runs, and stop.")
+@click.option(
+    "--plan", "plan_runs", is_flag=True, help="Print what the runs left take, as `bench plan` does, and stop."
+)
+@planning_options
 @OUT
 def suite(
     name: str,
@@ -52,6 +57,11 @@ def suite(
     data_dir: Path | None,
     minutes: float | None,
     dry_run: bool,
+    plan_runs: bool,
+    device: str | None,
+    memory_gib: float | None,
+    price: float | None,
+    calibrate: bool | None,
     out: Path,
 ) -> None:
     """Make all runs that a table or figure needs, and skip those that are recorded.
@@ -93,7 +103,7 @@ def suite(
     if data_dir is not None:
         settings = (*settings, f"data.dir={json.dumps(str(data_dir), ensure_ascii=False)}", "data.hub=false")
     wanted = parse_seeds(seeds)
-    check_folder(out / "runs", "--out", write=not dry_run)
+    check_folder(out / "runs", "--out", write=not (dry_run or plan_runs))
     with messages().status("reading runs"):
         records = list(Store(out, warn).all())
     plan = make_plan(
@@ -108,6 +118,13 @@ def suite(
         times=times,
         here=this_machine(),
     )
+    if plan_runs:
+        runs = {run.spec: run.spec.config(preset, run.seed) for run in plan.to_do}
+        named = {
+            " ".join((spec.method, spec.output_source, spec.models, *spec.options)): c for spec, c in runs.items()
+        }
+        report(named, device, memory_gib, price, calibrate, as_json=False)
+        return
     for run in plan.to_do[:1]:
         config = run.spec.config(preset, run.seed)
         require_real(config.data, config.task)

@@ -391,7 +391,6 @@ def _shapes_only(setting: Setting) -> Iterator[None]:
         patch("distillm.fused.slices", _few),
         patch("torch.rand", _rand),
     ):
-        gc.collect()
         gc.freeze()  # so that collecting takes no time
         try:
             yield

@@ -437,6 +437,11 @@ def _halves(size: int) -> list[int]:
     return found
 
 
+def of_run_stage(plan: Plan, name: str) -> list[Stage]:
+    """The parts of a plan that belong to a stage of a run by the name it has there."""
+    return [stage for stage in plan.stages if stage.name == name or stage.name.startswith(f"{name} ")]
+
+
 def with_lora(plan: Plan, stage: Stage) -> float | None:
     """About what a stage would take with adapters alone trained (arXiv:2106.09685); None where nothing is trained.
 

@@ -1,0 +1,211 @@
+"""What is said before a run: parameters as published, memory as measured, and settings that make a stage fit."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForSeq2SeqLM
+
+from bench.config.resolve import resolve
+from bench.experiment.planning.calibration import calibrate
+from bench.experiment.planning.plan import GIB, fits, make_plan, remedy
+from bench.experiment.planning.shapes import Shape, published, published_shape
+from bench.models.loading import load_network, new_architecture, parameter_count
+from tests.conftest import invoke
+
+GPT2 = {"model_type": "gpt2", "n_embd": 256, "n_layer": 8, "n_head": 4, "vocab_size": 16000}
+T5 = {
+    "model_type": "t5",
+    "d_model": 256,
+    "d_kv": 64,
+    "d_ff": 1024,
+    "num_layers": 6,
+    "num_heads": 4,
+    "vocab_size": 16000,
+}
+
+MEASURE = """
+import ctypes, gc, json, logging, sys
+from dataclasses import replace
+from pathlib import Path
+import psutil
+logging.disable(logging.WARNING)
+from baselines.kld import KLD
+from baselines.sft import CrossEntropy
+from bench.experiment.planning.memory import Setting, job, step
+from bench.experiment.planning.shapes import Shape
+from bench.models.loading import new_architecture
+from bench.training.trainer import Trainer
+from distillm import OutputSource, SourceOptions
+given = json.loads(sys.argv[1])
+kind = "seq2seq" if given["shape"]["model_type"] == "t5" else "causal"
+shape = Shape("a model", "here", new_architecture(given["shape"], kind, None), kind, False)
+objective = {"sft": CrossEntropy, "kld": KLD}[given["objective"]]()
+parts = given["micro_batches"]
+setting = Setting("cpu", False, given["sequences"], 96, 64, given["checkpointing"], parts > 1)
+weights = 4 * shape.parameters
+planned = 3 * weights + weights * objective.needs_teacher + step(shape, shape, objective, setting).peak
+gc.collect()
+ctypes.CDLL(None).malloc_trim(0)
+base = psutil.Process().memory_info().rss
+Path("/proc/self/clear_refs").write_text("5")
+made = job(shape, shape, objective, setting, "cpu")
+steps = {"batch_size": parts * setting.sequences, "micro_batch_size": setting.sequences, "steps": 3}
+source = OutputSource(given["source"], SourceOptions(), total_steps=3, batch_size=steps["batch_size"])
+made = replace(
+    made, train=list(made.train) * parts, work=Path(sys.argv[2]), config=made.config.model_copy(update=steps),
+    validation=replace(made.validation, sequences=made.validation.sequences[:1]), output_source=source,
+)
+Trainer(made).fit()
+peak = next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM:"))
+print(json.dumps([planned, peak - base]))
+"""
+
+
+def measured(folder, shape, objective="kld", *, sequences=8, micro_batches=1, checkpointing=False, source="dataset"):
+    """Bytes of a training as planned, and as it takes in a process of its own."""
+    given = {name: value for name, value in locals().items() if name != "folder"}
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, json.dumps(given), str(folder)],
+        capture_output=True,
+        text=True,
+        check=True,
+        # memory that was given back is not kept for later
+        env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"},
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_memory_is_as_measured(tmp_path):
+    planned, taken = measured(tmp_path, GPT2, sequences=4)
+    assert planned == pytest.approx(taken, rel=0.15)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [GPT2, T5], ids=lambda shape: shape["model_type"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"objective": "sft"},
+        {"objective": "kld"},
+        {"objective": "kld", "micro_batches": 3, "sequences": 4},
+        {"objective": "kld", "checkpointing": True},
+        {"objective": "sft", "checkpointing": True, "micro_batches": 2, "sequences": 4},
+        {"objective": "kld", "source": "on-policy"},
+    ],
+    ids=lambda how: " ".join(map(str, how.values())),
+)
+def test_memory_is_as_measured_whatever_saves_it(shape, how, tmp_path):
+    planned, taken = measured(tmp_path, shape, **how)
+    assert planned == pytest.approx(taken, rel=0.15)
+
+
+@pytest.mark.parametrize("name", [name for name in published() if "like" not in published()[name]])
+def test_parameters_are_as_published(name):
+    assert published_shape(name).parameters == published()[name]["parameters"]
+
+
+@pytest.mark.parametrize("untied", [False, True])
+@pytest.mark.parametrize("family", ["t5", "mt5"])
+def test_an_output_layer_of_its_own_is_counted(family, untied, tmp_path):
+    sizes = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2}
+    network = AutoModelForSeq2SeqLM.from_config(AutoConfig.for_model(family, vocab_size=300, **sizes))
+    if untied:
+        network.lm_head.weight = torch.nn.Parameter(torch.randn(300, 16))
+    network.save_pretrained(tmp_path)
+    loaded = sum(p.numel() for p in load_network(str(tmp_path), "seq2seq").parameters())
+    assert parameter_count(str(tmp_path), "seq2seq") == loaded
+    assert loaded == sum(p.numel() for p in network.parameters())
+
+
+def xl_config(*assignments):
+    config, _ = resolve(
+        preset="paper", task="dolly", method="distillm", models="gpt2-xl-to-gpt2", assignments=assignments
+    )
+    return config
+
+
+@pytest.fixture(scope="module")
+def xl():
+    return make_plan(xl_config("teacher_training.micro_batch_size=null"), "cuda")
+
+
+def test_a_plan_of_a_run_on_a_gpu_adds_up(xl):
+    assert [stage.name for stage in xl.stages] == [
+        "teacher",
+        "teacher scores",
+        "init student",
+        "training",
+        "evaluation",
+    ]
+    for stage in xl.stages:
+        step = stage.gradients + stage.activations + stage.output_layer
+        held = stage.weights + stage.optimiser + stage.teacher
+        assert stage.peak == pytest.approx(held + max(step, stage.generation + stage.gradients))
+    training = {stage.name: stage for stage in xl.stages}["training"]
+    assert training.weights == 4 * 124_439_808
+    assert training.optimiser == 8 * 124_439_808
+    assert training.teacher == 2 * 1_557_611_200
+    # a matrix product has two operations a weight and token, and the way back twice as many
+    sequences, tokens = 20 * (11_435 // 32) * 32, 71 + 56
+    assert training.flops > sequences * tokens * (6 * 124e6 + 2 * 1557e6) * 0.8
+    assert xl.seconds is None
+
+
+def test_what_makes_a_stage_fit_does(xl):
+    (teacher,) = (stage for stage in xl.stages if stage.name == "teacher")
+    assert not fits(teacher, 40 * GIB)
+    found = remedy(xl, teacher, 40 * GIB)
+    assert found is not None
+    assert all(setting.startswith("teacher_training.") for setting in found.settings)
+    plan = make_plan(xl_config(*found.settings), "cuda")
+    again = next(stage for stage in plan.stages if stage.name == "teacher")
+    assert fits(again, 40 * GIB)
+    assert again.peak == pytest.approx(found.peak)
+    assert remedy(xl, teacher, 8 * GIB) is None
+
+
+@pytest.mark.slow
+def test_the_command_plans_from_data_and_measures(cache):
+    result = invoke("plan", "--method", "gkd", "--task", "dolly", "--price", "2", "--calibrate", "--json")
+    assert result.exit_code == 0, result.output
+    (plan,) = json.loads(result.stdout)
+    assert "the data" in plan["notes"][0]
+    assert all(stage["seconds"] > 0 and stage["fits"] for stage in plan["stages"])
+    assert plan["money"] == pytest.approx(2 * plan["seconds"] / 3600)
+
+
+def test_the_command_shows_a_table_of_80_columns(cache, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    result = invoke("plan", "--task", "dolly", "--no-calibrate", "--memory-gib", "0.2", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    assert max(map(len, result.stdout.splitlines()[3:20])) <= 80
+    assert "do not fit" in result.stdout
+    assert "--set " in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--device", "tpu"], "plans are made for cpu and cuda"),
+        (["--memory-gib", "40", "--calibrate"], "--calibrate measures this cpu device"),
+        (["--device", "cuda"], "--memory-gib 40"),
+    ],
+)
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says what is missing where there is no GPU")
+def test_what_cannot_be_planned_is_told(options, told, cache):
+    result = invoke("plan", *options)
+    assert (result.exit_code, told in result.stderr) == (2, True), result.output
+
+
+def test_speeds_are_of_the_whole_model():
+    shape = Shape(
+        "a model", "here", new_architecture(GPT2 | {"n_embd": 64, "vocab_size": 500}, "causal", None), "causal", False
+    )
+    speed = calibrate({"x": shape}, torch.device("cpu"), bf16=False, rows=4, prompt=16, response=16).of(shape)
+    assert speed.training > 0
+    assert speed.decode_step > 0
+    assert speed.measured == "1 and 2 of 8 layers"
