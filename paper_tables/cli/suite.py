@@ -120,9 +120,7 @@ def suite(
     )
     if plan_runs:
         runs = {run.spec: run.spec.config(preset, run.seed) for run in plan.to_do}
-        named = {
-            " ".join((spec.method, spec.output_source, spec.models, *spec.options)): c for spec, c in runs.items()
-        }
+        named = {" ".join((spec.method, spec.output_source, spec.models, *spec.options)): c for spec, c in runs.items()}
         report(named, device, memory_gib, price, calibrate, as_json=False)
         return
     for run in plan.to_do[:1]:

@@ -111,14 +111,6 @@ def resolved(pair: str, method: str, task: str = "dolly", *assignments: str) -> 
     return resolve(preset="paper", task=task, method=method, models=pair, assignments=assignments)[0]
 
 
-@pytest.fixture
-def text(tmp_path) -> str:
-    """An assignment that says where language-model data is."""
-    path = tmp_path / "text.txt"
-    path.write_text("a paragraph\n")
-    return f"plain_text.file={path}"
-
-
 def check(training: TrainingConfig, script: Script) -> None:
     assert training.micro_batch_size == script.batch
     assert training.batch_size == GPUS * script.batch * script.accumulation
@@ -131,15 +123,15 @@ def check(training: TrainingConfig, script: Script) -> None:
 
 
 @pytest.mark.parametrize(("pair", "method"), [(pair, method) for pair in SCRIPTS for method in SCRIPTS[pair]])
-def test_every_pair_and_method_is_set_as_in_the_scripts(pair, method, text):
-    config, script = resolved(pair, method, "dolly", text), SCRIPTS[pair][method]
+def test_every_pair_and_method_is_set_as_in_the_scripts(pair, method):
+    config, script = resolved(pair, method), SCRIPTS[pair][method]
     check(config.training, script)
     check(config.teacher_training, TEACHERS[pair[:4]])
     check(config.init_training, INIT_STUDENTS[pair])
     assert (config.teacher_training.select_by, config.init_training.select_by) == ("metric", "loss")
     assert config.training.select_by == "metric"
     assert config.plain_text.weight == (1.0 if script.text else 0.0)
-    assert config.plain_text.max_length == 512
+    assert (config.plain_text.hub, config.plain_text.max_length) == ("Skylion007/openwebtext", 512)
     assert config.init == ("pretrained" if method in PRETRAINED else "sft")
     assert (config.data.max_prompt_length, config.data.max_response_length) == (256, 256)
     assert config.evaluation.seeds == [10, 20, 30, 40, 50]
@@ -199,11 +191,11 @@ def test_a_published_teacher_stands_in_for_one_that_is_trained(pair):
     assert resolved(pair, "kld") == usual.model_copy(update={"models": usual.models.model_copy(update=changed)})
 
 
-def test_the_weight_of_plain_text_waits_for_plain_text(text):
+def test_the_weight_of_plain_text_waits_for_plain_text():
     pair = "opt-2.7b-to-opt-125m"
-    assert resolved(pair, "gkd").plain_text.weight == 0.0
-    assert resolved(pair, "gkd", "dolly", text).plain_text.weight == 1.0
-    assert resolved(pair, "gkd", "dolly", text, "plain_text.weight=0.5").plain_text.weight == 0.5
+    assert resolved(pair, "gkd", "dolly", "plain_text.hub=null").plain_text.weight == 0.0
+    assert resolved(pair, "gkd").plain_text.weight == 1.0
+    assert resolved(pair, "gkd", "dolly", "plain_text.weight=0.5").plain_text.weight == 0.5
 
 
 def test_the_small_preset_keeps_its_own_settings():
