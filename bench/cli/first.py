@@ -65,8 +65,8 @@ def show(store: Store, baseline: RunRecord, record: RunRecord) -> None:
         f"({record.data.source}); higher is better, and ± is the standard deviation over decoding seeds. The teacher "
         "is the model that is distilled. The init student is where both students start, after a short fine-tuning; a "
         f"method should end above it. {real} Another training seed of one method often differs as much, so run "
-        f"several; and models of {record.models.student_parameters:,} parameters say little about large ones. Both runs "
-        f"took {seconds:.0f} s when they were made; they are recorded in {store.runs}.\n"
+        f"several; and models of {record.models.student_parameters:,} parameters say little about large ones. Both "
+        f"runs took {seconds:.0f} s when they were made; they are recorded in {store.runs}.\n"
     )
     console.print("Next, after `source .venv/bin/activate`:")
     for what, command in NEXT.items():
