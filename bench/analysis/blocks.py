@@ -55,8 +55,8 @@ class Arm:
     def of(cls, seeds: Sequence[int], scores: ArrayLike, score: ScoreOfSum | None = None) -> Arm:
         """From scores (seeds, examples), or statistics (seeds, examples, k) together with the score of their sum.
 
-        What an example adds to a score of sums is its jackknife pseudo-value, about the score: n times what the score
-        loses without it.
+        What an example adds to a score of sums is its jackknife pseudo-value: (n - 1) times what the score loses
+        without it, about the score. That is the example's own score where the score is a mean.
 
         Raises:
             ValueError: another shape, fewer than two examples, values not finite.

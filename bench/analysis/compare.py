@@ -156,14 +156,14 @@ def _compare(store: Store, sides: Sequence[Side], others: Sequence[Sequence[RunR
             for of_run in scores.values():
                 if ids != sorted(of_run.get(name, {})):
                     raise BenchError(f"{name}: the two runs' predictions are not over the same examples")
-            arms = {side.name: _arm_of(side, scores, name, ids, metric) for side in sides}
+            arms = [_arm_of(side, scores, name, ids, metric) for side in sides]
             if others:  # by what records have, so that no predictions of theirs are read
-                noise = seed_noise({_arm(its[0]): _recorded(its, name, metric) for its in others})
+                noise = seed_noise({_arm(its[0]): _recorded(its, name, metric) for its in others if len(its) > 1})
             else:
-                noise = seed_noise({side: arm.scores for side, arm in arms.items()})
-            for pair in combinations(arms, 2):
-                result = compare_arms(arms[pair[0]], arms[pair[1]], noise)
-                found.append(_row(name, metric, pair, arms, result))
+                noise = seed_noise({side.name: arm.scores for side, arm in zip(sides, arms, strict=True)})
+            for (first, a), (second, b) in combinations(zip(sides, arms, strict=True), 2):
+                scored = [RunScore(side.name, fmean(arm.scores.values())) for side, arm in ((first, a), (second, b))]
+                found.append(_row(name, metric, scored, compare_arms(a, b, noise), a.values.shape[1]))
     corrected = holm([one.p for one in found])
     return [replace(one, p_holm=p) for one, p in zip(found, corrected, strict=True)]
 
@@ -188,24 +188,21 @@ def _arm_of(
         raise BenchError(f"{name}: no interval can be given: {error}") from error
 
 
-def _row(
-    name: str, metric: MetricInfo, pair: tuple[str, str], arms: Mapping[str, Arm], result: Estimate
-) -> SetComparison:
+def _row(name: str, metric: MetricInfo, scored: Sequence[RunScore], result: Estimate, examples: int) -> SetComparison:
     """One row; `p_holm` is left uncorrected."""
     low, high = result.interval()
-    first, second = (RunScore(side, fmean(arms[side].scores.values())) for side in pair)
     return SetComparison(
         set=name,
         metric=metric.name,
         label=metric.label,
-        first=first,
-        second=second,
+        first=scored[0],
+        second=scored[1],
         difference=result.value,
         low=low,
         high=high,
         p=result.p_value(),
         p_holm=result.p_value(),
-        examples=arms[pair[0]].values.shape[1],
+        examples=examples,
         seeds=result.seeds,
         seed_noise=result.spread_df != math.inf,
         visible=result.visible(),

@@ -89,13 +89,16 @@ class Estimate:
 
     def seeds_to_see(self, distance: float, level: float = 0.95, power: float = POWER) -> int | None:
         """How many seeds find a true distance with probability `power`; None where `MOST_SEEDS` do not."""
-        for seeds in range(2, MOST_SEEDS + 1):
-            then = self.with_seeds(seeds)
-            if then.standard_error * (_beyond(then.df, level) + float(ndtri(power))) > abs(distance):
-                continue  # a little less than what is needed, and quick to tell
-            if then.visible(level, power) <= abs(distance):
-                return seeds
-        return None
+        if not distance or not self.spread:
+            return None
+        seeds = np.arange(2, MOST_SEEDS + 1)
+        spread, spread_df = self.spread / seeds, self.spread_df * (seeds - 1) / max(1, self.seeds - 1)
+        error = np.sqrt(spread + self.fixed)
+        known = spread**2 / spread_df + self.fixed**2 / self.fixed_df
+        df = (spread + self.fixed) ** 2 / np.maximum(known, 1e-6 * (spread + self.fixed) ** 2)
+        shift = np.minimum(abs(distance) / error, 30.0)  # beyond which it is found for certain
+        enough = nctdtr(df, shift, stdtrit(df, 0.5 + level / 2)) <= 1 - power
+        return int(seeds[enough.argmax()]) if enough.any() else None
 
 
 def mean_of(values: ArrayLike) -> Estimate:

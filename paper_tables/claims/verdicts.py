@@ -8,10 +8,12 @@ one of them at the level, and no correction for their number. That one fails is 
 smallest that Holm's correction over the claim's comparisons leaves. Of a claim that says "up to", one has to hold and
 all have to fail, and the two rules change places.
 
-A claim's p-value is twice the smaller of the two. Over the claims with evidence it is corrected by Benjamini and
-Hochberg (1995), so that of the verdicts other than "not enough evidence" at most 5 % are wrong on average. A list of
-verdicts is read for what holds and what does not: the share of wrong ones among these is what its reader has to know. A
-theorem is no test of chance, and counts in no correction.
+Each verdict is a one-sided test, and needs its p-value to be at most 2.5 %: that of a 95 % interval. Beyond that, the
+smaller p-value of each claim is corrected over the claims with evidence by Benjamini and Hochberg (1995), so that of
+the verdicts other than "not enough evidence" at most 5 % are wrong on average: of the two verdicts that a claim can
+get, one is right. A list of verdicts is read for what holds and what does not, and the share of wrong ones among these
+is what its reader has to know. Where half of the claims are decided, the correction asks for no more than the interval
+does. A theorem is no test of chance, and counts in no correction.
 """
 
 from __future__ import annotations
@@ -37,8 +39,9 @@ class ClaimVerdict:
     """A claim with its verdict, why, and every comparison.
 
     Attributes:
-        p: its p-value, corrected over the claims that have evidence; None where nothing can be told, or nothing is
-            left to chance.
+        p: twice the smaller of its one-sided p-values, or this p-value corrected over the claims that have evidence,
+            whichever is larger: the level that its verdict needs. None where nothing can be told, or nothing is left
+            to chance.
     """
 
     claim: ClaimSpec
@@ -107,11 +110,14 @@ def judge(found: Mapping[ClaimSpec, tuple[ClaimComparison, ...]], ids: Sequence[
     """The verdicts on claims by their comparisons, all corrected together; with ids, those of these claims."""
     both = {claim.id: p_values(claim, its) for claim, its in found.items()}
     chances = {
-        claim.id: min(1.0, 2 * min(both[claim.id]))
+        claim.id: min(both[claim.id])
         for claim, its in found.items()
         if not isinstance(claim.test, CoefficientBoundTest) and any(c.p_holds is not None for c in its)
     }
-    corrected = dict(zip(chances, benjamini_hochberg(list(chances.values())), strict=True))
+    corrected = {
+        name: min(1.0, max(2 * chances[name], p))
+        for name, p in zip(chances, benjamini_hochberg(list(chances.values())), strict=True)
+    }
     wanted = ids or [claim.id for claim in found]
     by_id = {claim.id: (claim, its) for claim, its in found.items()}
     return [_verdict(*by_id[name], both[name], corrected.get(name), len(chances)) for name in wanted]
@@ -141,7 +147,7 @@ def _verdict(
         claim: the claim.
         found: its comparisons.
         p_values: for its being reproduced, and for its being refuted.
-        p: the smaller one, doubled and corrected over the claims; None without evidence, or without chance.
+        p: see `ClaimVerdict`.
         claims: how many claims have evidence.
     """
     held = sum(c.holds is True for c in found)
