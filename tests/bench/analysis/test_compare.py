@@ -265,7 +265,7 @@ def test_methods_are_compared_with_all_their_seeds_and_single_runs_are_told_what
     shown = invoke("compare", "--task", "samsum", "distillm", "kld", "--out", str(tmp_path), "--json").stdout
     (row,) = json.loads(shown)
     assert (row["first"]["run"], row["seeds"], row["seed_noise"]) == ("distillm", 3, True)
-    assert 2 < row["low"] < 4 < row["high"] < 5
+    assert 2 < row["low"] < 4 < row["high"] < 6  # though kld at seed 30 scores above distillm at seed 10
     store = Store(tmp_path)
     runs = {(one.config.method.name, one.seed): one for one in store.all()}
     (apart,) = compare_runs(store, runs["kld", 10], runs["kld", 30])
