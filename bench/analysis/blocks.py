@@ -14,7 +14,8 @@ same order. A difference of two arms over the seeds that both have is free of bl
   examples, the variance over examples of their means over seeds, less what single responses add to it, which the
   residuals of seeds hold already: (MS_examples - MS_interaction) / (S n), not below 0, n - 1 degrees of freedom.
 
-So the noise of single responses counts once. Both parts go into Student's t by Satterthwaite (1946).
+So the noise of single responses counts once. The difference over its standard error is taken as Student's t with the
+degrees of freedom of the part of seeds.
 
 Arms without a common seed, or with one where nothing is pooled, are compared by the spread of each arm's own seeds
 (Welch 1947). An arm of one seed takes the spread of the other arms' seeds, where that is known; else it is taken as
