@@ -49,8 +49,8 @@ class Estimate:
     def df(self) -> float:
         """Degrees of freedom of the standard error: those of the spread, where one is known.
 
-        Satterthwaite's (1946) for both parts are more where the spread came out small by chance, and so twice as many
-        p-values are below 0.25 % as should be with three seeds (`tests/simulate_statistics.py`).
+        Satterthwaite's (1946) for both parts are more where the spread came out small by chance, and with three
+        seeds there were four times too many p-values below 0.25 %.
         """
         return self.fixed_df if math.isinf(self.spread_df) else self.spread_df
 
