@@ -152,7 +152,8 @@ def comparison_table(rows: list[SetComparison]) -> Fitted:
         caption_justify="left",
     )
     for heading in ("set", "A", "B", "A - B", "95 % interval", "p", "visible", "examples"):
-        table.add_column(heading, justify="left" if heading == "set" else "right")
+        whole = heading in ("set", "95 % interval")
+        table.add_column(heading, justify="left" if heading == "set" else "right", no_wrap=whole)
     for row in rows:
         table.add_row(
             f"{row.set} {row.label}",
