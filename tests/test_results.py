@@ -70,7 +70,7 @@ def test_tables_follow_from_the_records(out, index):
 
 
 def test_verdicts_follow_from_the_records(index):
-    assert as_markdown(list(verdicts(index)), "tiny") + "\n" == (PUBLISHED / "claims.md").read_text(encoding="utf-8")
+    assert as_markdown(verdicts(index), "tiny") + "\n" == (PUBLISHED / "claims.md").read_text(encoding="utf-8")
 
 
 def test_what_figures_show_and_say_follows_from_the_records(out, index):

@@ -1,1 +1,1 @@
-"""What recorded runs say: differences with intervals (`compare`, `significance`), which times count (`timing`)."""
+"""What recorded runs say: differences with intervals (`compare`, `blocks`, `significance`), and times (`timing`)."""

@@ -1,23 +1,45 @@
-"""Is the difference between two recorded runs real? Paired bootstrap over the examples of each test set."""
+"""Is the difference between recorded runs real? Two runs, or methods with all their training seeds."""
 
 from __future__ import annotations
 
+import glob
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import combinations
+from statistics import fmean
 
 import numpy as np
 
-from bench.analysis.significance import hierarchical_comparison, holm
+from bench.analysis.blocks import Arm, compare_arms, seed_noise
+from bench.analysis.significance import Estimate, holm
 from bench.config.comparable import differences, scoring_fields
-from bench.metrics.metric import Array
-from bench.record.example_scores import example_scores
+from bench.config.presets import recorded_name
+from bench.config.resolve import resolve
+from bench.config.sections import Config
+from bench.record.example_scores import Pooled, example_scores
 from bench.record.record import MetricInfo, RunRecord
 from bench.record.store import Store
 from bench.system.errors import BenchError
+from bench.system.hashing import digest
+
+
+@dataclass(frozen=True)
+class Side:
+    """What is compared: a run, or a method with the runs of all its training seeds."""
+
+    name: str
+    records: tuple[RunRecord, ...]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Its training seeds."""
+        return tuple(record.seed for record in self.records)
 
 
 @dataclass(frozen=True)
 class RunScore:
-    """A run's score on one set, over all its decoding seeds."""
+    """A side's score on one set, over all its decoding and training seeds; `run` is its id, or the method's name."""
 
     run: str
     score: float
@@ -25,15 +47,18 @@ class RunScore:
 
 @dataclass(frozen=True)
 class SetComparison:
-    """Two runs on one set by one metric.
+    """Two sides on one set by one metric.
 
     Attributes:
         metric, label: its name in records, and in tables.
-        difference: first minus second.
+        difference: first minus second, over the training seeds that both have.
         low, high: ends of the difference's 95 % interval.
         p: two-sided p-value.
         p_holm: the same, corrected for the number of comparisons made at once.
         examples: how many the set has.
+        seeds: how many training seeds of each side it rests on.
+        seed_noise: whether the interval knows what another training seed does; else it speaks of examples alone.
+        visible: the smallest true difference that would be found with 80 % probability.
     """
 
     set: str
@@ -47,6 +72,9 @@ class SetComparison:
     p: float
     p_holm: float
     examples: int
+    seeds: int
+    seed_noise: bool
+    visible: float
 
     def as_dict(self) -> dict[str, object]:
         """As plain values, for JSON."""
@@ -72,50 +100,163 @@ def check_comparable(first: RunRecord, second: RunRecord) -> None:
         )
 
 
-def compare_runs(store: Store, first: RunRecord, second: RunRecord, resamples: int) -> list[SetComparison]:
+def compare_runs(store: Store, first: RunRecord, second: RunRecord) -> list[SetComparison]:
     """Compare two runs by each metric on each test set; the metric that selects checkpoints comes first.
 
-    An example's score is the mean over its decoding seeds (for BLEU its summed counts). The intervals speak of
-    other test examples, not of other training seeds. Holm's correction is over all comparisons returned.
+    An example's score is the mean over its decoding seeds (for BLEU its summed counts). Where other seeds of the runs'
+    methods are recorded, the intervals are as wide as these seeds' noise makes them; else they speak of other test
+    examples alone. Holm's correction is over all comparisons returned.
 
     Raises:
         BenchError: the runs may not stand in one table, or their predictions cannot be read or do not match.
     """
-    check_comparable(first, second)
-    predictions = [store.predictions(record) for record in (first, second)]
+    sides = [Side(record.run_id, (record,)) for record in (first, second)]
+    arms = {_arm(record): _other_seeds(store, record) for record in (first, second)}
+    return _compare(store, sides, list(arms.values()))
+
+
+def method_sides(store: Store, task: str, names: Sequence[str], preset: str = "tiny") -> list[Side]:
+    """Methods on a task, each with all its recorded training seeds.
+
+    Raises:
+        BenchError: a method without runs, or with several settings none of which is its default.
+    """
+    if len(set(names)) < max(2, len(names)):
+        raise BenchError(f"give two methods or more, each once; got {' '.join(names)}")
+    return [Side(name, tuple(_runs_of(store, task, name, preset))) for name in names]
+
+
+def compare_sides(store: Store, sides: Sequence[Side]) -> list[SetComparison]:
+    """Compare methods in pairs and in the order given, within the training seeds that they share.
+
+    The noise of seeds is pooled over all of them where their variances allow (`bench.analysis.blocks`).
+
+    Raises:
+        BenchError: as `compare_runs`.
+    """
+    return _compare(store, sides)
+
+
+def below_init(sides: Iterable[Side]) -> Iterator[str]:
+    """Of each side that ends below the init students it started from, on some set: a sentence that says so."""
+    for side in sides:
+        for where in side.records[0].scores:
+            end = fmean(record.scores[where].primary.mean for record in side.records)
+            start = fmean(record.init_scores[where].primary.mean for record in side.records)
+            if end < start:
+                label = side.records[0].metric.label
+                yield f"{side.name} ends below its own init student: {end:.2f} after {start:.2f} ({where} {label})"
+
+
+def _compare(store: Store, sides: Sequence[Side], others: Sequence[Sequence[RunRecord]] = ()) -> list[SetComparison]:
+    """All pairs of sides; the noise of seeds is that of the sides themselves, or of others where these are given."""
+    for first, second in combinations(sides, 2):
+        for record in (*first.records, *second.records):
+            check_comparable(first.records[0], record)
+    predictions = {r.run_id: store.predictions(r) for side in sides for r in side.records}
     found = []
-    for metric in first.metrics:
-        one, two = (example_scores(rows, metric.name) for rows in predictions)
-        for name, examples in one.items():
+    for metric in sides[0].records[0].metrics:
+        scores = {run_id: example_scores(rows, metric.name) for run_id, rows in predictions.items()}
+        for name, examples in scores[sides[0].records[0].run_id].items():
             ids = sorted(examples)
-            if ids != sorted(two.get(name, {})):
-                raise BenchError(f"{name}: the two runs' predictions are not over the same examples")
-            a, b = (np.array([side[name][i] for i in ids], dtype=np.float64) for side in (one, two))
-            found.append(_compare_set(name, metric, (first.run_id, a), (second.run_id, b), resamples))
+            for of_run in scores.values():
+                if ids != sorted(of_run.get(name, {})):
+                    raise BenchError(f"{name}: the two runs' predictions are not over the same examples")
+            arms = [_arm_of(side, scores, name, ids, metric) for side in sides]
+            if others:  # by what records have, so that no predictions of theirs are read
+                noise = seed_noise({_arm(its[0]): _recorded(its, name, metric) for its in others if len(its) > 1})
+            else:
+                noise = seed_noise({side.name: arm.scores for side, arm in zip(sides, arms, strict=True)})
+            for (first, a), (second, b) in combinations(zip(sides, arms, strict=True), 2):
+                scored = [RunScore(side.name, fmean(arm.scores.values())) for side, arm in ((first, a), (second, b))]
+                found.append(_row(name, metric, scored, compare_arms(a, b, noise), a.values.shape[1]))
     corrected = holm([one.p for one in found])
     return [replace(one, p_holm=p) for one, p in zip(found, corrected, strict=True)]
 
 
-def _compare_set(
-    name: str, metric: MetricInfo, first: tuple[str, Array], second: tuple[str, Array], resamples: int
-) -> SetComparison:
-    """One row, from run ids with example scores; `p_holm` is left uncorrected."""
-    of_sum = metric.find().score_of_sum if first[1].ndim > 1 else None  # a mean of numbers needs no metric's code
+def _recorded(records: Sequence[RunRecord], name: str, metric: MetricInfo) -> dict[int, float]:
+    return {record.seed: record.scores[name].metrics[metric.name].mean for record in records}
+
+
+def _arm_of(
+    side: Side,
+    scores: Mapping[str, Mapping[str, Mapping[str, Pooled]]],
+    name: str,
+    ids: Sequence[str],
+    metric: MetricInfo,
+) -> Arm:
+    values = np.array([[scores[r.run_id][name][i] for i in ids] for r in side.records], dtype=np.float64)
+    # a mean of numbers needs no metric's code
+    of_sum = metric.find().score_of_sum if values.ndim > 2 else None
     try:
-        result = hierarchical_comparison(first[1][None], second[1][None], score=of_sum, resamples=resamples)
+        return Arm.of(side.seeds, values, of_sum)
     except ValueError as error:  # a single example, say
         raise BenchError(f"{name}: no interval can be given: {error}") from error
-    scores = [RunScore(run, of_sum(arm.sum(0)) if of_sum else float(arm.mean())) for run, arm in (first, second)]
+
+
+def _row(name: str, metric: MetricInfo, scored: Sequence[RunScore], result: Estimate, examples: int) -> SetComparison:
+    """One row; `p_holm` is left uncorrected."""
+    low, high = result.interval()
     return SetComparison(
         set=name,
         metric=metric.name,
         label=metric.label,
-        first=scores[0],
-        second=scores[1],
-        difference=result.difference,
-        low=result.low,
-        high=result.high,
-        p=result.p_value,
-        p_holm=result.p_value,
-        examples=result.n,
+        first=scored[0],
+        second=scored[1],
+        difference=result.value,
+        low=low,
+        high=high,
+        p=result.p_value(),
+        p_holm=result.p_value(),
+        examples=examples,
+        seeds=result.seeds,
+        seed_noise=result.spread_df != math.inf,
+        visible=result.visible(),
     )
+
+
+def _arm(record: RunRecord) -> str:
+    """What the runs of one method and setting share, whatever their training seed."""
+    return digest([record.comparison_key, _settings(record.config)])
+
+
+def _settings(config: Config) -> dict[str, object]:
+    return {key: value for key, value in config.identity().items() if key not in ("seed", "device")}
+
+
+def _other_seeds(store: Store, record: RunRecord) -> list[RunRecord]:
+    """The recorded runs of a run's method and setting, one a training seed; it is one of them."""
+    config = record.config
+    near = f"{config.task}-{config.method.name}-"
+    found = {record.seed: record}
+    for folder in sorted(store.runs.glob(f"{glob.escape(near)}*/")):
+        other = store.finished(folder.name)
+        if other is not None and _arm(other) == _arm(record):
+            found.setdefault(other.seed, other)
+    return list(found.values())
+
+
+def _runs_of(store: Store, task: str, name: str, preset: str) -> list[RunRecord]:
+    """A method's runs on a task, one a training seed: those of its default settings, or of the only ones there are."""
+    scale = recorded_name(preset)
+    arms: dict[str, dict[int, RunRecord]] = {}
+    for record in store.all():
+        config = record.config
+        if (record.task, config.method.name, config.preset) == (task, name, scale):
+            arms.setdefault(_arm(record), {}).setdefault(record.seed, record)
+    if len(arms) > 1:
+        default, _ = resolve(preset=preset, task=task, method=name)
+        usual = {
+            arm: runs for arm, runs in arms.items() if _settings(next(iter(runs.values())).config) == _settings(default)
+        }
+        arms = usual or arms
+    if len(arms) > 1:
+        ids = ", ".join(next(iter(runs.values())).run_id for runs in arms.values())
+        raise BenchError(f"{name} on {task} is recorded in {len(arms)} settings ({ids}): compare runs by their ids")
+    if not arms:
+        raise BenchError(
+            f"no run of {name} on {task} at preset {scale} in {store.runs}; make one with: "
+            f"bench run --method {name} --task {task} --preset {preset}"
+        )
+    (runs,) = arms.values()
+    return [runs[seed] for seed in sorted(runs)]

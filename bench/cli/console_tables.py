@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -30,7 +30,7 @@ from bench.record.store import FAILURE, Store
 from distillm import SOURCES
 
 if TYPE_CHECKING:  # each takes seconds to import, and one command needs one
-    from bench.analysis.compare import SetComparison
+    from bench.analysis.compare import SetComparison, Side
     from bench.cli.doctor import Finding
 
 Cell = str | int | float | bool
@@ -177,12 +177,13 @@ def comparison_table(rows: list[SetComparison]) -> Fitted:
     """The result of `bench compare`."""
     table = Table(
         title=f"A = {rows[0].first.run}\nB = {rows[0].second.run}",
-        caption="A - B with 95 % interval, paired bootstrap over examples; p corrected by Holm for the number of rows",
+        caption="A - B with 95 % interval; p corrected by Holm for the number of rows",
         title_justify="left",
         caption_justify="left",
     )
-    for heading in ("set", "A", "B", "A - B", "95 % interval", "p", "examples"):
-        table.add_column(heading, justify="left" if heading == "set" else "right")
+    for heading in ("set", "A", "B", "A - B", "95 % interval", "p", "visible", "examples"):
+        whole = heading in ("set", "95 % interval")
+        table.add_column(heading, justify="left" if heading == "set" else "right", no_wrap=whole)
     for row in rows:
         table.add_row(
             f"{row.set} {row.label}",
@@ -191,9 +192,31 @@ def comparison_table(rows: list[SetComparison]) -> Fitted:
             f"{row.difference:+.2f}",
             f"{row.low:+.2f} to {row.high:+.2f}",
             f"{row.p_holm:.4f}",
+            f"{row.visible:.2f}",
             str(row.examples),
         )
-    return Fitted(table, ("examples",))
+    return Fitted(table, ("examples", "visible"))
+
+
+def comparison_notes(sides: Sequence[Side], rows: list[SetComparison]) -> Iterable[str]:
+    """What the intervals of `bench compare` know of training seeds, and what not."""
+    known = all(row.seed_noise for row in rows)
+    if all(len(side.seeds) > 1 for side in sides) and known:
+        yield (
+            f"Over {min(row.seeds for row in rows)} training seeds and examples, within the seeds that A and B share. "
+            "visible: the smallest true difference that is found with 80 % probability."
+        )
+    elif known:
+        yield (
+            "One training seed each: the intervals are widened by what other recorded seeds of these methods do. "
+            "Compare the methods with all their seeds: bench compare --task TASK METHOD METHOD"
+        )
+    else:
+        yield (
+            "One training seed each, and nothing recorded of others: the intervals speak of other test examples alone. "
+            "Another seed of the same method often differs as much, so that this says nothing yet of which method is "
+            "better. Run both with --seed 20 and --seed 30, and compare again."
+        )
 
 
 def _methods() -> Rows:

@@ -46,13 +46,13 @@ def show(store: Store, baseline: RunRecord, record: RunRecord) -> None:
     label = record.metric.label
     parts = (record.teacher_scores, record.init_scores, baseline.scores, record.scores)
     shown = [part["test"] for part in parts]
-    rows = compare_runs(store, record, baseline, 10_000)
+    rows = compare_runs(store, record, baseline)
     (found,) = (row for row in rows if row.set == "test" and row.label == label)
     better = "better" if found.difference > 0 else "worse"
     real = (
-        f"{record.config.method.name} is {better} here by more than chance: the interval of the difference excludes 0."
+        f"These two students differ by more than the choice of test examples: {record.config.method.name} is {better}."
         if found.low > 0 or found.high < 0
-        else "The interval of the difference includes 0: neither method is shown to be better."
+        else "The interval of the difference includes 0: neither student is shown to be better."
     )
     console = output()
     console.print()
@@ -64,9 +64,9 @@ def show(store: Store, baseline: RunRecord, record: RunRecord) -> None:
         f"\nMeasured: {label} in percent on {shown[-1].examples} test examples of {record.task} "
         f"({record.data.source}); higher is better, and ± is the standard deviation over decoding seeds. The teacher "
         "is the model that is distilled. The init student is where both students start, after a short fine-tuning; a "
-        f"method should end above it. {real} One training seed says nothing about other seeds, and models of "
-        f"{record.models.student_parameters:,} parameters little about large ones. Both runs took {seconds:.0f} s when "
-        f"they were made; they are recorded in {store.runs}.\n"
+        f"method should end above it. {real} Another training seed of one method often differs as much, so run "
+        f"several; and models of {record.models.student_parameters:,} parameters say little about large ones. Both "
+        f"runs took {seconds:.0f} s when they were made; they are recorded in {store.runs}.\n"
     )
     console.print("Next, after `source .venv/bin/activate`:")
     for what, command in NEXT.items():

@@ -15,6 +15,7 @@ from bench.cli.plan import plan
 from bench.cli.plugins import CommandGroup
 from bench.cli.run import run
 from bench.cli.told import Told, check_arguments
+from bench.system.errors import BenchError
 from bench.system.paths import check_folder
 from bench.system.terminal import say, say_json
 
@@ -110,28 +111,43 @@ def show(run_name: str, out: Path, as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("first", metavar="RUN")
-@click.argument("second", metavar="RUN")
-@click.option(
-    "--resamples", type=click.IntRange(100, 1_000_000), default=10_000, show_default=True, help="Bootstrap resamples."
-)
+@click.argument("names", nargs=-1, required=True, metavar="RUN RUN | METHOD METHOD...")
+@click.option("--task", help="Compare methods on this task, each with all its recorded training seeds.")
+@click.option("--preset", default="tiny", show_default=True, metavar="NAME_OR_FILE", help="The scale, with --task.")
 @OUT
 @JSON
-def compare(first: str, second: str, resamples: int, out: Path, as_json: bool) -> None:
-    """Compare two runs: paired bootstrap over test examples, with 95 % confidence intervals.
+def compare(names: tuple[str, ...], task: str | None, preset: str, out: Path, as_json: bool) -> None:
+    """Compare methods over their training seeds, or two runs, with 95 % confidence intervals.
 
-    The runs may differ in method, output source, init student and training seed, and in nothing else.
+    With --task, methods are compared within the seeds that they share. Two runs have one seed each: where other seeds
+    of their methods are recorded, the intervals are as wide as those make them, and else they speak of other test
+    examples alone. Runs may differ in method, output source, init student and training seed, and in nothing else.
+
+    \b
+    bench compare --task samsum distillm kld gkd
+    bench compare dolly-jsd-dataset-s10 dolly-rkld-dataset-s10
     """
-    from bench.analysis.compare import compare_runs
-    from bench.cli.console_tables import comparison_table
+    from bench.analysis.compare import Side, below_init, compare_runs, compare_sides, method_sides
+    from bench.cli.console_tables import comparison_notes, comparison_table
     from bench.record.store import Store
 
     store = Store(out, warn)
-    rows = compare_runs(store, store.find(first), store.find(second), resamples)
+    if task is not None:
+        sides = method_sides(store, task, names, preset)
+        rows = compare_sides(store, sides)
+    elif len(names) == 2:
+        first, second = map(store.find, names)
+        sides, rows = [Side(run.run_id, (run,)) for run in (first, second)], compare_runs(store, first, second)
+    else:
+        raise BenchError(f"give two runs, or methods and --task TASK; got {' '.join(names)}")
     if as_json:
         say_json([row.as_dict() for row in rows])
-    else:
-        output().print(comparison_table(rows))
+        return
+    console = output()
+    for pair in dict.fromkeys((row.first.run, row.second.run) for row in rows):
+        console.print(comparison_table([row for row in rows if (row.first.run, row.second.run) == pair]))
+    for note in (*comparison_notes(sides, rows), *below_init(sides)):
+        console.print(note)
 
 
 @main.command()

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from bench.analysis.significance import hierarchical_bootstrap
+from bench.analysis.significance import bootstrap_interval
 from bench.judge.items import Item
 from bench.judge.protocol import Outcome, ProtocolName
 from bench.judge.queue import Reading
@@ -111,8 +111,8 @@ def _score(scored: Sequence[JudgedItem], protocol: ProtocolName, resamples: int)
     value = ratio(sums.sum(0))
     if len(sums) < 2:
         return JudgeScore(value=value, low=None, high=None, examples=1)
-    interval = hierarchical_bootstrap(sums[None], score=ratio, resamples=resamples)
-    return JudgeScore(value=value, low=interval.low, high=interval.high, examples=len(sums))
+    low, high = bootstrap_interval(sums, ratio, resamples=resamples)
+    return JudgeScore(value=value, low=low, high=high, examples=len(sums))
 
 
 def _rating(summed: NDArray[np.float64]) -> float:

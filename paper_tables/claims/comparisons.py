@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Literal
 
-from bench.analysis.significance import hierarchical_comparison, mean_interval, ratio_interval, welch_interval
-from bench.metrics.registry import find_metric
-from paper_tables.numbers.cells import (
-    SIGNIFICANCE,
-    by_example,
-    exclusively_timed,
-    scored_runs,
-    training_seconds,
-    validation_scores,
-)
+import numpy as np
+
+from bench.analysis.blocks import Arm, compare_arms, seed_noise
+from bench.analysis.significance import Estimate, difference_of, mean_of
+from paper_tables.numbers.cells import SIGNIFICANCE, TableArms, exclusively_timed, training_seconds, validation_scores
 from paper_tables.numbers.probes import COEFFICIENTS, Coefficients
 from paper_tables.numbers.runs import Run, RunIndex, Selection
 from paper_tables.paper.ablations import find_table
@@ -56,8 +52,14 @@ class ClaimComparison:
         unit: of the effect.
         even: the effect where there is no difference: 0 of differences, 1 of ratios; None where there is no such value.
         effect: the measured value; None where runs are missing.
-        low, high: its interval.
+        low, high: its 95 % interval.
         holds: True, False, or None where that is open.
+        p_holds, p_fails: one-sided p-values for the effect being on the claimed side of the threshold, and on the
+            other; None where nothing was measured that counts.
+        visible: of an open one, the smallest true distance from the threshold that would be seen with 80 % probability;
+            of ratios, the smallest factor.
+        repeats: of an open one, how many seeds (runs, students) would see the measured distance with 80 % probability;
+            None where `MOST_SEEDS` would not, or nothing can be told.
         runs: ids of the recorded runs behind it.
         missing: why there is no effect, or why it is left open whatever it is.
     """
@@ -71,6 +73,10 @@ class ClaimComparison:
     low: float | None = None
     high: float | None = None
     holds: bool | None = None
+    p_holds: float | None = None
+    p_fails: float | None = None
+    visible: float | None = None
+    repeats: int | None = None
     runs: tuple[str, ...] = ()
     missing: str = ""
 
@@ -96,19 +102,36 @@ class ClaimComparison:
         return asdict(self) | {"outcome": self.outcome}
 
     def with_effect(
-        self, effect: float, low: float, high: float, runs: Sequence[Run] = (), open_because: str = ""
+        self, found: Estimate, runs: Sequence[Run] = (), open_because: str = "", *, logarithm: bool = False
     ) -> ClaimComparison:
-        """This comparison with what was measured; with a reason to leave it open, it is."""
-        above, below = low > self.threshold, high < self.threshold
-        holds = (above if self.side == "above" else below) if above or below else None
-        return replace(
+        """This comparison with what was measured; with a reason to leave it open, it is.
+
+        The estimate may be of the effect's logarithm: noise of ratios is alike on that scale.
+        """
+        threshold = math.log(self.threshold) if logarithm else self.threshold
+        back = math.exp if logarithm else float
+        above, below = found.p_above(threshold), found.p_below(threshold)
+        p_holds, p_fails = (above, below) if self.side == "above" else (below, above)
+        low, high = found.interval(1 - SIGNIFICANCE)
+        decided = low > threshold or high < threshold
+        measured = replace(
             self,
-            effect=effect,
-            low=low,
-            high=high,
-            holds=None if open_because else holds,
+            effect=back(found.value),
+            low=back(low),
+            high=back(high),
+            holds=None if open_because or not decided else p_holds < p_fails,
             runs=tuple(run.record.run_id for run in runs),
             missing=open_because,
+        )
+        if open_because:
+            return measured
+        measured = replace(measured, p_holds=p_holds, p_fails=p_fails)
+        if decided or not found.standard_error:
+            return measured
+        return replace(
+            measured,
+            visible=back(found.visible(1 - SIGNIFICANCE)),
+            repeats=found.seeds_to_see(found.value - threshold, 1 - SIGNIFICANCE),
         )
 
     def without_effect(self, reason: str) -> ClaimComparison:
@@ -121,12 +144,12 @@ class Comparisons:
 
     Args:
         index: the runs; model probes are read from its results folder.
-        resamples: of the bootstrap.
     """
 
-    def __init__(self, index: RunIndex, resamples: int) -> None:
-        self.index, self.resamples = index, resamples
+    def __init__(self, index: RunIndex) -> None:
+        self.index = index
         self._selections: dict[str, Selection] = {}
+        self._arms: dict[str, TableArms] = {}
 
     def of(self, claim: ClaimSpec) -> Iterator[ClaimComparison]:
         """The comparisons of a claim.
@@ -161,12 +184,11 @@ class Comparisons:
         table, _ = self._select(test.table)
         labels = {row.name: row.label for row in table.rows}
         columns = [column for column in table.columns if not test.columns or column.name in test.columns]
-        count = len(columns) * len(test.than)
         for column in columns:
             for other in test.than:
                 what = f"{labels[test.row]} − {labels[other]}, {column.label}"
                 asked = ClaimComparison(what, "above", 0.0, metric_label(column.task), even=0.0)
-                yield self._difference(asked, test.table, (test.row, column), (other, column), count)
+                yield self._difference(asked, test.table, (test.row, column), (other, column))
 
     def _column_score(self, test: ColumnScoreTest) -> Iterator[ClaimComparison]:
         table, _ = self._select(test.table)
@@ -177,36 +199,23 @@ class Comparisons:
             what = f"{labels[row]}: {first.label} − {second.label}"
             side: Side = "below" if test.lower else "above"
             asked = ClaimComparison(what, side, test.margin, metric_label(first.task), even=0.0)
-            yield self._difference(asked, test.table, (row, first), (row, second), len(test.rows))
+            yield self._difference(asked, test.table, (row, first), (row, second))
 
     def _difference(
-        self,
-        asked: ClaimComparison,
-        table_name: str,
-        first: tuple[str, Column],
-        second: tuple[str, Column],
-        comparisons: int,
+        self, asked: ClaimComparison, table_name: str, first: tuple[str, Column], second: tuple[str, Column]
     ) -> ClaimComparison:
-        """One cell's score less another's, each given by row and column; so many comparisons hold together."""
+        """One cell's score less another's, each given by row and column."""
         table, selection = self._select(table_name)
-        rows = {row.name: row for row in table.rows}
-        sides = {
-            name: scored_runs(selection.runs[rows[row].specs[column.group]], column)
-            for name, (row, column) in (("first", first), ("second", second))
-        }
-        fewest = min(map(len, sides.values()))
-        if not fewest:
+        if table_name not in self._arms:
+            self._arms[table_name] = TableArms(table, selection)
+        arms = self._arms[table_name]
+        sides = [arms.runs(*cell) for cell in (first, second)]
+        if not all(sides):
             return asked.without_effect("no runs")
-        arrays = by_example(sides, first[1])
-        result = hierarchical_comparison(
-            arrays["first"],
-            arrays["second"],
-            score=find_metric(sides["first"][0].record.metric.name).score_of_sum,
-            resamples=self.resamples,
-            level=1 - SIGNIFICANCE / comparisons,
-        )
-        runs = [run for side in sides.values() for run in side]
-        return asked.with_effect(result.difference, result.low, result.high, runs, _too_few_seeds(fewest))
+        found = arms.compare(first, second)
+        if found is None:
+            return asked.without_effect("one test example only")
+        return asked.with_effect(found, [run for side in sides for run in side], _too_few_seeds(found.seeds))
 
     def _time(self, test: TimeTest) -> Iterator[ClaimComparison]:
         labels, timed = self._timed(test.table)
@@ -224,13 +233,9 @@ class Comparisons:
                 if not fewest:
                     yield asked.without_effect(_too_few_timed(0))
                     continue
-                seconds = [[training_seconds(run) for run in found] for found in runs]
-                if fewest < MIN_TIMED_RUNS:
-                    ratio = statistics.geometric_mean(seconds[0]) / statistics.geometric_mean(seconds[1])
-                    interval = ratio, ratio, ratio
-                else:
-                    interval = ratio_interval(*seconds, level=1 - SIGNIFICANCE / (len(test.of) * len(limits)))
-                yield asked.with_effect(*interval, [*runs[0], *runs[1]], _too_few_timed(fewest))
+                logs = [[math.log(training_seconds(run)) for run in found] for found in runs]
+                both = [*runs[0], *runs[1]]
+                yield asked.with_effect(difference_of(*logs), both, _too_few_timed(fewest), logarithm=True)
 
     def _timed(self, table_name: str) -> tuple[dict[str, str], dict[str, list[Run]]]:
         """Labels of a table's rows, and their runs whose training times can be compared."""
@@ -247,34 +252,43 @@ class Comparisons:
                 yield asked.without_effect(_too_few_timed(len(timed[row])))
                 continue
             shares = [run.record.time.share(test.phase) for run in timed[row]]
-            yield asked.with_effect(*mean_interval(shares, level=1 - SIGNIFICANCE / len(test.rows)), timed[row])
+            yield asked.with_effect(mean_of(shares), timed[row])
 
     def _convergence(self, test: ConvergenceTest) -> Iterator[ClaimComparison]:
         table, selection = self._select(test.table)
         rows = {row.name: row for row in table.rows}
-        pairs = [(row, other) for row in test.rows for other in test.than]
-        for pair in pairs:
+        curves = {
+            name: {run.seed: validation_scores(run.record) for run in selection.of_row(rows[name])}
+            for name in (*test.rows, *test.than)
+        }
+        there = [curve for found in curves.values() for curve in found.values()]
+        steps = set.intersection(*map(set, there)) if there else set()
+        means = {
+            name: {seed: statistics.fmean(curve[step] for step in steps) for seed, curve in found.items()}
+            for name, found in curves.items()
+            if steps and found
+        }
+        noise = seed_noise(means)
+        for pair in [(row, other) for row in test.rows for other in test.than]:
             sides = [selection.of_row(rows[name]) for name in pair]
-            curves = [[validation_scores(run.record) for run in side] for side in sides]
             what = " − ".join(rows[name].label for name in pair) + ", mean over validations"
             asked = ClaimComparison(what, "above", 0.0, metric_label(table.columns[0].task), even=0.0)
             fewest = min(map(len, sides))
             if lacking := _too_few_seeds(fewest) if fewest else "no runs":
                 yield asked.without_effect(lacking)
                 continue
-            steps = set.intersection(*(set(curve) for side in curves for curve in side))
             if not steps:
                 yield asked.without_effect("no validations at the same steps")
                 continue
-            means = [[statistics.fmean(curve[step] for step in steps) for curve in side] for side in curves]
-            interval = welch_interval(*means, level=1 - SIGNIFICANCE / len(pairs))
-            yield asked.with_effect(*interval, [run for side in sides for run in side])
+            # the validation set is taken as given: two examples alike, the whole of it
+            first, second = (Arm(tuple(means[n]), np.array([[v, v] for v in means[n].values()])) for n in pair)
+            found = compare_arms(first, second, noise)
+            yield asked.with_effect(found, [run for side in sides for run in side], _too_few_seeds(found.seeds))
 
     def _estimation_error(self, test: EstimationErrorTest) -> Iterator[ClaimComparison]:
         best = test.alpha
         errors = {loss: self._plug_in_errors(loss, test.tokens) for loss in SKEWED_LOSSES}
         others = {loss: [a for a in found if a != best and best in found] for loss, found in errors.items()}
-        level = 1 - SIGNIFICANCE / max(1, sum(map(len, others.values())))
         for loss in SKEWED_LOSSES:
             label = METHOD_LABELS[loss]
             if not others[loss]:
@@ -285,12 +299,8 @@ class Comparisons:
                 ratios = [a / b for a, b in zip(errors[loss][other], errors[loss][best], strict=True)]
                 asked = ClaimComparison(what, "above", 1.0, "times", 1.0)
                 # thousands of positions leave little noise of sampling; what is not known is what another student does
-                if len(ratios) < MIN_SEEDS:
-                    effect = statistics.fmean(ratios)
-                    few = f"{len(ratios)} of {MIN_SEEDS} students probed, and what another would give is not known"
-                    yield asked.with_effect(effect, effect, effect, open_because=few)
-                else:
-                    yield asked.with_effect(*mean_interval(ratios, level=level))
+                few = f"{len(ratios)} of {MIN_SEEDS} students probed, and what another would give is not known"
+                yield asked.with_effect(mean_of(ratios), open_because=few if len(ratios) < MIN_SEEDS else "")
 
     def _plug_in_errors(self, loss: str, tokens: int) -> Mapping[float, list[float]]:
         """By skew, the normalised error of the plug-in estimate from so many tokens, of each student probed."""
@@ -309,7 +319,7 @@ class Comparisons:
             if not ratios:
                 yield asked.without_effect(NOT_PROBED)
                 continue
-            yield asked.with_effect(max(ratios), max(ratios), max(ratios))
+            yield asked.with_effect(Estimate(max(ratios)))
 
     @cached_property
     def _coefficients(self) -> Coefficients | None:

@@ -9,11 +9,18 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from bench.analysis.significance import MOST_SEEDS
 from bench.cli.fit import Fitted
 from bench.system.cells import escape_markdown
 from paper_tables.claims.comparisons import ClaimComparison
 from paper_tables.claims.verdicts import VERDICTS, ClaimVerdict, Verdict
+from paper_tables.numbers.cells import SIGNIFICANCE
 
+POWER = (
+    "Of an open comparison, *visible from* is the smallest distance from the claimed limit (of times, the factor) that "
+    "its seeds would show with 80 % probability, and *repeats needed* the number of seeds, runs or students that would "
+    "show the distance measured."
+)
 STYLES: dict[Verdict, str] = {"reproduced": "green", "not reproduced": "red", "not enough evidence": "yellow"}
 
 
@@ -22,7 +29,14 @@ def summary(found: Sequence[ClaimVerdict], preset: str) -> str:
     counts = Counter(one.verdict for one in found)
     each = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
     scope = "" if preset == "paper" else f" They hold for the models and data of preset {preset}, not for the paper's."
-    return f"{len(found)} claims: {each}.{scope}"
+    tested = sum(one.p is not None for one in found)
+    corrected = (
+        f" Corrected for {tested} claims with evidence, so that of the verdicts reproduced and not reproduced at most "
+        f"{100 * SIGNIFICANCE:g} % are wrong on average (Benjamini-Hochberg)."
+        if tested > 1
+        else ""
+    )
+    return f"{len(found)} claims: {each}.{scope}{corrected}"
 
 
 def effect(comparison: ClaimComparison) -> str:
@@ -52,9 +66,9 @@ def as_table(found: Sequence[ClaimVerdict], preset: str) -> RenderableType:
 
 
 def as_markdown(found: Sequence[ClaimVerdict], preset: str) -> str:
-    """For a document: a table of verdicts, then every comparison."""
+    """For a document: a table of verdicts, then every comparison, the open ones with what they could have shown."""
     md = escape_markdown
-    lines = ["# Claims", "", md(summary(found, preset)), ""]
+    lines = ["# Claims", "", md(summary(found, preset)), "", POWER, ""]
     lines += ["| claim | where | verdict | reason |", "|---|---|---|---|"]
     lines += [f"| {one.claim.claim} | {one.claim.where} | {one.verdict} | {md(one.reason)} |" for one in found]
     for one in found:
@@ -62,10 +76,12 @@ def as_markdown(found: Sequence[ClaimVerdict], preset: str) -> str:
         lines += [
             " ".join([f"Source: {one.claim.source} ({one.claim.confidence}).", one.claim.note]).strip(),
             "",
-            "| comparison | effect | outcome |",
-            "|---|---|---|",
+            "| comparison | effect, 95 % interval | outcome | visible from | repeats needed |",
+            "|---|---|---|---|---|",
         ]
         for c in one.comparisons:
-            lines.append(f"| {md(c.what)} | {md(effect(c))} | {c.outcome} |")
+            visible = "" if c.visible is None else f"{c.visible:.2f}"
+            needed = "" if c.visible is None else str(c.repeats or f"over {MOST_SEEDS}")
+            lines.append(f"| {md(c.what)} | {md(effect(c))} | {c.outcome} | {visible} | {needed} |")
         lines += ["", f"Runs: {', '.join(map(md, one.runs))}."] if one.runs else []
     return "\n".join(lines)

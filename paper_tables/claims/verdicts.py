@@ -1,20 +1,32 @@
 """Verdicts on the paper's claims: reproduced, not reproduced, or not enough evidence.
 
-A claim is a set of comparisons. One holds when its whole confidence interval lies on the claimed side, fails when it
-lies on the other, and is open otherwise. The intervals of a claim's comparisons hold together at 95 % (Bonferroni). All
-have to hold: one that fails refutes the claim, whatever the others; an open or missing one leaves it open. Of a claim
-that says "up to", one has to hold, and all have to fail to refute it.
+A claim is a set of comparisons. One holds when its whole 95 % interval lies on the claimed side, fails when it lies on
+the other, and is open otherwise.
+
+Of most claims all comparisons have to hold. That they do is an intersection-union test (Berger 1982): it needs every
+one of them at the level, and no correction for their number. That one fails is a union of tests: its p-value is the
+smallest that Holm's correction over the claim's comparisons leaves. Of a claim that says "up to", one has to hold and
+all have to fail, and the two rules change places.
+
+Each verdict is a one-sided test, and needs its p-value to be at most 2.5 %: that of a 95 % interval. Beyond that, the
+smaller p-value of each claim is corrected over the claims with evidence by Benjamini and Hochberg (1995), so that of
+the verdicts other than "not enough evidence" at most 5 % are wrong on average: of the two verdicts that a claim can
+get, one is right. A list of verdicts is read for what holds and what does not, and the share of wrong ones among these
+is what its reader has to know. Where half of the claims are decided, the correction asks for no more than the interval
+does. A theorem is no test of chance, and counts in no correction.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from bench.analysis.significance import MOST_SEEDS, benjamini_hochberg, holm
 from bench.system.errors import BenchError, did_you_mean
 from paper_tables.claims.comparisons import ClaimComparison, Comparisons
+from paper_tables.numbers.cells import SIGNIFICANCE
 from paper_tables.numbers.runs import RunIndex
 from paper_tables.paper.claim_specs import ClaimSpec, CoefficientBoundTest, EstimationErrorTest, claim_specs
 
@@ -24,12 +36,19 @@ VERDICTS: tuple[Verdict, ...] = ("reproduced", "not reproduced", "not enough evi
 
 @dataclass(frozen=True)
 class ClaimVerdict:
-    """A claim with its verdict, why, and every comparison."""
+    """A claim with its verdict, why, and every comparison.
+
+    Attributes:
+        p: twice the smaller of its one-sided p-values, or this p-value corrected over the claims that have evidence,
+            whichever is larger: the level that its verdict needs. None where nothing can be told, or nothing is left
+            to chance.
+    """
 
     claim: ClaimSpec
     verdict: Verdict
     reason: str
     comparisons: tuple[ClaimComparison, ...]
+    p: float | None = None
 
     @property
     def runs(self) -> list[str]:
@@ -43,7 +62,9 @@ class ClaimVerdict:
         Where one has to hold, it is the one that speaks most for it.
         """
         came_out = {"reproduced": True, "not reproduced": False, "not enough evidence": None}[self.verdict]
-        measured = [c for c in self.comparisons if c.effect is not None and c.holds is came_out]
+        measured = [c for c in self.comparisons if c.effect is not None]
+        # each of them may be decided by itself, and the claim not
+        measured = [c for c in measured if c.holds is came_out] or measured
         strongest = max if self.claim.test.any else min
         return strongest(measured, key=lambda c: c.lead, default=None)
 
@@ -53,42 +74,117 @@ class ClaimVerdict:
             **self.claim.model_dump(exclude={"test"}),
             "verdict": self.verdict,
             "reason": self.reason,
+            "p": self.p,
             "comparisons": [c.as_dict() for c in self.comparisons],
         }
 
 
-def verdicts(index: RunIndex, ids: Sequence[str] = (), resamples: int = 10_000) -> Iterator[ClaimVerdict]:
+def verdicts(index: RunIndex, ids: Sequence[str] = ()) -> list[ClaimVerdict]:
     """Each claim with its verdict; without ids all of them.
+
+    A verdict is the same whichever others are asked for: the correction is over all claims that have evidence.
 
     Args:
         index: the runs; model probes are read from its results folder.
         ids: of claims.
-        resamples: of the bootstrap.
 
     Raises:
-        BenchError: no such claim, or runs that would be compared cannot be.
+        BenchError: no such claim, or runs that would be compared for it cannot be.
     """
     known = {claim.id: claim for claim in claim_specs()}
     for name in ids:
         if name not in known:
             raise BenchError(f"unknown claim {name!r}: {did_you_mean(name, known)}")
-    comparisons = Comparisons(index, resamples)
-    for name in ids or known:
-        found = tuple(comparisons.of(known[name]))
-        yield ClaimVerdict(known[name], *_verdict(known[name], found), found)
+    comparisons = Comparisons(index)
+    found: dict[str, tuple[ClaimComparison, ...]] = {}
+    for name, claim in known.items():
+        try:
+            found[name] = tuple(comparisons.of(claim))
+        except BenchError:
+            if name in ids or not ids:
+                raise
+    return judge({known[name]: its for name, its in found.items()}, ids)
 
 
-def _verdict(claim: ClaimSpec, found: tuple[ClaimComparison, ...]) -> tuple[Verdict, str]:
+def judge(found: Mapping[ClaimSpec, tuple[ClaimComparison, ...]], ids: Sequence[str] = ()) -> list[ClaimVerdict]:
+    """The verdicts on claims by their comparisons, all corrected together; with ids, those of these claims."""
+    both = {claim.id: p_values(claim, its) for claim, its in found.items()}
+    chances = {
+        claim.id: min(both[claim.id])
+        for claim, its in found.items()
+        if not isinstance(claim.test, CoefficientBoundTest) and any(c.p_holds is not None for c in its)
+    }
+    corrected = {
+        name: min(1.0, max(2 * chances[name], p))
+        for name, p in zip(chances, benjamini_hochberg(list(chances.values())), strict=True)
+    }
+    wanted = ids or [claim.id for claim in found]
+    by_id = {claim.id: (claim, its) for claim, its in found.items()}
+    return [_verdict(*by_id[name], both[name], corrected.get(name), len(chances)) for name in wanted]
+
+
+def p_values(claim: ClaimSpec, found: Sequence[ClaimComparison]) -> tuple[float, float]:
+    """Of a claim, the p-values for it being reproduced and for it being refuted; 1 where runs are missing."""
+    holds = [c.p_holds for c in found if c.p_holds is not None]
+    fails = [c.p_fails for c in found if c.p_fails is not None]
+    complete = bool(found) and len(holds) == len(found)
+    every, one = (fails, holds) if claim.test.any else (holds, fails)
+    p_every = max(every) if complete else 1.0
+    p_one = min(holm(one), default=1.0)
+    return (p_one, p_every) if claim.test.any else (p_every, p_one)
+
+
+def _verdict(
+    claim: ClaimSpec,
+    found: tuple[ClaimComparison, ...],
+    p_values: tuple[float, float],
+    p: float | None,
+    claims: int,
+) -> ClaimVerdict:
+    """A claim's verdict.
+
+    Args:
+        claim: the claim.
+        found: its comparisons.
+        p_values: for its being reproduced, and for its being refuted.
+        p: see `ClaimVerdict`.
+        claims: how many claims have evidence.
+    """
     held = sum(c.holds is True for c in found)
-    failed = sum(c.holds is False for c in found)
     outcomes = Counter(c.outcome for c in found if c.holds is False)
     counted = ", ".join([f"{held} of {len(found)} comparisons hold", *(f"{n} {what}" for what, n in outcomes.items())])
-    if failed == len(found) or (failed and not claim.test.any):
-        return "not reproduced", counted
-    if held == len(found) or (held and claim.test.any):
-        return "reproduced", counted
+    reproduced, refuted = p_values
+    if (min(p_values) if p is None else p) <= SIGNIFICANCE and min(p_values) < 1:
+        verdict: Verdict = "reproduced" if reproduced < refuted else "not reproduced"
+        return ClaimVerdict(claim, verdict, counted + (f" (p = {_short(p)})" if p is not None else ""), found, p)
     missing = list(dict.fromkeys(c.missing for c in found if c.missing))
     if missing:
         probed = isinstance(claim.test, EstimationErrorTest | CoefficientBoundTest)
-        return "not enough evidence", "; ".join(missing) + ("" if probed else f": bench suite {claim.suite}")
-    return "not enough evidence", f"{counted}, the others cannot be told"
+        reason = "; ".join(missing) + ("" if probed else f": bench suite {claim.suite}")
+    elif min(p_values) <= SIGNIFICANCE / 2:  # enough by itself
+        reason = f"{counted}; among {claims} claims this may be chance (p = {_short(p)})"
+    elif outcomes or held:
+        reason = f"{counted}, the whole cannot be told (p = {_short(p)})"
+    else:
+        reason = f"{counted}, the others cannot be told (p = {_short(p)})"
+    judged = ClaimVerdict(claim, "not enough evidence", reason, found, p)
+    power = power_of(judged.deciding) if judged.deciding else ""
+    return replace(judged, reason=f"{reason}; {power}") if power else judged
+
+
+def _short(p: float | None) -> str:
+    return "1" if p is None else f"{p:.2g}" if p >= 0.001 else "below 0.001"
+
+
+def power_of(found: ClaimComparison) -> str:
+    """What an open comparison could have shown, and how many seeds would show what was seen; "" if it is not open."""
+    if found.visible is None:
+        return ""
+    factor = found.unit == "times" and found.threshold > 0
+    size = f"a factor of {found.visible:.2f}" if factor else f"{found.visible:.2f} {found.unit}"
+    if factor:
+        seen = f"the factor seen, {(found.effect or 0.0) / found.threshold:.2f}"
+    else:
+        seen = f"the distance seen, {found.lead:+.2f}"
+    needed = f"{found.repeats} would do" if found.repeats else f"not even {MOST_SEEDS} would do"
+    return f"smallest visible distance from the limit: {size} (80 % power); for {seen}, {needed}"

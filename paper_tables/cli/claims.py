@@ -8,13 +8,12 @@ import click
 
 from bench.cli.options import JSON, OUT, messages, output, prepare_to_read
 from bench.system.terminal import say, say_json
-from paper_tables.cli.options import RESAMPLES, run_index, selects_runs
+from paper_tables.cli.options import run_index, selects_runs
 
 
 @click.command()
 @click.argument("ids", nargs=-1, metavar="[CLAIM]...")
 @selects_runs
-@RESAMPLES
 @click.option("--markdown", is_flag=True, help="Print Markdown, with every comparison.")
 @JSON
 @OUT
@@ -23,17 +22,18 @@ def claims(
     preset: str,
     seeds: str | None,
     keys: tuple[str, ...],
-    resamples: int,
     markdown: bool,
     as_json: bool,
     out: Path,
 ) -> None:
     """Give each claim of the paper a verdict from recorded runs.
 
-    A claim is reproduced when every comparison it makes holds with its whole confidence interval (95 % for all of a
-    claim together, over training seeds and examples). It is not reproduced when the whole interval of one comparison
-    falls short of the claim. Anything else is not enough evidence. So are fewer than three training seeds and, for a
-    claim about time, fewer than two runs that had the machine to themselves. The exit code is 0 whatever the verdicts.
+    A claim is reproduced when every comparison it makes holds with its whole 95 % confidence interval (over training
+    seeds and examples). It is not reproduced when one comparison falls short of the claim, corrected for their number.
+    Both are corrected over all claims that have evidence. Anything else is not enough evidence: the smallest visible
+    difference is printed, and how many seeds would show what was seen. So are fewer than three training seeds and, for
+    a claim about time, fewer than two runs that had the machine to themselves. The exit code is 0 whatever the
+    verdicts.
 
     \b
     bench claims
@@ -46,7 +46,7 @@ def claims(
     with messages().status("reading runs") as status:
         index = run_index(out, preset, seeds, keys)
         status.update("comparing runs")
-        found = list(verdicts(index, ids, resamples))
+        found = verdicts(index, ids)
     if as_json:
         say_json([one.as_dict() for one in found])
     elif markdown:

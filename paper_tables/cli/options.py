@@ -31,9 +31,6 @@ KEY = click.option(
     metavar="KEY",
     help="Where runs cannot be compared, use those of this comparison key.",
 )
-RESAMPLES = click.option(
-    "--resamples", type=click.IntRange(100, 1_000_000), default=10_000, show_default=True, help="Bootstrap resamples."
-)
 
 
 def selects_runs(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,15 +9,14 @@ import click
 from bench.cli.options import FILE, OUT, messages, prepare_to_read
 from bench.system.paths import check_file
 from bench.system.terminal import say
-from paper_tables.cli.options import RESAMPLES, run_index, selects_runs
+from paper_tables.cli.options import run_index, selects_runs
 
 
 @click.command()
 @selects_runs
-@RESAMPLES
-@click.option("--to", type=FILE, metavar="FILE", help="[default: OUT/report-PRESET.html]")
+@click.option("--to", type=FILE, metavar="FILE", help="[default: OUT/report-PRESET.html; chosen runs are in its name]")
 @OUT
-def report(preset: str, seeds: str | None, keys: tuple[str, ...], resamples: int, to: Path | None, out: Path) -> None:
+def report(preset: str, seeds: str | None, keys: tuple[str, ...], to: Path | None, out: Path) -> None:
     """Write one HTML file with everything: verdicts, tables, figures, every run with its curves.
 
     The file needs no network and no other file. It takes the figures from OUT/figures, so make them first.
@@ -31,5 +30,5 @@ def report(preset: str, seeds: str | None, keys: tuple[str, ...], resamples: int
     check_file(to or out / "report", "--to" if to else "--out", write=True)
     with messages().status("reading runs") as status:
         index = run_index(out, preset, seeds, keys)
-        path = write_report(index, to or out / f"report-{index.preset_name}.html", resamples, status.update)
+        path = write_report(index, to or out / f"report-{index.preset_name}{index.chosen}.html", status.update)
     say(str(path))

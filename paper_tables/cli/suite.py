@@ -6,15 +6,44 @@ import json
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from bench.cli.options import FOLDER, OUT, messages, output, warn
 from bench.cli.plan import planning_options, report
+from bench.system.errors import BenchError
 from bench.system.paths import check_folder
 from bench.system.terminal import say
 from paper_tables.cli.options import parse_seeds
+
+
+def _could_show(suite: str, preset: str, seeds: int, out: Path) -> Iterator[str]:
+    """By table of a suite, which differences so many seeds would show, as far as recorded runs tell."""
+    from bench.record.store import Store
+    from paper_tables.numbers.cells import visible_differences
+    from paper_tables.numbers.runs import RunIndex
+    from paper_tables.paper.ablations import find_table
+    from paper_tables.paper.suites import tables_of
+
+    try:
+        index = RunIndex(Store(out), preset)
+    except BenchError:
+        yield f"nothing is recorded in {out} of the noise of seeds: what {seeds} of them could show is not known"
+        return
+    if seeds < 2:
+        yield "one training seed tells nothing of others: no difference between methods could be shown"
+        return
+    yield f"{seeds} seeds would show these differences to the best (80 % power, by the noise of recorded runs):"
+    for name in tables_of(suite):
+        table = find_table(name, preset)
+        try:
+            found = visible_differences(table, index.select(table), seeds)
+        except BenchError:
+            found = {}
+        shown = ", ".join(f"{label} {value:.2f}" for label, value in found.items())
+        yield f"  {table.file}: {shown or 'not known, no two methods with two comparable seeds are recorded'}"
 
 
 @click.command()
@@ -40,7 +69,7 @@ from paper_tables.cli.options import parse_seeds
     metavar="N",
     help="End within N minutes: begin only runs that fit, stop what does not, pack what is recorded.",
 )
-@click.option("--dry-run", is_flag=True, help="Print the plan and the commands of its runs, and stop.")
+@click.option("--dry-run", is_flag=True, help="Print the plan, what its seeds could show, and its commands.")
 @click.option(
     "--plan", "plan_runs", is_flag=True, help="Print what the runs left take, as `bench plan` does, and stop."
 )
@@ -130,6 +159,10 @@ def suite(
     for line in describe(plan, jobs):
         output().print(line)
     if dry_run:
+        with messages().status("what the seeds could show"):
+            told = list(_could_show(name, preset, len(wanted), out))
+        for line in told:
+            output().print(line)
         for run in plan.to_do:
             say(run.spec.command(preset, run.seed))
         return

@@ -9,7 +9,7 @@ import click
 from bench.cli.options import OUT, messages, prepare_to_read
 from bench.system.paths import check_folder
 from bench.system.terminal import say
-from paper_tables.cli.options import RESAMPLES, run_index, selects_runs
+from paper_tables.cli.options import run_index, selects_runs
 
 
 @click.command()
@@ -18,7 +18,6 @@ from paper_tables.cli.options import RESAMPLES, run_index, selects_runs
     "--format", "formats", default="csv,latex,markdown", show_default=True, metavar="LIST", help="Any of the three."
 )
 @selects_runs
-@RESAMPLES
 @OUT
 def tables(
     names: tuple[str, ...],
@@ -26,7 +25,6 @@ def tables(
     preset: str,
     seeds: str | None,
     keys: tuple[str, ...],
-    resamples: int,
     out: Path,
 ) -> None:
     """Make the paper's tables from recorded runs: as measured, as published, side by side.
@@ -34,7 +32,8 @@ def tables(
     Writes OUT/tables/TABLE-PRESET-measured, TABLE-published and TABLE-PRESET-side-by-side (.csv, .tex, .md). The .tex
     files are for \\input, with the package booktabs (and longtable) loaded. The .csv files are tidy and in full
     precision. Without a name, it makes all tables of the paper. The appendix has ablations, as measured only: alpha,
-    sgo-ratio, init-student, buffer-capacity.
+    sgo-ratio, init-student, buffer-capacity. With --seeds or --key, the measured tables' names say so, as in
+    table1-tiny-seeds-10-20-measured: those of all runs stay as they are.
 
     Bold is the best of a column. A dagger marks what is not significantly different from it. A cell without a run is
     left empty, and the command that makes the run is printed. Runs that differ in more than method, output source,
@@ -52,7 +51,7 @@ def tables(
     check_folder(out / "tables", "--out", write=True)
     chosen = parse_formats(formats, tuple(TABLE_FORMATS))
     with messages().status("reading runs") as status:
-        for written in write_tables(run_index(out, preset, seeds, keys), names, chosen, resamples):
+        for written in write_tables(run_index(out, preset, seeds, keys), names, chosen):
             status.stop()
             for line in written.lines:
                 say(line)

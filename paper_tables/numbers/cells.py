@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -9,13 +10,15 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.analysis.significance import detectable_difference, hierarchical_comparison, holm
+from bench.analysis.blocks import Arm, SeedNoise, compare_arms, seed_noise
+from bench.analysis.significance import Estimate, detectable_difference, holm
 from bench.analysis.timing import hardware, has_exclusive_timing, usual_hardware
 from bench.metrics.registry import find_metric
 from bench.record.example_scores import ExampleArray
 from bench.record.record import RunRecord
 from bench.system.errors import BenchError
 from paper_tables.numbers.runs import Run, Selection
+from paper_tables.paper.run_spec import RunSpec
 from paper_tables.paper.tables import Column, Table
 
 SIGNIFICANCE = 0.05
@@ -23,6 +26,8 @@ TIME = "time"
 TIME_REFERENCE = "kld"
 TEACHER, INIT_STUDENT = "teacher", "init-student"
 _NO_EXAMPLES = ExampleArray((), np.zeros(0))
+_Pool = tuple[str, str, tuple[str, ...]]
+"""Task, models and evaluation set, by the names that records may have for it."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,8 @@ class CellStatistics:
         sd: sample standard deviation over training seeds; None with one.
         runs: the runs behind it, by training seed.
         best: it has the highest mean of a column with several.
-        difference: the best cell's score less this one's, over pooled predictions; None for the best itself.
+        difference: the best cell's score less this one's, over pooled predictions and the seeds that both have; None
+            for the best itself.
         p: of that difference, corrected by Holm over the column's comparisons; None where it was not tested.
     """
 
@@ -67,6 +73,8 @@ class TableStatistics:
         minimum_detectable: by column, the smallest difference to the best that would be found with 80 % probability.
         untimed: rows with runs but no time, and why.
         evaluated: scores of models that were not trained here, by run id and column; they take part in no test.
+        noise: by column, that of training seeds; None where nothing is known of it.
+        below_init: row and column names of cells below the init students that their own runs started from.
     """
 
     cells: Mapping[tuple[str, str], CellStatistics]
@@ -75,9 +83,79 @@ class TableStatistics:
     minimum_detectable: Mapping[str, float] = field(default_factory=dict)
     untimed: Mapping[str, str] = field(default_factory=dict)
     evaluated: Mapping[tuple[str, str], CellStatistics] = field(default_factory=dict)
+    noise: Mapping[str, SeedNoise | None] = field(default_factory=dict)
+    below_init: tuple[tuple[str, str], ...] = ()
 
 
-def table_statistics(table: Table, selection: Selection, resamples: int) -> TableStatistics:
+class TableArms:
+    """What a table's runs scored on each example, as arms that are compared with each other.
+
+    Residuals of seeds are pooled over all arms of the table that answer the same examples with the same models, in
+    whatever column they stand.
+    """
+
+    def __init__(self, table: Table, selection: Selection) -> None:
+        self.table = table
+        self._specs = {row.name: row.specs for row in table.rows}
+        self._runs: dict[_Pool, dict[RunSpec, list[Run]]] = {}
+        self._labels: dict[RunSpec, str] = {}
+        self._arms: dict[_Pool, dict[RunSpec, Arm]] = {}
+        self._noise: dict[_Pool, SeedNoise | None] = {}
+        for column in table.columns:
+            for row in table.rows:
+                if runs := scored_runs(selection.runs[row.specs[column.group]], column):
+                    pool, spec = self._place(row.name, column)
+                    self._runs.setdefault(pool, {})[spec] = runs
+                    several = len(set(row.specs.values())) > 1
+                    self._labels.setdefault(spec, f"{row.label}, {column.label}" if several else row.label)
+
+    def _place(self, row: str, column: Column) -> tuple[_Pool, RunSpec]:
+        spec = self._specs[row][column.group]
+        return (spec.task, spec.models, column.sets), spec
+
+    def runs(self, row: str, column: Column) -> list[Run]:
+        """Those of a cell, by training seed."""
+        pool, spec = self._place(row, column)
+        return self._runs.get(pool, {}).get(spec, [])
+
+    def noise(self, row: str, column: Column) -> SeedNoise | None:
+        """That of training seeds, of the arms that a cell stands among; None where nothing is known of it.
+
+        Raises:
+            BenchError: these were scored on different examples.
+        """
+        pool, _ = self._place(row, column)
+        if pool not in self._noise:
+            self._noise[pool] = seed_noise({self._labels[s]: a.scores for s, a in self._in(pool, column).items()})
+        return self._noise[pool]
+
+    def compare(self, first: tuple[str, Column], second: tuple[str, Column]) -> Estimate | None:
+        """A cell's score less another's on the same set; None where either has no runs, or there is one example only.
+
+        Raises:
+            BenchError: runs that answer one set were scored on different examples.
+        """
+        a, b = (self._arm(*cell) for cell in (first, second))
+        return None if a is None or b is None else compare_arms(a, b, self.noise(*first))
+
+    def _arm(self, row: str, column: Column) -> Arm | None:
+        pool, spec = self._place(row, column)
+        return self._in(pool, column).get(spec)
+
+    def _in(self, pool: _Pool, column: Column) -> dict[RunSpec, Arm]:
+        if pool not in self._arms:
+            runs_of = {self._labels[spec]: runs for spec, runs in self._runs.get(pool, {}).items()}
+            values = by_example(runs_of, column) if runs_of else {}
+            self._arms[pool] = {}
+            for spec, runs in self._runs.get(pool, {}).items():
+                found = values[self._labels[spec]]
+                score = find_metric(runs[0].record.metric.name).score_of_sum
+                if found.shape[1] > 1:  # of one example there is no interval
+                    self._arms[pool][spec] = Arm.of([run.seed for run in runs], found, score)
+        return self._arms[pool]
+
+
+def table_statistics(table: Table, selection: Selection) -> TableStatistics:
     """All numbers of a table.
 
     Raises:
@@ -85,52 +163,79 @@ def table_statistics(table: Table, selection: Selection, resamples: int) -> Tabl
     """
     cells: dict[tuple[str, str], CellStatistics] = {}
     minimum_detectable: dict[str, float] = {}
+    noise: dict[str, SeedNoise | None] = {}
+    arms = TableArms(table, selection)
     for column in table.columns:
-        found, detectable = _column(table, column, selection, resamples)
+        found, detectable = _column(arms, column)
         cells |= {(row, column.name): cell for row, cell in found.items()}
         if detectable is not None:
             minimum_detectable[column.name] = detectable
+            noise[column.name] = arms.noise(next(iter(found)), column)
     runs_of = {row.name: selection.of_row(row) for row in table.rows}
     times, untimed = relative_times(runs_of, TIME_REFERENCE) if table.timed else ({}, {})
+    references = _references(table, selection)
+    below = tuple(_below_init(table, cells))
     evaluated = {
         (run.record.run_id, column.name): cell_of([run.score(column.sets)], [run])
         for run in selection.evaluated
         for column in table.columns
         if column.task == run.record.task and run.scored_set(column.sets)
     }
-    return TableStatistics(cells, _references(table, selection), times, minimum_detectable, untimed, evaluated)
+    return TableStatistics(cells, references, times, minimum_detectable, untimed, evaluated, noise, below)
 
 
-def _column(
-    table: Table, column: Column, selection: Selection, resamples: int
-) -> tuple[dict[str, CellStatistics], float | None]:
+def _column(arms: TableArms, column: Column) -> tuple[dict[str, CellStatistics], float | None]:
     """A column's cells by row, and its minimum detectable difference; None where nothing was tested."""
-    cells: dict[str, CellStatistics] = {}
-    runs_of: dict[str, list[Run]] = {}
-    for row in table.rows:
-        runs = scored_runs(selection.runs[row.specs[column.group]], column)
-        if runs:
-            runs_of[row.name] = runs
-            cells[row.name] = cell_of([run.score(column.sets) for run in runs], runs)
+    runs_of = {row.name: arms.runs(row.name, column) for row in arms.table.rows}
+    cells = {name: cell_of([run.score(column.sets) for run in runs], runs) for name, runs in runs_of.items() if runs}
     if not cells:
         return {}, None
-    arrays = by_example(runs_of, column)
     best = max(cells, key=lambda name: cells[name].mean)
-    others = [name for name in cells if name != best]
-    if not others:
+    results = {name: arms.compare((best, column), (name, column)) for name in cells if name != best}
+    if not results:
         return cells, None
     cells[best] = replace(cells[best], best=True)
-    if arrays[best].shape[1] < 2:  # nothing to draw examples from
+    known = {name: result for name, result in results.items() if result is not None}
+    if not known:
         return cells, None
-    score = find_metric(runs_of[best][0].record.metric.name).score_of_sum
-    results = [hierarchical_comparison(arrays[best], arrays[name], score=score, resamples=resamples) for name in others]
-    adjusted = holm([result.p_value for result in results])
-    for name, result, p in zip(others, results, adjusted, strict=True):
-        cells[name] = replace(cells[name], difference=result.difference, p=p)
-    error = statistics.median(result.standard_error for result in results)
-    df = statistics.median(result.df for result in results)
+    adjusted = holm([result.p_value() for result in known.values()])
+    for (name, result), p in zip(known.items(), adjusted, strict=True):
+        cells[name] = replace(cells[name], difference=result.value, p=p)
+    error = statistics.median(result.standard_error for result in known.values())
+    df = statistics.median(result.df for result in known.values())
     # Holm holds the smallest of m p-values against SIGNIFICANCE / m
-    return cells, detectable_difference(error, level=1 - SIGNIFICANCE / len(others), df=df)
+    return cells, detectable_difference(error, level=1 - SIGNIFICANCE / len(known), df=df)
+
+
+def visible_differences(table: Table, selection: Selection, seeds: int) -> dict[str, float]:
+    """By column's label, the true difference to the best that so many seeds would find with 80 % probability.
+
+    Each comparison by itself, as in claims, from the noise of recorded runs; the median over rows. Columns of which no
+    seeds' noise is known are left out.
+
+    Raises:
+        BenchError: runs of one column were scored on different examples.
+    """
+    arms = TableArms(table, selection)
+    found = {}
+    for column in table.columns:
+        cells, _ = _column(arms, column)
+        best = [name for name, cell in cells.items() if cell.best]
+        pairs = [arms.compare((best[0], column), (name, column)) for name in cells if best and name != best[0]]
+        known = [
+            pair.with_seeds(seeds).visible(1 - SIGNIFICANCE) for pair in pairs if pair and pair.spread_df < math.inf
+        ]
+        if known:
+            found[column.label] = statistics.median(known)
+    return found
+
+
+def _below_init(table: Table, cells: Mapping[tuple[str, str], CellStatistics]) -> Iterable[tuple[str, str]]:
+    columns = {column.name: column for column in table.columns}
+    for (row, name), cell in cells.items():
+        starts = [run.score_in(run.record.init_scores, columns[name].sets) for run in cell.runs]
+        if cell.mean < statistics.fmean(starts):
+            yield row, name
 
 
 def cell_of(values: list[float], runs: Iterable[Run]) -> CellStatistics:

@@ -13,12 +13,15 @@ from bench.record.example_scores import ExampleArray, example_arrays
 from bench.record.record import RunRecord, Scores
 from bench.record.store import Store
 from bench.system.errors import BenchError
+from bench.system.hashing import digest
 from paper_tables.paper.run_spec import RunSpec
 from paper_tables.paper.tables import Row, Table
 
 ExampleScores = Mapping[str, ExampleArray]
 """By evaluation set."""
 MANY_SEEDS = 20
+LONGEST_NAME = 80
+"""Characters of a file's name that say which runs it is made of."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,13 @@ class RunIndex:
                 raise BenchError(
                     f"--key {key}: no run of preset {self.preset_name} has such a comparison key; known: {known}"
                 )
+
+    @property
+    def chosen(self) -> str:
+        """What a file's name says of the runs it is made of; "" where they are all of the preset."""
+        words = [*(["seeds", *map(str, self.seeds)] if self.seeds else []), *(["key", *self.keys] if self.keys else [])]
+        name = "".join(f"-{word}" for word in words)
+        return name if len(name) <= LONGEST_NAME else f"-chosen-{digest(words)[:10]}"
 
     def select(self, table: Table) -> Selection:
         """The runs a table takes.

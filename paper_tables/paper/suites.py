@@ -32,11 +32,20 @@ def run_specs(suite: str, preset: str) -> tuple[RunSpec, ...]:
     Raises:
         BenchError: no such suite or preset.
     """
+    return _specs_of(tables_of(suite), preset)
+
+
+def tables_of(suite: str) -> tuple[str, ...]:
+    """The tables and ablations that a suite fills.
+
+    Raises:
+        BenchError: no such suite.
+    """
     wanted = f"table{suite}" if suite.isdigit() else suite
     known = {**SUITES, **{name: (name,) for name in ABLATIONS}}
     if wanted not in known:
         raise BenchError(f"unknown suite {suite!r}: {did_you_mean(suite, known)}")
-    return _specs_of(known[wanted], preset)
+    return known[wanted]
 
 
 def timed_specs(preset: str) -> Mapping[RunSpec, TimedAt]:

@@ -66,7 +66,7 @@ class FigureSection:
     width: str
 
 
-def write_report(index: RunIndex, path: Path, resamples: int, progress: Callable[[str], None] = lambda _: None) -> Path:
+def write_report(index: RunIndex, path: Path, progress: Callable[[str], None] = lambda _: None) -> Path:
     """Write the report of all runs of an index.
 
     Figures are taken from OUT/figures; those that were not made are named with the command that makes them.
@@ -75,11 +75,11 @@ def write_report(index: RunIndex, path: Path, resamples: int, progress: Callable
         BenchError: runs of a table cannot be compared, or the file cannot be written.
     """
     progress("claims")
-    found = list(verdicts(index, resamples=resamples))
+    found = verdicts(index)
     filled = []
     for name in (*TABLE_NAMES, *ABLATIONS):
         progress(f"table {name}")
-        filled.append(fill_table(index, name, resamples))
+        filled.append(fill_table(index, name))
     progress("figures and runs")
     out, preset = index.store.root, index.preset_name
     page = _environment().get_template("report.html.jinja")

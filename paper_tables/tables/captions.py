@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from bench.record.record import RunRecord
 from paper_tables.numbers.cells import SIGNIFICANCE, TableStatistics
@@ -17,7 +17,7 @@ def title(table: Table, view: str) -> str:
     return f"{table.title}, {view}: {table.caption}."
 
 
-def measured_notes(table: Table, selection: Selection, found: TableStatistics, resamples: int) -> list[str]:
+def measured_notes(table: Table, selection: Selection, found: TableStatistics) -> list[str]:
     """Sentences about how the numbers came about."""
     records = selection.records
     evaluated = [_evaluated_note(run.record for run in selection.evaluated)] if selection.evaluated else []
@@ -29,13 +29,16 @@ def measured_notes(table: Table, selection: Selection, found: TableStatistics, r
     notes = [
         f"{metrics}: mean ± standard deviation over n of the training seeds {selection.seed_list}, each the mean "
         f"over decoding seeds. Bold: the best of a column. {AS_GOOD_AS_BEST}: not significantly different from the "
-        f"best at {100 * SIGNIFICANCE:g} % (paired bootstrap over training seeds and examples, {resamples} resamples; "
-        "with several seeds Student's t with Satterthwaite's degrees of freedom; Holm's correction over the column)."
+        f"best at {100 * SIGNIFICANCE:g} % (Student's t of differences within training seeds, over seeds and examples; "
+        "Holm's correction over the column)."
     ]
-    if any(cell.sd is None for cell in found.cells.values()):
-        notes.append("Where n is 1, the test takes the training run as given and says nothing about other seeds.")
+    labels = {column.name: column.label for column in table.columns}
+    if found.noise:
+        notes.append(_noise_note(found, labels))
+    if found.below_init:
+        rows = {row.name: row.label for row in table.rows}
+        notes.append(f"Below its own init student: {_list(f'{rows[r]} ({labels[c]})' for r, c in found.below_init)}.")
     if found.minimum_detectable:
-        labels = {column.name: column.label for column in table.columns}
         smallest = ", ".join(f"{labels[name]} {value:.2f}" for name, value in found.minimum_detectable.items())
         notes.append(f"Minimum detectable difference to the best (80 % power): {smallest}.")
     if table.timed:
@@ -51,6 +54,20 @@ def _evaluated_note(records: Iterable[RunRecord]) -> str:
         parameters = f"{record.models.student_parameters:,} parameters"
         told.append(f"{record.evaluated} ({parameters}, {seeds} decoding seed{'s' * (seeds > 1)})")
     return f"{NOT_TRAINED_HERE}: not trained here, scored as it is, in no test: {_joined(told)}."
+
+
+def _noise_note(found: TableStatistics, labels: Mapping[str, str]) -> str:
+    """Where the seeds' noise is pooled over the arms, and where not."""
+    if not any(found.noise.values()):
+        return "No two methods share two seeds: the test takes training runs as given and says nothing about others."
+    uneven = {name: noise for name, noise in found.noise.items() if noise and not noise.pooled}
+    if not uneven:
+        return "The seeds' residuals are pooled over the table's methods, whose variances a test finds no different."
+    where = _list(f"{labels[name]} (p = {noise.p_equal:.2g}, {noise.loudest})" for name, noise in uneven.items())
+    return (
+        f"The seeds' residuals differ in variance between methods in {where}, where each difference takes its own "
+        "spread over seeds; elsewhere they are pooled over the table's methods."
+    )
 
 
 def _time_note(table: Table, found: TableStatistics) -> str:

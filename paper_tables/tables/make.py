@@ -42,7 +42,7 @@ class WrittenTable:
     lines: tuple[str, ...]
 
 
-def fill_table(index: RunIndex, name: str, resamples: int) -> FilledTable:
+def fill_table(index: RunIndex, name: str) -> FilledTable:
     """A table of the paper, or an ablation, with the runs of an index.
 
     An ablation has one view only: nothing of the appendix is known as published.
@@ -52,32 +52,34 @@ def fill_table(index: RunIndex, name: str, resamples: int) -> FilledTable:
     """
     table, preset = find_table(name, index.preset), index.preset_name
     selection = index.select(table)
-    found = table_statistics(table, selection, resamples)
+    found = table_statistics(table, selection)
     judged = judge_scores(table, selection, index.store)
-    views = [measured_view(table, preset, selection, found, resamples, judged)]
+    views = [measured_view(table, preset, selection, found, judged)]
     if table.name not in ABLATIONS:
         views += [published_view(find_table(name, "paper")), side_by_side_view(table, preset, selection, found)]
     return FilledTable(table, selection, found, tuple(views))
 
 
-def write_tables(
-    index: RunIndex, names: Sequence[str], formats: Sequence[str], resamples: int = 10_000
-) -> Iterator[WrittenTable]:
+def write_tables(index: RunIndex, names: Sequence[str], formats: Sequence[str]) -> Iterator[WrittenTable]:
     """Write tables and ablations below `OUT/tables`, one after the other; without names all tables of the paper.
+
+    Those of chosen runs have the choice in their names, and leave the tables of all runs as they are.
 
     Raises:
         BenchError: an unknown table, runs that cannot be compared, or a folder that cannot be written.
     """
     for name in dict.fromkeys(find_table(name, index.preset).name for name in names or TABLE_NAMES):
-        filled = fill_table(index, name, resamples)
-        paths = tuple(_write(index.store.root / "tables", filled.views, formats))
+        filled = fill_table(index, name)
+        paths = tuple(_write(index, filled.views, formats))
         yield WrittenTable(filled.table, paths, tuple(_lines(filled, paths)))
 
 
-def _write(folder: Path, views: Sequence[RenderedTable], formats: Sequence[str]) -> Iterator[Path]:
+def _write(index: RunIndex, views: Sequence[RenderedTable], formats: Sequence[str]) -> Iterator[Path]:
+    preset = f"-{index.preset_name}-"  # what is published is the same whatever runs were chosen
     for view in views:
+        name = view.name.replace(preset, f"-{index.preset_name}{index.chosen}-")
         for form in formats:
-            path = folder / f"{view.name}.{TABLE_FORMATS[form]}"
+            path = index.store.root / "tables" / f"{name}.{TABLE_FORMATS[form]}"
             write_bytes(path, render(view, form))
             yield path
 

@@ -24,7 +24,7 @@ REFERENCE_LABELS = {TEACHER: "teacher", INIT_STUDENT: "init student"}
 
 
 def measured_view(
-    table: Table, preset: str, selection: Selection, found: TableStatistics, resamples: int, judged: JudgeScores
+    table: Table, preset: str, selection: Selection, found: TableStatistics, judged: JudgeScores
 ) -> RenderedTable:
     """Scores, then a judge's and training times where there are any, then the number of runs."""
     references = [name for name in REFERENCE_LABELS if any(row == name for row, _ in found.references)]
@@ -44,7 +44,7 @@ def measured_view(
         name=f"{table.file}-{preset}-measured",
         view="as measured",
         title=title(table, "as measured"),
-        notes=[*measured_notes(table, selection, found, resamples), *judged.notes],
+        notes=[*measured_notes(table, selection, found), *judged.notes],
         headings=[
             "",
             *(column.label for column in table.columns),

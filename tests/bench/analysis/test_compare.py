@@ -1,22 +1,24 @@
 """Two recorded runs, compared from their stored predictions."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import sacrebleu
 
-from bench.analysis.compare import RunScore, compare_runs
-from bench.analysis.significance import hierarchical_comparison, holm
+from bench.analysis.blocks import Arm, compare_arms
+from bench.analysis.compare import RunScore, compare_runs, method_sides
+from bench.analysis.significance import holm
 from bench.metrics.registry import find_metric
 from bench.record.example_scores import Prediction
 from bench.record.record import MetricInfo, RunRecord
 from bench.record.store import Store
 from bench.system.errors import BenchError
 from tests.conftest import invoke
-from tests.records import make_record
+from tests.records import make_record, noisy, rewrite, write_record
+from tests.records import rouge_rows as drawn_rows
 
-RESAMPLES = 2000
 SEEDS = (10, 20)
 WORDS = ["the", "a", "cat", "mat", "birds", "trees", "saw", "sat", "on", "over", "near", "two", "old", "our", "house"]
 
@@ -70,17 +72,17 @@ def random_scores(mean: float, seed: int, sets: tuple[str, ...] = ("test",), n: 
 def test_difference_interval_and_p_value(store):
     one, two = random_scores(33, 0), random_scores(30, 1)
     first, second = recorded(store, "a", rouge_rows(one), x=1), recorded(store, "b", rouge_rows(two), x=1)
-    (row,) = compare_runs(store, first, second, RESAMPLES)
+    (row,) = compare_runs(store, first, second)
     a, b = one["test"].mean(0), two["test"].mean(0)  # an example's score is its mean over decoding seeds
     assert row.first == RunScore("a", pytest.approx(a.mean()))
     assert row.second == RunScore("b", pytest.approx(b.mean()))
     assert row.difference == pytest.approx(a.mean() - b.mean())
     assert (row.set, row.metric, row.label, row.examples) == ("test", "rouge_l", "ROUGE-L", 40)
-    direct = hierarchical_comparison(a[None], b[None], resamples=RESAMPLES)
-    assert (row.low, row.high, row.p) == pytest.approx((direct.low, direct.high, direct.p_value))
+    direct = compare_arms(Arm.of((10,), a[None]), Arm.of((10,), b[None]))
+    assert (row.low, row.high, row.p) == pytest.approx((*direct.interval(), direct.p_value()))
     assert row.low < row.difference < row.high
     assert row.p_holm == row.p
-    (swapped,) = compare_runs(store, second, first, RESAMPLES)
+    (swapped,) = compare_runs(store, second, first)
     assert swapped.difference == pytest.approx(-row.difference)
 
 
@@ -88,10 +90,10 @@ def test_real_and_absent_differences_are_told_apart(store):
     base = random_scores(30, 0)
     better = {"test": base["test"] + np.random.default_rng(1).normal(3, 1, base["test"].shape)}
     first, second = recorded(store, "a", rouge_rows(better), x=1), recorded(store, "b", rouge_rows(base), x=1)
-    (row,) = compare_runs(store, first, second, RESAMPLES)
+    (row,) = compare_runs(store, first, second)
     assert row.low > 0
     assert row.p < 0.01
-    (same,) = compare_runs(store, second, second, RESAMPLES)
+    (same,) = compare_runs(store, second, second)
     assert (same.difference, same.low, same.high, same.p) == (0, 0, 0, 1)
 
 
@@ -100,12 +102,12 @@ def test_rows_are_paired_by_example_and_not_by_their_order(store):
     shuffled = rouge_rows(two)
     np.random.default_rng(2).shuffle(shuffled)
     first = recorded(store, "a", rouge_rows(one), x=1)
-    plain = compare_runs(store, recorded(store, "b", rouge_rows(two), x=1), first, RESAMPLES)
-    mixed = compare_runs(store, recorded(store, "b", shuffled, x=1), first, RESAMPLES)
+    plain = compare_runs(store, recorded(store, "b", rouge_rows(two), x=1), first)
+    mixed = compare_runs(store, recorded(store, "b", shuffled, x=1), first)
     floats = [
         {key: value for key, value in rows[0].as_dict().items() if isinstance(value, float)} for rows in (plain, mixed)
     ]
-    assert floats[0].keys() == {"difference", "low", "high", "p", "p_holm"}
+    assert floats[0].keys() == {"difference", "low", "high", "p", "p_holm", "visible"}
     assert floats[0] == pytest.approx(floats[1])
 
 
@@ -113,7 +115,7 @@ def test_every_set_has_a_row_and_p_is_corrected_for_their_number(store):
     sets = ("test", "vicuna", "sinst")
     first = recorded(store, "a", rouge_rows(random_scores(31, 0, sets)), x=1)
     second = recorded(store, "b", rouge_rows(random_scores(30, 1, sets)), x=1)
-    rows = compare_runs(store, first, second, RESAMPLES)
+    rows = compare_runs(store, first, second)
     assert [row.set for row in rows] == list(sets)
     assert [row.p_holm for row in rows] == holm([row.p for row in rows])
     assert any(row.p_holm > row.p for row in rows)
@@ -137,19 +139,19 @@ def test_every_metric_has_its_rows_the_one_that_selects_checkpoints_first(store)
 
     metrics = ("bleu", "rouge_l")
     first, second = (recorded(store, name, rows(*how), metrics) for name, how in (("a", (0.9, 0)), ("b", (0.3, 1))))
-    found = compare_runs(store, first, second, 200)
+    found = compare_runs(store, first, second)
     assert [(row.set, row.metric) for row in found] == [("test", "bleu"), ("test", "rouge_l")]
     alone = [
-        compare_runs(store, *(one.model_copy(update={"metrics": [info]}) for one in (first, second)), 200)[0]
+        compare_runs(store, *(one.model_copy(update={"metrics": [info]}) for one in (first, second)))[0]
         for info in first.metrics
     ]
     assert [(row.difference, row.low, row.high, row.p) for row in found] == [
         (row.difference, row.low, row.high, row.p) for row in alone
     ]
     assert [row.p_holm for row in found] == holm([row.p for row in found])
-    result = invoke("compare", "a", "b", "--resamples", "200", "--out", str(store.root), "--json")
+    result = invoke("compare", "a", "b", "--out", str(store.root), "--json")
     assert json.loads(result.stdout) == [row.as_dict() for row in found]
-    shown = invoke("compare", "a", "b", "--resamples", "200", "--out", str(store.root)).stdout
+    shown = invoke("compare", "a", "b", "--out", str(store.root)).stdout
     assert "test BLEU" in shown
     assert "test ROUGE-L" in shown
 
@@ -163,10 +165,10 @@ def test_numbers_are_compared_without_the_metrics_code_and_counts_are_not(store)
         store.write(record, rows)
         return record
 
-    (row,) = compare_runs(store, run("a", [1.0, 0.0, 1.0]), run("b", [0.0, 0.0, 1.0]), 200)
+    (row,) = compare_runs(store, run("a", [1.0, 0.0, 1.0]), run("b", [0.0, 0.0, 1.0]))
     assert (row.metric, row.label, row.difference) == ("mine", "my metric", pytest.approx(1 / 3))
     with pytest.raises(BenchError, match="unknown metric 'mine'"):
-        compare_runs(store, run("a", [[1, 2], [3, 4]]), run("b", [[1, 2], [0, 4]]), 200)
+        compare_runs(store, run("a", [[1, 2], [3, 4]]), run("b", [[1, 2], [0, 4]]))
 
 
 def test_bleu_is_that_of_sacrebleu_over_the_pooled_predictions(store):
@@ -198,7 +200,7 @@ def test_bleu_is_that_of_sacrebleu_over_the_pooled_predictions(store):
         )
         for name, rows in made.items()
     ]
-    (row,) = compare_runs(store, runs[0], runs[1], 200)
+    (row,) = compare_runs(store, runs[0], runs[1])
     for side, rows in zip(("first", "second"), made.values(), strict=True):
         corpus = sacrebleu.corpus_bleu([text for *_, text in rows], [[references[i] for _, i, _ in rows]])
         assert getattr(row, side).score == pytest.approx(corpus.score)
@@ -214,7 +216,7 @@ def test_runs_that_differ_in_more_are_refused_and_it_says_in_what(store):
     other = config | {"training": {"steps": 700, "batch_size": 16}}
     second = recorded(store, "b", rows, config=other, data="y")
     with pytest.raises(BenchError, match="a and b cannot be compared") as caught:
-        compare_runs(store, first, second, RESAMPLES)
+        compare_runs(store, first, second)
     told = str(caught.value).splitlines()[1:]
     assert [line.strip() for line in told] == ["config.training.steps: 600 against 700", "data: 'x' against 'y'"]
 
@@ -225,14 +227,14 @@ def test_different_examples_are_refused(store):
     second = recorded(store, "b", [row for row in rows if row["id"] != "e07"], x=1)
     for one, two in ((first, second), (second, first)):
         with pytest.raises(BenchError, match=r"test: .*not over the same examples"):
-            compare_runs(store, one, two, RESAMPLES)
+            compare_runs(store, one, two)
 
 
 def test_different_sets_are_refused(store):
     first = recorded(store, "a", rouge_rows(random_scores(30, 0, ("test", "vicuna"))), x=1)
     second = recorded(store, "b", rouge_rows(random_scores(30, 1)), x=1)
     with pytest.raises(BenchError, match=r"vicuna: .*not over the same examples"):
-        compare_runs(store, first, second, RESAMPLES)
+        compare_runs(store, first, second)
 
 
 @pytest.mark.parametrize(
@@ -247,4 +249,68 @@ def test_different_sets_are_refused(store):
 def test_predictions_that_lack_something_are_told(store, row, lacks):
     first = recorded(store, "a", [row], x=1)
     with pytest.raises(BenchError, match=f"predictions without '{lacks}'"):
-        compare_runs(store, first, first, RESAMPLES)
+        compare_runs(store, first, first)
+
+
+def test_methods_are_compared_with_all_their_seeds_and_single_runs_are_told_what_one_seed_can_tell(tmp_path):
+    """Two seeds of one method differ for sure on these examples; that is no difference between methods."""
+    base = noisy(30, 0, ("test",), sd=0.2)
+    for method, gap in (("kld", 0.0), ("distillm", 4.0)):
+        for number, seed in enumerate((10, 20, 30)):
+            own = np.random.default_rng([seed, len(method)]).normal(0, 0.2)
+            rows = drawn_rows({"test": base["test"] + 3 * number + gap + own})
+            write_record(tmp_path, method, "samsum", seed, rows=rows)
+    whole = invoke("compare", "--task", "samsum", "distillm", "kld", "--out", str(tmp_path))
+    assert "within the seeds that A and B share" in " ".join(whole.stdout.split())
+    shown = invoke("compare", "--task", "samsum", "distillm", "kld", "--out", str(tmp_path), "--json").stdout
+    (row,) = json.loads(shown)
+    assert (row["first"]["run"], row["seeds"], row["seed_noise"]) == ("distillm", 3, True)
+    assert 2 < row["low"] < 4 < row["high"] < 6  # though kld at seed 30 scores above distillm at seed 10
+    store = Store(tmp_path)
+    runs = {(one.config.method.name, one.seed): one for one in store.all()}
+    (apart,) = compare_runs(store, runs["kld", 10], runs["kld", 30])
+    assert apart.difference == pytest.approx(-6, abs=1)
+    assert apart.low < 0 < apart.high  # three points a seed
+    single = invoke("compare", *(runs["kld", seed].run_id for seed in (10, 30)), "--out", str(tmp_path)).stdout
+    assert "widened by what other recorded seeds of these methods do" in " ".join(single.split())
+    for seed in (20, 30):  # without other seeds nothing is known of them
+        shutil.rmtree(store.folder(runs["kld", seed].run_id))
+        shutil.rmtree(store.folder(runs["distillm", seed].run_id))
+    (alone,) = compare_runs(store, runs["distillm", 10], runs["kld", 10])
+    assert not alone.seed_noise
+    pair = [runs[method, 10].run_id for method in ("distillm", "kld")]
+    told = " ".join(invoke("compare", *pair, "--out", str(tmp_path)).stdout.split())
+    assert "Another seed of the same method often differs as much" in told
+
+
+def test_a_run_below_its_own_init_student_is_told(tmp_path):
+    record = write_record(tmp_path, "kld", "samsum")
+    rewrite(tmp_path, record, init_scores__test__metrics__rouge_l__mean=99.0)
+    other = write_record(tmp_path, "skl", "samsum")
+    told = " ".join(invoke("compare", record.run_id, other.run_id, "--out", str(tmp_path)).stdout.split())
+    assert f"{record.run_id} ends below its own init student:" in told
+    assert f"{other.run_id} ends below" not in told
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--task", "samsum", "kld"), "give two methods or more"),
+        (("--task", "samsum", "kld", "skl"), "no run of skl on samsum at preset tiny"),
+        (("samsum-kld",), "give two runs, or methods and --task"),
+    ],
+)
+def test_what_cannot_be_compared_is_told(tmp_path, words, told):
+    write_record(tmp_path, "kld", "samsum")
+    result = invoke("compare", *words, "--out", str(tmp_path))
+    assert result.exit_code == 2
+    assert told in result.stderr
+
+
+def test_of_a_method_with_several_settings_the_default_is_compared(tmp_path):
+    for seed in (10, 20):
+        for method in ("kld", "srkl"):
+            write_record(tmp_path, method, "samsum", seed)
+        write_record(tmp_path, "srkl", "samsum", seed, assignments=("method.alpha=0.3",))
+    usual, _ = method_sides(Store(tmp_path), "samsum", ["srkl", "kld"])
+    assert {record.config.canonical()["method"]["alpha"] for record in usual.records} == {0.1}

@@ -41,11 +41,11 @@ def out(tmp_path_factory):
         "--help",
         *(f"list {what}" for what in ("methods", "sources", "fidelity", "tasks", "presets", "models", "runs")),
         "show dolly-kld-dataset-s10",
-        "compare dolly-kld-dataset-s10 dolly-srkl-dataset-s10 --resamples 100",
+        "compare dolly-kld-dataset-s10 dolly-srkl-dataset-s10",
         "export",
-        "tables 3 --resamples 100",
-        "claims skew-beats-kl --resamples 100",
-        "report --resamples 100",
+        "tables 3",
+        "claims skew-beats-kl",
+        "report",
     ],
 )
 def test_reading_commands_import_nothing_heavy(command, out):

@@ -250,7 +250,7 @@ def test_killed_half_way_it_goes_on_asks_nothing_twice_and_the_tables_show_it(as
     # another run's sets one by one: they stand in the table together
     for name in ("test", "selfinst", "vicuna"):
         assert ask("dolly-kld", "--base-url", server.url, "--model", "m", "--sets", name, out=out).exit_code == 0
-    made = CliRunner().invoke(tables, ["main", "--out", str(out), "--resamples", "100"])
+    made = CliRunner().invoke(tables, ["main", "--out", str(out)])
     assert made.exit_code == 0, made.output
     text = (out / "tables" / "main-tiny-measured.md").read_text()
     assert "judge, Dolly | judge, SelfInst | judge, Vicuna" in text

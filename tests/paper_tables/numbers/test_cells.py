@@ -10,17 +10,16 @@ import pytest
 from bench.analysis.significance import detectable_difference, holm
 from bench.record.store import Store
 from bench.system.errors import BenchError
-from paper_tables.numbers.cells import INIT_STUDENT, TEACHER, table_statistics
+from paper_tables.numbers.cells import INIT_STUDENT, TEACHER, table_statistics, visible_differences
 from paper_tables.numbers.runs import RunIndex
 from paper_tables.paper.ablations import find_table
+from paper_tables.tables.make import fill_table
 from tests.records import SETS, noisy, rewrite, rouge_rows, write_record
-
-RESAMPLES = 400
 
 
 def statistics_of(out, name="1", **options):
     table = find_table(name, "tiny")
-    return table_statistics(table, RunIndex(Store(out), "tiny", **options).select(table), RESAMPLES)
+    return table_statistics(table, RunIndex(Store(out), "tiny", **options).select(table))
 
 
 def constructed(out, method: str, shift: float, noise: float, seeds=(10, 20, 30), **fields) -> None:
@@ -76,9 +75,9 @@ def test_seed_noise_widens_what_cannot_be_told_apart(tmp_path):
     """With the same gap, seeds that agree show a difference, seeds that scatter do not."""
     steady, scattered = tmp_path / "steady", tmp_path / "scattered"
     base = noisy(30, 0, SETS["dolly"], sd=0)
-    for out, shifts in ((steady, (0, 0, 0)), (scattered, (-4, 0, 4))):
-        for method, gap in (("kld", 0.0), ("skl", 1.5)):
-            for seed, shift in zip((10, 20, 30), shifts, strict=True):
+    for out, scatter in ((steady, 0), (scattered, 4)):
+        for method, gap, own in (("kld", 0.0, (-1, 0, 1)), ("skl", 1.5, (1, 0, -1))):
+            for seed, shift in zip((10, 20, 30), np.multiply(own, scatter), strict=True):
                 write_record(out, method, seed=seed, rows=rouge_rows({n: v + gap + shift for n, v in base.items()}))
     assert not statistics_of(steady).cells["kld", "dolly"].as_good_as_best
     assert statistics_of(scattered).cells["kld", "dolly"].as_good_as_best
@@ -168,7 +167,7 @@ def test_the_minimum_detectable_difference_is_of_the_smallest_p_that_holm_lets_p
         constructed(tmp_path, method, float(len(method)), 1.0)
     detectable = statistics_of(tmp_path).minimum_detectable
     assert [level for level, _ in asked] == pytest.approx([1 - 0.05 / 2] * 5)
-    assert all(2 < df < 100 for _, df in asked)
+    assert all(2 <= df < 100 for _, df in asked)
     assert len(detectable) == 5
 
 
@@ -180,3 +179,50 @@ def test_predictions_over_other_examples_are_refused(tmp_path):
     Store(tmp_path).write(record, [row | {"id": other.get(row["id"], row["id"])} for row in rows])
     with pytest.raises(BenchError, match=r"predictions for Vicuna are not over the same examples"):
         statistics_of(tmp_path)
+
+
+def test_nothing_of_a_table_is_drawn_at_random(out, monkeypatch):
+    """No mark can hang on a bootstrap's seed where there is none."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("drawn at random")
+
+    table = find_table("1", "tiny")
+    selection = RunIndex(Store(out), "tiny").select(table)
+    monkeypatch.setattr(np.random, "default_rng", refuse)
+    first = table_statistics(table, selection)
+    assert first == table_statistics(table, selection)
+    assert any(cell.p is not None for cell in first.cells.values())
+
+
+def test_what_a_seed_does_to_all_arms_alike_hides_no_difference(tmp_path):
+    """The same residuals, with seeds that move all methods together by ten times the difference."""
+    base = noisy(30, 0, SETS["dolly"], sd=0)
+    for method, own in (("kld", (0.0, 0.2, -0.2)), ("skl", (2.1, 1.9, 2.0)), ("jsd", (0.9, 1.1, 1.1))):
+        for seed, block, residual in zip((10, 20, 30), (-20, 0, 20), own, strict=True):
+            rows = rouge_rows({name: values + block + residual for name, values in base.items()})
+            write_record(tmp_path, method, seed=seed, rows=rows)
+    found = statistics_of(tmp_path)
+    assert found.cells["skl", "dolly"].best
+    assert found.cells["skl", "dolly"].sd > 15
+    assert not found.cells["kld", "dolly"].as_good_as_best
+    assert found.noise["dolly"].pooled
+
+
+def test_a_method_below_its_own_init_student_is_told(tmp_path):
+    for method, mean in (("kld", 30.0), ("tvd", 30.0)):
+        record = write_record(tmp_path, method, mean=mean)
+        if method == "tvd":
+            start = record.scores["test"].primary.mean + 1
+            rewrite(tmp_path, record, init_scores__test__metrics__rouge_l__mean=start)
+    assert statistics_of(tmp_path, "main").below_init == (("tvd", "dolly"),)
+    (view, *_) = fill_table(RunIndex(Store(tmp_path), "tiny"), "main").views
+    assert "Below its own init student: TVD (Dolly)." in view.notes
+
+
+def test_what_more_seeds_would_show(out):
+    table = find_table("1", "tiny")
+    selection = RunIndex(Store(out), "tiny").select(table)
+    few, more = (visible_differences(table, selection, seeds) for seeds in (3, 12))
+    assert few.keys() == {"Dolly", "SelfInst", "Vicuna", "S-NI", "UnNI"}
+    assert all(more[label] < few[label] for label in few)

@@ -134,7 +134,7 @@ def test_a_record_and_its_predictions_are_read_once_for_all_tables(out, monkeypa
     monkeypatch.setattr(Store, "predictions", counting_predictions)
     index = RunIndex(Store(out), "tiny")
     for name in ("1", "2", "main", "alpha"):
-        fill_table(index, name, 100)
+        fill_table(index, name)
     assert read == {"record": 12, "predictions": 12}
     first, *others = [run.examples["test"] for run in index.select(find_table("1", "tiny")).runs[SPEC]]
     assert all(one.ids is first.ids for one in others)
@@ -146,7 +146,7 @@ def test_a_sweep_over_seeds_asks_for_no_flood_of_commands(tmp_path):
     for seed in range(40):
         write_record(tmp_path, "kld", seed=seed)
     index = RunIndex(Store(tmp_path), "tiny")
-    (written,) = write_tables(index, ["1"], ["csv"], 100)
+    (written,) = write_tables(index, ["1"], ["csv"])
     assert "  missing: 160 runs" in written.lines
     assert sum("bench run" in line for line in written.lines) == COMMANDS
     assert index.select(find_table("1", "tiny")).seed_list == "0, 1, 2, …, 39 (40 in all)"

@@ -75,7 +75,7 @@ def page(out):
     with pytest.MonkeyPatch.context() as patch:
         command = declared(patch)
         assert command("figures", "6", "pareto", "--out", out).exit_code == 0
-        result = command("report", "--out", out, "--resamples", 100)
+        result = command("report", "--out", out)
     assert result.exit_code == 0, result.output
     path = out / "report-tiny.html"
     assert result.stdout.strip() == str(path)
@@ -98,7 +98,7 @@ def test_it_holds_claims_tables_figures_and_every_run_and_needs_nothing_else(pag
 @pytest.mark.slow
 def test_the_same_records_give_the_same_bytes(page, command, out):
     again = out / "again.html"
-    assert command("report", "--out", out, "--resamples", 100, "--to", again).exit_code == 0
+    assert command("report", "--out", out, "--to", again).exit_code == 0
     assert again.read_bytes() == page.read_bytes()
 
 
@@ -111,7 +111,7 @@ def test_every_run_shows_its_whole_configuration_as_yaml(page, out):
 def test_text_in_a_record_cannot_become_markup(command, tmp_path):
     record = write_record(tmp_path, "kld")
     rewrite(tmp_path, record, environment__cpu="<script>alert(1)</script>")
-    assert command("report", "--out", tmp_path, "--resamples", 100).exit_code == 0
+    assert command("report", "--out", tmp_path).exit_code == 0
     html = (tmp_path / "report-tiny.html").read_text(encoding="utf-8")
     assert "<script>alert" not in html
     assert "&lt;script&gt;alert(1)" in html

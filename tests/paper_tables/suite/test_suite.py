@@ -211,6 +211,13 @@ def test_dry_run_prints_the_plan_and_commands_and_makes_nothing(command, out):
         f"bench run --method srkl --task dolly --preset tiny --seed {seed}" for seed in SEEDS
     ]
     assert len(list(Store(out).all())) == 12
+    (told,) = [line for line in lines if line.startswith("  table1: ")]
+    assert re.fullmatch(r"  table1: Dolly \d+\.\d\d, SelfInst .*", told)
+
+
+def test_without_records_a_dry_run_says_that_nothing_is_known_of_the_noise(command, tmp_path):
+    told = " ".join(command("suite", "table1", "--dry-run", "--out", tmp_path).stdout.split())
+    assert "what 3 of them could show is not known" in told
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def test_such_a_record_is_named_and_skipped(command, out):
     path = next((out / "runs").glob("dolly-jsd-*s10-*")) / RECORD
     write_json(path, without(read_record(path).plain(), ("environment", "cpu")))
     for arguments in (("tables", "1"), ("claims", "skew-beats-kl")):
-        result = command(*arguments, "--out", out, "--resamples", 100)
+        result = command(*arguments, "--out", out)
         assert result.exit_code == 0, result.output
         assert f"skipped {path}: not a record of bench run: environment.cpu: field required" in result.stderr
 
@@ -75,7 +75,7 @@ def test_how_many_runs_were_timed_is_said(tmp_path):
             write_record(tmp_path, method, seed=seed, other_load=load)
     table = find_table("main", "tiny")
     selection = RunIndex(Store(tmp_path), "tiny").select(table)
-    notes = measured_notes(table, selection, table_statistics(table, selection, 200), 200)
+    notes = measured_notes(table, selection, table_statistics(table, selection))
     assert (
         "Time: training time relative to KLD, of exclusively timed runs (nothing else ran on the machine); n = 2 of "
         "KLD, SRKL; n = 1 of SFT." in notes

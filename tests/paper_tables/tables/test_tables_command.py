@@ -16,7 +16,6 @@ from paper_tables.cli.tables import tables
 from tests.paper_tables.conftest import DECLARED
 from tests.records import write_record
 
-QUICK = ("--resamples", "100")
 VIEWS = ("table1-tiny-measured", "table1-published", "table1-tiny-side-by-side")
 
 
@@ -32,7 +31,7 @@ def test_what_pyproject_declares_is_a_command():
 
 
 def test_the_files_and_what_is_said(command, out):
-    result = command("tables", "1", "--out", out, *QUICK)
+    result = command("tables", "1", "--out", out)
     assert result.exit_code == 0, result.output
     assert set(files(out)) == {f"{view}.{ending}" for view in VIEWS for ending in ("csv", "tex", "md")}
     assert "table1: 20 of 25 cells from 12 runs" in result.stdout
@@ -42,23 +41,23 @@ def test_the_files_and_what_is_said(command, out):
 
 
 def test_the_bytes_are_the_same_again_and_from_a_copy(command, out, tmp_path):
-    command("tables", "1", "main", "--out", out, *QUICK)
+    command("tables", "1", "main", "--out", out)
     first = files(out)
-    command("tables", "1", "main", "--out", out, *QUICK)
+    command("tables", "1", "main", "--out", out)
     assert files(out) == first
     shutil.copytree(out / "runs", tmp_path / "copy" / "runs")
-    command("tables", "main", "1", "--out", tmp_path / "copy", *QUICK)
+    command("tables", "main", "1", "--out", tmp_path / "copy")
     assert files(tmp_path / "copy") == first
 
 
 def test_one_format(command, out):
-    command("tables", "1", "--out", out, "--format", "markdown", *QUICK)
+    command("tables", "1", "--out", out, "--format", "markdown")
     assert set(files(out)) == {f"{view}.md" for view in VIEWS}
 
 
 def test_without_a_name_all_tables_are_made(command, tmp_path):
     write_record(tmp_path, "kld")
-    result = command("tables", "--out", tmp_path, "--format", "csv", *QUICK)
+    result = command("tables", "--out", tmp_path, "--format", "csv")
     assert result.exit_code == 0, result.output
     assert len(files(tmp_path)) == 6 * 3
     assert "table5: 0 of 8 cells from 0 runs" in result.stdout
@@ -70,7 +69,7 @@ def test_damaged_foreign_and_newer_records_are_named_and_skipped(command, out):
         (out / "runs" / folder).mkdir()
         (out / "runs" / folder / RECORD).write_text(text)
     (next((out / "runs").glob("dolly-jsd-*")) / PREDICTIONS).write_bytes(b"")
-    result = command("tables", "1", "--out", out, *QUICK)
+    result = command("tables", "1", "--out", out)
     assert result.exit_code == 0, result.output
     for words in ("cut/record.json: damaged", "foreign/record.json: not a record", "newer/record.json: schema 7"):
         assert words in result.stderr
@@ -106,7 +105,7 @@ def test_no_records_at_all(command, tmp_path):
 
 def test_runs_that_cannot_be_compared_are_refused(command, out):
     write_record(out, "srkl", assignments=("training.steps=50",))
-    result = command("tables", "1", "--out", out, *QUICK)
+    result = command("tables", "1", "--out", out)
     assert result.exit_code == 2
     assert "config.training.steps: 180 against 50" in result.stderr
     assert "--key" in result.stderr
@@ -114,7 +113,7 @@ def test_runs_that_cannot_be_compared_are_refused(command, out):
 
 def test_unwritable_output(command, out):
     (out / "tables").write_text("in the way")
-    result = command("tables", "1", "--out", out, *QUICK)
+    result = command("tables", "1", "--out", out)
     assert result.exit_code == 2
     assert "cannot write" in result.stderr
 
@@ -168,7 +167,7 @@ def test_what_one_judge_said_stands_in_columns_of_its_own(command, out):
     other = next((out / "runs").glob("dolly-kld*"))
     write_json(other / "judged" / "rating-b.json", judged_result(99, model="somebody-else"))
     (other / "judged" / "rating-c.json").write_text("{")
-    result = command("tables", "1", "--out", out, "--resamples", 100)
+    result = command("tables", "1", "--out", out)
     assert result.exit_code == 0, result.output
     assert "rating-c.json: not a judgement of bench judge" in result.stderr
     text = (out / "tables" / "table1-tiny-measured.md").read_text()
@@ -192,7 +191,7 @@ def test_sets_judged_one_by_one_stand_together(command, out):
     again = judged_result(80, sets=("selfinst",)) | {"asked": ["2026-02-03"], "models_served": ["gpt-4o-2027"]}
     write_json(folder / "rating-0a.json", again)
     write_json(folder / "rating-4.json", judged_result(90, sets=("test",)) | {"limit": 3})
-    assert command("tables", "1", "--out", out, "--resamples", 100).exit_code == 0
+    assert command("tables", "1", "--out", out).exit_code == 0
     text = (out / "tables" / "table1-tiny-measured.md").read_text()
     kld = next(line for line in text.splitlines() if line.startswith("| KLD"))
     assert [cell.strip() for cell in kld.split("|")][-5:-2] == ["50.00", "80.00", "52.00"]
@@ -202,7 +201,7 @@ def test_sets_judged_one_by_one_stand_together(command, out):
 
 
 def test_without_a_judge_there_are_no_such_columns(command, out):
-    assert command("tables", "1", "--out", out, "--resamples", 100).exit_code == 0
+    assert command("tables", "1", "--out", out).exit_code == 0
     assert "judge" not in (out / "tables" / "table1-tiny-measured.md").read_text()
 
 
@@ -211,9 +210,21 @@ def test_the_runs_of_a_preset_of_ones_own_are_found_under_its_name(command, tmp_
     preset.write_text("extends: tiny\ntraining: {steps: 20}\n")
     for seed in (10, 20):
         write_record(tmp_path, "kld", seed=seed, preset=str(preset))
-    result = command("tables", "1", "--preset", preset, "--out", tmp_path, "--format", "csv", *QUICK)
+    result = command("tables", "1", "--preset", preset, "--out", tmp_path, "--format", "csv")
     assert result.exit_code == 0, result.output
     assert "table1: 5 of 25 cells from 2 runs" in result.stdout
     assert f"bench run --method srkl --task dolly --preset {preset} --seed 10" in result.stdout
     frame = pd.read_csv(tmp_path / "tables" / "table1-mine-measured.csv")
     assert set(frame["preset"]) == {"mine"}
+
+
+def test_tables_of_chosen_runs_leave_those_of_all_runs_as_they_are(command, out):
+    command("tables", "1", "--out", out)
+    whole = {path.name: path.read_bytes() for path in (out / "tables").iterdir()}
+    for options in (("--seeds", "99"), ("--seeds", "10,20")):
+        result = command("tables", "1", "--out", out, *options)
+        assert result.exit_code == 0
+        name = "table1-tiny-seeds-" + options[1].replace(",", "-") + "-measured"
+        assert name in result.stdout
+        assert (out / "tables" / f"{name}.csv").is_file()
+    assert {name: (out / "tables" / name).read_bytes() for name in whole} == whole

@@ -22,7 +22,7 @@ from tests.records import write_record
 
 
 def views(out, name="1"):
-    return fill_table(RunIndex(Store(out), "tiny"), name, 300).views
+    return fill_table(RunIndex(Store(out), "tiny"), name).views
 
 
 def texts(view) -> dict[str, list[str]]:
@@ -50,8 +50,8 @@ def test_the_caption_says_what_a_reader_needs(out):
     for words in (
         "n of the training seeds 10, 20, 30",
         "ROUGE-L",
-        "paired bootstrap",
-        "300 resamples",
+        "Student's t of differences within training seeds",
+        "residuals are pooled",
         "Holm",
         "80 % power): Dolly",
         "tiny-llama (teacher 1,234,567 parameters, student 123,456)",

@@ -1,0 +1,218 @@
+"""Differences between arms, compared within the seeds that they share.
+
+The score of arm a at training seed s is taken as
+
+    score(a, s) = mean(a) + block(s) + residual(a, s),
+
+where the block is what a seed does to all arms alike: they start from the same init student and see the data in the
+same order. A difference of two arms over the seeds that both have is free of blocks. Its variance has two parts:
+
+- of seeds: twice the variance of residuals, over the number of seeds. Residuals are pooled over all arms that stand
+  together, with (A - 1)(S - 1) degrees of freedom for A arms of S seeds, unless a test says that their variances differ
+  (`seed_noise`). Then the spread of the two arms' own differences by seed takes its place, with S - 1.
+- of examples: all arms answer the same ones, which are a sample. With differences d(s, i) by seed and example, of n
+  examples, the variance over examples of their means over seeds, less what single responses add to it, which the
+  residuals of seeds hold already: (MS_examples - MS_interaction) / (S n), not below 0, n - 1 degrees of freedom.
+
+So the noise of single responses counts once. The difference over its standard error is taken as Student's t with the
+degrees of freedom of the part of seeds.
+
+Arms without a common seed, or with one where nothing is pooled, are compared by the spread of each arm's own seeds
+(Welch 1947). An arm of one seed takes the spread of the other arms' seeds, where that is known; else it is taken as
+given, and the interval leaves out what another seed would have changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import betaincc
+
+from bench.analysis.significance import Estimate, satterthwaite
+from bench.metrics.metric import ScoreOfSum, ScoreOfSums
+
+_Array = NDArray[np.float64]
+HOMOGENEITY = 0.1
+"""Level of the test for unequal variances of residuals."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What one arm scored.
+
+    Attributes:
+        seeds: its training seeds, each once.
+        values: (seeds, examples), what each example adds to the score: their mean over examples is the score.
+    """
+
+    seeds: tuple[int, ...]
+    values: _Array
+
+    @classmethod
+    def of(cls, seeds: Sequence[int], scores: ArrayLike, score: ScoreOfSum | None = None) -> Arm:
+        """From scores (seeds, examples), or statistics (seeds, examples, k) together with the score of their sum.
+
+        What an example adds to a score of sums is its jackknife pseudo-value: (n - 1) times what the score loses
+        without it, about the score. That is the example's own score where the score is a mean.
+
+        Raises:
+            ValueError: another shape, fewer than two examples, values not finite.
+        """
+        found = np.asarray(scores, dtype=np.float64)
+        wanted = "(training seeds, examples)" if score is None else "(training seeds, examples, statistics)"
+        if found.ndim != (2 if score is None else 3) or len(found) != len(seeds):
+            raise ValueError(f"expected scores of shape {wanted} for {len(seeds)} seeds, got {found.shape}")
+        if len(found) < 1 or found.shape[1] < 2:
+            raise ValueError(f"a comparison needs a training seed and two examples at least, got {found.shape[:2]}")
+        values = found if score is None else np.stack([_pseudo_values(one, score) for one in found])
+        if not np.isfinite(values).all():
+            raise ValueError(f"scores must be finite, got {np.count_nonzero(~np.isfinite(values))} that are not")
+        return cls(tuple(seeds), values)
+
+    @cached_property
+    def scores(self) -> dict[int, float]:
+        """The score by training seed."""
+        return dict(zip(self.seeds, map(float, self.values.mean(axis=1)), strict=True))
+
+    def at(self, seeds: Sequence[int]) -> _Array:
+        """The values of some seeds, (seeds, examples)."""
+        return self.values if tuple(seeds) == self.seeds else self.values[[self.seeds.index(seed) for seed in seeds]]
+
+
+def _pseudo_values(statistics: _Array, score: ScoreOfSum) -> _Array:
+    """(examples, k) -> (examples,)"""
+    total = statistics.sum(axis=0)
+    without = total - statistics
+    left = score.of_many(without) if isinstance(score, ScoreOfSums) else np.array([score(one) for one in without])
+    lost = score(total) - left
+    return np.asarray(score(total) + (len(statistics) - 1) * (lost - lost.mean()), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class SeedNoise:
+    """What seeds do to the arms that stand together.
+
+    Attributes:
+        within: variance of an arm's scores over its seeds, blocks included, with its degrees of freedom.
+        residual: variance of a residual, with its degrees of freedom; None where no two arms share two seeds.
+        loudest: the arm with the largest residuals.
+        p_equal: p-value for all arms having residuals of one variance.
+    """
+
+    within: tuple[float, float]
+    residual: tuple[float, float] | None = None
+    loudest: str = ""
+    p_equal: float = 1.0
+
+    @property
+    def pooled(self) -> bool:
+        """Whether comparisons use `residual`: the arms' variances may be equal."""
+        return self.residual is not None and self.p_equal >= HOMOGENEITY
+
+
+def seed_noise(scores: Mapping[str, Mapping[int, float]]) -> SeedNoise | None:
+    """The noise of seeds, from scores by arm and training seed; None where every arm has one seed.
+
+    Arms and seeds are fitted additively, so that a seed which some arms lack is of use to the others. Variances are
+    tested by the largest share that an arm has of the residual sum of squares, which is Cochran's test (1941) for
+    residuals of two ways. With equal variances of A arms at S seeds, A / (A - 1) times an arm's share is a
+    Beta((S - 1) / 2, (A - 2)(S - 1) / 2) variable, exactly so where no arm lacks a seed; the largest is held to a level
+    of 1 / A of the whole.
+    """
+    arms = {name: found for name, found in scores.items() if len(found) > 1}
+    if not arms:
+        return None
+    own = np.array([len(found) - 1.0 for found in arms.values()])
+    spread = [float(np.var(list(found.values()), ddof=1)) for found in arms.values()]
+    within = float(np.average(spread, weights=own)), float(own.sum())
+    squares, expected, df = _residual_squares(list(arms.values()))
+    if df < 0.5:
+        return SeedNoise(within)
+    total = float(squares.sum())
+    rest = df - own
+    # of an arm whose seeds no other has, and of two arms, there is nothing to test
+    tested = (expected > 0.05) & (rest > 0.5) & (total > 0)
+    share = np.minimum(1.0, squares * own / np.where(tested, expected, 1.0) / (total or 1.0))
+    p = np.where(tested, betaincc(own / 2, np.where(tested, rest, 1.0) / 2, share), 1.0)
+    return SeedNoise(
+        within=within,
+        residual=(total / df, df),
+        loudest=list(arms)[int(p.argmin())],
+        p_equal=min(1.0, float(p.min()) * len(arms)),
+    )
+
+
+def _residual_squares(arms: Sequence[Mapping[int, float]]) -> tuple[_Array, _Array, float]:
+    """By arm, the sum of squared residuals and what it is expected to be at variance 1; the degrees of freedom."""
+    seeds = sorted({seed for found in arms for seed in found})
+    if all(len(found) == len(seeds) for found in arms):
+        table = np.array([[found[seed] for seed in seeds] for found in arms])
+        residuals = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0) + table.mean()
+        free = (len(seeds) - 1) * (1 - 1 / len(arms))
+        return (residuals**2).sum(axis=1), np.full(len(arms), free), float(free * len(arms))
+    cells = [(row, seeds.index(seed), score) for row, found in enumerate(arms) for seed, score in found.items()]
+    rows, columns = (np.array([cell[place] for cell in cells]) for place in (0, 1))
+    values = np.array([cell[2] for cell in cells])
+    design = np.zeros((len(cells), len(arms) + len(seeds)))
+    design[np.arange(len(cells)), rows] = 1
+    design[np.arange(len(cells)), len(arms) + columns] = 1
+    fit = design @ np.linalg.pinv(design.T @ design, hermitian=True)
+    squares = (values - fit @ (design.T @ values)) ** 2
+    leverage = (fit * design).sum(axis=1)
+    own, expected = (np.bincount(rows, values).astype(np.float64) for values in (squares, 1 - leverage))
+    return own, expected, float(expected.sum())
+
+
+def compare_arms(first: Arm, second: Arm, noise: SeedNoise | None = None) -> Estimate:
+    """The difference of two arms, first less second; what both are compared by is in the module's description.
+
+    Args:
+        first: an arm.
+        second: another, of the same examples in the same order.
+        noise: of the arms that these two stand among.
+
+    Raises:
+        ValueError: the arms' examples differ in number.
+    """
+    if first.values.shape[1] != second.values.shape[1]:
+        counts = first.values.shape[1], second.values.shape[1]
+        raise ValueError(f"the arms must share their examples, got {counts[0]} and {counts[1]} of them")
+    n = first.values.shape[1]
+    shared = sorted(set(first.seeds) & set(second.seeds))
+    pooled = noise.residual if noise and noise.pooled else None
+    if len(shared) > 1 or (shared and pooled):
+        differences = first.at(shared) - second.at(shared)
+        by_seed = differences.mean(axis=1)
+        variance, df = pooled or (float(by_seed.var(ddof=1)) / 2, len(shared) - 1)
+        return Estimate(float(by_seed.mean()), 2 * variance, len(shared), df, _of_examples([differences]), n - 1)
+    parts = []
+    for arm in (first, second):
+        if len(arm.seeds) > 1:
+            parts.append((float(np.var(list(arm.scores.values()), ddof=1)) / len(arm.seeds), len(arm.seeds) - 1.0))
+        elif noise:
+            parts.append(noise.within)
+    seeds = min(len(first.seeds), len(second.seeds))
+    return Estimate(
+        float(first.values.mean() - second.values.mean()),
+        seeds * sum(variance for variance, _ in parts),
+        seeds,
+        satterthwaite(parts) if parts else float("inf"),
+        _of_examples([first.values, -second.values]),
+        n - 1,
+    )
+
+
+def _of_examples(terms: Sequence[_Array]) -> float:
+    """Variance that the examples give a sum of means, of terms (seeds, n) each, without that of single responses."""
+    n = terms[0].shape[1]
+    by_example = [values.mean(axis=0) for values in terms]
+    variance = float(np.var(sum(by_example), ddof=1)) / n
+    for values, means in zip(terms, by_example, strict=True):
+        if (seeds := len(values)) > 1:  # of one response, how much of it is noise is not known
+            rest = values - means - values.mean(axis=1, keepdims=True) + values.mean()
+            variance -= float((rest**2).sum()) / ((seeds - 1) * (n - 1)) / (seeds * n)
+    return float(max(0.0, variance))
