@@ -191,7 +191,7 @@ def test_intervals_cover_the_truth_verdicts_are_seldom_wrong_and_five_seeds_are_
         assert max(equal.reproduced, equal.refuted) <= 0.05, name
     assert rates(Truth(gap=2.0), 300).reproduced >= 0.8
     seen, wrong = among_claims(Truth(), 10, 300)
-    assert seen >= 0.78
+    assert seen >= 0.75  # 0.83 of 1,000 worlds
     assert wrong <= 0.05
 
 

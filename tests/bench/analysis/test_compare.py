@@ -242,7 +242,7 @@ def test_different_sets_are_refused(store):
     [
         ({"id": "e0", "scores": {"rouge_l": 1.0}}, "set"),
         ({"set": "test", "scores": {"rouge_l": 1.0}}, "id"),
-        ({"set": "test", "id": "e0"}, "rouge_l"),
+        ({"set": "test", "id": "e0"}, "scores"),
         ({"set": "test", "id": "e0", "scores": {"bleu": [1]}}, "rouge_l"),
     ],
 )

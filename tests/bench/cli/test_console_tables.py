@@ -126,7 +126,7 @@ def test_make_run_shows_a_baseline_and_what_the_numbers_mean(tmp_path, capsys):
     for one in (baseline, record):
         assert f"{one.config.method.name} {one.scores['test'].primary.mean:.1f}±" in shown
     for words in (
-        "distillm is better here by more than chance",
+        "by more than the choice of test examples: distillm is better",
         "ROUGE-L in percent",
         "bench run --method srkl --task samsum",
     ):

