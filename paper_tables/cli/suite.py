@@ -68,6 +68,7 @@ def suite(
     \b
     bench suite table1 --seeds 10
     bench suite paper --jobs 2
+    bench suite table1 --preset paper --plan --memory-gib 40
     bench suite main --preset small --only distillm --only gkd --dry-run
     """
     from bench.record.store import Store
@@ -95,10 +96,8 @@ def suite(
     )
     if plan_runs:
         runs = {run.spec: run.spec.config(preset, run.seed) for run in plan.to_do}
-        wanted = {
-            " ".join((spec.method, spec.output_source, spec.models, *spec.options)): c for spec, c in runs.items()
-        }
-        report(wanted, device, memory_gib, price, calibrate, as_json=False)
+        named = {" ".join((s.method, s.output_source, s.models, *s.options)): one for s, one in runs.items()}
+        report(named, device, memory_gib, price, calibrate, as_json=False)
         return
     for line in describe(plan, jobs):
         output().print(line)

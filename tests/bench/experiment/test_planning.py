@@ -180,7 +180,7 @@ def test_the_command_plans_from_data_and_measures(cache):
 
 def test_the_command_shows_a_table_of_80_columns(cache, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    result = invoke("plan", "--task", "dolly", "--no-calibrate", "--memory-gib", "0.2", "--device", "cpu")
+    result = invoke("plan", "--task", "dolly", "--no-calibrate", "--memory-gib", "0.05", "--device", "cpu")
     assert result.exit_code == 0, result.output
     assert max(map(len, result.stdout.splitlines()[3:20])) <= 80
     assert "do not fit" in result.stdout
