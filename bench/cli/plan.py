@@ -36,7 +36,7 @@ def planning_options(command: Callable[..., None]) -> Callable[..., None]:
     for option in reversed(
         [
             click.option("--device", help="cpu or cuda.  [default: cuda with --memory-gib, else what is here]"),
-            click.option("--memory-gib", type=click.FloatRange(min=0.1), help="Of the device.  [default: that here]"),
+            click.option("--memory-gib", type=click.FloatRange(min=0.01), help="Of the device.  [default: that here]"),
             click.option("--price", type=click.FloatRange(min=0.0), help="Of an hour, in any currency."),
             click.option(
                 "--calibrate/--no-calibrate", default=None, help="Measure how fast this device is: about a minute."

@@ -114,6 +114,7 @@ def suite(
     bench suite table1 --seeds 10
     bench suite main --preset real --data-dir data --minutes 9
     bench suite paper --jobs 2
+    bench suite table1 --preset paper --plan --memory-gib 40
     bench suite main --preset small --only distillm --only gkd --dry-run
     """
     from bench.config.presets import read_preset
@@ -149,7 +150,7 @@ def suite(
     )
     if plan_runs:
         runs = {run.spec: run.spec.config(preset, run.seed) for run in plan.to_do}
-        named = {" ".join((spec.method, spec.output_source, spec.models, *spec.options)): c for spec, c in runs.items()}
+        named = {" ".join((s.method, s.output_source, s.models, *s.options)): one for s, one in runs.items()}
         report(named, device, memory_gib, price, calibrate, as_json=False)
         return
     for run in plan.to_do[:1]:
