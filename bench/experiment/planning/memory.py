@@ -28,7 +28,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from baselines.sft import CrossEntropy
-from bench.config.sections import TrainingConfig
+from bench.config.sections import LoraConfig, TrainingConfig
 from bench.experiment.planning.shapes import Shape
 from bench.models.decoding import Ending, Reader, choose
 from bench.models.language_model import LanguageModel
@@ -60,6 +60,7 @@ class Setting:
         prompt, response: tokens of each.
         checkpointing: of gradients.
         accumulating: gradients are there already, of an earlier micro-batch or, on CUDA, an earlier step.
+        lora: the adapters that are trained, as JSON; empty where all weights are.
     """
 
     device: str
@@ -69,6 +70,7 @@ class Setting:
     response: int
     checkpointing: bool = False
     accumulating: bool = False
+    lora: str = ""
 
 
 @dataclass(frozen=True)
@@ -241,9 +243,11 @@ def _traced_step(student: Shape, teacher: Shape | None, objective: Objective, se
         made = job(student, teacher, objective, setting, "cpu")
         trainer = Trainer(made)
         trainer.restore()
-        parameters = list(made.student.network.parameters())
+        parameters = [p for p in made.student.network.parameters() if p.requires_grad]
         with FlopCounterMode(display=False) as counter, _Living(in_cycles=setting.checkpointing) as living:
-            base = living.note_all(*parameters, *(made.teacher.network.parameters() if made.teacher else ()))
+            base = living.note_all(
+                *made.student.network.parameters(), *(made.teacher.network.parameters() if made.teacher else ())
+            )
             if setting.accumulating:
                 for parameter in parameters:
                     parameter.grad = torch.zeros_like(parameter)
@@ -314,11 +318,16 @@ def job(
     ]
     given = {"steps": 2, "batch_size": setting.sequences, "learning_rate": 1e-9, "select_by": "loss"}
     config = TrainingConfig.model_validate(given | {"gradient_checkpointing": setting.checkpointing})
+    trained = language_model(student, device, frozen if setting.lora else torch.float32)
+    if setting.lora:
+        # peft moves new adapters to where the weights are: they are there, and what has no contents cannot be moved
+        with patch.object(torch.nn.Module, "to", lambda module, *_, **__: module):
+            trained.add_adapter(LoraConfig.model_validate_json(setting.lora), seed)
     return TrainingJob(
         label="a plan",
         objective=objective,
         output_source=OutputSource("dataset", SourceOptions(), total_steps=2, batch_size=setting.sequences),
-        student=language_model(student, device, torch.float32),
+        student=trained,
         teacher=language_model(teacher, device, frozen) if teacher and objective.needs_teacher else None,
         train=sequences,
         validation=ValidationSet(sequences, lambda texts: 0.0, Decoding(setting.response), setting.sequences),

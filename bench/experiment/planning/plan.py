@@ -179,7 +179,7 @@ class _Planner:
     ) -> None:
         self.config, self.device, self.teacher, self.student = config, device, teacher, student
         self.amounts, self.speed = amounts, speed
-        self.bf16 = config.precision == "bf16"
+        self.bf16, self.lora = config.precision == "bf16", config.models.lora
         method, _ = find_method(config.method.file or config.method.name)
         self.objective: Objective = method.objective(**config.method.options)
         self.rule = SOURCES[config.sgo.source]
@@ -196,7 +196,7 @@ class _Planner:
             "teacher scores": lambda: self.scoring("teacher scores", self.teacher, frozen=True, more=answers),
             "init student": lambda: self.fine_tuning("init student", self.student, config.init_training),
             "training": self.distillation,
-            "evaluation": lambda: self.scoring("evaluation", self.student, frozen=False, twice=True),
+            "evaluation": lambda: self.scoring("evaluation", self.student, frozen=self.lora is not None, twice=True),
         }
 
     def notes(self) -> Iterator[str]:
@@ -207,6 +207,8 @@ class _Planner:
         )
         if self.rule.phi == "adaptive":
             yield "phi rises with the validation loss, which nobody knows before: generation is counted as if it were 1"
+        if self.config.student_pretraining is not None:
+            yield "the student's pretraining on plain text is not planned: it is one for all runs"
         yield "memory: sequences at their limits; a step's own code run on tensors without contents"
 
     def setting(self, training: TrainingConfig, micro: int) -> Setting:
@@ -219,6 +221,7 @@ class _Planner:
             data.max_response_length,
             training.gradient_checkpointing,
             self.device == "cuda" or micro < training.batch_size,
+            self.lora.model_dump_json() if self.lora is not None else "",
         )
 
     def micro_batch(self, training: TrainingConfig) -> int:
@@ -278,10 +281,13 @@ class _Planner:
         if generated:
             mixed = teacher if mixture else None
             written.append(self.written(shape, min(rows, training.batch_size), teacher=mixed))
-        weights = 4.0 * shape.parameters
-        optimiser = (2.0 if training.optimizer == "adamw-8bit" else 8.0) * shape.parameters
+        trained = shape.parameters if self.lora is None else shape.adapter_parameters(self.lora)
+        weights = 4.0 * trained
+        if self.lora is not None:  # of which the rest is frozen
+            weights += (2.0 if self.bf16 else 4.0) * shape.parameters
+        optimiser = (2.0 if training.optimizer == "adamw-8bit" else 8.0) * trained
         frozen = (2.0 if self.bf16 else 4.0) * teacher.parameters if teacher is not None else 0.0
-        gradients = 4.0 * shape.parameters
+        gradients = 4.0 * trained
         generating = max((one.peak for one in written), default=0.0)
         kept = gradients if self.device == "cuda" else 0.0
         peak = weights + optimiser + frozen + max(wide.peak, generating + kept)
@@ -448,7 +454,7 @@ def with_lora(plan: Plan, stage: Stage) -> float | None:
     Its weights are frozen in the run's precision, and gradients and moments of adapters are a few per mille of those of
     a whole model, so they are left out.
     """
-    if stage.name not in _SECTIONS:
+    if stage.name not in _SECTIONS or plan.config.models.lora is not None:
         return None
     weights = stage.weights / (2 if plan.config.precision == "bf16" else 1)
     return weights + stage.teacher + max(stage.activations + stage.output_layer, stage.generation)

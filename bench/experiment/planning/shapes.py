@@ -13,9 +13,12 @@ import torch
 from torch import nn
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
-from bench.config.sections import Config
-from bench.experiment.identity import SCRATCH, Side, model_path
+from bench.config.sections import Config, LoraConfig
+from bench.experiment.identity import SCRATCH, TEACHER, Side, model_path
+from bench.models import smollm2
+from bench.models.cut import kept_layers
 from bench.models.loading import has_own_head, load_architecture, new_architecture, outline
+from bench.models.lora import add_adapter
 from bench.models.tokenizer import Kind
 from bench.system import yaml_text
 from bench.system.errors import BenchError
@@ -50,6 +53,12 @@ class Shape:
     def parameters(self) -> int:
         """Number of parameters, shared ones once."""
         return sum(p.numel() for p in self.network().parameters())
+
+    def adapter_parameters(self, lora: LoraConfig) -> int:
+        """Number of parameters of adapters in it."""
+        network = self.network()
+        add_adapter(network, lora, self.name, self.kind, 0)
+        return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
     @property
     def depth(self) -> int | None:
@@ -95,13 +104,20 @@ def shape_of(config: Config, side: Side) -> Shape:
     Raises:
         BenchError: it cannot be had.
     """
+    pair = config.models
+    if side == "student" and pair.student_layers is not None and pair.student != SCRATCH:
+        whole = shape_of(config.model_copy(update={"models": pair.model_copy(update={"student_layers": None})}), side)
+        return whole.of_depth(len(kept_layers(whole.depth or 1, pair.student_layers)))
+    given = pair.teacher if side == "teacher" or pair.student == TEACHER else pair.student
+    if given == smollm2.NAME:
+        return published_shape("HuggingFaceTB/SmolLM2-135M-Instruct")
     path, kind = model_path(config, side), config.models.kind
     if path == SCRATCH:
-        given = config.models.teacher_config if side == "teacher" else config.models.student_config
-        if given is None:
+        own = pair.teacher_config if side == "teacher" else pair.student_config
+        if own is None:
             raise BenchError(f"models.{side}={SCRATCH} needs an architecture: models.{side}_config")
-        given = {"vocab_size": config.models.vocab_size} | given
-        return Shape(f"{side} from scratch", f"models.{side}_config", new_architecture(given, kind, None), kind, False)
+        architecture = new_architecture({"vocab_size": pair.vocab_size} | own, kind, None)
+        return Shape(f"{side} from scratch", f"models.{side}_config", architecture, kind, False)
     name, _, _ = path.partition("@")
     if Path(path).is_dir() or name not in published():
         return Shape(path, "config.json", load_architecture(path), kind, has_own_head(path, kind))

@@ -35,6 +35,7 @@ import psutil
 logging.disable(logging.WARNING)
 from baselines.kld import KLD
 from baselines.sft import CrossEntropy
+from bench.config.sections import LoraConfig
 from bench.experiment.planning.memory import Setting, job, step
 from bench.experiment.planning.shapes import Shape
 from bench.models.loading import new_architecture
@@ -45,9 +46,12 @@ kind = "seq2seq" if given["shape"]["model_type"] == "t5" else "causal"
 shape = Shape("a model", "here", new_architecture(given["shape"], kind, None), kind, False)
 objective = {"sft": CrossEntropy, "kld": KLD}[given["objective"]]()
 parts = given["micro_batches"]
-setting = Setting("cpu", False, given["sequences"], 96, 64, given["checkpointing"], parts > 1)
+lora = LoraConfig().model_dump_json() if given["lora"] else ""
+setting = Setting("cpu", False, given["sequences"], 96, 64, given["checkpointing"], parts > 1, lora)
 weights = 4 * shape.parameters
-planned = 3 * weights + weights * objective.needs_teacher + step(shape, shape, objective, setting).peak
+trained = 4 * shape.adapter_parameters(LoraConfig()) if lora else weights
+planned = weights + trained * (3 if lora else 2) + weights * objective.needs_teacher
+planned += step(shape, shape, objective, setting).peak
 gc.collect()
 ctypes.CDLL(None).malloc_trim(0)
 base = psutil.Process().memory_info().rss
@@ -65,7 +69,9 @@ print(json.dumps([planned, peak - base]))
 """
 
 
-def measured(folder, shape, objective="kld", *, sequences=8, micro_batches=1, checkpointing=False, source="dataset"):
+def measured(
+    folder, shape, objective="kld", *, sequences=8, micro_batches=1, checkpointing=False, source="dataset", lora=False
+):
     """Bytes of a training as planned, and as it takes in a process of its own."""
     given = {name: value for name, value in locals().items() if name != "folder"}
     done = subprocess.run(
@@ -89,6 +95,7 @@ MORE = {
     "gpt2 micro-batches": (GPT2, {"micro_batches": 3, "sequences": 4}),
     "gpt2 checkpointing": (GPT2, {"checkpointing": True, "micro_batches": 2, "sequences": 4}),
     "gpt2 on-policy": (GPT2, {"source": "on-policy"}),
+    "gpt2 adapters": (GPT2, {"lora": True}),
     "t5": (T5, {}),
 }
 
@@ -123,6 +130,17 @@ def test_an_output_layer_of_its_own_is_counted(family, untied, tmp_path):
     loaded = sum(p.numel() for p in load_network(str(tmp_path), "seq2seq").parameters())
     assert parameter_count(str(tmp_path), "seq2seq") == loaded
     assert loaded == sum(p.numel() for p in network.parameters())
+
+
+def test_adapters_are_planned_beside_what_is_frozen():
+    config, _ = resolve(preset="paper", task="dolly", method="sft", models="openllama2-7b-to-openllama2-3b")
+    student = published_shape(config.models.student)
+    plan = make_plan(config, "cuda")
+    adapters = 26 * 2 * 2 * 16 * 3200  # layers, queries and values, A and B, rank, width
+    assert student.adapter_parameters(config.models.lora) == adapters
+    training = next(stage for stage in plan.stages if stage.name == "training")
+    assert training.weights == 2 * student.parameters + 4 * adapters  # frozen in bf16
+    assert (training.gradients, training.optimiser) == (4 * adapters, 8 * adapters)
 
 
 def xl_config(*assignments):
