@@ -191,7 +191,7 @@ def comparison_table(rows: list[SetComparison]) -> Fitted:
             f"{row.second.score:.2f}",
             f"{row.difference:+.2f}",
             f"{row.low:+.2f} to {row.high:+.2f}",
-            f"{row.p_holm:.4f}",
+            "< 0.0001" if row.p_holm < 1e-4 else f"{row.p_holm:.4f}",
             f"{row.visible:.2f}",
             str(row.examples),
         )
