@@ -60,6 +60,8 @@ def write_figures(
 ) -> Iterator[WrittenFigure]:
     """Write figures below `OUT/figures`, one after the other; without names all of them.
 
+    Those of chosen runs have the choice in their names, and leave the figures of all runs as they are.
+
     Args:
         index: gives the runs; asked for when a figure of runs is drawn.
         names: of figures.
@@ -79,17 +81,19 @@ def write_figures(
     again = {FROM_MODELS[name][0] for name in wanted if name in FROM_MODELS} if fresh else set()
     for name in dict.fromkeys(wanted):
         with paper_style():
+            chosen = ""
             try:
                 if name in FROM_MODELS:
                     kind, draw = FROM_MODELS[name]
                     drawing = draw(probe(kind, preset, seed, out, reporter, fresh=kind in again))
                     again.discard(kind)
                 else:
-                    drawing = FROM_RUNS[name](index())
+                    runs = index()
+                    drawing, chosen = FROM_RUNS[name](runs), runs.chosen
             except NothingToDraw as error:
                 yield WrittenFigure(name, missing=str(error))
                 continue
-            file = file_of(name, read_preset(preset).name)
+            file = file_of(name, read_preset(preset).name) + chosen
             paths = save(drawing.figure, out / "figures", file)
         table = out / "figures" / f"{file}.csv"
         write_bytes(table, as_csv(drawing.frame, "%.6g"))

@@ -237,6 +237,10 @@ def test_files_and_their_data_are_the_same_each_time_and_what_is_missing_is_told
     before = {path.name: path.read_bytes() for path in (out / "figures").iterdir()}
     assert command("figures", "6", "--out", out).exit_code == 0
     assert before == {path.name: path.read_bytes() for path in (out / "figures").iterdir()}
+    assert command("figures", "6", "--seeds", "10", "--out", out).exit_code == 0
+    after = {path.name: path.read_bytes() for path in (out / "figures").iterdir()}
+    assert {name: after[name] for name in before} == before, "chosen runs have files of their own"
+    assert "figure6-tiny-seeds-10.svg" in after
     ElementTree.fromstring(before["figure6-tiny.svg"])
     assert list(pd.read_csv(out / "figures" / "figure6-tiny.csv")["loss"].unique()) == ["kld", "rkld", "jsd", "skl"]
 
