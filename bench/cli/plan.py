@@ -128,8 +128,16 @@ def report(
     price: float | None,
     calibrate: bool | None,
     as_json: bool,
+    *,
+    times: Mapping[str, int] | None = None,
 ) -> None:
-    """Plan runs by name and print: one in detail, several a row each."""
+    """Plan runs by name and print: one in detail, several a row each.
+
+    Args:
+        wanted: configurations by name.
+        device, memory_gib, price, calibrate, as_json: as the options.
+        times: of a suite, how many training seeds each has; then all of it is summed up.
+    """
     from bench.cli.fit import Fitted
     from bench.experiment.planning.plan import GIB, make_plan, memory_here
     from bench.models.loading import quiet_libraries
@@ -163,6 +171,8 @@ def report(
         _print_one(only, memory, price, speeds)
         return
     console.print(Fitted(_rows(plans, memory, price), ("task", "student", "teacher", "tokens")))
+    if times is not None:
+        _print_sum(plans, times, price)
     _print_misfits(plans, memory)
     for note in dict.fromkeys(note for one in plans.values() for note in one.notes[1:]):
         console.print(note, style="dim")
@@ -242,6 +252,26 @@ def _print_misfits(plans: Mapping[str, Plan], memory: float) -> None:
             adapters = with_lora(plan, stage)
             told = "" if adapters is None else f"; LoRA would take about {_gib(adapters)} GiB"
             say(f"{where}: {_gib(stage.peak)} GiB do not fit, nor with any setting{told}")
+
+
+def _print_sum(plans: Mapping[str, Plan], times: Mapping[str, int], price: float | None) -> None:
+    """What a suite takes: teachers once, init students once a seed, all else once a run."""
+    flops = tokens = 0.0
+    seconds: float | None = 0.0
+    seen = set()
+    for name, plan in plans.items():
+        for stage in plan.stages:
+            shared = (plan.config.task, plan.config.models.name, stage.name)
+            if stage.name.startswith(("teacher", "init student")) and shared in seen:
+                continue
+            seen.add(shared)
+            count = 1 if stage.name.startswith("teacher") else times[name]
+            flops, tokens = flops + count * stage.flops, tokens + count * stage.tokens
+            seconds = None if seconds is None or stage.seconds is None else seconds + count * stage.seconds
+    told = f"in all, {sum(times.values())} runs: {flops / 1e15:,.0f} PFLOP, {_count(tokens)} tokens generated"
+    if seconds is not None:
+        told += f", {_hours(seconds)} hours" + ("" if price is None else f", {_money(seconds, price)}")
+    output().print(told, style="bold")
 
 
 def _rows(plans: Mapping[str, Plan], memory: float, price: float | None) -> Table:

@@ -190,6 +190,14 @@ class StudentPretraining(TrainingConfig):
     held_out: int = Field(100, gt=0, description="sequences validated on, never trained on")
     seed: int = Field(0, ge=0, description="of the order of texts and of a student from scratch; not the training seed")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _epochs_instead(cls, given: object) -> object:
+        """Epochs take the place of the usual steps, as in any other training."""
+        if isinstance(given, dict) and given.get("epochs") is not None and "steps" not in given:
+            return {**given, "steps": None}
+        return given
+
     @field_validator("select_by")
     @classmethod
     def _by_loss(cls, given: str) -> str:

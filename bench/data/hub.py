@@ -13,7 +13,7 @@ from bench.data.sources import SPLIT_NAMES, RawData, sample_order, wanted_files
 from bench.data.task import SPLITS, HubFiles, HubSet, HubSource, Split, TaskSpec
 from bench.system.hub import what_failed
 
-_CARD = "README.md"
+_ALWAYS = ("README.md", ".gitattributes")  # of which every repository has one: its commit is known by it, offline too
 
 
 def from_hub(spec: TaskSpec, hub: HubSource, seed: int) -> RawData:
@@ -56,7 +56,7 @@ def download(source: HubSource | HubSet, paths: Iterable[str]) -> tuple[Path, st
     """
     from huggingface_hub import snapshot_download  # here, because only this source needs it
 
-    with_card = [*paths, _CARD]
+    with_card = [*paths, *_ALWAYS]
     try:
         folder = snapshot_download(source.id, repo_type="dataset", revision=source.revision, allow_patterns=with_card)
     except Exception as error:  # network, access, a missing repository: one way out
@@ -84,9 +84,23 @@ def _records(source: HubSource | HubSet, folder: Path, part: HubFiles) -> Iterab
     inside = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
     found = sorted(name for name in inside if fnmatch(name, part.path))
     if not found:
-        raise DataError(f"the data set {source.pinned} has no file {part.path}; see its list of files on the hub")
+        raise _no_file(source, part.path)
     records = (record for name in found for record in _file_records(inside[name]))
     return islice(records, part.skip, None if part.first is None else part.skip + part.first)
+
+
+def _no_file(source: HubSource | HubSet, path: str) -> DataError:
+    """What to tell of a file that is not among those on this machine."""
+    from huggingface_hub import HfApi
+
+    try:
+        HfApi().list_repo_files(source.id, repo_type="dataset", revision=source.revision)
+    except Exception:  # the hub cannot be asked: an earlier download may have ended half-way
+        return DataError(
+            f"the data set {source.pinned} was not downloaded whole before ({path} is missing), and the hub cannot be "
+            "reached now"
+        )
+    return DataError(f"the data set {source.pinned} has no file {path}; see its list of files on the hub")
 
 
 def _file_records(path: Path) -> Iterator[RawRecord]:

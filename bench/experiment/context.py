@@ -167,7 +167,7 @@ def prepare(
     limits = LengthLimits(config.data.max_prompt_length, config.data.max_response_length)
     sequences, cut = _encode(config, data, fingerprint, tokenizer, limits, cache, progress)
     unwritten = _unwritten(data, sequences, tokenizer, metrics)
-    corpus = at_commit(HubSource(id=config.plain_text.hub)) if config.plain_text.hub else None
+    corpus = _corpus(config)
     auxiliary_loss = _auxiliary_loss(config, tokenizer, corpus, len(sequences["train"]), cache, progress)
     added = task_key(task) | _only_set(entries=fit.common.entries, environment=kernel_variables())
     key = run_key(config, device.type, fingerprint, tokenizer.fingerprint, engines, added, corpus)
@@ -367,6 +367,22 @@ def _lost_loss(config: Config, method: Method) -> Iterator[str]:
 def _published_teacher(config: Config) -> Iterator[str]:
     if config.models.teacher not in ("shipped", "scratch") and not config.models.finetune_teacher:
         yield f"the teacher {config.models.teacher} is used as it is: it was not trained here"
+
+
+def _corpus(config: Config) -> HubSource | None:
+    """The plain text of the hub, at a commit; one that is not trained on need not be within reach.
+
+    All methods of a table have it in their keys, so that they can stand beside each other.
+    """
+    if config.plain_text.hub is None:
+        return None
+    named = HubSource(id=config.plain_text.hub)
+    try:
+        return at_commit(named)
+    except BenchError:
+        if config.plain_text.weight:
+            raise
+        return named
 
 
 def _of_corpus(corpus: HubSource | None, loss: AuxiliaryLoss | None) -> Iterator[str]:

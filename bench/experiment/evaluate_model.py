@@ -27,6 +27,7 @@ from bench.system.environment import describe, peak_memory, reset_peak_memory
 from bench.system.errors import BenchError
 from bench.system.files import remove
 from bench.system.hashing import digest
+from bench.system.names import checked_name
 from distillm import Method
 
 
@@ -60,9 +61,14 @@ def configuration(
         student=TEACHER,
         device=device,
         data_dir=data_dir,
-        assignments=(f"models.kind={_kind(model, task)}", "student_pretraining=null", *assignments),
+        assignments=(
+            f"models.kind={_kind(model, task)}",
+            "student_pretraining=null",
+            "plain_text.hub=null",
+            *assignments,
+        ),
     )
-    name = label or config.models.name.removesuffix(f"-to-{TEACHER}")
+    name = checked_name(label, "--label") if label else config.models.name.removesuffix(f"-to-{TEACHER}")
     return config.model_copy(update={"models": config.models.model_copy(update={"name": name})}), method
 
 

@@ -21,6 +21,7 @@ from bench.models import smollm2
 from bench.models.cut import keep_layers
 from bench.models.encoded import EncodedSplitBuilder, lengths
 from bench.models.language_model import LanguageModel
+from bench.models.lora import find_adapter
 from bench.models.sampling import Decoding
 from bench.record.example_scores import Prediction
 from bench.record.record import Scores, SetScores, StudentPretrainingInfo, TeacherResponses, Validation
@@ -54,8 +55,21 @@ def load(context: RunContext, path: str, dtype: torch.dtype = torch.float32) -> 
 
 
 def frozen(context: RunContext, path: str) -> LanguageModel:
-    """A model of the pair that is not trained, its weights in the run's precision."""
-    return load(context, path, _frozen_dtype(context))
+    """A model of the pair that is not trained, its weights in the run's precision.
+
+    Adapters stay beside the weights, in float32, as they were trained: merged in bfloat16 most of them would vanish.
+    """
+    dtype = _frozen_dtype(context)
+    if dtype == torch.float32 or find_adapter(path) is None:
+        return load(context, path, dtype)
+    model = LanguageModel.load_adapted(path, context.tokenizer, context.device, dtype, context.common)
+    model.network.requires_grad_(False)
+    return model
+
+
+def _frozen_weights(context: RunContext) -> dict[str, str]:
+    """What keeps artifacts apart from those of versions that had frozen weights in float32 whatever the precision."""
+    return {"frozen": "bf16"} if context.config.precision == "bf16" else {}
 
 
 def _frozen_dtype(context: RunContext) -> torch.dtype:
@@ -223,6 +237,8 @@ def fine_tuned(
         write_json(folder / "training.json", {"validations": state.validations, "seconds": state.seconds})
 
     key = {**_trained_on(context, training, side), "seed": seed}
+    if side == "student" and context.config.models.lora is not None and (base := pretrained_student(context, workshop)):
+        key["base"] = str(base)
     return workshop.cache.get(label.replace(" ", "-"), key, build)
 
 
@@ -239,6 +255,7 @@ def scores(context: RunContext, workshop: Workshop, path: str, label: str) -> Sc
         "no_repeat_ngram": config.fidelity.no_repeat_ngram,
         "metrics": [info.model_dump(exclude={"file"}) for info in context.metric_infos],
         "precision": config.precision,
+        **_frozen_weights(context),
         "device": context.device.type,
         "version": __version__,
     }
@@ -283,6 +300,7 @@ def training_sequences(context: RunContext, workshop: Workshop, teacher_path: st
         "beams": decoding.beams,
         "train_without_bos": context.config.fidelity.train_without_bos,
         "precision": context.config.precision,
+        **_frozen_weights(context),
         "device": context.device.type,
         "version": __version__,
     }
@@ -293,7 +311,7 @@ def training_sequences(context: RunContext, workshop: Workshop, teacher_path: st
 
     def build(folder: Path) -> None:
         """Each batch is kept as it is done, so that a killed process goes on, and memory does not grow."""
-        parts = [folder / WORK / f"responses-{number:06d}.jsonl.gz" for number in range(len(batches))]
+        parts = [folder / WORK / f"responses-{batch_size}-{number:06d}.jsonl.gz" for number in range(len(batches))]
         missing = [
             part
             for part, batch in zip(parts, batches, strict=True)

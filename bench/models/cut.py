@@ -39,7 +39,11 @@ def check_layers(config: PretrainedConfig, layers: int | Sequence[int]) -> None:
         BenchError: as `kept_layers`.
     """
     for depth in _depths(config).values():
-        kept_layers(depth, layers)
+        if kept_layers(depth, layers)[0] != 0 and hasattr(config, "relative_attention_num_buckets"):
+            raise BenchError(
+                f"models.student_layers={layers}: the first layer of {config.model_type} holds the relative "
+                "positions of all, so it has to stay: begin with 0"
+            )
 
 
 def keep_layers(network: PreTrainedModel, layers: int | Sequence[int]) -> None:

@@ -470,7 +470,8 @@ def has_own_head(name: str, kind: Kind) -> bool:
 
 
 def _weight_files(name: str) -> list[Path]:
-    """Files of a checkpoint that are on this machine."""
+    """Files of a checkpoint that are on this machine; of an adapter, its base's."""
+    place, at = _place(base_of(name))
     for file in (
         "model.safetensors",
         "model.safetensors.index.json",
@@ -478,7 +479,7 @@ def _weight_files(name: str) -> list[Path]:
         "pytorch_model.bin.index.json",
     ):
         try:
-            found = cached_file(name, file, local_files_only=True, _raise_exceptions_for_missing_entries=False)
+            found = cached_file(place, file, **at, local_files_only=True, _raise_exceptions_for_missing_entries=False)
         except OSError:  # nothing of it is here
             return []
         if found is not None and file.endswith(".json"):

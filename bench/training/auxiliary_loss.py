@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -14,6 +15,7 @@ from bench.data.content import clean_text
 from bench.data.hub import stream_texts
 from bench.data.readers import Progress, RawRecord, read_records
 from bench.data.task import HubSource
+from bench.models.encoded import EncodedSplitBuilder
 from bench.models.tokenizer import TokenizerAdapter
 from bench.synthetic import plain_text
 from bench.system.artifacts import ArtifactCache
@@ -41,7 +43,7 @@ class AuxiliaryLoss:
 
     objective: Objective
     weight: float
-    sequences: list[TokenSequence]
+    sequences: Sequence[TokenSequence]
     batch_size: int
 
 
@@ -123,18 +125,19 @@ def _paragraph(record: RawRecord) -> str:
     return clean_text(record, "text", record.values["text"])
 
 
-def encode_plain_text(texts: list[str], tokenizer: TokenizerAdapter, max_length: int) -> list[TokenSequence]:
+def encode_plain_text(texts: list[str], tokenizer: TokenizerAdapter, max_length: int) -> Sequence[TokenSequence]:
     """Paragraphs as sequences, cut at `max_length` tokens.
 
     A causal model predicts every token after the first. An encoder-decoder reads the first half and predicts the
     second (prefix language modelling).
     """
-    sequences = []
+    sequences = EncodedSplitBuilder()  # as Python's numbers, the ids of a large corpus would fill the memory
     for index, whole in enumerate(tokenizer.responses_ids(texts)):
-        ids = tuple(whole[:max_length])
+        ids = whole[:max_length]
         if len(ids) >= _SHORTEST:
             cut = 1 if tokenizer.kind == "causal" else len(ids) // 2
-            sequences.append(TokenSequence(f"plain-text-{index}", ids[:cut], ids[cut:]))
-    if not sequences:
+            sequences.add(f"plain-text-{index}", ids[:cut], ids[cut:])
+    encoded = sequences.finish()
+    if not encoded:
         raise BenchError(f"plain text: no paragraph has {_SHORTEST} tokens or more within plain_text.max_length")
-    return sequences
+    return encoded

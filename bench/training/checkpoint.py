@@ -86,6 +86,7 @@ class Checkpoints:
     ) -> None:
         self.folder, self.network, self.optimiser, self.output_source = folder, network, optimiser, output_source
         self.objective, self.note = objective, note
+        self._sealed_best: Path | None = None  # of the last checkpoint, which would be damaged without it
 
     def load(self) -> TrainerState | None:
         """Restore network, optimiser and output source from the last checkpoint; None if there is none.
@@ -104,6 +105,7 @@ class Checkpoints:
         if isinstance(self.objective, BatchObjective):
             self.objective.load_state_dict(saved["objective"])
         state = TrainerState(**saved["state"])
+        self._sealed_best = self.best_path(state)
         state.resumes += 1
         return state
 
@@ -139,6 +141,7 @@ class Checkpoints:
             write_json(partial / "state.json", saved)
             seal(partial / MANIFEST, also=[best] if best.is_file() else [])
             publish(partial, final)
+            self._sealed_best = best
             for old in [*self.folder.glob("step-*"), *self.folder.glob("best-*")]:
                 if old not in (final, best):
                     remove(old)
@@ -155,7 +158,7 @@ class Checkpoints:
         save_weights(self.network, str(path))
 
     def save_best(self, state: TrainerState) -> None:
-        """Keep the present weights as the best; the ones before stay until the next checkpoint is written.
+        """Keep the present weights as the best; those of the last checkpoint stay until the next one is written.
 
         Raises:
             BenchError: as for `save`.
@@ -167,6 +170,9 @@ class Checkpoints:
             save_weights(self.network, str(partial))
             follow_umask([partial])
             publish(partial, path)
+            for old in self.folder.glob("best-*"):
+                if old not in (path, self._sealed_best):
+                    remove(old)
         except WRITE_ERRORS as error:
             partial.unlink(missing_ok=True)
             raise cannot_write(path, error) from error

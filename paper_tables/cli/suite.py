@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -126,7 +127,7 @@ def suite(
     from paper_tables.suite.executors import run_locally
     from paper_tables.suite.packing import pack_file
     from paper_tables.suite.plan import make_plan
-    from paper_tables.suite.progress import SuiteGrid, describe, duration
+    from paper_tables.suite.progress import SuiteGrid, describe, duration, name_of
     from paper_tables.suite.time_limit import TimeLimit, estimate
 
     began, since = time.monotonic(), time.time()
@@ -150,8 +151,11 @@ def suite(
     )
     if plan_runs:
         runs = {run.spec: run.spec.config(preset, run.seed) for run in plan.to_do}
-        named = {" ".join((s.method, s.output_source, s.models, *s.options)): one for s, one in runs.items()}
-        report(named, device, memory_gib, price, calibrate, as_json=False)
+        seeds_of = Counter(run.spec for run in plan.to_do)
+        several = len({spec.models for spec in runs}) > 1
+        named = {f"{name_of(spec)} {spec.models if several else ''}".strip(): one for spec, one in runs.items()}
+        counts = dict(zip(named, (seeds_of[spec] for spec in runs), strict=True))
+        report(named, device, memory_gib, price, calibrate, as_json=False, times=counts)
         return
     for run in plan.to_do[:1]:
         config = run.spec.config(preset, run.seed)

@@ -20,7 +20,7 @@ from paper_tables.suite.plan import Newcomers, Plan, PlannedRun
 from paper_tables.suite.time_limit import TimeLimit
 
 POLL_SECONDS = 0.2
-STOP_SECONDS = 30.0  # an interrupted run writes what it has; one that hangs is ended
+STOP_SECONDS = 15.0  # within STOPPING of a time limit; an interrupted run writes what it has; one that hangs is ended
 SHOWN_LINES = 6
 
 
@@ -114,7 +114,7 @@ def run_locally(plan: Plan, out: Path, jobs: int, limit: TimeLimit | None = None
                     continue
                 failure = Failure(process.run, code, process.last_lines()) if code else None
                 if limit is not None and failure is None:
-                    limit.took(seconds)
+                    limit.took(process.run, seconds)
                 process.log.close()
                 yield RunEvent(process.run, seconds, failure)
     finally:

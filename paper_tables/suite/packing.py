@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.record.pack import pack
+from bench.record.record import RunRecord
 from bench.record.store import Store
 from bench.system.artifacts import MANIFEST
 from bench.system.errors import BenchError
@@ -34,7 +35,7 @@ def pack_file(store: Store, cache: Path, since: float, warn: Callable[[str], Non
         BenchError: the file cannot be written.
     """
     records = list(store.all())
-    facts = list(_artifacts(cache, {record.data.fingerprint for record in records}, since))
+    facts = list(_artifacts(cache, _made_from(records), since))
     if not records and not facts:
         return None
     with tempfile.TemporaryDirectory() as folder:
@@ -53,6 +54,12 @@ def pack_file(store: Store, cache: Path, since: float, warn: Callable[[str], Non
     return store.root / PACKED
 
 
+def _made_from(records: list[RunRecord]) -> set[str]:
+    """Fingerprints of the data and the plain text that runs rest on."""
+    texts = {str(record.comparison_fields.get("student_pretraining_text")) for record in records}
+    return texts | {record.data.fingerprint for record in records}
+
+
 def _without_owner(entry: tarfile.TarInfo) -> tarfile.TarInfo:
     entry.uid = entry.gid = 0
     entry.uname = entry.gname = ""
@@ -64,7 +71,8 @@ def _artifacts(cache: Path, data: set[str], since: float) -> Iterator[dict[str, 
     for manifest in sorted(cache.glob(f"*/*/{MANIFEST}")):
         try:
             about = read_json(manifest)
-            used = about["key"].get("data") in data or manifest.stat().st_mtime >= since
+            key = about["key"]
+            used = key.get("data", key.get("pretraining", {}).get("text")) in data or manifest.stat().st_mtime >= since
             said = {name: read_json(manifest.parent / name) for name in _FACTS if (manifest.parent / name).is_file()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError, json.JSONDecodeError):
             continue  # damaged, or being made

@@ -56,10 +56,12 @@ class TimeLimit:
         seconds = {run: estimate(run, records) for run in runs}
         return [run for run in runs if (one := seconds[run]) is None or one + self.overhead < self.left]
 
-    def took(self, seconds: float) -> None:
+    def took(self, run: PlannedRun, seconds: float) -> None:
         """Learn from a run that was just made: its process takes longer than its record says."""
-        if records := self.records():
-            self.overhead = max(0.0, seconds - max(records, key=lambda one: one.started).seconds)
+        kind = (run.spec.task, run.spec.output_source, run.spec.method)
+        made = [record for record in self.records() if (*_kind(record), record.seed) == (*kind, run.seed)]
+        if made:
+            self.overhead = max(0.0, seconds - max(made, key=lambda one: one.started).seconds)
 
 
 def estimate(run: PlannedRun, records: Iterable[RunRecord]) -> float | None:
@@ -91,4 +93,6 @@ def _kind(record: RunRecord) -> tuple[str, str, str]:
 
 
 def _own_seconds(record: RunRecord) -> float:
-    return record.seconds - sum(record.time.stages.get(stage, 0.0) for stage in SHARED_STAGES)
+    """Of a run that was resumed, what it trained before is not in the seconds of its last process."""
+    before = max(0.0, record.time.training_seconds - record.time.stages.get("training", record.time.training_seconds))
+    return before + record.seconds - sum(record.time.stages.get(stage, 0.0) for stage in SHARED_STAGES)

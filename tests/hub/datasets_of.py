@@ -93,12 +93,17 @@ def _iwslt(folder: Path) -> None:
             _parquet(folder / config / split / "0000.parquet", [{"translation": pair} for pair in pairs])
 
 
-def _openwebtext(folder: Path) -> None:
+def _openwebtext_script(folder: Path) -> None:
     _card(folder)
+    (folder / "openwebtext.py").write_text("raise RuntimeError('a loading script')\n")
+
+
+def _openwebtext(folder: Path) -> None:
+    (folder / ".gitattributes").write_text("*.parquet filter=lfs\n")
     texts = plain_text.generate(300)
     for shard in range(2):
         rows: list[dict[str, object]] = [{"text": text} for text in texts[150 * shard : 150 * (shard + 1)]]
-        _parquet(folder / "plain_text" / f"train-{shard:05d}-of-00002.parquet", rows)
+        _parquet(folder / "plain_text" / "train" / f"{shard:04d}.parquet", rows)
 
 
 DATASETS: dict[str, Branches] = {
@@ -109,5 +114,5 @@ DATASETS: dict[str, Branches] = {
     "MiniLLM/uinst": {"main": _only_tested("uinst", ("0_2", 8), ("3_5", 8), ("6_10", 8), ("11_", _UNNI))},
     "knkarthick/samsum": {"main": _samsum},
     "IWSLT/iwslt2017": {"main": _iwslt_script, PARQUET: _iwslt},
-    "Skylion007/openwebtext": {"main": _openwebtext},
+    "Skylion007/openwebtext": {"main": _openwebtext_script, PARQUET: _openwebtext},
 }

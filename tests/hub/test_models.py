@@ -167,3 +167,9 @@ def test_a_missing_package_is_named_and_not_the_network(hub: Hub, monkeypatch):
     ) as caught:
         load_tokenizer("openlm-research/open_llama_3b_v2")
     assert not [word for word in (*NETWORK, "tiktoken") if word in str(caught.value)]
+
+
+def test_parameters_at_a_revision_are_counted_with_the_output_layers_own(hub: Hub):
+    for name in ("google/t5-v1_1-small", "google/t5-v1_1-small@main"):
+        loaded = sum(weight.numel() for weight in load_network(name, "seq2seq").parameters())
+        assert loading.parameter_count(name, "seq2seq") == loaded

@@ -166,15 +166,20 @@ def test_the_variables_do_what_these_tests_set_up(fresh_hub: Hub, tmp_path):
 def test_plain_text_of_the_hub_is_read_as_far_as_it_is_needed(fresh_hub: Hub, cache, tmp_path, cached_loads):
     corpus = "Skylion007/openwebtext"
     given = arguments(
-        tmp_path, "imitkd", "samsum", "t5-xl-to-t5-small", plain_text__hub=corpus, plain_text__batch_size=4
+        tmp_path,
+        "imitkd",
+        "samsum",
+        "t5-xl-to-t5-small",
+        plain_text__hub=f"{corpus}@{PARQUET}",
+        plain_text__batch_size=4,
     )
     record = record_of(*given)
-    commit = commit_of("datasets", corpus, "main")
+    commit = commit_of("datasets", corpus, PARQUET)
     assert record.config.plain_text.weight == 1.0
     assert record.comparison_fields["plain_text"] == f"{corpus}@{commit}"
     assert f"plain text: the first 12 texts of {corpus}@{commit} that are long enough" in record.data.notes
     assert all(row["plain_text_loss"] > 0 for row in record.curve if "plain_text_loss" in row)
-    assert not [line for line in fresh_hub.requests if "00001-of-00002" in line and line.startswith("GET")]
+    assert not [line for line in fresh_hub.requests if "0001.parquet" in line and line.startswith("GET")]
     fresh_hub.stop()
     assert record_of(*given).run_id == record.run_id
     without = invoke(*given[:-2], "--set", "plain_text.hub=MiniLLM/openwebtext")

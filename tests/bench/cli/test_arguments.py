@@ -168,7 +168,7 @@ def test_an_objective_that_does_not_do_its_part(body, words, per_token, tmp_path
     message = refused(*method, *short(init_training__steps=1))
     assert words in message
     if "memory" in words:
-        assert "--set training.micro_batch_size=1" in message
+        assert "--set training.micro_batch_size=" in message
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,13 @@ def test_a_length_in_steps_replaces_one_in_epochs_and_the_other_way_round():
     assert (given.steps, given.epochs) == (None, 2.0)
 
 
+def test_epochs_replace_the_usual_steps_of_a_pretraining():
+    for preset in ("tiny", "real"):
+        assignments = ("student_pretraining.epochs=2", "data.synthetic=true")
+        given = resolved(*assignments, preset=preset, task="dolly").student_pretraining
+        assert (given.steps, given.epochs) == (None, 2)
+
+
 def test_architectures_are_replaced_whole():
     config = resolved("models.student_config={model_type: gpt2, n_embd: 8}")
     assert config.models.student_config == {"model_type": "gpt2", "n_embd": 8}

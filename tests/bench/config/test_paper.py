@@ -131,7 +131,7 @@ def test_every_pair_and_method_is_set_as_in_the_scripts(pair, method):
     assert (config.teacher_training.select_by, config.init_training.select_by) == ("metric", "loss")
     assert config.training.select_by == "metric"
     assert config.plain_text.weight == (1.0 if script.text else 0.0)
-    assert (config.plain_text.hub, config.plain_text.max_length) == ("Skylion007/openwebtext", 512)
+    assert (config.plain_text.hub, config.plain_text.max_length) == ("Skylion007/openwebtext@refs/convert/parquet", 512)
     assert config.init == ("pretrained" if method in PRETRAINED else "sft")
     assert (config.data.max_prompt_length, config.data.max_response_length) == (256, 256)
     assert config.evaluation.seeds == [10, 20, 30, 40, 50]

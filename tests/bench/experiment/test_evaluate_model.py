@@ -143,6 +143,7 @@ def quantized(folder):
     [
         (("scratch",), "scratch: that is no model"),
         (("shipped", "smollm2", "--label", "mine"), "--label names a single model"),
+        (("shipped", "--label", "KD / paper"), "--label"),
         ((), "Missing argument"),
     ],
 )

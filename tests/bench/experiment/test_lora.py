@@ -3,6 +3,7 @@
 import json
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,11 +11,12 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from bench.config.resolve import resolve
+from bench.experiment import stages
 from bench.experiment.checks import examine
 from bench.experiment.run import STUDENT, Outcome
 from bench.experiment.run import run as run_of
 from bench.experiment.stages import Workshop
-from bench.models.language_model import LanguageModel
+from bench.models.language_model import Common, LanguageModel
 from bench.models.loading import load_tokenizer, parameter_count
 from bench.models.lora import SETTINGS, WEIGHTS
 from bench.record.store import PREDICTIONS, Store
@@ -159,6 +161,21 @@ def test_the_merged_student_is_a_plain_model_with_the_adapters_numbers(run, worl
         LanguageModel.load(str(outcome.folder / STUDENT), tokenizer, tiny.CPU) for outcome in (adapter, merged)
     )
     assert torch.allclose(one.score(tiny.sequences(2, 3)), other.score(tiny.sequences(2, 3)), atol=1e-5)
+
+
+def test_a_frozen_adapter_keeps_its_precision_in_bf16(run, world):
+    """Merged in bfloat16, an update below half a unit in the last place of a weight would vanish."""
+    folder = run("distillm").folder / STUDENT
+    tokenizer = tiny.tokenizers_in(world / "gpt2-student")["causal"]
+    context = SimpleNamespace(
+        config=SimpleNamespace(precision="bf16"), tokenizer=tokenizer, device=tiny.CPU, common=Common()
+    )
+    model = stages.frozen(context, str(folder))
+    kept = {name: weight for name, weight in model.network.named_parameters() if "lora_" in name}
+    assert kept
+    assert {weight.dtype for weight in kept.values()} == {torch.float32}
+    assert {w.dtype for name, w in model.network.named_parameters() if name not in kept} == {torch.bfloat16}
+    assert not any(weight.requires_grad for weight in model.network.parameters())
 
 
 def test_an_adapter_serves_as_teacher_and_as_student(run, assigned, world):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
+from bench.config.presets import read_pair, shipped
 from bench.config.resolve import resolve
 from bench.experiment.planning.calibration import calibrate
 from bench.experiment.planning.plan import GIB, fits, make_plan, remedy
@@ -117,6 +118,12 @@ def test_an_encoder_decoder_with_checkpointing_is_planned_too_large(tmp_path):
 @pytest.mark.parametrize("name", [name for name in published() if "like" not in published()[name]])
 def test_parameters_are_as_published(name):
     assert published_shape(name).parameters == published()[name]["parameters"]
+
+
+def test_every_pair_of_the_hub_can_be_planned_without_it():
+    pairs = [read_pair(name).settings["models"] for name in shipped("pairs")]
+    named = {models[side] for models in pairs for side in ("teacher", "student")}
+    assert {name for name in named if "/" in name} <= set(published())
 
 
 @pytest.mark.parametrize("untied", [False, True])

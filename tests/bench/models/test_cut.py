@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-from bench.models.cut import keep_layers, kept_layers
+from bench.models.cut import check_layers, keep_layers, kept_layers
 from bench.system.errors import BenchError
 from tests.tiny import ARCHITECTURES
 
@@ -30,6 +30,13 @@ def test_which_layers_stay(depth, layers, kept):
 def test_layers_that_are_not_there_are_refused(layers):
     with pytest.raises(BenchError, match="student_layers"):
         kept_layers(4, layers)
+
+
+def test_the_layer_with_t5s_relative_positions_stays():
+    config = AutoConfig.for_model("t5", num_layers=4)
+    check_layers(config, [0, 2])
+    with pytest.raises(BenchError, match="begin with 0"):
+        check_layers(config, [1, 3])
 
 
 @pytest.mark.parametrize("family", DEEP)

@@ -12,6 +12,7 @@ from baselines.taid import TAID
 from bench.config.sections import LoraConfig
 from bench.models.language_model import LanguageModel
 from bench.training.auxiliary_loss import AuxiliaryLoss, LanguageModelling
+from bench.training.checkpoint import Pace
 from bench.training.job import TrainingJob
 from bench.training.trainer import Trainer
 from distillm import SourceOptions
@@ -41,6 +42,19 @@ def test_the_best_weights_by_metric_or_loss_are_kept(by, best, make_job):
     assert [path.name for path in job.work.glob("best-*")] == [f"best-{best:08d}.safetensors"]
     assert len(told) == (4 if by == "metric" else 0)
     assert all(len(texts) == len(job.validation.sequences) for texts in told)
+
+
+def test_best_weights_do_not_pile_up_between_checkpoints(make_job, monkeypatch):
+    due, there = iter([True, False, False, False]), []
+    monkeypatch.setattr(Pace, "is_due", lambda self, validating: next(due))
+    job = make_job("llama", CrossEntropy(), steps=5, validations=5, learning_rate=0.01, select_by="loss")
+
+    def on_step(step: int, total: int, figures: dict[str, float]) -> None:
+        there.append(sorted(path.name[5:13] for path in job.work.glob("best-*")))
+
+    assert Trainer(replace(job, on_step=on_step)).fit().best_step == 5
+    # that of the only checkpoint, without which it could not be gone on from, and the newest
+    assert there == [[f"{step:08d}" for step in steps] for steps in ([1], [1, 2], [1, 3], [1, 4], [5])]
 
 
 class Killed(Exception):

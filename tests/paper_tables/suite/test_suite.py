@@ -23,7 +23,7 @@ from paper_tables.paper.suites import SUITES, run_specs, timed_specs
 from paper_tables.paper.tables import tables
 from paper_tables.suite.executors import environment
 from paper_tables.suite.plan import make_plan
-from paper_tables.suite.progress import describe
+from paper_tables.suite.progress import describe, name_of
 from tests.conftest import short
 from tests.records import altered, make_record
 
@@ -34,6 +34,12 @@ TABLE_1 = ["kld", "rkld", "jsd", "skl", "srkl"]
 def plan(suite="table1", records=(), **options):
     given = {"preset": "tiny", "seeds": SEEDS} | options
     return make_plan(run_specs(suite, given["preset"]), timed_specs(given["preset"]), records, **given)
+
+
+@pytest.mark.parametrize("preset", shipped("presets"))
+def test_no_two_runs_of_a_suite_have_one_name(preset):
+    specs = run_specs("paper", preset)
+    assert len({(name_of(spec), spec.models) for spec in specs}) == len(specs)
 
 
 @pytest.mark.parametrize("preset", shipped("presets"))

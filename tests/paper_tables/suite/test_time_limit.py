@@ -53,7 +53,9 @@ def test_no_run_is_begun_that_is_known_to_take_longer(tmp_path):
     for method, seconds in (("kld", 200.0), ("gkd", 275.0)):
         Store(tmp_path).write(record_with({}, method=method, seconds=seconds), [])
     assert limit.fitting(runs) == runs[:1]  # a process takes ten seconds more to start
-    limit.took(275.0 + 90.0)
+    limit.took(runs[0], 200.0 + 20.0)
+    assert limit.overhead == pytest.approx(20.0)  # by its own record, not by the last that was begun
+    limit.took(runs[1], 275.0 + 90.0)
     assert limit.fitting(runs) == []
     assert TimeLimit(5, Store(tmp_path), "small", time.monotonic()).fitting(runs) == runs
 
