@@ -65,6 +65,11 @@ def learning_rate(config: TrainingConfig, step: int, total: int) -> float:
 def sequences_at_once(train: Sequence[TokenSequence], batch_size: int) -> int:
     """Sequences of a micro-batch that keeps a GPU busy: a batch, or an equal part of it."""
     tokens = batch_size * sum(lengths(train)) / len(train)
+    return busy_part(tokens, batch_size)
+
+
+def busy_part(tokens: float, batch_size: int) -> int:
+    """The same from the tokens that a batch has on average."""
     return math.ceil(batch_size / max(1, round(tokens / _BUSY_TOKENS)))
 
 

@@ -187,14 +187,11 @@ def generation(student: Shape, teacher: Shape | None, setting: Setting, prompts:
 def _by_depth(student: Shape, teacher: Shape | None, run: Callable[[Shape, Shape | None], Pass]) -> Pass:
     """A pass of networks as deep as they are, from networks of few layers."""
     depth = student.depth
-    shallow = depth is None or depth <= _SHALLOW
     thin_teacher = teacher and _thin(teacher)
-    if shallow or depth is None:
-        found = run(student, thin_teacher)
-    else:
-        found, deeper = (run(student.of_depth(layers), thin_teacher) for layers in _TRACED_DEPTHS)
-        found = found.to_depth(deeper, depth)
-    return found
+    if depth is None or depth <= _SHALLOW:
+        return run(student, thin_teacher)
+    found, deeper = (run(student.of_depth(layers), thin_teacher) for layers in _TRACED_DEPTHS)
+    return found.to_depth(deeper, depth)
 
 
 def _thin(teacher: Shape) -> Shape:

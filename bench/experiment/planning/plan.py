@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -25,13 +24,12 @@ from bench.models.loading import load_tokenizer
 from bench.models.tokenizer import LengthLimits, TokenizerAdapter
 from bench.system.environment import pick_device
 from bench.system.errors import BenchError
-from bench.training.trainer import total_steps
+from bench.training.trainer import busy_part, total_steps
 from distillm import SOURCES, BatchObjective, Objective
 
 GIB = 2**30
 SPARE = 0.1
 """The share of memory that the plan leaves to kernels, fragmentation and the allocator: ours, not measured."""
-_BUSY_TOKENS = 4096  # of a micro-batch that the trainer chooses on CUDA
 _SECTIONS = {"teacher": "teacher_training", "init student": "init_training", "training": "training"}
 
 # Sizes of published splits and mean lengths in tokens, where the data is not at hand. Dolly: the split of MiniLLM (its
@@ -230,7 +228,7 @@ class _Planner:
         if self.device != "cuda":
             return training.batch_size
         tokens = training.batch_size * (self.amounts.prompt + self.amounts.response)
-        return math.ceil(training.batch_size / max(1, round(tokens / _BUSY_TOKENS)))
+        return busy_part(tokens, training.batch_size)
 
     def written(self, shape: Shape, rows: int, *, copies: int = 1, teacher: Shape | None = None) -> Pass:
         data = self.config.data
