@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-import math
 import signal
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.table import Table
 
 from bench.cli.fit import Fitted
-from bench.cli.options import JSON, OUT, messages, output, warn
+from bench.cli.options import JSON, OUT, FiniteRange, messages, output, warn
 from bench.system.errors import BenchError
 from bench.system.terminal import say, say_json
 
 if TYPE_CHECKING:  # imported where they are used: `bench --help` reads this file and needs none of them
     from bench.judge.budget import Estimate, Prices
     from bench.judge.results import Agreement, Judgement, PositionBias, ReadingCounts, SetResult
-
-
-class FiniteRange(click.FloatRange):
-    """A number in a range that is neither infinite nor NaN, which click's own range lets through."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The number that the option is given as."""
-        number = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{value} is no finite number.", param, ctx)
-        return number
 
 
 @click.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from bench.system.terminal import warn
 if TYPE_CHECKING:  # rich takes a tenth of a second, which `--help` need not
     from rich.console import Console
 
-__all__ = ["FILE", "FOLDER", "JSON", "OUT", "messages", "output", "prepare_to_read", "warn"]
+__all__ = ["FILE", "FOLDER", "JSON", "OUT", "FiniteRange", "messages", "output", "prepare_to_read", "warn"]
 
 
 class _Kind(click.Path):
@@ -35,6 +36,17 @@ class _Kind(click.Path):
         path, what = Path(value), (param.opts[0] if param and param.opts else "")
         (check_folder if self.name == "folder" else check_file)(path, what)
         return path
+
+
+class FiniteRange(click.FloatRange):
+    """A number in a range that is neither infinite nor NaN, which click's own range lets through."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number that the option is given as."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no finite number.", param, ctx)
+        return number
 
 
 FOLDER, FILE = _Kind("folder"), _Kind("file")

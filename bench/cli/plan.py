@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.options import JSON, messages, output
+from bench.cli.options import JSON, FiniteRange, messages, output
 from bench.system.errors import BenchError
 from bench.system.terminal import say, say_json
 
@@ -36,8 +36,8 @@ def planning_options(command: Callable[..., None]) -> Callable[..., None]:
     for option in reversed(
         [
             click.option("--device", help="cpu or cuda.  [default: cuda with --memory-gib, else what is here]"),
-            click.option("--memory-gib", type=click.FloatRange(min=0.01), help="Of the device.  [default: that here]"),
-            click.option("--price", type=click.FloatRange(min=0.0), help="Of an hour, in any currency."),
+            click.option("--memory-gib", type=FiniteRange(min=0.01), help="Of the device.  [default: that here]"),
+            click.option("--price", type=FiniteRange(min=0.0), help="Of an hour, in any currency."),
             click.option(
                 "--calibrate/--no-calibrate", default=None, help="Measure how fast this device is: about a minute."
             ),

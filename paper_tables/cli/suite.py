@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import FOLDER, OUT, messages, output, warn
+from bench.cli.options import FOLDER, OUT, FiniteRange, messages, output, warn
 from bench.cli.plan import planning_options, report
 from bench.system.errors import BenchError
 from bench.system.paths import check_folder
@@ -66,7 +66,7 @@ def _could_show(suite: str, preset: str, seeds: int, out: Path) -> Iterator[str]
 @click.option("--data-dir", type=FOLDER, help="Local data for every run, as in `bench run`.")
 @click.option(
     "--minutes",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     metavar="N",
     help="End within N minutes: begin only runs that fit, stop what does not, pack what is recorded.",
 )

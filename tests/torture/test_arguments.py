@@ -47,7 +47,7 @@ ENOUGH = {
     "show": ["dolly-kld"],
 }
 ENOUGH |= {"compare": ["dolly-kld", "dolly-sft"], "list": ["runs"], "pack": ["--to", "packed"], "tables": ["1"]}
-ENOUGH |= {"figures": ["6"], "make-teachers": ["dolly"], "claims": ["near-kd-time"]}
+ENOUGH |= {"plan": ["--no-calibrate"], "figures": ["6"], "make-teachers": ["dolly"], "claims": ["near-kd-time"]}
 """What each command needs beside the value that is tried, to be quick and do no work."""
 
 
@@ -86,6 +86,7 @@ def place(tmp_path, monkeypatch):
 
     monkeypatch.setattr("bench.experiment.shipped_models.make_teacher", stopped)
     monkeypatch.setattr("bench.cli.perf._measured", stopped)
+    monkeypatch.setattr("bench.experiment.planning.plan.make_plan", stopped)
     return tmp_path
 
 

@@ -65,10 +65,14 @@ class Output:
 CASES: dict[str, Before] = {
     **{f"files of {size} bytes": Limit(resource.RLIMIT_FSIZE, size) for size in (1_000, 30_000, 300_000, 1_000_000)},
     **{f"{files} open files": Limit(resource.RLIMIT_NOFILE, files) for files in (8, 10, 12, 14, 18)},
-    **{f"{mebibytes} MiB more": Memory(mebibytes << 20) for mebibytes in (0, 1, 8, 32)},
+    **{f"{mebibytes} MiB more": Memory(mebibytes << 20) for mebibytes in (1, 8, 32, 128)},
     "read-only folders": ReadOnly(),
     **({"a full output": Output("/dev/full")} if Path("/dev/full").exists() else {}),
 }
+
+
+ABORTED = (-signal.SIGABRT, 127)
+"""How glibc and libraries in Rust end a process that has no memory for a thread of theirs: nobody can catch it."""
 
 
 @pytest.fixture(scope="module")
@@ -83,9 +87,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
 def test_without(case, whole, tmp_path):
     arguments, cache = command(tmp_path / "out", "distillm"), tmp_path / "cache"
     first = bench(*arguments, cache=cache, before=CASES[case])
-    assert first.code in (0, 2), str(first)
     assert "Traceback" not in first.stderr, str(first)
-    assert first.code == 0 or "error: " in first.stderr, str(first)
+    if not (isinstance(CASES[case], Memory) and first.code in ABORTED):
+        assert first.code in (0, 2), str(first)
+        assert first.code == 0 or "error: " in first.stderr, str(first)
     again = bench(*arguments, cache=cache)
     assert again.code == 0, f"{first}\n{again}"
     assert made(tmp_path / "out", again.stdout) == whole

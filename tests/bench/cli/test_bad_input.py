@@ -264,3 +264,19 @@ def test_a_name_is_shown_as_it_was_typed(arguments, tmp_path):
     result = invoke(*arguments, "--out", str(tmp_path))
     assert result.exit_code == 2
     assert ":star:" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["plan", "--memory-gib", "nan"],
+        ["plan", "--price", "1e400"],
+        ["suite", "table1", "--minutes", "inf"],
+        ["judge", "a-run", "--max-cost", "nan"],
+    ],
+    ids=" ".join,
+)
+def test_a_number_that_is_not_finite_is_no_value_of_an_option(arguments):
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    assert "is no finite number" in result.stderr
