@@ -135,10 +135,7 @@ def told_in_words(reporter: Reporter, config: Config) -> Iterator[None]:
 
 def _what_fits(config: Config, stage: str) -> str:
     """What would make a stage that ran out of memory fit, by the plan; else what makes any smaller."""
-    pretrains = stage == "init student" and config.student_pretraining is not None  # which no plan covers
     try:
-        if pretrains:
-            raise LookupError
         from bench.experiment.planning.plan import GIB, make_plan, memory_here, of_run_stage, remedy
 
         kind, memory = memory_here()
@@ -153,8 +150,7 @@ def _what_fits(config: Config, stage: str) -> str:
             )
     except (BenchError, ArithmeticError, LookupError, MemoryError, RuntimeError, ValueError):
         pass  # there may be no memory for a plan either
-    options = (*(("student_pretraining.micro_batch_size=1",) if pretrains else ()), *_SMALLER[stage])
-    return f"To need less: {' or '.join(f'--set {option}' for option in options)}"
+    return f"To need less: {' or '.join(f'--set {option}' for option in _SMALLER[stage])}"
 
 
 def make(context: RunContext, workshop: Workshop, folder: Path) -> tuple[RunRecord, list[Prediction]]:

@@ -13,7 +13,7 @@ import torch
 
 from baselines.sft import CrossEntropy
 from bench.config.registry import find_method
-from bench.config.sections import Config, TrainingConfig
+from bench.config.sections import Config, StudentPretraining, TrainingConfig
 from bench.data import task_of
 from bench.experiment.examples import examples_of
 from bench.experiment.identity import SCRATCH, tokenizer_path
@@ -30,7 +30,14 @@ from distillm import SOURCES, BatchObjective, Objective
 GIB = 2**30
 SPARE = 0.1
 """The share of memory that the plan leaves to kernels, fragmentation and the allocator: ours, not measured."""
-_SECTIONS = {"teacher": "teacher_training", "init student": "init_training", "training": "training"}
+PRETRAINING = "init student pretraining"
+"""The stage of a plan that is one for all tasks, methods and seeds."""
+_SECTIONS = {
+    "teacher": "teacher_training",
+    PRETRAINING: "student_pretraining",
+    "init student": "init_training",
+    "training": "training",
+}
 
 # Sizes of published splits and mean lengths in tokens, where the data is not at hand. Dolly: the split of MiniLLM (its
 # task file), test sets as published, lengths as measured with GPT-2's tokenizer (docs/performance.md). SAMSum and
@@ -190,12 +197,22 @@ class _Planner:
         tuning = (
             {"teacher": lambda: self.fine_tuning("teacher", self.teacher, config.teacher_training)} if tuned else {}
         )
-        return tuning | {
-            "teacher scores": lambda: self.scoring("teacher scores", self.teacher, frozen=True, more=answers),
-            "init student": lambda: self.fine_tuning("init student", self.student, config.init_training),
-            "training": self.distillation,
-            "evaluation": lambda: self.scoring("evaluation", self.student, frozen=self.lora is not None, twice=True),
-        }
+        pretraining = config.student_pretraining
+        before: dict[str, Callable[[], Stage]] = {}
+        if pretraining is not None and pretraining.steps is not None:
+            before[PRETRAINING] = lambda: self.pretraining(pretraining)
+        return (
+            tuning
+            | before
+            | {
+                "teacher scores": lambda: self.scoring("teacher scores", self.teacher, frozen=True, more=answers),
+                "init student": lambda: self.fine_tuning("init student", self.student, config.init_training),
+                "training": self.distillation,
+                "evaluation": lambda: self.scoring(
+                    "evaluation", self.student, frozen=self.lora is not None, twice=True
+                ),
+            }
+        )
 
     def notes(self) -> Iterator[str]:
         amounts = self.amounts
@@ -205,8 +222,10 @@ class _Planner:
         )
         if self.rule.phi == "adaptive":
             yield "phi rises with the validation loss, which nobody knows before: generation is counted as if it were 1"
-        if self.config.student_pretraining is not None:
-            yield "the student's pretraining on plain text is not planned: it is one for all runs"
+        pretraining = self.config.student_pretraining
+        if pretraining is not None:
+            planned = "is one for all runs" if pretraining.steps is not None else "for epochs of a text is not planned"
+            yield f"the student's pretraining on plain text {planned}"
         yield "memory: sequences at their limits; a step's own code run on tensors without contents"
 
     def setting(self, training: TrainingConfig, micro: int) -> Setting:
@@ -238,6 +257,23 @@ class _Planner:
 
     def fine_tuning(self, name: str, shape: Shape, training: TrainingConfig) -> Stage:
         return self.training(name, shape, None, CrossEntropy(), training, generated=0, mixture=False)
+
+    def pretraining(self, given: StudentPretraining) -> Stage:
+        """Of all weights, on full sequences of plain text; nothing is generated."""
+        causal = self.config.models.kind == "causal"
+        prompt = 1 if causal else given.length // 2
+        response = given.length - prompt
+        data = self.config.data.model_copy(update={"max_prompt_length": prompt, "max_response_length": response})
+        models = self.config.models.model_copy(update={"lora": None})
+        planner = _Planner(
+            self.config.model_copy(update={"data": data, "models": models}),
+            self.device,
+            self.teacher,
+            self.student,
+            Amounts(0, given.held_out, 0, prompt, response, "plain text"),
+            self.speed,
+        )
+        return planner.fine_tuning(PRETRAINING, self.student, given)
 
     def distillation(self) -> Stage:
         config, rule, objective = self.config, self.rule, self.objective
