@@ -24,6 +24,7 @@ from bench.models.loading import load_tokenizer
 from bench.models.tokenizer import LengthLimits, TokenizerAdapter
 from bench.system.environment import pick_device
 from bench.system.errors import BenchError
+from bench.system.hub import split_revision
 from bench.training.trainer import busy_part, total_steps
 from distillm import SOURCES, BatchObjective, Objective
 
@@ -162,10 +163,13 @@ def amounts_of(config: Config) -> Amounts:
                 source = "the data"
         return Amounts(sizes["train"], sizes["validation"], test, prompt, response, source)
     known = _ASSUMED.get(config.task)
-    if known is None:
-        raise BenchError(
-            f"the size of {config.task} on the hub is not known here: give the data with --data-dir FOLDER"
-        )
+    shipped = task_of(config.task, config.task_file).hub
+    other = isinstance(config.data.hub, str) and (
+        shipped is None or split_revision(config.data.hub)[0] != split_revision(shipped.id)[0]
+    )
+    if known is None or other:
+        name = config.data.hub if other else config.task
+        raise BenchError(f"the size of {name} on the hub is not known here: give the data with --data-dir FOLDER")
     at_most = {"train": config.data.max_train, "validation": config.data.max_validation}
     sizes = {split: min(known[split], at_most.get(split) or known[split]) for split in ("train", "validation", "test")}
     if config.data.max_test:

@@ -248,6 +248,7 @@ def test_the_command_shows_a_table_of_80_columns(cache, monkeypatch):
         (["--device", "tpu"], "plans are made for cpu and cuda"),
         (["--memory-gib", "40", "--calibrate"], "--calibrate measures this cpu device"),
         (["--device", "cuda"], "--memory-gib 40"),
+        (["--set", "data.hub=OTHER/samsum"], "the size of OTHER/samsum on the hub is not known here"),
     ],
 )
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what is missing where there is no GPU")
