@@ -21,6 +21,7 @@ from bench.models.cache import RoomyLayer, layers_of
 from bench.models.decoding import Ending, History, NonFiniteLogits, Reader, choose, mixed, still_running
 from bench.models.sampling import Decoding
 from bench.system.cuda_graphs import capture
+from bench.system.processes import launched
 
 # Families whose step is the same work whatever it reads. Others copy from the host or wait for the device within it.
 CAPTURED_FAMILIES = frozenset(
@@ -191,7 +192,8 @@ class CapturedDecoders:
 
     def __init__(self) -> None:
         self.made: OrderedDict[_Plan, _CapturedDecoder] = OrderedDict()
-        self.possible = True  # until a capture fails
+        # until a capture fails; none beside the threads that watch over communication between processes
+        self.possible = launched().size == 1
 
     def forget(self) -> None:
         """Free all buffers and graphs."""
