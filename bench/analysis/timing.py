@@ -18,7 +18,7 @@ class Hardware(NamedTuple):
     device: str
     cpu: str
     threads: int
-    processes: int
+    processes: int | None
 
 
 def has_exclusive_timing(record: RunRecord) -> bool:

@@ -227,8 +227,9 @@ def make(context: RunContext, workshop: Workshop, folder: Path) -> tuple[RunReco
         memory = largest(processes.gather(peak_memory(context.device)))
         measured = [joules for joules in processes.gather(energy.joules()) if joules is not None]
         joules = sum(measured) if measured else None
-        of_run = {"other_load": load.mean(sum(processes.gather(load.used()))), "processes": processes.size}
-        environment = environment.model_copy(update=of_run)
+        other_load = load.mean(sum(processes.gather(load.used())))
+        several = processes.size if processes.size > 1 else None
+        environment = environment.model_copy(update={"other_load": other_load, "processes": several})
     student = job.student
     sizes = student.parameters, student.trained_parameters
     del job  # and with it the teacher

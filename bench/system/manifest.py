@@ -30,7 +30,7 @@ class Environment(Plain):
         variables: of the process's environment, those that choose kernels.
         load_before: the machine's load average at the start.
         other_load: cores that others kept busy during training; None where that was not measured.
-        processes: that made the run together; `threads` are of each.
+        processes: that made the run together, `threads` of each; None = one.
     """
 
     python: str
@@ -49,12 +49,12 @@ class Environment(Plain):
     variables: dict[str, str] = Field(default_factory=dict)
     load_before: float | None = None
     other_load: float | None = None
-    processes: int = 1
+    processes: int | None = None
 
     @property
     def hardware(self) -> str:
         """Device, processor and CPU threads in words, such as "cpu (AMD EPYC, 1 thread)"."""
-        several = f"{self.processes} processes of " if self.processes > 1 else ""
+        several = f"{self.processes} processes of " if self.processes else ""
         return f"{self.device_name} ({self.cpu}, {several}{self.threads} thread{'' if self.threads == 1 else 's'})"
 
 
