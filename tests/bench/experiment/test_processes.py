@@ -16,6 +16,7 @@ import torch
 from bench.record.record import RunRecord
 from bench.record.store import Store
 from bench.system import processes
+from bench.system.artifacts import locked
 from bench.system.errors import BenchError
 from bench.system.files import read_jsonl_gz
 from tests.conftest import invoke, short
@@ -95,7 +96,8 @@ def check_equal(several: Path, alone: Path, method: str, resumed: bool = False) 
     assert [dict(row) for row in ours.curve] == [pytest.approx(dict(row), rel=1e-5) for row in theirs.curve]
     for our_row, their_row in zip(ours.validations, theirs.validations, strict=True):
         assert our_row.model_dump(exclude_none=True) == pytest.approx(their_row.model_dump(exclude_none=True), rel=1e-5)
-    assert not [path for path in several.rglob("*") if path.suffix in (".part", ".partial") or path.name == "work"]
+    left = (several / "runs" / ours.run_id).rglob("*")
+    assert not [path for path in left if path.suffix == ".part" or path.name == "work"]
 
 
 def test_two_processes_make_the_run_of_one(tmp_path, cache):
@@ -132,13 +134,15 @@ def test_every_kind_of_output_source_is_shared(tmp_path, cache):
 @pytest.mark.slow
 def test_a_killed_process_ends_the_others_and_the_same_command_goes_on(tmp_path, cache):
     out = tmp_path / "two"
-    words = command(out, "distillm", "--set", "training.steps=40")
-    assert invoke(*command(tmp_path / "alone", "distillm", "--set", "training.steps=40")).exit_code == 0
+    # a rate at which rounding does not grow over the steps
+    slowly = ["--set", "training.steps=24", "--set", "training.learning_rate=1e-4"]
+    words = command(out, "distillm", *slowly)
+    assert invoke(*command(tmp_path / "alone", "distillm", *slowly)).exit_code == 0
     steps = 0
     for killed in ([1], [0], [0, 1]):
         started = start(cache, "-m", "bench.cli.main", *words)
         deadline = time.monotonic() + 120
-        while (now := last_step(out)) < min(steps + 5, 39) and time.monotonic() < deadline:
+        while (now := last_step(out)) < steps + 4 and time.monotonic() < deadline:
             assert all(one.poll() is None for one in started), ends(started)
             time.sleep(0.02)
         steps = now
@@ -170,8 +174,6 @@ def test_torchrun_starts_them_and_hears_of_busy_runs(tmp_path, cache):
     assert done.stdout.count("record: ") == 1, "one process tells what was made"
     record, _ = made(tmp_path / "two", "srkl")
     assert record.environment.processes == 2
-    from bench.system.artifacts import locked
-
     with locked(tmp_path / "two" / "runs" / record.run_id / "lock", "the run", print):
         started = start(cache, "-m", "bench.cli.main", *command(tmp_path / "two", "srkl", "--fresh", "--no-wait"))
         assert [code for code, _ in ends(started)] == [75, 75]
