@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, EncoderDecoderCache
@@ -21,7 +22,6 @@ from bench.models.cache import RoomyLayer, layers_of
 from bench.models.decoding import Ending, History, NonFiniteLogits, Reader, choose, mixed, still_running
 from bench.models.sampling import Decoding
 from bench.system.cuda_graphs import capture
-from bench.system.processes import launched
 
 # Families whose step is the same work whatever it reads. Others copy from the host or wait for the device within it.
 CAPTURED_FAMILIES = frozenset(
@@ -193,7 +193,7 @@ class CapturedDecoders:
     def __init__(self) -> None:
         self.made: OrderedDict[_Plan, _CapturedDecoder] = OrderedDict()
         # until a capture fails; none beside the threads that watch over communication between processes
-        self.possible = launched().size == 1
+        self.possible = not (dist.is_available() and dist.is_initialized())
 
     def forget(self) -> None:
         """Free all buffers and graphs."""

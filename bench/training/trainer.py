@@ -470,6 +470,9 @@ class Trainer:
         The output source learns the loss: the adaptive ones set phi by it.
         """
         job, student, validation = self.job, self.job.student, self.job.validation
+        if self.processes.size > 1:
+            sums = [p.sum(dtype=torch.float64) for p in student.network.parameters() if p.requires_grad]
+            self.processes.check_same(float(torch.stack(sums).sum()), "the student's weights")
         sequences, size = validation.sequences, validation.batch_size
         was_training = student.network.training
         with self.timer.phase("validation"):
@@ -496,7 +499,8 @@ class Trainer:
                     return student.sample(part, validation.decoding, *seed, batch_size=size)
 
                 responses = self.processes.spread(sequences, sample)
-                row["metric"] = validation.score([student.tokenizer.text(r) for r in responses])
+                scored = validation.score([student.tokenizer.text(r) for r in responses])
+                row["metric"] = self.processes.tell(scored)  # a metric that is not exact must not part them
             student.network.train(was_training)
         self.state.validations.append(row)
         job.output_source.observe(row["loss"])
