@@ -260,6 +260,26 @@ def test_a_process_that_was_killed_and_not_waited_for_counts_as_dead():
     assert not processes._lives(processes._process(child.pid))
 
 
+WATCHING = """
+import os, subprocess, sys, time
+from bench.system import processes
+
+processes._GRACE_SECONDS = 0.1
+other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+processes._Watch([os.getpid(), other.pid]).start()
+time.sleep(1.5)
+print("watching", flush=True)
+other.kill()
+time.sleep(60)
+"""
+
+
+def test_a_process_that_is_busy_elsewhere_ends_after_another_died():
+    done = subprocess.run([sys.executable, "-c", WATCHING], capture_output=True, text=True, check=False, timeout=50)
+    assert (done.returncode, done.stdout) == (2, "watching\n")
+    assert "process 1 of this run has ended; the same command goes on from the last checkpoint" in done.stderr
+
+
 def test_shares_come_back_in_their_order_however_many_there_are():
     """Of three processes with five, two and no items; what the others send is made here."""
 
