@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -174,18 +175,19 @@ def last_step(out: Path) -> int:
 
 
 @pytest.mark.slow
-def test_torchrun_starts_them_and_hears_of_busy_runs(tmp_path, cache):
-    words = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "bench.cli.main"]
-    run = [sys.executable, *words, *command(tmp_path / "two", "srkl")]
-    plain = {**os.environ, "BENCH_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(run, capture_output=True, text=True, check=False, env=plain)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("record: ") == 1, "one process tells what was made"
-    record, _ = made(tmp_path / "two", "srkl")
-    assert record.environment.processes == 2
-    with locked(tmp_path / "two" / "runs" / record.run_id / "lock", "the run", print):
-        started = start(cache, "-m", "bench.cli.main", *command(tmp_path / "two", "srkl", "--fresh", "--no-wait"))
-        assert [code for code, _ in ends(started)] == [75, 75]
+def test_those_of_torchrun_meet_and_all_end_where_the_run_is_busy(tmp_path, cache):
+    words = command(tmp_path, "srkl")
+    assert invoke(*words).exit_code == 0
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "bench.cli.main"]
+    environment = {**os.environ, "BENCH_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+    lock = tmp_path / "runs" / made(tmp_path, "srkl")[0].run_id / "lock"
+    with locked(lock, "the run", print):
+        command_line = [*torchrun, *words, "--fresh", "--no-wait"]
+        done = subprocess.run(command_line, capture_output=True, text=True, check=False, env=environment, timeout=240)
+    assert done.returncode == 1
+    assert re.search(r"exitcode +: 75 ", done.stderr), done.stderr
+    assert "another process is making the run" in done.stderr
+    assert "Traceback (most recent call last)" not in done.stderr.partition("torch/distributed/elastic")[0]
 
 
 REFUSED = {
