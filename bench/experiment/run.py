@@ -184,8 +184,12 @@ def told_in_words(reporter: Reporter, config: Config) -> Iterator[None]:
 
 def _what_fits(config: Config, stage: str) -> str:
     """What would make a stage that ran out of memory fit, by the plan; else what makes any smaller."""
+    pretraining = config.student_pretraining if stage == "init student" else None
     try:
-        from bench.experiment.planning.plan import GIB, make_plan, memory_here, of_run_stage, remedy
+        if pretraining is not None and pretraining.steps is None:
+            raise LookupError  # which no plan covers
+        from bench.experiment.planning.fit import remedy
+        from bench.experiment.planning.plan import GIB, make_plan, memory_here, of_run_stage
 
         kind, memory = memory_here()
         plan = make_plan(config, kind)
@@ -199,7 +203,8 @@ def _what_fits(config: Config, stage: str) -> str:
             )
     except (BenchError, ArithmeticError, LookupError, MemoryError, RuntimeError, ValueError):
         pass  # there may be no memory for a plan either
-    return f"To need less: {' or '.join(f'--set {option}' for option in _SMALLER[stage])}"
+    options = (*(("student_pretraining.micro_batch_size=1",) if pretraining else ()), *_SMALLER[stage])
+    return f"To need less: {' or '.join(f'--set {option}' for option in options)}"
 
 
 def make(context: RunContext, workshop: Workshop, folder: Path) -> tuple[RunRecord, list[Prediction]]:
