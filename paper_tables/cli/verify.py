@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,7 @@ def verify(context: click.Context, folder: Path, rerun: str | None, as_json: boo
     found = Findings()
     with Progress(console=messages(), transient=True) as bar:
         for store in stores:
-            store.warn = lambda told, at=store.runs: found.equal("records", at, "", "record", told, "one that is read")
+            store.warn = partial(found.unreadable, store.runs)
             presets, examples = set(), Examples()
             task = bar.add_task(f"runs of {store.root}", total=sum(1 for _ in store.runs.glob(f"*/{RECORD}")))
             for record in store.all():
@@ -65,8 +66,9 @@ def verify(context: click.Context, folder: Path, rerun: str | None, as_json: boo
                 found.checked["records"] += 1
                 bar.advance(task)
             files = bar.add_task("derived files", total=None)
-            store.warn = lambda _: None
-            check_files(store, sorted(presets), found, lambda what, task=files: bar.update(task, description=what))
+            store.warn = found.told_before
+            for what in check_files(store, sorted(presets), found):
+                bar.update(files, description=what)
     if rerun is not None:
         _make_again(stores, rerun, found)
     if as_json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -40,8 +40,8 @@ class Choice:
     keys: tuple[str, ...] = ()
 
 
-def check_files(store: Store, presets: Sequence[str], found: Findings, progress: Callable[[str], None]) -> None:
-    """Check every file below a results folder that follows from its records."""
+def check_files(store: Store, presets: Sequence[str], found: Findings) -> Iterator[str]:
+    """Check every file below a results folder that follows from its records; says what it looks at."""
     tables, figures = store.root / "tables", store.root / "figures"
     paths = {*tables.glob("*.*"), *figures.glob("*.csv"), *figures.glob("*.txt"), *store.root.glob("*.html")}
     there = {path for path in {*paths, store.root / CLAIMS} if path.is_file() and not path.name.startswith(".")}
@@ -52,8 +52,8 @@ def check_files(store: Store, presets: Sequence[str], found: Findings, progress:
         except BenchError as error:
             found.unchecked[f"files of {choice.preset}: {error}"] += 1
             continue
-        for what, make in (("table", _tables), ("claims", _claims), ("figure", _figures), ("report", _report)):
-            progress(f"{what}s of {choice.preset}{index.chosen}")
+        for what, make in (("tables", _tables), ("claims", _claims), ("figures", _figures), ("report", _report)):
+            yield f"{what} of {choice.preset}{index.chosen}"
             for path, content in make(index, there, reasons):
                 if path in there:
                     there.discard(path)

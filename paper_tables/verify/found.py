@@ -56,6 +56,13 @@ class Findings:
         for one in differences(holds, should):
             self.wrong.append(Mismatch(str(file), "", one.key, str(one.first), str(one.second)))
 
+    def unreadable(self, folder: Path, told: str) -> None:
+        """Keep what a store says of a record that it skips."""
+        self.wrong.append(Mismatch(str(folder), "", "record", told, "a record that can be read"))
+
+    def told_before(self, told: str) -> None:
+        """Nothing: the same record was named when it was first read."""
+
     def plain(self) -> dict[str, object]:
         """As plain values."""
         return {
