@@ -7,16 +7,19 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.config.sections import EvaluationConfig
 from bench.data import Example
 from bench.metrics.metric import Metric, example_score, set_score
-from bench.models.language_model import LanguageModel
-from bench.models.sampling import Decoding
 from bench.record.example_scores import Prediction, texts_hash, upgraded
 from bench.record.record import Score, Scores, SetScores
 from bench.system.files import read_jsonl_gz, remove, write_jsonl_gz
-from distillm import TokenSequence
+
+if TYPE_CHECKING:  # torch takes seconds, which summing up scores need not
+    from bench.models.language_model import LanguageModel
+    from bench.models.sampling import Decoding
+    from distillm import TokenSequence
 
 
 @dataclass(frozen=True)
