@@ -36,6 +36,7 @@ ROOMS = {
         ("numbers",),
         ("suite", "tables", "claims", "figures"),
         ("report",),
+        ("verify",),
         ("cli", "overview"),
     ),
 }

@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from bench.config.comparable import comparison_fields
 from bench.config.sections import Config
+from bench.data import references_hash
 from bench.evaluation.evaluate import summarise
 from bench.experiment import stages
 from bench.experiment.context import RunContext, prepare
@@ -259,6 +260,7 @@ def make(context: RunContext, workshop: Workshop, folder: Path) -> tuple[RunReco
             teacher_responses=responses,
             unwritten=context.unwritten,
             notes=reporter.notes,
+            references={one.name: references_hash(one.examples) for one in context.evaluation_sets},
         ),
         models=ModelsInfo(
             student_parameters=sizes[0],
