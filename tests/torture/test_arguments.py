@@ -48,6 +48,7 @@ ENOUGH = {
 }
 ENOUGH |= {"compare": ["dolly-kld", "dolly-sft"], "list": ["runs"], "pack": ["--to", "packed"], "tables": ["1"]}
 ENOUGH |= {"plan": ["--no-calibrate"], "figures": ["6"], "make-teachers": ["dolly"], "claims": ["near-kd-time"]}
+ENOUGH |= {"tune": ["--methods", "kld", "--dry-run"]}
 """What each command needs beside the value that is tried, to be quick and do no work."""
 
 
