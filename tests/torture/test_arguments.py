@@ -54,6 +54,7 @@ ENOUGH |= {
     "claims": ["near-kd-time"],
     "verify": [],
 }
+ENOUGH |= {"tune": ["--methods", "kld", "--dry-run"]}
 """What each command needs beside the value that is tried, to be quick and do no work."""
 
 
