@@ -104,7 +104,7 @@ def _unfinished(path: Path) -> bool:
 @pytest.mark.parametrize("method", METHODS)
 def test_killed_at_random_moments(method, tmp_path, draws):
     run = Killed(tmp_path, method)
-    for _ in range(5 * ROUNDS):
+    for _ in range(3 * ROUNDS):
         run.kill(draws.randint(1, len(run.moments) // 3), draws.choice(list(ENDINGS)))
     assert run.kills > 0, run.told
     run.check_end()
@@ -124,7 +124,7 @@ def test_killed_once_at_every_kind_of_moment(tmp_path):
 def test_killed_by_the_clock(method, tmp_path, draws):
     """Between two files, too: in a forward pass, in a kernel."""
     run = Killed(tmp_path, method)
-    for _ in range(5 * ROUNDS):
+    for _ in range(3 * ROUNDS):
         seconds = draws.uniform(0.3, 1.5)
         bench(*run.command, cache=run.cache, kill_after=seconds)
         run.told.append(f"after {seconds:.2f} s")
@@ -146,7 +146,7 @@ def test_a_judge_killed_again_and_again_gives_the_same_judgement(tmp_path, draws
         for folder in (cache, *out.glob("runs/*/judged")):
             shutil.rmtree(folder)
         told = []
-        for _ in range(8 * ROUNDS):
+        for _ in range(5 * ROUNDS):
             moment = Moment(tmp_path, draws.randint(1, count // 2), draws.choice(list(ENDINGS)))
             ended = bench(*command, cache=cache, before=moment)
             told.append(f"{moment.signal.name} at {moment.at}: exit code {ended.code}")
@@ -164,7 +164,7 @@ def test_a_suite_killed_again_and_again_makes_the_same_runs(tmp_path, draws):
     plan = invoke("suite", *options, "--dry-run", "--out", str(tmp_path / "none"))
     assert plan.exit_code == 0, plan.output
     for name in ("whole", "killed"):
-        for _ in range(0 if name == "whole" else 3 * ROUNDS):
+        for _ in range(0 if name == "whole" else 2 * ROUNDS):
             process = start("suite", *options, "--out", str(tmp_path / name), cache=tmp_path / f"{name}-cache")
             time.sleep(draws.uniform(4, 14))
             process.send_signal(draws.choice(list(ENDINGS)))

@@ -149,7 +149,7 @@ def test_a_killed_process_ends_the_others_and_the_same_command_goes_on(tmp_path,
     words = command(out, "distillm", *slowly)
     assert invoke(*command(tmp_path / "alone", "distillm", *slowly)).exit_code == 0
     steps = 0
-    for killed in ([1], [0], [0, 1]):
+    for killed in ([1], [0]):
         started = start(cache, "-c", OFTEN, *words)
         deadline = time.monotonic() + 120
         while (now := last_step(out)) <= steps and time.monotonic() < deadline:
