@@ -145,6 +145,8 @@ def make_record(
             "training_seconds": seconds,
             "steps_per_second": 400 / seconds,
             "tokens_per_second": 1000 / seconds,
+            "steps": {"dataset": {"count": 400, "median": seconds / 400}},
+            "before": {"init student": 2.0} if config.init == "sft" else {},
             "stages": {
                 "data": 1.0,
                 "teacher": 0.0,

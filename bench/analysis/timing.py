@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
 from typing import NamedTuple
 
 from bench.record.record import RunRecord
 
 # of the machine's cores: what an idle system's services take stays below it, a second run does not
 OTHERS_MAY_USE = 0.05
+SLOWER = 0.03
+"""A time is to repeat within this."""
+ENOUGH_RUNS = 3
 
 
 class Hardware(NamedTuple):
@@ -44,3 +48,35 @@ def usual_hardware(records: Iterable[RunRecord]) -> Hardware | None:
     latest = sorted(timed, key=lambda record: record.started, reverse=True)
     common = Counter(hardware(record) for record in latest).most_common(1)
     return common[0][0] if common else None
+
+
+def slow_runs(records: Sequence[RunRecord]) -> Mapping[str, float]:
+    """Of runs of one arm on one hardware, those slower than the others by more than the others' spread.
+
+    Seeds may differ in how many batches they generate, so what is compared is a run's training time over that which
+    its steps take elsewhere: of each kind its number, times the median over the others of their median step. A run is
+    slow where this ratio is above the others' largest by more than their range, and by more than 3 %.
+
+    Returns:
+        by run id, how much slower than the others' mean, as a share; nothing of fewer than three runs.
+    """
+    known = [record for record in records if record.time.steps]
+    if len(known) < ENOUGH_RUNS:
+        return {}
+    slow = {}
+    for record in known:
+        others = [other for other in known if other is not record]
+        usual = {
+            kind: median(other.time.steps[kind].median for other in others if kind in other.time.steps)
+            for kind in {kind for other in others for kind in other.time.steps}
+        }
+        theirs = [_over_usual(other, usual) for other in others]
+        ratio, most = _over_usual(record, usual), max(theirs)
+        if ratio > most + max(most - min(theirs), SLOWER * most):
+            slow[record.run_id] = ratio * len(theirs) / sum(theirs) - 1
+    return slow
+
+
+def _over_usual(record: RunRecord, usual: Mapping[str, float]) -> float:
+    steps = record.time.steps
+    return record.time.training_seconds / sum(one.count * usual.get(kind, one.median) for kind, one in steps.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,7 +23,7 @@ from bench.experiment.stages import Workshop
 from bench.models.language_model import LanguageModel
 from bench.models.loading import parameter_count
 from bench.record.example_scores import Prediction
-from bench.record.record import DataInfo, ModelsInfo, RunRecord, TimeInfo, TrainingInfo, Validation
+from bench.record.record import DataInfo, ModelsInfo, RunRecord, StepTime, TimeInfo, TrainingInfo, Validation
 from bench.record.store import FAILURE, PREDICTIONS, RECORD, WORK, Store
 from bench.system.artifacts import MANIFEST, Busy, locked
 from bench.system.environment import (
@@ -216,8 +217,9 @@ def make(context: RunContext, workshop: Workshop, folder: Path) -> tuple[RunReco
     with reporter.stage("teacher"):
         teacher = stages.teacher(context, workshop)
         teacher_scores = stages.scores(context, workshop, teacher, "teacher")
-        train_on = stages.training_sequences(context, workshop, teacher)
-        responses = stages.about_responses(context, workshop, train_on)
+        responses = stages.teacher_responses(context, workshop, teacher)
+        train_on = stages.training_sequences(context, responses)
+        about_responses = stages.about_responses(context, workshop, train_on)
     with reporter.stage("init student"):
         init_student = stages.init_student(context, workshop)
         init_scores = stages.scores(context, workshop, init_student, "init-student")
@@ -257,7 +259,7 @@ def make(context: RunContext, workshop: Workshop, folder: Path) -> tuple[RunReco
             fingerprint=context.data_fingerprint,
             examples={name: len(examples) for name, examples in context.data.splits.items()},
             overlap=context.data.overlap,
-            teacher_responses=responses,
+            teacher_responses=about_responses,
             unwritten=context.unwritten,
             notes=reporter.notes,
             references={one.name: references_hash(one.examples) for one in context.evaluation_sets},
@@ -277,7 +279,11 @@ def make(context: RunContext, workshop: Workshop, folder: Path) -> tuple[RunReco
             tokens_trained=state.tokens_trained,
             tokens_generated=state.tokens_generated,
         ),
-        time=_time(state, {stage.name: round(stage.seconds, 3) for stage in reporter.stages}),
+        time=_time(
+            state,
+            {stage.name: round(stage.seconds, 3) for stage in reporter.stages},
+            stages.before_training(context, workshop, init_student, responses),
+        ),
         memory=memory,
         energy_joules=joules,
         environment=environment,
@@ -298,14 +304,21 @@ def _save_student(student: LanguageModel, folder: Path, *, merge: bool) -> None:
         raise cannot_write(folder, error) from error
 
 
-def _time(state: TrainerState, stages: dict[str, float]) -> TimeInfo:
+def _time(state: TrainerState, stages: dict[str, float], before: dict[str, float]) -> TimeInfo:
     seconds = state.training_seconds
+    all_known = sum(map(len, state.step_seconds.values())) == state.step
     return TimeInfo(
         phases={name: round(value, 4) for name, value in state.seconds.items()},
         training_seconds=round(seconds, 4),
         steps_per_second=round(state.step / seconds, 3),
         tokens_per_second=round(state.tokens_trained / seconds, 1),
         stages=stages,
+        steps={
+            kind: StepTime(count=len(each), median=round(statistics.median(each), 6))
+            for kind, each in state.step_seconds.items()
+            if all_known
+        },
+        before=before,
     )
 
 

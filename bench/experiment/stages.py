@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from array import array
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,10 +32,12 @@ from bench.system.files import read_json, read_jsonl_gz, write_json, write_jsonl
 from bench.system.processes import ALONE, Processes
 from bench.system.progress import Reporter
 from bench.training.job import TrainingJob, ValidationSet
+from bench.training.phase_timer import NOT_TRAINING
 from bench.training.pretraining_text import pretraining_text
 from bench.training.trainer import Trainer, total_steps
 from distillm import SOURCES, OutputSource, SourceOptions, TokenSequence
 
+RESPONSES_SECONDS = "seconds.json"
 TEACHER_SEED = 0  # one teacher for all training seeds and methods
 
 
@@ -318,10 +321,10 @@ def predictions(context: RunContext, workshop: Workshop, model: LanguageModel, p
         )
 
 
-def training_sequences(context: RunContext, workshop: Workshop, teacher_path: str) -> Sequence[TokenSequence]:
-    """What the run trains on: the references, or the teacher's responses where its output source asks for them."""
+def teacher_responses(context: RunContext, workshop: Workshop, teacher_path: str) -> Path | None:
+    """Folder of the teacher's responses to the training prompts; None where the output source asks for none."""
     if SOURCES[context.config.sgo.source].responses != "teacher":
-        return context.sequences["train"]
+        return None
     train_on, batch_size = context.sequences["train"], context.config.evaluation.batch_size
     decoding = Decoding(context.limits.response, beams=context.config.sgo.beams)
     key = {
@@ -366,11 +369,13 @@ def training_sequences(context: RunContext, workshop: Workshop, teacher_path: st
             for number, (part, batch) in enumerate(zip(parts, batches, strict=True))
             if processes.leads and not is_whole(part, len(batch), workshop.reporter.note)
         ]
-        missing = processes.tell(missing)
+        missing, began = processes.tell(missing), time.perf_counter()
         if missing:
             respond(missing, parts)
         if not processes.leads:
             return
+        if len(missing) == len(parts):  # else the seconds of a killed process are lost
+            write_json(folder / RESPONSES_SECONDS, {"seconds": round(time.perf_counter() - began, 3)})
         rows = {
             i: row
             for part, batch in zip(parts, batches, strict=True)
@@ -378,11 +383,34 @@ def training_sequences(context: RunContext, workshop: Workshop, teacher_path: st
         }
         write_jsonl_gz(folder / "responses.jsonl.gz", (rows[i] for i in range(len(train_on))))
 
-    rows = read_jsonl_gz(workshop.make("teacher-responses", key, build) / "responses.jsonl.gz")
+    return workshop.make("teacher-responses", key, build)
+
+
+def training_sequences(context: RunContext, responses: Path | None) -> Sequence[TokenSequence]:
+    """What the run trains on: the references, or the teacher's responses where there are any."""
+    train_on = context.sequences["train"]
+    if responses is None:
+        return train_on
     builder = EncodedSplitBuilder()
-    for s, row in zip(train_on, rows, strict=True):
+    for s, row in zip(train_on, read_jsonl_gz(responses / "responses.jsonl.gz"), strict=True):
         builder.add(s.id, array("i", s.prompt), array("i", row["response"]))
     return builder.finish()
+
+
+def before_training(
+    context: RunContext, workshop: Workshop, init_student: str, responses: Path | None
+) -> dict[str, float]:
+    """Seconds of what the run's method needs before its training (`TimeInfo.before`), whichever run made it."""
+    seconds = {}
+    pretraining = about_pretraining(context, workshop)
+    if pretraining is not None:
+        seconds["student pretraining"] = pretraining.seconds
+    if context.config.init == "sft":
+        phases = read_json(Path(init_student) / "training.json")["seconds"]
+        seconds["init student"] = round(sum(s for phase, s in phases.items() if phase not in NOT_TRAINING), 3)
+    if responses is not None and (responses / RESPONSES_SECONDS).exists():
+        seconds["teacher responses"] = read_json(responses / RESPONSES_SECONDS)["seconds"]
+    return seconds
 
 
 def about_responses(

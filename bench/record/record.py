@@ -203,6 +203,13 @@ class TrainingInfo(Plain):
     tokens_generated: int
 
 
+class StepTime(Plain):
+    """How many steps of a kind a training took, and the median of their seconds."""
+
+    count: int
+    median: float
+
+
 class TimeInfo(Plain):
     """Wall-clock in seconds.
 
@@ -212,6 +219,10 @@ class TimeInfo(Plain):
         steps_per_second, tokens_per_second: over `training_seconds`.
         stages: of the whole command by stage; nothing in records of versions that did not say. Teacher and init
             student take time in the run that makes them.
+        steps: by what a step trained on ("dataset", "generate", "replay"), validation and checkpoints left out;
+            nothing in records of versions that did not say, and of a run that was resumed.
+        before: what the method needs before its training, whichever run made it: "student pretraining", "init student"
+            and "teacher responses", as far as it uses them and their time is known.
     """
 
     phases: dict[str, float]
@@ -219,6 +230,8 @@ class TimeInfo(Plain):
     steps_per_second: float
     tokens_per_second: float
     stages: dict[str, float] = Field(default_factory=dict)
+    steps: dict[str, StepTime] = Field(default_factory=dict)
+    before: dict[str, float] = Field(default_factory=dict)
 
     def share(self, phase: str) -> float:
         """A phase's share of the training time."""

@@ -1,4 +1,4 @@
-"""Seconds by phase of a training, kept across a resume."""
+"""Seconds by phase of a training, kept across a resume, and of each step by what it trained on."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import torch
 
 Phase = Literal["data", "generation", "teacher", "student", "optimiser", "validation", "checkpoint"]
 PHASES: tuple[Phase, ...] = get_args(Phase)
+NOT_TRAINING: tuple[Phase, ...] = ("validation", "checkpoint")
+"""What the training time leaves out."""
 
 
 class Mark(Protocol):
@@ -64,11 +66,17 @@ class PhaseTimer:
     Args:
         device: what the training runs on.
         mark: makes a mark; by default what fits the device.
+
+    Attributes:
+        seconds: by phase, as of the last `read`.
+        steps: seconds of each step that this process took, without validation and checkpoints, by its kind.
     """
 
     def __init__(self, device: torch.device, mark: Callable[[], Mark] | None = None) -> None:
         self.seconds: dict[str, float] = dict.fromkeys(PHASES, 0.0)
-        self._open: list[tuple[Phase, Mark, Mark]] = []
+        self.steps: dict[str, list[float]] = {}
+        self._open: list[tuple[Phase, Mark, Mark] | str] = []
+        self._step = 0.0
         if mark is None and device.type == "cuda":
             self._mark: Callable[[], Mark] = lambda: torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         else:
@@ -85,10 +93,21 @@ class PhaseTimer:
             end.record()
             self._open.append((name, start, end))
 
+    def end_step(self, kind: str) -> None:
+        """Say that the phases since the last step were one step, and of which kind."""
+        self._open.append(kind)
+
     def read(self) -> dict[str, float]:
         """Seconds of each phase so far; waits for the device to reach the end of the last one."""
-        for name, start, end in self._open:
+        for one in self._open:
+            if isinstance(one, str):
+                self.steps.setdefault(one, []).append(self._step)
+                self._step = 0.0
+                continue
+            name, start, end = one
             end.synchronize()
-            self.seconds[name] += start.elapsed_time(end) / 1000
+            took = start.elapsed_time(end) / 1000
+            self.seconds[name] += took
+            self._step += 0.0 if name in NOT_TRAINING else took
         self._open.clear()
         return dict(self.seconds)

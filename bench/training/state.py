@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from bench.training.phase_timer import NOT_TRAINING
 from distillm.sources import SourcedBatch
 
 POINTS = 200  # of the training curve, however long the training
@@ -17,6 +18,8 @@ class TrainerState:
         validations: a row per validation: step, loss (nats per response token), metric where measured.
         curve: means over windows of steps: loss, gradient norm, learning rate, phi, source shares, ...
         seconds: by phase of the training (`PhaseTimer`).
+        step_seconds: of each step by what it trained on ("dataset", "generate", "replay"); of the process that ended
+            the training alone, so that no checkpoint has them.
         tokens_trained, tokens_generated: response tokens.
         best_step: the validation whose weights are kept.
         resumes: how often the training went on from a checkpoint; wall-clock then misses what was lost.
@@ -28,6 +31,7 @@ class TrainerState:
     curve: list[dict[str, float]] = field(default_factory=list)
     window: list[dict[str, float]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    step_seconds: dict[str, list[float]] = field(default_factory=dict)
     tokens_trained: int = 0
     tokens_generated: int = 0
     best_step: int = 0
@@ -57,7 +61,7 @@ class TrainerState:
     @property
     def training_seconds(self) -> float:
         """All that training costs: everything but validation and checkpoints."""
-        return sum(value for name, value in self.seconds.items() if name not in ("validation", "checkpoint"))
+        return sum(value for name, value in self.seconds.items() if name not in NOT_TRAINING)
 
     def is_best(self, by: str) -> bool:
         """Whether the last validation is the best so far (the first of equals); remembers it if so."""

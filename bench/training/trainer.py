@@ -160,6 +160,8 @@ class Trainer:
         self.optimiser.zero_grad(set_to_none=True)
         self.processes.wait()  # until the best weights are written
         load_weights(job.student.network, self.checkpoints.best_path(self.state), strict=False)
+        self.timer.read()
+        self.state.step_seconds = self.timer.steps
         job.student.graphs.forget()  # they hold buffers, and the teacher of a mixture
         return self.state
 
@@ -178,6 +180,7 @@ class Trainer:
         if diagnostics is not None:
             diagnostics.add_up(self.processes)
         measured = self.update(losses)
+        self.timer.end_step(sourced.decision)
         source = job.output_source
         known = {"learning_rate": rate, "phi": source.phi}
         return _QueuedStep(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bench.analysis.blocks import Arm, SeedNoise, compare_arms, seed_noise
 from bench.analysis.significance import Estimate, detectable_difference, holm
-from bench.analysis.timing import hardware, has_exclusive_timing, usual_hardware
+from bench.analysis.timing import hardware, has_exclusive_timing, slow_runs, usual_hardware
 from bench.metrics.registry import find_metric
 from bench.record.example_scores import ExampleArray
 from bench.record.record import RunRecord
@@ -24,6 +24,8 @@ from paper_tables.paper.tables import Column, Table
 SIGNIFICANCE = 0.05
 TIME = "time"
 TIME_REFERENCE = "kld"
+COSTS = ("before", "tokens-trained", "tokens-generated")
+"""What a method needs before its training, relative to KLD's training time; response tokens."""
 TEACHER, INIT_STUDENT = "teacher", "init-student"
 _NO_EXAMPLES = ExampleArray((), np.zeros(0))
 _Pool = tuple[str, str, tuple[str, ...]]
@@ -70,6 +72,8 @@ class TableStatistics:
         cells: scores.
         references: scores of the teacher (one for all seeds) and of the init students, by name and column.
         times: training time relative to KLD, by row, where the table has such a column.
+        costs: what else a row costs, by row and name (`COSTS`), in the same tables.
+        slow: runs behind `times` that were slower than the others of their row, by how much as a share.
         minimum_detectable: by column, the smallest difference to the best that would be found with 80 % probability.
         untimed: rows with runs but no time, and why.
         evaluated: scores of models that were not trained here, by run id and column; they take part in no test.
@@ -85,6 +89,8 @@ class TableStatistics:
     evaluated: Mapping[tuple[str, str], CellStatistics] = field(default_factory=dict)
     noise: Mapping[str, SeedNoise | None] = field(default_factory=dict)
     below_init: tuple[tuple[str, str], ...] = ()
+    costs: Mapping[tuple[str, str], CellStatistics] = field(default_factory=dict)
+    slow: Mapping[str, float] = field(default_factory=dict)
 
 
 class TableArms:
@@ -173,6 +179,8 @@ def table_statistics(table: Table, selection: Selection) -> TableStatistics:
             noise[column.name] = arms.noise(next(iter(found)), column)
     runs_of = {row.name: selection.of_row(row) for row in table.rows}
     times, untimed = relative_times(runs_of, TIME_REFERENCE) if table.timed else ({}, {})
+    costs = _costs(runs_of, TIME_REFERENCE) if table.timed else {}
+    slow = {name: share for cell in times.values() for name, share in slow_runs([r.record for r in cell.runs]).items()}
     references = _references(table, selection)
     below = tuple(_below_init(table, cells))
     evaluated = {
@@ -181,7 +189,7 @@ def table_statistics(table: Table, selection: Selection) -> TableStatistics:
         for column in table.columns
         if column.task == run.record.task and run.scored_set(column.sets)
     }
-    return TableStatistics(cells, references, times, minimum_detectable, untimed, evaluated, noise, below)
+    return TableStatistics(cells, references, times, minimum_detectable, untimed, evaluated, noise, below, costs, slow)
 
 
 def _column(arms: TableArms, column: Column) -> tuple[dict[str, CellStatistics], float | None]:
@@ -300,7 +308,7 @@ def exclusively_timed(runs_of: Mapping[str, Iterable[Run]]) -> dict[str, list[Ru
 def relative_times(
     runs_of: Mapping[str, list[Run]], reference: str
 ) -> tuple[dict[str, CellStatistics], dict[str, str]]:
-    """Training time over that of a reference, both of exclusively timed runs on the same hardware.
+    """Training time over the median of a reference's, both of exclusively timed runs on the same hardware.
 
     Returns:
         the times by name, and why some with runs have none.
@@ -319,9 +327,24 @@ def relative_times(
         elif not base_runs:
             untimed[name] = f"no run of {reference} to relate it to, on the same hardware and with nothing else running"
         else:
-            base = statistics.fmean(training_seconds(run) for run in base_runs)
+            base = statistics.median(map(training_seconds, base_runs))
             times[name] = cell_of([training_seconds(run) / base for run in timed[name]], timed[name])
     return times, untimed
+
+
+def _costs(runs_of: Mapping[str, list[Run]], reference: str) -> dict[tuple[str, str], CellStatistics]:
+    """By row and name (`COSTS`). What comes before the training is shown where every run says it."""
+    costs: dict[tuple[str, str], CellStatistics] = {}
+    base_runs = exclusively_timed(runs_of).get(reference, [])
+    for row, runs in runs_of.items():
+        if base_runs and runs and all(run.record.time.steps for run in runs):
+            base = statistics.median(map(training_seconds, base_runs))
+            costs[row, "before"] = cell_of([sum(run.record.time.before.values()) / base for run in runs], runs)
+        if runs:
+            training = [run.record.training for run in runs]
+            costs[row, "tokens-trained"] = cell_of([float(one.tokens_trained) for one in training], runs)
+            costs[row, "tokens-generated"] = cell_of([float(one.tokens_generated) for one in training], runs)
+    return costs
 
 
 def training_seconds(run: Run) -> float:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 
 from bench import __version__
-from bench.analysis.timing import hardware, has_exclusive_timing, usual_hardware
+from bench.analysis.timing import hardware, has_exclusive_timing, slow_runs, usual_hardware
 from bench.config.presets import read_preset
 from bench.config.resolve import parse_assignment
 from bench.config.sections import Config
@@ -43,7 +43,8 @@ class PlannedRun:
         seed: training seed.
         exclusive: nothing else may run beside it, since its training time goes into a table.
         recorded: there is a record.
-        retimed: it is made again for its training time: what is recorded shared the machine, or is of other hardware.
+        retimed: it is made again for its training time: what is recorded shared the machine, or is of other hardware,
+            or was slow (`bench.analysis.timing.slow_runs`).
         threads: CPU threads it has to take to be comparable in time to what is recorded; None where that is open.
     """
 
@@ -70,6 +71,7 @@ class Plan:
             of use.
         seconds: estimated duration of each run; None where nothing is known.
         guessed: the estimate rests on no recorded run of the preset.
+        slow: recorded runs that were slower than the others of their arm, by how much as a share.
         timed_elsewhere: so many recorded runs lack a training time to compare with most, which this machine cannot
             give them, as most were timed on another.
     """
@@ -78,6 +80,7 @@ class Plan:
     runs: tuple[PlannedRun, ...]
     seconds: Mapping[PlannedRun, float | None]
     guessed: bool = False
+    slow: Mapping[str, float] = field(default_factory=dict)
     timed_elsewhere: int = 0
 
     @property
@@ -139,6 +142,7 @@ def make_plan(
     # on another machine than most were timed on, no time that is taken again would count
     can_time = here is None or usual is None or (usual.device, usual.cpu) == here
     timed_elsewhere = 0
+    slow: dict[str, float] = {}
     planned: dict[str, PlannedRun] = {}
     for seed in seeds:
         for spec in specs:
@@ -154,7 +158,13 @@ def make_plan(
                 if timed[spec] == "first seed" and seed != seeds[0]:
                     continue
                 candidates = (recorded.get(_key(whole.config(preset, s))) for s in same)
-                has_time = any(has_exclusive_timing(r) and hardware(r) == usual for r in candidates if r)
+                timed_here = [r for r in candidates if r and has_exclusive_timing(r) and hardware(r) == usual]
+                if found is not None and len(seeds) > 1:
+                    arm = (recorded.get(_key(whole.config(preset, s))) for s in seeds)
+                    of_arm = [r for r in arm if r and has_exclusive_timing(r) and hardware(r) == usual]
+                    slow |= slow_runs(of_arm)
+                is_slow = found is not None and found.run_id in slow
+                has_time = bool(timed_here) and not is_slow
                 needs_time = found is not None and not has_time
                 timed_elsewhere += needs_time and not can_time
                 planned[key] = replace(
@@ -165,7 +175,7 @@ def make_plan(
                 )
     runs = tuple(sorted(planned.values(), key=lambda run: not run.exclusive))
     seconds = _durations(runs, FIRST_GUESS.get(preset), at_scale)
-    return Plan(preset, runs, seconds, not at_scale, timed_elsewhere)
+    return Plan(preset, runs, seconds, not at_scale, slow, timed_elsewhere)
 
 
 def _check_tuned(preset: str, specs: Sequence[RunSpec]) -> None:

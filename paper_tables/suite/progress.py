@@ -116,7 +116,12 @@ def describe(plan: Plan, jobs: int) -> Iterator[str]:
     if exclusive:
         yield f"  {exclusive} of them one at a time first: their training time goes into a table or claim"
     if retimed:
-        yield f"  {retimed} of them again: when they were timed, the machine was shared or not the one of most runs"
+        yield (
+            f"  {retimed} of them again: when they were timed, the machine was shared or not the one of most runs, or "
+            "they were slower than the others of their arm by more than the others' spread"
+        )
+    for run_id, share in plan.slow.items():
+        yield f"  slow: {run_id}, by {share:.0%}"
     if plan.timed_elsewhere:
         yield (
             f"  {plan.timed_elsewhere} have no training time that can be compared, and get none here: most runs were "

@@ -42,7 +42,7 @@ def measured_notes(table: Table, selection: Selection, found: TableStatistics) -
         smallest = ", ".join(f"{labels[name]} {value:.2f}" for name, value in found.minimum_detectable.items())
         notes.append(f"Minimum detectable difference to the best (80 % power): {smallest}.")
     if table.timed:
-        notes.append(_time_note(table, found))
+        notes += [_time_note(table, found), *_slow_notes(found), COST_NOTE]
     return [*notes, *evaluated, *setting_notes(records)]
 
 
@@ -70,14 +70,26 @@ def _noise_note(found: TableStatistics, labels: Mapping[str, str]) -> str:
     )
 
 
+COST_NOTE = (
+    "Before: what a method needs before its training (init student, the teacher's responses), in the unit of time, "
+    "where it is recorded. Tokens: of responses, means over runs."
+)
+
+
 def _time_note(table: Table, found: TableStatistics) -> str:
     labels = {row.name: row.label for row in table.rows}
     by_count: dict[int, list[str]] = {}
     for name, cell in found.times.items():
         by_count.setdefault(len(cell.runs), []).append(labels[name])
     counts = "; ".join(f"n = {n} of {_list(by_count[n])}" for n in sorted(by_count, reverse=True))
-    note = "Time: training time relative to KLD, of exclusively timed runs (nothing else ran on the machine)"
+    note = "Time: training time relative to KLD's median, of exclusively timed runs (nothing else ran on the machine)"
     return f"{note}; {counts}." if counts else f"{note}."
+
+
+def _slow_notes(found: TableStatistics) -> Iterable[str]:
+    if found.slow:
+        slow = _list(f"{name} by {share:.0%}" for name, share in found.slow.items())
+        yield f"Slower than the others of its row by more than their spread, to be timed again: {slow}."
 
 
 def setting_notes(records: list[RunRecord]) -> list[str]:

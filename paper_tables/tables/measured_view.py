@@ -6,13 +6,14 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from paper_tables.numbers.cells import INIT_STUDENT, TEACHER, TIME, CellStatistics, TableStatistics
+from paper_tables.numbers.cells import COSTS, INIT_STUDENT, TEACHER, TIME, CellStatistics, TableStatistics
 from paper_tables.numbers.judge_scores import JudgeScores
 from paper_tables.numbers.runs import Selection
 from paper_tables.paper.tables import Column, Row, Table
 from paper_tables.tables.captions import measured_notes, title
 from paper_tables.tables.rendered import (
     AS_GOOD_AS_BEST,
+    COST_LABELS,
     NOT_TRAINED_HERE,
     TIME_LABEL,
     Cell,
@@ -39,7 +40,9 @@ def measured_view(
         others += [found.times.get(name)] if table.timed else []
         counts = sorted({len(cell.runs) for cell in cells if cell}) if name != TEACHER and name not in evaluated else []
         n = "–".join(str(count) for count in dict.fromkeys((counts[0], counts[-1]))) if counts else ""
-        rows.append([Cell(label), *map(_score_cell, cells), *(Cell(statistics_text(cell)) for cell in others), Cell(n)])
+        texts = [statistics_text(cell) for cell in others]
+        texts += [_cost_text(found.costs.get((name, cost)), cost) for cost in COSTS if table.timed]
+        rows.append([Cell(label), *map(_score_cell, cells), *map(Cell, texts), Cell(n)])
     return RenderedTable(
         name=f"{table.file}-{preset}-measured",
         view="as measured",
@@ -49,7 +52,7 @@ def measured_view(
             "",
             *(column.label for column in table.columns),
             *judged.labels.values(),
-            *([TIME_LABEL] if table.timed else []),
+            *([TIME_LABEL, *COST_LABELS.values()] if table.timed else []),
             "n",
         ],
         rows=rows,
@@ -63,6 +66,17 @@ def _score_cell(cell: CellStatistics | None) -> Cell:
     return Cell(statistics_text(cell) + sign, bold=bool(cell and cell.best))
 
 
+def _cost_text(cell: CellStatistics | None, cost: str) -> str:
+    if cell is None:
+        return ""
+    return f"{cell.mean:.2f}" if cost == "before" else f"{cell.mean / 1000:.0f}"
+
+
+_COST_METRICS = {
+    "before": "time before training relative to KLD's training",
+    "tokens-trained": "response tokens",
+    "tokens-generated": "response tokens",
+}
 _COLUMNS = [
     *("table", "preset", "row", "column", "task", "models", "method", "output_source", "init_student", "options"),
     *("metric", "set", "mean", "sd", "n", "seeds", "best", "difference_to_best", "p_holm", "as_good_as_best", "runs"),
@@ -86,6 +100,10 @@ def _tidy(table: Table, preset: str, found: TableStatistics, judged: JudgeScores
         if table.timed:
             about = _about(table, preset, row, table.columns[0]) | {"column": TIME}
             yield about | _statistics(found.times.get(row.name), None)
+            for cost in COSTS:
+                spent = found.costs.get((row.name, cost))
+                metric = {"metric": _COST_METRICS[cost]} if spent else {}
+                yield about | {"column": cost} | _statistics(spent, None) | metric
 
 
 def _about(table: Table, preset: str, row: Row, column: Column) -> dict[str, object]:

@@ -11,6 +11,11 @@ from paper_tables.numbers.cells import CellStatistics
 AS_GOOD_AS_BEST = "†"
 NOT_TRAINED_HERE = "‡"
 TIME_LABEL = "time / KLD"
+COST_LABELS = {
+    "before": "before / KLD",
+    "tokens-trained": "k tokens trained",
+    "tokens-generated": "k tokens generated",
+}
 
 
 @dataclass(frozen=True)

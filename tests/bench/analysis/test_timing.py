@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bench.analysis.timing import has_exclusive_timing, usual_hardware
-from tests.records import make_record
+from bench.analysis.timing import has_exclusive_timing, slow_runs, usual_hardware
+from tests.records import altered, make_record
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,39 @@ def test_the_usual_hardware_is_that_of_most_exclusively_timed_runs_then_of_the_l
     ]
     usual = usual_hardware(records)
     assert usual is None if expected is None else usual.threads == expected
+
+
+def timed(seed: int, seconds: float, **steps: tuple[int, float]):
+    """A run by seconds of training, and number and median of its steps by kind."""
+    plain = {kind: {"count": count, "median": median} for kind, (count, median) in steps.items()}
+    return altered(make_record(seed=seed)[0], time__training_seconds=seconds, time__steps=plain)
+
+
+@pytest.mark.parametrize(
+    ("runs", "slow"),
+    [
+        ([(20.0, 0.05), (20.2, 0.05), (24.0, 0.05)], {30: 0.194}),  # something came between
+        ([(20.0, 0.05), (20.2, 0.05), (24.0, 0.06)], {30: 0.194}),  # every step was slower
+        ([(20.0, 0.05), (20.2, 0.05), (20.5, 0.05)], {}),  # within 3 %
+        ([(20.0, 0.05), (22.0, 0.05), (23.5, 0.05)], {}),  # no further away than the others are apart
+        ([(20.0, 0.05), (30.0, 0.05)], {}),  # which of them was slow, nobody knows
+    ],
+)
+def test_a_run_slower_than_the_others_of_its_arm_by_more_than_their_spread(runs, slow):
+    records = [timed(10 * n, seconds, dataset=(400, median)) for n, (seconds, median) in enumerate(runs, start=1)]
+    found = slow_runs(records)
+    assert {r.seed: found[r.run_id] for r in records if r.run_id in found} == pytest.approx(slow, abs=1e-3)
+
+
+def test_a_run_that_generates_more_is_not_slow_for_that():
+    records = [
+        timed(
+            seed, (400 - generated) * 0.05 + generated * 0.5, dataset=(400 - generated, 0.05), generate=(generated, 0.5)
+        )
+        for seed, generated in ((10, 20), (20, 25), (30, 100))
+    ]
+    assert not slow_runs(records)
+    records[2] = altered(records[2], time__training_seconds=1.1 * records[2].time.training_seconds)
+    assert list(slow_runs(records)) == [records[2].run_id]
+    unknown = [altered(record, time__steps={}) for record in records]
+    assert not slow_runs(unknown)

@@ -74,6 +74,9 @@ def test_options_without_effect_and_a_teacher_that_does_not_end_are_noted_once(t
     answered = record.data.teacher_responses
     assert answered.ended < 0.5
     assert answered.mean_length <= 4
+    assert set(record.time.before) == {"init student", "teacher responses"}
+    assert all(seconds > 0 for seconds in record.time.before.values())
+    assert {kind: one.count for kind, one in record.time.steps.items()} == {"dataset": record.training.steps}
     assert any("the teacher ended" in note and "max_response_length=4" in note for note in record.data.notes)
 
 

@@ -105,3 +105,21 @@ def test_phases_on_cuda_add_up_to_the_wall_clock_without_waiting():
     assert queued < wall / 2
     assert sum(seconds.values()) == pytest.approx(wall, rel=0.05)
     assert seconds["student"] == pytest.approx(2 * seconds["teacher"], rel=0.2)
+
+
+def test_steps_are_told_apart_by_kind_and_leave_validation_out():
+    stream = Stream()
+    timer = PhaseTimer(CPU, stream.mark)
+    for number, kind in enumerate(("dataset", "generate", "dataset"), start=1):
+        if kind == "generate":
+            with timer.phase("generation"):
+                stream.compute(device=8.0)
+        with timer.phase("student"):
+            stream.compute(device=number)
+        timer.end_step(kind)
+        with timer.phase("validation"):
+            stream.compute(device=100.0)
+        if number == 2:
+            timer.read()
+    assert timer.read()["validation"] == 300.0
+    assert timer.steps == {"dataset": [1.0, 3.0], "generate": [10.0]}

@@ -160,6 +160,17 @@ def test_a_machine_that_cannot_give_a_comparable_time_does_not_try():
     assert (name, cpu) == (found.device_name, found.cpu)
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_run_slower_than_its_arms_others_is_timed_again(jobs):
+    records = [make_record(method, seed=seed, init="sft")[0] for method in TABLE_1 for seed in SEEDS]
+    records[1] = altered(records[1], time__training_seconds=1.2 * records[1].time.training_seconds)
+    made = plan(records=records, jobs=jobs)
+    assert [(run.spec.method, run.seed, run.retimed) for run in made.to_do] == [("kld", 20, True)]
+    assert made.to_do[0].exclusive is (jobs > 1)
+    assert f"  slow: {records[1].run_id}, by 20%" in describe(made, jobs)
+    assert not plan(records=records, jobs=jobs, times=False).to_do
+
+
 def test_one_job_takes_the_times_again_that_were_shared():
     shared, _ = make_record("kld", init="sft", seed=20, other_load=1.0)
     assert [(run.seed, run.retimed, run.exclusive) for run in plan(records=[shared]).runs if run.recorded] == [

@@ -77,8 +77,8 @@ def test_how_many_runs_were_timed_is_said(tmp_path):
     selection = RunIndex(Store(tmp_path), "tiny").select(table)
     notes = measured_notes(table, selection, table_statistics(table, selection))
     assert (
-        "Time: training time relative to KLD, of exclusively timed runs (nothing else ran on the machine); n = 2 of "
-        "KLD, SRKL; n = 1 of SFT." in notes
+        "Time: training time relative to KLD's median, of exclusively timed runs (nothing else ran on the machine); "
+        "n = 2 of KLD, SRKL; n = 1 of SFT." in notes
     )
 
 

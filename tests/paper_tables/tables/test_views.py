@@ -18,7 +18,7 @@ from paper_tables.paper.tables import TABLE_NAMES
 from paper_tables.tables.make import fill_table
 from paper_tables.tables.render import TABLE_FORMATS, escape_latex, render
 from paper_tables.tables.rendered import Cell, RenderedTable
-from tests.records import write_record
+from tests.records import rewrite, write_record
 
 
 def views(out, name="1"):
@@ -65,6 +65,24 @@ def test_the_caption_says_what_a_reader_needs(out):
     assert "n is 1" not in text
 
 
+def test_what_a_method_costs_beside_its_training_time(tmp_path):
+    kld = write_record(tmp_path, "kld", seconds=20.0)
+    seqkd = write_record(tmp_path, "seqkd", seconds=30.0)
+    distillm = write_record(tmp_path, "distillm", seconds=40.0)
+    rewrite(tmp_path, kld, time__before={"init student": 2.0})
+    rewrite(tmp_path, seqkd, time__before={"teacher responses": 13.0}, training__tokens_trained=52_400)
+    rewrite(tmp_path, distillm, time__steps={}, training__tokens_generated=7_600)  # of a version that did not say
+    view = views(tmp_path, "main")[0]
+    assert view.headings[-5:] == ["time / KLD", "before / KLD", "k tokens trained", "k tokens generated", "n"]
+    rows = texts(view)
+    assert rows["KLD"][-5:] == ["1.00", "0.10", "1", "0", "1"]
+    assert rows["SeqKD"][-5:] == ["1.50", "0.65", "52", "0", "1"]
+    assert rows["DistiLLM"][-5:] == ["2.00", "", "1", "8", "1"]
+    frame = view.frame[(view.frame["row"] == "seqkd")].set_index("column")
+    assert frame.loc["before", "mean"] == pytest.approx(0.65)
+    assert frame.loc["tokens-trained", "mean"] == 52_400
+
+
 def test_full_precision_in_csv(out):
     frame = views(out)[0].frame
     for record in Store(out).all():
@@ -84,9 +102,9 @@ def test_only_the_main_table_has_times(tmp_path):
     write_record(tmp_path, "srkl", seconds=30.0)
     write_record(tmp_path, "skl", other_load=1.0)
     view = views(tmp_path, "main")[0]
-    assert view.headings[-2:] == ["time / KLD", "n"]
+    assert view.headings[-5:-3] == ["time / KLD", "before / KLD"]
     rows = texts(view)
-    assert [rows[label][-2] for label in ("KLD", "SRKL", "SKL")] == ["1.00", "1.50", ""]
+    assert [rows[label][-5] for label in ("KLD", "SRKL", "SKL")] == ["1.00", "1.50", ""]
     frame = view.frame
     assert frame[(frame["row"] == "srkl") & (frame["column"] == "time")]["mean"].item() == 1.5
     assert "time / KLD" not in views(tmp_path)[0].headings
