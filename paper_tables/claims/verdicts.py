@@ -25,7 +25,7 @@ from typing import Literal
 
 from bench.analysis.significance import MOST_SEEDS, benjamini_hochberg, holm
 from bench.system.errors import BenchError, did_you_mean
-from paper_tables.claims.comparisons import ClaimComparison, Comparisons
+from paper_tables.claims.comparisons import NOT_JUDGED, NOT_SCALED, SCALED, ClaimComparison, Comparisons
 from paper_tables.numbers.cells import SIGNIFICANCE
 from paper_tables.numbers.runs import RunIndex
 from paper_tables.paper.claim_specs import ClaimSpec, CoefficientBoundTest, EstimationErrorTest, claim_specs
@@ -159,8 +159,9 @@ def _verdict(
         return ClaimVerdict(claim, verdict, counted + (f" (p = {_short(p)})" if p is not None else ""), found, p)
     missing = list(dict.fromkeys(c.missing for c in found if c.missing))
     if missing:
-        probed = isinstance(claim.test, EstimationErrorTest | CoefficientBoundTest)
-        reason = "; ".join(missing) + ("" if probed else f": bench suite {claim.suite}")
+        by_suite = not {*missing} & {SCALED, NOT_SCALED, NOT_JUDGED}
+        by_suite &= not isinstance(claim.test, EstimationErrorTest | CoefficientBoundTest)
+        reason = "; ".join(missing) + (f": bench suite {claim.suite}" if by_suite else "")
     elif min(p_values) <= SIGNIFICANCE / 2:  # enough by itself
         reason = f"{counted}; among {claims} claims this may be chance (p = {_short(p)})"
     elif outcomes or held:

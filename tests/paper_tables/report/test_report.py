@@ -139,7 +139,7 @@ def test_a_claim_shows_the_effect_that_decides_it_without_being_opened(page):
     card = html[html.index('id="claim-skew-beats-kl"') :]
     card = card[: card.index("<details>")]
     assert re.search(r"Deciding: SKL − KLD, \w.*<strong>[+-]\d+\.\d\d \[[+-]\d+\.\d\d, [+-]\d+\.\d\d\] ROUGE-L", card)
-    missing = html[html.index('id="claim-capacity-1000-best"') :]
+    missing = html[html.index('id="claim-capacity-scaled-balanced"') :]
     assert "Deciding" not in missing[: missing.index("<details>")]
 
 
