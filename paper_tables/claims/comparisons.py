@@ -25,7 +25,7 @@ from paper_tables.numbers.cells import (
     validation_scores,
 )
 from paper_tables.numbers.judge_scores import judge_scores
-from paper_tables.numbers.probes import COEFFICIENTS, Coefficients
+from paper_tables.numbers.probes import COEFFICIENTS, Coefficients, ModelProbe
 from paper_tables.numbers.runs import Run, RunIndex, Selection
 from paper_tables.paper.ablations import find_table
 from paper_tables.paper.claim_specs import (
@@ -402,9 +402,17 @@ class Comparisons:
             yield asked.with_effect(Estimate(max(ratios)))
 
     @cached_property
+    def probe(self) -> ModelProbe[Coefficients] | None:
+        """The recorded probe of coefficients; None where there is none.
+
+        Raises:
+            BenchError: it is damaged.
+        """
+        return COEFFICIENTS.read(self.index.store.root, self.index.preset_name)
+
+    @property
     def _coefficients(self) -> Coefficients | None:
-        probe = COEFFICIENTS.read(self.index.store.root, self.index.preset_name)
-        return probe.found if probe else None
+        return self.probe.found if self.probe else None
 
 
 def _constant_arm(scores: Mapping[int, float]) -> Arm:

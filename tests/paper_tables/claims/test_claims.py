@@ -200,6 +200,69 @@ def test_what_no_judge_has_seen_is_open(tmp_path):
     assert (judged.verdict, judged.reason) == ("not enough evidence", "not judged: bench judge")
 
 
+@pytest.mark.parametrize(
+    ("phis", "fast", "expected"),
+    [
+        ((0.1, 0.1, 0.1), 25.0, "reproduced"),
+        ((0.0, 0.1, 0.19), 25.0, "mechanism not active"),
+        ((0.0, 0.1, 0.21), 25.0, "reproduced"),
+        ((0.0, 0.0, 0.0), 40.0, "mechanism not active"),
+        ((0.5, 0.5, 0.5), 40.0, "not reproduced"),
+    ],
+)
+def test_a_distillm_that_hardly_used_student_outputs_is_neither_fast_nor_slow(tmp_path, phis, fast, expected):
+    for number, seed in enumerate(SEEDS):
+        write_record(tmp_path, "kld", seed=seed, seconds=20.0 + number / 5)
+        record = write_record(tmp_path, "distillm", seed=seed, seconds=fast + number / 5)
+        rewrite(tmp_path, record, curve=[{"step": step, "phi": phis[number] * step / 150} for step in (100, 200)])
+    judged = verdict(tmp_path, "near-kd-time")
+    assert judged.verdict == expected
+    (one,) = judged.comparisons
+    assert one.holds is (fast < 30), "what was measured is still shown"
+    if expected == "mechanism not active":
+        mean = sum(phis) / 3
+        assert f"DistiLLM, dolly, sft init student, buffer of 64: {mean:.3f}" in judged.reason
+        assert judged.p is None
+        assert judged.deciding == one
+    assert f"adaptive φ {sum(phis) / 3:.2f} on average" in judged.scope
+
+
+def test_what_was_not_active_takes_no_part_in_the_correction():
+    claims = [CLAIM.model_copy(update={"id": f"{number}"}) for number in range(20)]
+    found = {claim: many(HELD if number == 0 else (0.1, 1.0)) for number, claim in enumerate(claims)}
+    with_all, alone = judge(found), judge(found, inactive={f"{number}": ("an arm",) for number in range(1, 20)})
+    assert (with_all[0].verdict, alone[0].verdict) == ("not enough evidence", "reproduced")
+    assert {one.verdict for one in alone[1:]} == {"mechanism not active"}
+
+
+def test_a_claim_without_adaptive_use_needs_no_phi(tmp_path):
+    timed(tmp_path, {"kld": 20.0} | dict.fromkeys(OTHERS, 100.0))
+    judged = verdict(tmp_path, "others-slow")
+    assert judged.verdict == "reproduced"
+    assert "φ" not in judged.scope
+
+
+def test_each_verdict_says_in_its_own_line_what_it_speaks_of(tmp_path, command):
+    losses(tmp_path, {"kld": 20.0, "skl": 35.0, "rkld": 20.0, "srkl": 30.0})
+    line = "Preset tiny; tiny-llama (teacher 1,234,567, student 123,456 parameters); cpu (A CPU & Co, 2 threads)."
+    assert verdict(tmp_path, "skew-beats-kl").scope == line
+    record = next(record for record in Store(tmp_path).all() if record.config.method.name == "skl")
+    rewrite(tmp_path, record, environment__threads=1)
+    both = verdict(tmp_path, "skew-beats-kl").scope
+    assert "cpu (A CPU & Co, 1 thread)" in both
+    assert "cpu (A CPU & Co, 2 threads)" in both
+    assert verdict(tmp_path, "best-samsum").scope == "Preset tiny; nothing measured."
+    asked = ("skew-beats-reverse-kl", "best-samsum", "--out", tmp_path)
+    markdown = command("claims", *asked, "--markdown").stdout
+    assert f"\n{line}\n" in markdown
+    plain = " ".join(command("claims", *asked).stdout.split())
+    assert "student 123,456 parameters" in plain
+    assert [one["scope"] for one in json.loads(command("claims", *asked, "--json").stdout)] == [
+        line,
+        "Preset tiny; nothing measured.",
+    ]
+
+
 def test_missing_runs_are_named_with_the_suite_that_makes_them(tmp_path):
     losses(tmp_path, {"kld": 20.0})
     judged = verdict(tmp_path, "skew-beats-kl")
