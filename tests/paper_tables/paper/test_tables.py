@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from dataclasses import replace
+from importlib import resources
 from importlib.util import find_spec
 
 import pytest
@@ -110,6 +112,16 @@ def test_moving_off_policy_changes_nothing_but_where_outputs_come_from(preset, t
             shares = [1.0 if p == "always" else c.sgo.probability for p, c in zip(phis, configs, strict=True)]
             assert [rule.buffered for rule in rules] == [False, True]
             assert phis == ["adaptive"] * 2 or shares[0] == shares[1]
+
+
+@pytest.mark.parametrize(("capacity", "swept"), [(125, [31, 62, 125, 250, 500]), (1000, [250, 500, 1000, 2000, 4000])])
+def test_capacities_are_scaled_with_the_presets_buffer(tmp_path, capacity, swept):
+    text = (resources.files("bench.config") / "presets" / "tiny.yaml").read_text(encoding="utf-8")
+    file = tmp_path / "scaled.yaml"
+    file.write_text(re.sub(r"capacity: \d+", f"capacity: {capacity}", text), encoding="utf-8")
+    rows = find_table("buffer-capacity", str(file)).rows
+    assert [row.value for row in rows] == swept
+    assert [row.specs["distillm"].config(str(file)).sgo.capacity for row in rows] == swept
 
 
 def test_losses_share_an_init_student_whatever_their_papers_do():
