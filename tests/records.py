@@ -75,6 +75,7 @@ def make_record(
     other_load: float | None = 0.0,
     seconds: float = 20.0,
     resumes: int = 0,
+    phi: float = 0.5,
 ) -> tuple[RunRecord, list[Prediction]]:
     """A record and its predictions; without `rows` their scores lie around `mean`, reproducibly."""
     config, _ = resolve(
@@ -174,7 +175,7 @@ def make_record(
         }
         | ({} if other_load is None else {"other_load": other_load}),
         "validations": [{"step": 0, "loss": 3.0}, {"step": 300, "loss": 2.0, "metric": mean}],
-        "curve": [],
+        "curve": [{"step": 400, "phi": phi}] if "adaptive" in source else [],
     }
     return RunRecord.model_validate_json(json.dumps(plain)), rows
 

@@ -17,6 +17,8 @@ from paper_tables.paper.suites import run_specs, timed_specs
 from paper_tables.suite.plan import make_plan
 from tests.conftest import invoke
 
+ADDED_SINCE = ("minillm", "on-policy")
+"""Method and output source of a run that Table 4 has got since these were made."""
 PUBLISHED = Path(__file__).resolve().parents[1] / "results" / "paper-tiny"
 
 
@@ -44,7 +46,8 @@ def test_the_records_are_the_whole_suite_with_its_times_made_from_one_commit(mon
     monkeypatch.setattr("paper_tables.suite.plan.__version__", version)  # a later one would make them again
     specs, timed = run_specs("paper", "tiny"), timed_specs("tiny")
     plan = make_plan(specs, timed, records, preset="tiny", seeds=(10, 20, 30), jobs=2)
-    assert (len(plan.runs), plan.to_do) == (len(records), ())
+    lacking = [run for run in plan.to_do if (run.spec.method, run.spec.output_source) == ADDED_SINCE]
+    assert (len(plan.runs), list(plan.to_do)) == (len(records) + len(lacking), lacking)
     assert len({record.environment.git.commit for record in records}) == 1
     assert not any(record.environment.git.changed for record in records)
 

@@ -7,14 +7,25 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from itertools import combinations
 from typing import Literal
 
 import numpy as np
 
 from bench.analysis.blocks import Arm, compare_arms, seed_noise
 from bench.analysis.significance import Estimate, difference_of, mean_of
-from paper_tables.numbers.cells import SIGNIFICANCE, TableArms, exclusively_timed, training_seconds, validation_scores
-from paper_tables.numbers.probes import COEFFICIENTS, Coefficients
+from bench.judge.results import JudgeScore
+from bench.metrics.registry import find_metric
+from paper_tables.numbers.cells import (
+    SIGNIFICANCE,
+    TableArms,
+    by_example,
+    exclusively_timed,
+    training_seconds,
+    validation_scores,
+)
+from paper_tables.numbers.judge_scores import judge_scores
+from paper_tables.numbers.probes import COEFFICIENTS, Coefficients, ModelProbe
 from paper_tables.numbers.runs import Run, RunIndex, Selection
 from paper_tables.paper.ablations import find_table
 from paper_tables.paper.claim_specs import (
@@ -23,18 +34,23 @@ from paper_tables.paper.claim_specs import (
     ColumnScoreTest,
     ConvergenceTest,
     EstimationErrorTest,
+    JudgeTest,
     ScoreTest,
+    SpreadTest,
     TimeShareTest,
     TimeTest,
 )
 from paper_tables.paper.methods import METHOD_LABELS, SKEWED_LOSSES
-from paper_tables.paper.tables import Column, Table, metric_label
+from paper_tables.paper.tables import INSTRUCTION_SETS, Column, Table, metric_label
 
 MIN_SEEDS = 3
 """Training seeds on each side of a comparison of scores: with fewer, what a seed does is not known."""
 MIN_TIMED_RUNS = 2
 """Runs on each side of a comparison of times: one shows no spread."""
 ROUNDING = 1e-9
+NOT_JUDGED = "not judged: bench judge"
+SCALED = "the preset scales the buffer, so that no run has these capacities"
+NOT_SCALED = "the preset does not scale the buffer"
 NOT_PROBED = f"not probed yet: bench figures {COEFFICIENTS.figure}"
 
 Side = Literal["above", "below"]
@@ -162,6 +178,10 @@ class Comparisons:
                 return self._score(test)
             case ColumnScoreTest() as test:
                 return self._column_score(test)
+            case SpreadTest() as test:
+                return self._spread(test)
+            case JudgeTest() as test:
+                return self._judge(test)
             case TimeTest() as test:
                 return self._time(test)
             case TimeShareTest() as test:
@@ -181,14 +201,32 @@ class Comparisons:
         return table, self._selections[name]
 
     def _score(self, test: ScoreTest) -> Iterator[ClaimComparison]:
-        table, _ = self._select(test.table)
+        table, selection = self._select(test.table)
         labels = {row.name: row.label for row in table.rows}
-        columns = [column for column in table.columns if not test.columns or column.name in test.columns]
+        columns = [
+            column
+            for column in table.columns
+            if (not test.columns or column.name in test.columns) and test.task in ("", column.task)
+        ]
+        scaled = any(row.value is not None and row.value != float(row.name) for row in table.rows)
+        elsewhere = "" if test.scaled in (None, scaled) else NOT_SCALED if test.scaled else SCALED
+        arms = _over_sets(table, selection) if test.mean else {}
+        noise = seed_noise({name: arm.scores for name, arm in arms.items()})
         for column in columns:
             for other in test.than:
-                what = f"{labels[test.row]} − {labels[other]}, {column.label}"
+                where = "mean of the five sets" if test.mean else column.label
+                what = f"{labels[test.row]} − {labels[other]}, {where}"
                 asked = ClaimComparison(what, "above", 0.0, metric_label(column.task), even=0.0)
-                yield self._difference(asked, test.table, (test.row, column), (other, column))
+                if elsewhere:
+                    yield asked.without_effect(elsewhere)
+                elif not test.mean:
+                    yield self._difference(asked, test.table, (test.row, column), (other, column))
+                elif test.row in arms and other in arms:
+                    found = compare_arms(arms[test.row], arms[other], noise)
+                    runs = [run for row in table.rows if row.name in (test.row, other) for run in selection.of_row(row)]
+                    yield asked.with_effect(found, runs, _too_few_seeds(found.seeds))
+                else:
+                    yield asked.without_effect("no runs")
 
     def _column_score(self, test: ColumnScoreTest) -> Iterator[ClaimComparison]:
         table, _ = self._select(test.table)
@@ -201,14 +239,57 @@ class Comparisons:
             asked = ClaimComparison(what, side, test.margin, metric_label(first.task), even=0.0)
             yield self._difference(asked, test.table, (row, first), (row, second))
 
+    def _spread(self, test: SpreadTest) -> Iterator[ClaimComparison]:
+        table, _ = self._select(test.table)
+        labels = {row.name: row.label for row in table.rows}
+        for column in [column for column in table.columns if column.name in test.columns]:
+            for pair in combinations(test.rows or labels, 2):
+                # of two one-sided tests, which of the two is higher, the one against the higher decides
+                low, high = sorted(pair, key=lambda name: self._mean(test.table, name, column))
+                what = f"{labels[high]} − {labels[low]}, {column.label}"
+                asked = ClaimComparison(what, "below", test.below, metric_label(column.task), even=None)
+                found = self._difference(asked, test.table, (high, column), (low, column))
+                # the order was seen, so a spread that is too wide has two ways to come about by chance
+                yield found if found.p_fails is None else replace(found, p_fails=min(1.0, 2 * found.p_fails))
+
+    def _mean(self, table_name: str, row: str, column: Column) -> float:
+        """A cell's score; 0 without runs."""
+        runs = self._arms_of(table_name).runs(row, column)
+        return statistics.fmean(run.score(column.sets) for run in runs) if runs else 0.0
+
+    def _judge(self, test: JudgeTest) -> Iterator[ClaimComparison]:
+        table, selection = self._select(test.table)
+        labels = {row.name: row.label for row in table.rows}
+        columns = {column.name: column.label for column in table.columns}
+        found = judge_scores(table, selection, self.index.store).scores
+        for column in test.columns:
+            judged = {row: found.get((row, column), ()) for row in (test.row, *test.than)}
+            means = {row: {run.seed: one.value for run, one in its} for row, its in judged.items() if its}
+            noise = seed_noise(means)
+            for other in test.than:
+                what = f"{labels[test.row]} − {labels[other]}, judge, {columns[column]}"
+                asked = ClaimComparison(what, "above", 0.0, "points of the judge", even=0.0)
+                if not {test.row, other} <= means.keys():
+                    yield asked.without_effect(NOT_JUDGED)
+                    continue
+                sides = [judged[test.row], judged[other]]
+                # both answer the same examples: taken as if they did not, the interval is wide enough
+                fixed = sum(statistics.fmean(_variance_over_examples(one) for _, one in its) for its in sides)
+                estimate = compare_arms(_constant_arm(means[test.row]), _constant_arm(means[other]), noise)
+                runs = [run for its in sides for run, _ in its]
+                yield asked.with_effect(replace(estimate, fixed=fixed), runs, _too_few_seeds(estimate.seeds))
+
+    def _arms_of(self, table_name: str) -> TableArms:
+        table, selection = self._select(table_name)
+        if table_name not in self._arms:
+            self._arms[table_name] = TableArms(table, selection)
+        return self._arms[table_name]
+
     def _difference(
         self, asked: ClaimComparison, table_name: str, first: tuple[str, Column], second: tuple[str, Column]
     ) -> ClaimComparison:
         """One cell's score less another's, each given by row and column."""
-        table, selection = self._select(table_name)
-        if table_name not in self._arms:
-            self._arms[table_name] = TableArms(table, selection)
-        arms = self._arms[table_name]
+        arms = self._arms_of(table_name)
         sides = [arms.runs(*cell) for cell in (first, second)]
         if not all(sides):
             return asked.without_effect("no runs")
@@ -280,9 +361,8 @@ class Comparisons:
             if not steps:
                 yield asked.without_effect("no validations at the same steps")
                 continue
-            # the validation set is taken as given: two examples alike, the whole of it
-            first, second = (Arm(tuple(means[n]), np.array([[v, v] for v in means[n].values()])) for n in pair)
-            found = compare_arms(first, second, noise)
+            # the validation set is taken as given
+            found = compare_arms(_constant_arm(means[pair[0]]), _constant_arm(means[pair[1]]), noise)
             yield asked.with_effect(found, [run for side in sides for run in side], _too_few_seeds(found.seeds))
 
     def _estimation_error(self, test: EstimationErrorTest) -> Iterator[ClaimComparison]:
@@ -322,9 +402,51 @@ class Comparisons:
             yield asked.with_effect(Estimate(max(ratios)))
 
     @cached_property
+    def probe(self) -> ModelProbe[Coefficients] | None:
+        """The recorded probe of coefficients; None where there is none.
+
+        Raises:
+            BenchError: it is damaged.
+        """
+        return COEFFICIENTS.read(self.index.store.root, self.index.preset_name)
+
+    @property
     def _coefficients(self) -> Coefficients | None:
-        probe = COEFFICIENTS.read(self.index.store.root, self.index.preset_name)
-        return probe.found if probe else None
+        return self.probe.found if self.probe else None
+
+
+def _constant_arm(scores: Mapping[int, float]) -> Arm:
+    """An arm by its scores alone, without noise of examples: two that are alike, the whole set."""
+    return Arm(tuple(scores), np.array([[value, value] for value in scores.values()]))
+
+
+def _over_sets(table: Table, selection: Selection) -> dict[str, Arm]:
+    """By row, an arm whose score is the mean over the five instruction sets; rows that lack some are left out.
+
+    It holds the examples of all sets, each weighed so that every set counts alike.
+    """
+    group = table.columns[0].group
+    sets = [names for _, names in INSTRUCTION_SETS.values()]
+    every = {row.name: selection.runs[row.specs[group]] for row in table.rows}
+    runs_of = {name: [run for run in runs if all(map(run.scored_set, sets))] for name, runs in every.items()}
+    runs_of = {name: runs for name, runs in runs_of.items() if runs}
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in runs_of}
+    for names in sets if runs_of else ():
+        found = by_example(runs_of, replace(table.columns[0], sets=names))
+        for name, runs in runs_of.items():
+            score = find_metric(runs[0].record.metric.name).score_of_sum
+            parts[name].append(Arm.of([run.seed for run in runs], found[name], score).values)
+    arms = {}
+    for name, values in parts.items():
+        size = sum(one.shape[1] for one in values)
+        weighed = [one * size / (len(values) * one.shape[1]) for one in values]
+        arms[name] = Arm(tuple(run.seed for run in runs_of[name]), np.concatenate(weighed, axis=1))
+    return arms
+
+
+def _variance_over_examples(score: JudgeScore) -> float:
+    """Of a judge's score, from its 95 % interval; 0 where it has none."""
+    return 0.0 if score.low is None or score.high is None else ((score.high - score.low) / (2 * 1.96)) ** 2
 
 
 def _too_few_seeds(seeds: int) -> str:

@@ -21,7 +21,12 @@ POWER = (
     "its seeds would show with 80 % probability, and *repeats needed* the number of seeds, runs or students that would "
     "show the distance measured."
 )
-STYLES: dict[Verdict, str] = {"reproduced": "green", "not reproduced": "red", "not enough evidence": "yellow"}
+STYLES: dict[Verdict, str] = {
+    "reproduced": "green",
+    "not reproduced": "red",
+    "mechanism not active": "yellow",
+    "not enough evidence": "yellow",
+}
 
 
 def summary(found: Sequence[ClaimVerdict], preset: str) -> str:
@@ -59,7 +64,7 @@ def as_table(found: Sequence[ClaimVerdict], preset: str) -> RenderableType:
         deciding = one.deciding
         detail = f"{deciding.what}: {effect(deciding)}\n" if deciding else ""
         claim = Text.assemble(one.claim.id, "\n", (f"{one.claim.claim} ({one.claim.where})", "dim"))
-        reason = Text(f"{detail}{one.reason}; {len(one.runs)} runs")
+        reason = Text.assemble(f"{detail}{one.reason}; {len(one.runs)} runs\n", (one.scope, "dim"))
         table.add_row(claim, Text(one.verdict, STYLES[one.verdict]), reason)
         table.add_row("", "", "")
     return Group(Fitted(table), Text(summary(found, preset)))
@@ -75,6 +80,8 @@ def as_markdown(found: Sequence[ClaimVerdict], preset: str) -> str:
         lines += ["", f"## {one.claim.id}", "", f"{one.claim.claim} ({one.claim.where}). **{one.verdict}**"]
         lines += [
             " ".join([f"Source: {one.claim.source} ({one.claim.confidence}).", one.claim.note]).strip(),
+            "",
+            md(one.scope),
             "",
             "| comparison | effect, 95 % interval | outcome | visible from | repeats needed |",
             "|---|---|---|---|---|",

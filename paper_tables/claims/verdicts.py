@@ -1,4 +1,4 @@
-"""Verdicts on the paper's claims: reproduced, not reproduced, or not enough evidence.
+"""Verdicts on the paper's claims: reproduced, not reproduced, mechanism not active, or not enough evidence.
 
 A claim is a set of comparisons. One holds when its whole 95 % interval lies on the claimed side, fails when it lies on
 the other, and is open otherwise.
@@ -13,7 +13,8 @@ smaller p-value of each claim is corrected over the claims with evidence by Benj
 the verdicts other than "not enough evidence" at most 5 % are wrong on average: of the two verdicts that a claim can
 get, one is right. A list of verdicts is read for what holds and what does not, and the share of wrong ones among these
 is what its reader has to know. Where half of the claims are decided, the correction asks for no more than the interval
-does. A theorem is no test of chance, and counts in no correction.
+does. A theorem is no test of chance, and counts in no correction. Neither does a claim whose mechanism was not active
+(`paper_tables.claims.scope`): no comparison speaks for it or against it.
 """
 
 from __future__ import annotations
@@ -21,17 +22,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Literal
 
 from bench.analysis.significance import MOST_SEEDS, benjamini_hochberg, holm
+from bench.record.record import RunRecord
 from bench.system.errors import BenchError, did_you_mean
-from paper_tables.claims.comparisons import ClaimComparison, Comparisons
+from paper_tables.claims.comparisons import NOT_JUDGED, NOT_SCALED, SCALED, ClaimComparison, Comparisons
+from paper_tables.claims.scope import ACTIVE_PHI, inactive_arms, mean_phis, scope
 from paper_tables.numbers.cells import SIGNIFICANCE
 from paper_tables.numbers.runs import RunIndex
 from paper_tables.paper.claim_specs import ClaimSpec, CoefficientBoundTest, EstimationErrorTest, claim_specs
 
-Verdict = Literal["reproduced", "not reproduced", "not enough evidence"]
-VERDICTS: tuple[Verdict, ...] = ("reproduced", "not reproduced", "not enough evidence")
+Verdict = Literal["reproduced", "not reproduced", "mechanism not active", "not enough evidence"]
+VERDICTS: tuple[Verdict, ...] = ("reproduced", "not reproduced", "mechanism not active", "not enough evidence")
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class ClaimVerdict:
         p: twice the smaller of its one-sided p-values, or this p-value corrected over the claims that have evidence,
             whichever is larger: the level that its verdict needs. None where nothing can be told, or nothing is left
             to chance.
+        scope: preset, model sizes and hardware that it speaks of, in a line.
     """
 
     claim: ClaimSpec
@@ -49,6 +54,7 @@ class ClaimVerdict:
     reason: str
     comparisons: tuple[ClaimComparison, ...]
     p: float | None = None
+    scope: str = ""
 
     @property
     def runs(self) -> list[str]:
@@ -61,7 +67,7 @@ class ClaimVerdict:
 
         Where one has to hold, it is the one that speaks most for it.
         """
-        came_out = {"reproduced": True, "not reproduced": False, "not enough evidence": None}[self.verdict]
+        came_out = {"reproduced": True, "not reproduced": False}.get(self.verdict)
         measured = [c for c in self.comparisons if c.effect is not None]
         # each of them may be decided by itself, and the claim not
         measured = [c for c in measured if c.holds is came_out] or measured
@@ -73,6 +79,7 @@ class ClaimVerdict:
         return {
             **self.claim.model_dump(exclude={"test"}),
             "verdict": self.verdict,
+            "scope": self.scope,
             "reason": self.reason,
             "p": self.p,
             "comparisons": [c.as_dict() for c in self.comparisons],
@@ -103,16 +110,46 @@ def verdicts(index: RunIndex, ids: Sequence[str] = ()) -> list[ClaimVerdict]:
         except BenchError:
             if name in ids or not ids:
                 raise
-    return judge({known[name]: its for name, its in found.items()}, ids)
+    records = {record.run_id: record for record in index.records}
+    runs_of = {
+        name: [records[run] for run in dict.fromkeys(run for comparison in its for run in comparison.runs)]
+        for name, its in found.items()
+    }
+    phis = {name: mean_phis(index.store, runs) for name, runs in runs_of.items()}
+    inactive = {name: arms for name, its in phis.items() if (arms := inactive_arms(its))}
+    judged = judge({known[name]: its for name, its in found.items()}, ids, inactive)
+    return [replace(one, scope=_scope(one, runs_of[one.claim.id], phis[one.claim.id], comparisons)) for one in judged]
 
 
-def judge(found: Mapping[ClaimSpec, tuple[ClaimComparison, ...]], ids: Sequence[str] = ()) -> list[ClaimVerdict]:
-    """The verdicts on claims by their comparisons, all corrected together; with ids, those of these claims."""
+def _scope(one: ClaimVerdict, runs: Sequence[RunRecord], phis: Mapping[str, float], comparisons: Comparisons) -> str:
+    index, hardware = comparisons.index, ""
+    if isinstance(one.claim.test, EstimationErrorTest | CoefficientBoundTest) and (probe := comparisons.probe):
+        models = probe.config.get("models")
+        name = models.get("name") if isinstance(models, dict) else None
+        runs = [record for record in index.records if record.config.models.name == name]
+        hardware = probe.environment.hardware
+    return scope(index.preset_name, runs, phis, hardware)
+
+
+def judge(
+    found: Mapping[ClaimSpec, tuple[ClaimComparison, ...]],
+    ids: Sequence[str] = (),
+    inactive: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> list[ClaimVerdict]:
+    """The verdicts on claims by their comparisons, all corrected together; with ids, those of these claims.
+
+    Args:
+        found: by claim.
+        ids: of claims.
+        inactive: by a claim's id, the arms whose mechanism was not active.
+    """
     both = {claim.id: p_values(claim, its) for claim, its in found.items()}
     chances = {
         claim.id: min(both[claim.id])
         for claim, its in found.items()
-        if not isinstance(claim.test, CoefficientBoundTest) and any(c.p_holds is not None for c in its)
+        if not isinstance(claim.test, CoefficientBoundTest)
+        and claim.id not in inactive
+        and any(c.p_holds is not None for c in its)
     }
     corrected = {
         name: min(1.0, max(2 * chances[name], p))
@@ -120,7 +157,12 @@ def judge(found: Mapping[ClaimSpec, tuple[ClaimComparison, ...]], ids: Sequence[
     }
     wanted = ids or [claim.id for claim in found]
     by_id = {claim.id: (claim, its) for claim, its in found.items()}
-    return [_verdict(*by_id[name], both[name], corrected.get(name), len(chances)) for name in wanted]
+    return [
+        _not_active(*by_id[name], inactive[name])
+        if name in inactive
+        else _verdict(*by_id[name], both[name], corrected.get(name), len(chances))
+        for name in wanted
+    ]
 
 
 def p_values(claim: ClaimSpec, found: Sequence[ClaimComparison]) -> tuple[float, float]:
@@ -132,6 +174,18 @@ def p_values(claim: ClaimSpec, found: Sequence[ClaimComparison]) -> tuple[float,
     p_every = max(every) if complete else 1.0
     p_one = min(holm(one), default=1.0)
     return (p_one, p_every) if claim.test.any else (p_every, p_one)
+
+
+def _not_active(claim: ClaimSpec, found: tuple[ClaimComparison, ...], arms: Sequence[str]) -> ClaimVerdict:
+    hardly = f"student outputs were hardly used, φ below {ACTIVE_PHI} on average over training ({'; '.join(arms)})"
+    return ClaimVerdict(claim, "mechanism not active", f"{hardly}; {_counted(found)}", found)
+
+
+def _counted(found: Sequence[ClaimComparison]) -> str:
+    """How many comparisons hold, and how the decided others came out."""
+    held = sum(c.holds is True for c in found)
+    outcomes = Counter(c.outcome for c in found if c.holds is False)
+    return ", ".join([f"{held} of {len(found)} comparisons hold", *(f"{n} {what}" for what, n in outcomes.items())])
 
 
 def _verdict(
@@ -150,20 +204,19 @@ def _verdict(
         p: see `ClaimVerdict`.
         claims: how many claims have evidence.
     """
-    held = sum(c.holds is True for c in found)
-    outcomes = Counter(c.outcome for c in found if c.holds is False)
-    counted = ", ".join([f"{held} of {len(found)} comparisons hold", *(f"{n} {what}" for what, n in outcomes.items())])
+    counted = _counted(found)
     reproduced, refuted = p_values
     if (min(p_values) if p is None else p) <= SIGNIFICANCE and min(p_values) < 1:
         verdict: Verdict = "reproduced" if reproduced < refuted else "not reproduced"
         return ClaimVerdict(claim, verdict, counted + (f" (p = {_short(p)})" if p is not None else ""), found, p)
     missing = list(dict.fromkeys(c.missing for c in found if c.missing))
     if missing:
-        probed = isinstance(claim.test, EstimationErrorTest | CoefficientBoundTest)
-        reason = "; ".join(missing) + ("" if probed else f": bench suite {claim.suite}")
+        by_suite = not {*missing} & {SCALED, NOT_SCALED, NOT_JUDGED}
+        by_suite &= not isinstance(claim.test, EstimationErrorTest | CoefficientBoundTest)
+        reason = "; ".join(missing) + (f": bench suite {claim.suite}" if by_suite else "")
     elif min(p_values) <= SIGNIFICANCE / 2:  # enough by itself
         reason = f"{counted}; among {claims} claims this may be chance (p = {_short(p)})"
-    elif outcomes or held:
+    elif any(c.holds is not None for c in found):
         reason = f"{counted}, the whole cannot be told (p = {_short(p)})"
     else:
         reason = f"{counted}, the others cannot be told (p = {_short(p)})"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bench.judge.protocol import Outcome
-from bench.judge.results import Judgement, read
+from bench.judge.results import Judgement, JudgeScore, read
 from bench.record.read import Unreadable
 from bench.record.store import JUDGED, Store
 from bench.system.hashing import digest
@@ -22,9 +22,14 @@ SHARED = {"judge", "prompt", "decoding_seeds", "limit", "repeats"}
 
 @dataclass(frozen=True)
 class JudgeScores:
-    """Cells by row and evaluation set, as the table names it; and what is to be known about them."""
+    """Cells by row and evaluation set, as the table names it; and what is to be known about them.
+
+    Attributes:
+        scores: of a cell, each run with its score.
+    """
 
     labels: Mapping[str, str] = field(default_factory=dict)
+    scores: Mapping[tuple[str, str], Sequence[tuple[Run, JudgeScore]]] = field(default_factory=dict)
     cells: Mapping[tuple[str, str], CellStatistics] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -42,7 +47,7 @@ def judge_scores(table: Table, selection: Selection, store: Store) -> JudgeScore
         return JudgeScores()
     chosen = min(counts, key=lambda key: (-counts[key], key))
     by_run = {run_id: by_judge[chosen] for run_id, by_judge in found.items() if chosen in by_judge}
-    cells: dict[tuple[str, str], CellStatistics] = {}
+    scores_of: dict[tuple[str, str], list[tuple[Run, JudgeScore]]] = {}
     for row in table.rows:
         runs = [run for run in selection.of_row(row) if run.record.run_id in by_run]
         for name in JUDGED_SETS:
@@ -50,11 +55,12 @@ def judge_scores(table: Table, selection: Selection, store: Store) -> JudgeScore
             scores = [(run, _score(by_run[run.record.run_id], sets)) for run in runs]
             scored = [(run, score) for run, score in scores if score is not None]
             if scored:
-                cells[row.name, name] = cell_of([score for _, score in scored], [run for run, _ in scored])
+                scores_of[row.name, name] = scored
+    cells = {key: cell_of([one.value for _, one in its], [run for run, _ in its]) for key, its in scores_of.items()}
     labels = {
         name: f"judge, {INSTRUCTION_SETS[name][0]}" for name in JUDGED_SETS if any(key[1] == name for key in cells)
     }
-    return JudgeScores(labels, cells, (_note(list(by_run.values()), len(counts)),))
+    return JudgeScores(labels, scores_of, cells, (_note(list(by_run.values()), len(counts)),))
 
 
 def _of_run(store: Store, run: Run) -> dict[str, Judgement]:
@@ -83,10 +89,10 @@ def _merged(one: Judgement, other: Judgement) -> Judgement:
     )
 
 
-def _score(judgement: Judgement, names: tuple[str, ...]) -> float | None:
+def _score(judgement: Judgement, names: tuple[str, ...]) -> JudgeScore | None:
     """The score on an evaluation set, under the first of its names that was judged and scored."""
     found = (judgement.results[name].score for name in names if name in judgement.results)
-    return next((score.value for score in found if score), None)
+    return next((score for score in found if score), None)
 
 
 def _note(judgements: list[Judgement], judges: int) -> str:

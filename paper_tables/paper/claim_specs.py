@@ -19,12 +19,21 @@ class ClaimTest(Plain):
 
 
 class ScoreTest(ClaimTest):
-    """`row` scores higher than each row in `than`, in each of `columns`; in all where none is named."""
+    """`row` scores higher than each row in `than`, in each of `columns`; in all where none is named.
+
+    Attributes:
+        task: only columns of this task.
+        mean: the mean over the five instruction sets takes the place of columns.
+        scaled: only where the preset scales what the rows are named for, or, if false, only where it does not.
+    """
 
     table: str
     row: str
     than: tuple[str, ...]
     columns: tuple[str, ...] = ()
+    task: str = ""
+    mean: bool = False
+    scaled: bool | None = None
 
 
 class ColumnScoreTest(ClaimTest):
@@ -36,6 +45,24 @@ class ColumnScoreTest(ClaimTest):
     than_column: str
     margin: float = 0.0
     lower: bool = False
+
+
+class SpreadTest(ClaimTest):
+    """In each of `columns`, no two of `rows` are `below` points or more apart; of all rows where none is named."""
+
+    table: str
+    columns: tuple[str, ...]
+    below: float
+    rows: tuple[str, ...] = ()
+
+
+class JudgeTest(ClaimTest):
+    """A language model rates the responses of `row` higher than those of each row in `than`, in each of `columns`."""
+
+    table: str
+    row: str
+    than: tuple[str, ...]
+    columns: tuple[str, ...]
 
 
 class TimeTest(ClaimTest):
@@ -87,6 +114,8 @@ class CoefficientBoundTest(ClaimTest):
 TESTS: dict[str, type[ClaimTest]] = {
     "score": ScoreTest,
     "column_score": ColumnScoreTest,
+    "spread": SpreadTest,
+    "judge": JudgeTest,
     "time": TimeTest,
     "time_share": TimeShareTest,
     "convergence": ConvergenceTest,

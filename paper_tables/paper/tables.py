@@ -7,7 +7,7 @@ preset, so that equal specs of two tables are the same runs.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 from bench.data import find_task
@@ -89,6 +89,7 @@ class Table:
         columns: from the left.
         timed: it has a column of training time relative to the row `kld`.
         published_for: by task, the model pair whose published values stand beside the measured ones.
+        note: what else a reader of the measured values should know.
     """
 
     name: str
@@ -97,6 +98,7 @@ class Table:
     columns: tuple[Column, ...]
     timed: bool = False
     published_for: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
 
     @property
     def file(self) -> str:
@@ -159,12 +161,25 @@ def _output_sources(preset: str) -> Table:
         Row(
             f"{loss}-{source}",
             f"{METHOD_LABELS[loss]}, {label}",
-            {"dolly": default_run(preset, named.get((loss, source), loss), "dolly", source)},
+            {
+                "dolly": default_run(preset, named[loss, source], "dolly", source)
+                if (loss, source) in named
+                else _as_distillm(preset, loss, source)
+            },
         )
         for loss in SKEWED_LOSSES
         for source, label in labels.items()
     )
     return Table("2", "Use of student-generated outputs", rows, _instruction_columns(), published_for=_GPT2)
+
+
+def _as_distillm(preset: str, loss: str, source: str) -> RunSpec:
+    """A skewed loss on Dolly with another output source than DistiLLM's, and all else as DistiLLM has it."""
+    found = default_run(preset, loss, "dolly", source)
+    weight = default_run(preset, "distillm").config(preset).plain_text.weight
+    if found.config(preset).plain_text.weight == weight:
+        return found
+    return replace(found, options=(f"plain_text.weight={weight:g}",))
 
 
 def _task_specific(preset: str) -> Table:
@@ -197,20 +212,29 @@ def _task_specific(preset: str) -> Table:
 
 
 def _off_policy(preset: str) -> Table:
-    # off-policy changes one thing only: the replay buffer takes the place of fresh outputs, at the same probability
+    # off-policy changes one thing only: the replay buffer takes the place of fresh outputs, at the same probability.
+    # MiniLLM's rounds, each trained on for some epochs, are no fresh outputs: they generate a quarter of the batches,
+    # the buffer half of them. So it is fresh for every batch here, and its on-policy run is not that of other tables.
     dolly = "dolly"
     always = "sgo.probability=1.0"
     moved = {
-        "minillm": (default_run(preset, "minillm"), default_run(preset, "minillm", dolly, "off-policy", always)),
+        "minillm": (
+            default_run(preset, "minillm", dolly, "on-policy"),
+            default_run(preset, "minillm", dolly, "off-policy", always),
+        ),
         "gkd": (default_run(preset, "gkd"), default_run(preset, "gkd", dolly, "off-policy")),
         "imitkd": (default_run(preset, "imitkd"), default_run(preset, "imitkd", dolly, "off-policy", always)),
-        "distillm": (default_run(preset, "srkl", dolly, "adaptive"), default_run(preset, "distillm")),
+        "distillm": (_as_distillm(preset, "srkl", "adaptive"), default_run(preset, "distillm")),
     }
     rows = tuple(
         Row(name, METHOD_LABELS[name], {"on-policy": on, "off-policy": off}) for name, (on, off) in moved.items()
     )
     columns = tuple(Column(group, group, group, dolly) for group in ("on-policy", "off-policy"))
-    return Table("4", "Methods moved from on-policy to off-policy, on Dolly", rows, columns, published_for=_GPT2)
+    caption = "Methods moved from on-policy to off-policy, on Dolly"
+    note = (
+        "MiniLLM on-policy is fresh for every batch here, not in rounds as in other tables: the buffer alone differs."
+    )
+    return Table("4", caption, rows, columns, published_for=_GPT2, note=note)
 
 
 def init_student_rows(preset: str, methods: tuple[str, ...]) -> tuple[Row, ...]:

@@ -27,6 +27,7 @@ from paper_tables.numbers.cells import validation_scores
 from paper_tables.numbers.runs import RunIndex
 from paper_tables.paper.ablations import ABLATIONS
 from paper_tables.paper.tables import TABLE_NAMES
+from paper_tables.report.glance import at_a_glance
 from paper_tables.tables.captions import setting_notes
 from paper_tables.tables.make import FilledTable, fill_table
 
@@ -88,6 +89,7 @@ def write_report(index: RunIndex, path: Path, progress: Callable[[str], None] = 
         preset=preset,
         version=", ".join(sorted({record.environment.distillm_bench for record in index.records})),
         summary=summary(found, preset),
+        glance=at_a_glance(found, filled, index.records),
         verdicts=found,
         tables=[one for one in filled if _worth_showing(one)],
         figures=[_figure(out, name, preset) for name in FIGURES if _figure_path(out, name, preset).is_file()],

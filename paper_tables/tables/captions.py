@@ -32,6 +32,7 @@ def measured_notes(table: Table, selection: Selection, found: TableStatistics) -
         f"best at {100 * SIGNIFICANCE:g} % (Student's t of differences within training seeds, over seeds and examples; "
         "Holm's correction over the column)."
     ]
+    notes += [table.note] if table.note else []
     labels = {column.name: column.label for column in table.columns}
     if found.noise:
         notes.append(_noise_note(found, labels))

@@ -127,4 +127,5 @@ def _notes(table: Table, selection: Selection, used: dict[str, list[PublishedVal
     if by_row:
         notes.append(f"Published values and reproductions of {'; '.join(by_row)}.")
         notes.append(sources_note([value for values in used.values() for value in values]))
+    notes += [table.note] if table.note else []
     return [*notes, *(setting_notes(records) if records else [])]

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from dataclasses import replace
+from importlib import resources
 from importlib.util import find_spec
 
 import pytest
 
+from bench.config.comparable import differences
 from bench.config.presets import shipped
 from bench.config.registry import methods
 from bench.system.errors import BenchError
+from distillm.sources import SOURCES
 from paper_tables.paper.ablations import find_table
 from paper_tables.paper.methods import METHOD_LABELS, OUTPUT_SOURCES
 from paper_tables.paper.tables import TABLE_NAMES, tables
@@ -84,6 +88,40 @@ def test_tables_share_their_runs():
     assert set(find_table("1", "tiny").specs) < main
     assert len(two & main) == 2  # DistiLLM is table 2's last row of each loss
     assert len(four & two) == 2
+
+
+@pytest.mark.parametrize("preset", ["tiny", "small", "paper"])
+@pytest.mark.parametrize("table", ["2", "4"])
+def test_moving_off_policy_changes_nothing_but_where_outputs_come_from(preset, table):
+    rows = {row.name: row.specs for row in find_table(table, preset).rows}
+    if table == "4":
+        pairs = [(specs["on-policy"], specs["off-policy"]) for specs in rows.values()]
+    else:
+        pairs = [(s["dolly"], rows[f"{n.split('-')[0]}-adaptive-off-policy"]["dolly"]) for n, s in rows.items()]
+    for on, off in pairs:
+        first, second = on.config(preset), off.config(preset)
+        changed = {one.key for one in differences(first.identity(), second.identity())}
+        # of the same loss by two names; what a source does not read is not set for it
+        assert changed <= {"sgo.source", "sgo.capacity", "method.name", "sgo.probability"}
+        rules = SOURCES[on.output_source], SOURCES[off.output_source]
+        assert not any(rule.rounds for rule in rules), "rounds are a second thing"
+        assert first.method.options == second.method.options
+        if table == "4":
+            phis = [rule.phi for rule in rules]
+            configs = (first, second)
+            shares = [1.0 if p == "always" else c.sgo.probability for p, c in zip(phis, configs, strict=True)]
+            assert [rule.buffered for rule in rules] == [False, True]
+            assert phis == ["adaptive"] * 2 or shares[0] == shares[1]
+
+
+@pytest.mark.parametrize(("capacity", "swept"), [(125, [31, 62, 125, 250, 500]), (1000, [250, 500, 1000, 2000, 4000])])
+def test_capacities_are_scaled_with_the_presets_buffer(tmp_path, capacity, swept):
+    text = (resources.files("bench.config") / "presets" / "tiny.yaml").read_text(encoding="utf-8")
+    file = tmp_path / "scaled.yaml"
+    file.write_text(re.sub(r"capacity: \d+", f"capacity: {capacity}", text), encoding="utf-8")
+    rows = find_table("buffer-capacity", str(file)).rows
+    assert [row.value for row in rows] == swept
+    assert [row.specs["distillm"].config(str(file)).sgo.capacity for row in rows] == swept
 
 
 def test_losses_share_an_init_student_whatever_their_papers_do():

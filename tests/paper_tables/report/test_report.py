@@ -108,6 +108,21 @@ def test_every_run_shows_its_whole_configuration_as_yaml(page, out):
         assert yaml.safe_dump(record.config.canonical(), sort_keys=False, allow_unicode=True) in shown
 
 
+def test_the_first_screen_says_what_holds_at_which_scale_and_what_to_use(page):
+    text = page.read_text(encoding="utf-8")
+    screen = text[text.index('id="glance"') : text.index("<nav>")]
+    links = re.findall(r'href="#claim-([^"]+)"', screen)
+    assert sorted(links) == sorted(claim.id for claim in claim_specs()), "each claim once"
+    first = screen[: screen.index("<details")]
+    assert "Holds here</span> (1 of" in first
+    assert re.findall(r'href="#claim-([^"]+)"', first) == ["skew-beats-kl"]
+    assert "tiny-llama (teacher 1,234,567 parameters, student 123,456)" in first
+    assert "cpu (A CPU &amp; Co, 2 threads)" in first
+    assert re.search(
+        r"<li>Dolly \(ROUGE-L\): SKL 3\d\.\d\d is highest of 4; significantly above all others\.</li>", first
+    )
+
+
 def test_text_in_a_record_cannot_become_markup(command, tmp_path):
     record = write_record(tmp_path, "kld")
     rewrite(tmp_path, record, environment__cpu="<script>alert(1)</script>")
@@ -139,7 +154,7 @@ def test_a_claim_shows_the_effect_that_decides_it_without_being_opened(page):
     card = html[html.index('id="claim-skew-beats-kl"') :]
     card = card[: card.index("<details>")]
     assert re.search(r"Deciding: SKL − KLD, \w.*<strong>[+-]\d+\.\d\d \[[+-]\d+\.\d\d, [+-]\d+\.\d\d\] ROUGE-L", card)
-    missing = html[html.index('id="claim-capacity-1000-best"') :]
+    missing = html[html.index('id="claim-capacity-scaled-balanced"') :]
     assert "Deciding" not in missing[: missing.index("<details>")]
 
 

@@ -1,0 +1,86 @@
+"""The report's first screen: what holds, what does not, what is open, at which scale, and what to use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from bench.record.record import RunRecord
+from paper_tables.claims.verdicts import ClaimVerdict, Verdict
+from paper_tables.numbers.cells import SIGNIFICANCE
+from paper_tables.paper.tables import Column, metric_label
+from paper_tables.tables.captions import setting_notes
+from paper_tables.tables.make import FilledTable
+
+HEADINGS: dict[Verdict, str] = {
+    "reproduced": "Holds here",
+    "not reproduced": "Does not hold here",
+    "mechanism not active": "Not tested: the mechanism was not active",
+    "not enough evidence": "Open",
+}
+SHOWN_COLUMNS = {"main": 1, "3": None}
+"""Tables whose best methods are named, with how many of their columns; None for all."""
+
+
+@dataclass(frozen=True)
+class Glance:
+    """What the first screen says.
+
+    Attributes:
+        scale: models and hardware that everything speaks of.
+        verdicts: by heading; headings without a claim are left out.
+        use: what scored best on each task, and what it is not told apart from.
+        warnings: methods that end below the student they started from.
+    """
+
+    scale: tuple[str, ...]
+    verdicts: dict[str, tuple[ClaimVerdict, ...]]
+    use: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def at_a_glance(found: Sequence[ClaimVerdict], filled: Sequence[FilledTable], records: list[RunRecord]) -> Glance:
+    """The first screen from verdicts, all tables and the records behind them."""
+    groups = {text: tuple(one for one in found if one.verdict == verdict) for verdict, text in HEADINGS.items()}
+    return Glance(
+        scale=tuple(note for note in setting_notes(records) if note.startswith(("Models:", "Hardware:"))),
+        verdicts={text: ones for text, ones in groups.items() if ones},
+        use=tuple(line for one in filled for line in _best_methods(one)),
+        warnings=tuple(dict.fromkeys(line for one in filled for line in _below_init(one))),
+    )
+
+
+def _best_methods(filled: FilledTable) -> Iterator[str]:
+    if filled.table.name not in SHOWN_COLUMNS:
+        return
+    for column in filled.table.columns[: SHOWN_COLUMNS[filled.table.name]]:
+        yield from _best_of(filled, column)
+
+
+def _best_of(filled: FilledTable, column: Column) -> Iterator[str]:
+    """The best of a column; nothing where fewer than two methods have runs."""
+    labels = {row.name: row.label for row in filled.table.rows}
+    cells = {row: cell for (row, name), cell in filled.statistics.cells.items() if name == column.name}
+    best = next((row for row, cell in cells.items() if cell.best), None)
+    if best is None:
+        return
+    metric = metric_label(column.task)
+    label = column.label if metric in column.label else f"{column.label} ({metric})"
+    as_good = sorted(
+        (row for row, cell in cells.items() if row != best and (cell.p is None or cell.p >= SIGNIFICANCE)),
+        key=lambda row: -cells[row].mean,
+    )
+    others = ", ".join(f"{labels[row]} {cells[row].mean:.2f}" for row in as_good)
+    told = f"not told apart from it: {others}" if as_good else "significantly above all others"
+    times = {row: filled.statistics.times[row].mean for row in (best, *as_good) if row in filled.statistics.times}
+    fastest = min(times, key=lambda row: times[row], default="")
+    if as_good and fastest:
+        told += f"; least training time of these: {labels[fastest]}, {times[fastest]:.2f} times that of KLD"
+    yield f"{label}: {labels[best]} {cells[best].mean:.2f} is highest of {len(cells)}; {told}."
+
+
+def _below_init(filled: FilledTable) -> Iterator[str]:
+    rows = {row.name: row.label for row in filled.table.rows}
+    columns = {column.name: column.label for column in filled.table.columns}
+    for row, column in filled.statistics.below_init:
+        yield f"{rows[row]} ({columns[column]})"
