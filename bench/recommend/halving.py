@@ -1,0 +1,282 @@
+"""Successive halving over methods: all train for a few steps, the better half goes on, the last ones train whole.
+
+A training is the ordinary run of its method, paused after a validation and taken up again (Jamieson & Talwalkar 2016,
+arXiv:1502.07943). At each rung its best checkpoint so far answers the validation set, as `bench run` has the test set
+answered; that score decides, and nothing else. The test set is answered once, by those that were trained whole, when
+the choice is made.
+
+What a rung found is an artifact of the cache, and a paused training has its checkpoint, so that the same call goes on.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from bench.config.sections import Config
+from bench.evaluation.evaluate import EvaluationSet, evaluate, summarise
+from bench.experiment import stages
+from bench.experiment.context import RunContext, prepare
+from bench.experiment.run import Outcome, run, told_in_words
+from bench.experiment.stages import Workshop
+from bench.record.example_scores import Prediction, upgraded
+from bench.record.store import WORK, Store
+from bench.system.artifacts import ArtifactCache, default_root
+from bench.system.errors import BenchError
+from bench.system.files import read_json, read_jsonl_gz, remove, write_json, write_jsonl_gz
+from bench.system.progress import Reporter
+from bench.training.job import NonFiniteLoss
+from bench.training.trainer import Trainer, total_steps
+from distillm import Method
+
+FINALISTS = 2
+"""So many are trained whole: of one alone nothing could be said to be close."""
+TRAINING = "training"
+Plan = list[tuple[int, int]]
+MODELS_SCORED = 3
+"""Teacher, init student and student answer the test sets at the end."""
+
+
+class TimeUp(BenchError):
+    """The time limit is reached."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A method after some of its steps.
+
+    Attributes:
+        run_id: of its run.
+        step: steps trained.
+        total: steps of the whole training.
+        score: of its best checkpoint so far on the validation set, by the metric that selects checkpoints.
+        step_seconds: seconds of a step so far, validations and checkpoints counted.
+        answering_seconds: what answering the validation set took.
+        larger: examples of all test sets over those of the validation set.
+        phi: probability of training on student outputs at the last step; None where the method has none.
+        folder: of the responses.
+    """
+
+    run_id: str
+    step: int
+    total: int
+    score: float
+    step_seconds: float
+    answering_seconds: float
+    larger: float
+    phi: float | None
+    folder: Path
+
+    def predictions(self) -> list[Prediction]:
+        """The responses to the validation set, with their scores."""
+        return upgraded(read_jsonl_gz(self.folder / "predictions.jsonl.gz"))
+
+
+@dataclass(frozen=True)
+class Rung:
+    """Methods after as many steps; `kept` goes on (at the last rung: was chosen), the best first."""
+
+    step: int
+    trials: Mapping[str, Trial]
+    kept: tuple[str, ...]
+
+
+@dataclass
+class Halving:
+    """A suite of successive halving.
+
+    Attributes:
+        contenders: by method, configuration and method; all else is the same.
+        store: where the finished runs go.
+        place: folder of the paused trainings.
+        minutes: when it has to be over.
+        console: where progress is shown.
+        failed: methods that cannot run or whose training broke down, and why.
+        untried: methods that there was no time for.
+        cut: rungs that fewer went on from than half, for want of time.
+    """
+
+    contenders: Mapping[str, tuple[Config, Method]]
+    store: Store
+    place: Path
+    minutes: float
+    console: Console
+    quiet: bool = False
+    failed: dict[str, str] = field(default_factory=dict)
+    untried: tuple[str, ...] = ()
+    cut: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.began = time.monotonic()
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left."""
+        return self.began + 60 * self.minutes - time.monotonic()
+
+    def run(self) -> tuple[list[Rung], dict[str, Outcome]]:
+        """All rungs, and the finished runs of the last one's methods, the chosen one first.
+
+        Raises:
+            TimeUp: the time is over; the same call goes on.
+            BenchError: bad input, or too little time for one training.
+        """
+        rungs: list[Rung] = []
+        alive = tuple(self.contenders)
+        plan = self._plan()
+        for number, (step, _) in enumerate(plan):
+            trials: dict[str, Trial] = {}
+            for name in alive:
+                if number == 0 and trials and self._needs(ranked(trials)[:1], trials, plan, one_more=True) > self.left:
+                    break
+                try:
+                    title = f"{name} to step {step} of {plan[-1][0]}, rung {number + 1} of {len(plan)}"
+                    trials[name] = self._tried(title, *self.contenders[name], step)
+                except NonFiniteLoss as error:
+                    self.failed[name] = str(error)
+            if number == 0:
+                self.untried = tuple(name for name in alive if name not in trials and name not in self.failed)
+            if not trials:
+                raise BenchError(f"no method could be trained: {'; '.join(self.failed.values())}")
+            kept = self._kept(trials, plan[number:])
+            rungs.append(Rung(step, trials, kept))
+            for name in set(trials) - set(kept):
+                remove(self.place / trials[name].run_id)
+            alive = kept
+        return rungs, {name: self._finished(name, rungs[-1].trials[name]) for name in alive}
+
+    def _plan(self) -> Plan:
+        """The rungs: of each the step, which is the first validation after the total / 2^k, and how many come to it."""
+        config, method = next(iter(self.contenders.values()))
+        workshop = self._workshop(f"data of {config.task}")
+        with workshop.reporter.session([TRAINING]), workshop.reporter.stage(TRAINING):
+            context = prepare(config, method, workshop.cache, progress=workshop.reporter.progress)
+        total = total_steps(config.training, len(context.sequences["train"]))
+        validations = min(config.training.validations, total)
+        validated = [round(total * i / validations) for i in range(1, validations + 1)]
+        counts = [len(self.contenders)]
+        while counts[-1] > FINALISTS:
+            counts.append(max(FINALISTS, math.ceil(counts[-1] / 2)))
+        found: dict[int, int] = {}
+        for halvings, count in zip(reversed(range(len(counts))), counts, strict=True):
+            found.setdefault(next(step for step in validated if step >= total / 2**halvings), count)
+        return list(found.items())
+
+    def _kept(self, trials: Mapping[str, Trial], plan: Plan) -> tuple[str, ...]:
+        """The better half, or as many of the best as can be trained on in the time that is left.
+
+        Raises:
+            BenchError: not one can.
+        """
+        order = ranked(trials)
+        if len(plan) == 1:
+            return tuple(order)
+        wanted = min(len(order), plan[1][1])
+        for count in range(wanted, 0, -1):
+            if self._needs(order[:count], trials, plan) <= self.left:
+                if count < wanted:
+                    self.cut.append(plan[0][0])
+                return tuple(order[:count])
+        best, more = order[0], self._needs(order[:1], trials, plan) / 60
+        raise BenchError(
+            f"--minutes {self.minutes:g} is too little: training {best} whole takes about {more:.1f} minutes more. "
+            f"Give --minutes {math.ceil(more + 1)} or more (what is done is kept), or a shorter training: "
+            "--set training.steps=N"
+        )
+
+    def _needs(self, order: Sequence[str], trials: Mapping[str, Trial], plan: Plan, *, one_more: bool = False) -> float:
+        """Seconds that the rungs after a plan's first take, and the test sets, by what was seen so far.
+
+        `one_more` adds those of one more method at the first.
+        """
+        first, *later = plan
+        seconds = max(t.step_seconds * t.step + t.answering_seconds for t in trials.values()) if one_more else 0.0
+        alive, before = [trials[name] for name in order], first[0]
+        for step, count in later:
+            alive = alive[:count]
+            seconds += sum(t.step_seconds * (step - before) + t.answering_seconds for t in alive)
+            before = step
+        return seconds + sum(MODELS_SCORED * t.answering_seconds * t.larger for t in alive)
+
+    def _workshop(self, title: str) -> Workshop:
+        """A workshop of its own for each training, since its notes go into its record."""
+        reporter = _Timed(self.console, quiet=self.quiet, title=title)
+        reporter.left = lambda: self.left
+        return Workshop(ArtifactCache(default_root(), reporter.note), reporter)
+
+    def _tried(self, title: str, config: Config, method: Method, until: int) -> Trial:
+        workshop = self._workshop(title)
+        reporter = workshop.reporter
+        with reporter.session([TRAINING]), told_in_words(reporter, config), reporter.stage(TRAINING):
+            context = prepare(config, method, workshop.cache, progress=reporter.progress)
+            key = {"run": dict(context.run_key), "until": until}
+            build = partial(_train, context, workshop, self.place / context.run_id, until)
+            folder = workshop.cache.get("rung", key, build)
+            return Trial(folder=folder, **read_json(folder / "trial.json"))
+
+    def _finished(self, name: str, trial: Trial) -> Outcome:
+        """The run of a training that is over: its test scores and its record."""
+        workshop = self._workshop(f"{name}: the test sets")
+        paused, own = (folder / trial.run_id / WORK for folder in (self.place, self.store.runs))
+        if paused.is_dir() and not own.exists() and self.store.finished(trial.run_id) is None:
+            own.parent.mkdir(parents=True, exist_ok=True)
+            paused.rename(own)
+        outcome = run(*self.contenders[name], self.store, workshop)
+        remove(paused.parent)
+        return outcome
+
+
+class _Timed(Reporter):
+    """A reporter that ends what it shows the progress of when the time is up."""
+
+    left: Callable[[], float]
+
+    def progress(self, done: int, total: int, figures: str = "") -> None:
+        if self.left() < 0:
+            raise TimeUp("the time is up; the same command goes on from the last checkpoint")
+        super().progress(done, total, figures)
+
+
+def ranked(trials: Mapping[str, Trial]) -> list[str]:
+    """Their methods, the best first."""
+    return sorted(trials, key=lambda name: -trials[name].score)
+
+
+def _train(context: RunContext, workshop: Workshop, place: Path, until: int, folder: Path) -> None:
+    """Train up to a step, from where an earlier rung left off, and have the validation set answered."""
+    teacher = stages.teacher(context, workshop)
+    train_on = stages.training_sequences(context, workshop, teacher)
+    init = stages.init_student(context, workshop)
+    job = stages.distillation(context, workshop, teacher, init, train_on, place / WORK)
+    state = Trainer(job).fit(until)
+    if state.step != until:  # what lies there is of a later rung, whose artifact is gone
+        remove(place)
+        job = stages.distillation(context, workshop, teacher, init, train_on, place / WORK)
+        state = Trainer(job).fit(until)
+    began = time.monotonic()
+    examples = context.data.splits["validation"]
+    asked = [EvaluationSet("validation", tuple(examples), context.sequences["validation"])]
+    evaluation, progress = context.config.evaluation, workshop.reporter.progress
+    with context.autocast():
+        rows = evaluate(
+            job.student, asked, context.metrics, evaluation, context.decoding(), folder / WORK / "answers", progress
+        )
+    write_jsonl_gz(folder / "predictions.jsonl.gz", rows)
+    found: dict[str, Any] = {
+        "run_id": context.run_id,
+        "step": until,
+        "total": state.total_steps,
+        "score": summarise(rows, context.metrics)["validation"].primary.mean,
+        "step_seconds": sum(state.seconds.values()) / until,
+        "answering_seconds": time.monotonic() - began,
+        "larger": sum(len(one.examples) for one in context.evaluation_sets) / len(examples),
+        "phi": None if job.output_source.rule.phi not in ("constant", "adaptive") else job.output_source.phi,
+    }
+    write_json(folder / "trial.json", found)
