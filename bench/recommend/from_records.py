@@ -132,7 +132,7 @@ class Belief:
         """(A,) of being best, and of being within so many points of the best."""
         drawn = self.drawn()
         best = np.bincount(drawn.argmax(axis=1), minlength=len(self.scores)) / len(drawn)
-        near = (drawn >= drawn.max(axis=1, keepdims=True) - within).mean(axis=0, dtype=np.float64)
+        near = np.count_nonzero(drawn >= drawn.max(axis=1, keepdims=True) - within, axis=0) / len(drawn)
         return best, near
 
     def regret(self) -> float:
