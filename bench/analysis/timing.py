@@ -13,11 +13,12 @@ OTHERS_MAY_USE = 0.05
 
 
 class Hardware(NamedTuple):
-    """What a run's wall-clock depends on beside its configuration; `threads` are the CPU threads of PyTorch."""
+    """What a run's wall-clock depends on beside its configuration; `threads` are PyTorch's on the CPU, per process."""
 
     device: str
     cpu: str
     threads: int
+    processes: int | None
 
 
 def has_exclusive_timing(record: RunRecord) -> bool:
@@ -34,7 +35,7 @@ def has_exclusive_timing(record: RunRecord) -> bool:
 def hardware(record: RunRecord) -> Hardware:
     """The hardware that a run was timed on."""
     environment = record.environment
-    return Hardware(environment.device_name, environment.cpu, environment.threads)
+    return Hardware(environment.device_name, environment.cpu, environment.threads, environment.processes)
 
 
 def usual_hardware(records: Iterable[RunRecord]) -> Hardware | None:

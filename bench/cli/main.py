@@ -18,6 +18,7 @@ from bench.cli.run import run
 from bench.cli.told import Told, check_arguments
 from bench.system.errors import BenchError
 from bench.system.paths import check_folder
+from bench.system.processes import check_one_process, launched
 from bench.system.terminal import say, say_json
 
 MANY_RUNS = 100  # more than a reader scrolls through
@@ -32,6 +33,10 @@ class Group(Told, CommandGroup):
         """The sub-command and its words, checked."""
         name, command, words = super().resolve_command(ctx, args)
         check_arguments(words)
+        if command is run:
+            launched()  # refuses what no run can be started by
+        else:
+            check_one_process(f"bench {name}")
         return name, command, words
 
 

@@ -255,17 +255,20 @@ def _print_misfits(plans: Mapping[str, Plan], memory: float) -> None:
 
 
 def _print_sum(plans: Mapping[str, Plan], times: Mapping[str, int], price: float | None) -> None:
-    """What a suite takes: teachers once, init students once a seed, all else once a run."""
+    """What a suite takes: teachers and pretraining once, init students once a seed, all else once a run."""
+    from bench.experiment.planning.plan import PRETRAINING
+
     flops = tokens = 0.0
     seconds: float | None = 0.0
     seen = set()
     for name, plan in plans.items():
         for stage in plan.stages:
-            shared = (plan.config.task, plan.config.models.name, stage.name)
+            of_task = "" if stage.name == PRETRAINING else plan.config.task
+            shared = (of_task, plan.config.models.name, stage.name)
             if stage.name.startswith(("teacher", "init student")) and shared in seen:
                 continue
             seen.add(shared)
-            count = 1 if stage.name.startswith("teacher") else times[name]
+            count = 1 if stage.name == PRETRAINING or stage.name.startswith("teacher") else times[name]
             flops, tokens = flops + count * stage.flops, tokens + count * stage.tokens
             seconds = None if seconds is None or stage.seconds is None else seconds + count * stage.seconds
     told = f"in all, {sum(times.values())} runs: {flops / 1e15:,.0f} PFLOP, {_count(tokens)} tokens generated"
@@ -276,6 +279,8 @@ def _print_sum(plans: Mapping[str, Plan], times: Mapping[str, int], price: float
 
 def _rows(plans: Mapping[str, Plan], memory: float, price: float | None) -> Table:
     """A row a run: GiB of its fine-tunings and of its training, and what it takes in all."""
+    from bench.experiment.planning.plan import PRETRAINING
+
     timed = all(plan.seconds is not None for plan in plans.values())
     headings = ["run", "task", "teacher", "student", "GiB tuning", "GiB training", "fits", "PFLOP", "tokens"]
     table = _table([*headings, *(["hours"] if timed else []), *(["money"] if timed and price is not None else [])])
@@ -286,7 +291,7 @@ def _rows(plans: Mapping[str, Plan], memory: float, price: float | None) -> Tabl
             plan.config.task,
             _count(plan.teacher.parameters),
             _count(plan.student.parameters),
-            _gib(max(by_name.get("teacher", 0.0), by_name["init student"])),
+            _gib(max(by_name.get(tuning, 0.0) for tuning in ("teacher", PRETRAINING, "init student"))),
             _gib(by_name["training"]),
             "yes" if all(_fits(stage, memory) == "yes" for stage in plan.stages) else "no",
             f"{sum(stage.flops for stage in plan.stages) / 1e15:,.0f}",

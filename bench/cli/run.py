@@ -11,6 +11,7 @@ import click
 
 from bench.cli.options import FILE, OUT, messages, output
 from bench.system.errors import BenchError
+from bench.system.processes import launched
 from bench.system.terminal import say, say_json
 
 if TYPE_CHECKING:
@@ -134,12 +135,15 @@ def run(
             )
         except BenchError as error:
             raise BenchError(f"--config {file}: {error}") from error
+    leads = launched().leads
     if dry_run:
         from bench.experiment.checks import examine
 
-        for note in examine(config):
-            say(f"note: {note}", err=True)
-        _print_configuration(config, as_json)
+        notes = examine(config)
+        if leads:
+            for note in notes:
+                say(f"note: {note}", err=True)
+            _print_configuration(config, as_json)
         return
 
     from bench.experiment.run import run as make_run
@@ -159,6 +163,8 @@ def run(
     except Busy as error:
         say(str(error), err=True)
         click.get_current_context().exit(BUSY)
+    if not leads:
+        return
     if as_json:
         say_json(outcome.record.plain())
         return

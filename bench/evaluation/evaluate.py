@@ -16,6 +16,7 @@ from bench.models.sampling import Decoding
 from bench.record.example_scores import Prediction, upgraded
 from bench.record.record import Score, Scores, SetScores
 from bench.system.files import read_jsonl_gz, remove, write_jsonl_gz
+from bench.system.processes import ALONE, Processes
 from distillm import TokenSequence
 
 
@@ -37,6 +38,7 @@ def evaluate(
     parts: Path,
     progress: Callable[[int, int, str], None],
     note: Callable[[str], None] = lambda _: None,
+    processes: Processes = ALONE,
 ) -> list[Prediction]:
     """Predictions with per-example scores: a row for each set, decoding seed and example.
 
@@ -49,24 +51,31 @@ def evaluate(
         parts: folder where each set is kept as it is done, so that a killed evaluation goes on.
         progress: told responses done, responses to make in all (sets that are kept are not among them), and the set.
         note: told of a part that is damaged; it is made again.
+        processes: that share the responses; the leader writes.
     """
     seeds = config.seeds if config.temperature > 0 else config.seeds[:1]  # greedy: every seed is the same
     part_of = {one.name: parts / f"{one.name}.jsonl.gz" for one in sets}
     to_do = {  # the rate is theirs
         one.name: len(one.examples)
         for one in sets
-        if not is_whole(part_of[one.name], len(seeds) * len(one.examples), note)
+        if processes.leads and not is_whole(part_of[one.name], len(seeds) * len(one.examples), note)
     }
+    to_do = processes.tell(to_do)
     total, before = len(seeds) * sum(to_do.values()), 0
     rows: list[Prediction] = []
     for one in sets:
         part = part_of[one.name]
         if one.name in to_do:
-            told = functools.partial(_offset, progress, before, total, one.name)
+            told = functools.partial(_offset, progress, before, total, one.name, processes.size)
             places = [("evaluation", one.name, seed) for seed in seeds]
-            of_seeds = model.sample_each(one.sequences, decoding, places, batch_size=config.batch_size, progress=told)
+            sample = functools.partial(
+                _sample, model, decoding=decoding, places=places, batch_size=config.batch_size, progress=told
+            )
+            of_seeds = zip(*processes.spread(one.sequences, sample), strict=True)
             of_set = zip(seeds, of_seeds, strict=True)
-            write_jsonl_gz(part, (row for seed, made in of_set for row in _rows(model, one, seed, made, metrics)))
+            if processes.leads:
+                write_jsonl_gz(part, (row for seed, made in of_set for row in _rows(model, one, seed, made, metrics)))
+            processes.wait()
             before += len(seeds) * len(one.examples)
         rows += upgraded(read_jsonl_gz(part))
     return rows
@@ -91,7 +100,7 @@ def _rows(
     model: LanguageModel,
     one: EvaluationSet,
     seed: int,
-    responses: list[tuple[int, ...]],
+    responses: Sequence[tuple[int, ...]],
     metrics: Sequence[Metric],
 ) -> Iterator[Prediction]:
     for example, response in zip(one.examples, responses, strict=True):
@@ -107,8 +116,24 @@ def _rows(
         }
 
 
-def _offset(progress: Callable[[int, int, str], None], before: int, total: int, name: str, done: int) -> None:
-    progress(before + done, total, name)
+def _sample(
+    model: LanguageModel,
+    sequences: Sequence[TokenSequence],
+    *,
+    decoding: Decoding,
+    places: list[tuple[str, str, int]],
+    batch_size: int,
+    progress: Callable[[int], None],
+) -> list[tuple[tuple[int, ...], ...]]:
+    """For each sequence the responses of all seeds."""
+    of_seeds = model.sample_each(sequences, decoding, places, batch_size=batch_size, progress=progress)
+    return list(zip(*of_seeds, strict=True))
+
+
+def _offset(
+    progress: Callable[[int, int, str], None], before: int, total: int, name: str, processes: int, done: int
+) -> None:
+    progress(min(before + done * processes, total), total, name)  # the others are as far
 
 
 def summarise(rows: list[Prediction], metrics: Sequence[Metric]) -> Scores:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -151,7 +150,6 @@ def prepare(
     """
     device = pick_device(config.device)
     choose_kernels(device)
-    _check_one_process()
     task = task_of(config.task, config.task_file)
     if config.evaluation.metrics is not None:
         task = task.model_copy(update={"metrics": config.evaluation.metrics})
@@ -207,11 +205,6 @@ def prepare(
 
 def _only_set(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value}
-
-
-def _check_one_process() -> None:
-    if os.environ.get("WORLD_SIZE", "1") not in ("", "0", "1"):
-        raise BenchError("a run uses one process; start it without `accelerate launch --num_processes` or torchrun")
 
 
 def _tokenizer(

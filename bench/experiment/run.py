@@ -23,13 +23,22 @@ from bench.models.loading import parameter_count
 from bench.record.example_scores import Prediction
 from bench.record.record import DataInfo, ModelsInfo, RunRecord, TimeInfo, TrainingInfo, Validation
 from bench.record.store import FAILURE, PREDICTIONS, RECORD, WORK, Store
-from bench.system.artifacts import MANIFEST, locked
-from bench.system.environment import EnergyMeter, LoadMeter, describe, peak_memory, reset_peak_memory
+from bench.system.artifacts import MANIFEST, Busy, locked
+from bench.system.environment import (
+    EnergyMeter,
+    LoadMeter,
+    describe,
+    largest,
+    peak_memory,
+    pick_device,
+    reset_peak_memory,
+)
 from bench.system.errors import BenchError, out_of_memory
 from bench.system.extensions import blamed
 from bench.system.files import WRITE_ERRORS, cannot_write, publish, remove, remove_leftovers, seal, write_json
 from bench.system.hashing import digest
 from bench.system.paths import check_file, check_folder
+from bench.system.processes import Processes, joined
 from bench.system.progress import Reporter
 from bench.training.job import NonFiniteLoss
 from bench.training.state import TrainerState
@@ -63,6 +72,8 @@ def run(
 ) -> Outcome:
     """Make a run, or go on where it was left, or give back what is recorded.
 
+    Several processes that a launcher started make it together, and each gives back the record.
+
     Args:
         config: from `bench.config.resolve`.
         method: the method it names.
@@ -75,7 +86,14 @@ def run(
         Busy: another process makes the same run, and `wait` is off.
         BenchError: bad input, or files cannot be written.
     """
-    reporter = workshop.reporter
+    with joined(pick_device(config.device)) as processes:
+        if not processes.leads:
+            workshop.reporter.quiet = True
+        return _run(config, method, store, workshop._replace(processes=processes), fresh=fresh, wait=wait)
+
+
+def _run(config: Config, method: Method, store: Store, workshop: Workshop, *, fresh: bool, wait: bool) -> Outcome:
+    reporter, processes = workshop.reporter, workshop.processes
     with reporter.session(list(STAGES)), told_in_words(reporter, config):
         with reporter.stage("data"):
             for place in (store.runs, workshop.cache.root):
@@ -84,22 +102,29 @@ def run(
             context = prepare(config, method, workshop.cache, progress=reporter.progress)
             for note in context.notes:
                 reporter.note(note)
+            processes.check_same(context.run_id, "the run to make")
             folder, before = store.folder(context.run_id), store.finished(context.run_id)
-            if before is not None and not fresh:
+            if processes.leads and before is not None and not fresh:
                 _clean(folder)
+                processes.tell(False)
                 return Outcome(before, folder, cached=True)
-            _make_folder(folder)
-        with locked(folder / "lock", f"the run {context.run_id}", reporter.note, wait=wait):
+            if processes.leads:
+                _make_folder(folder)
+        if not processes.leads:
+            return _help(context, workshop, store)
+        with _busy_told(processes), locked(folder / "lock", f"the run {context.run_id}", reporter.note, wait=wait):
             remove_leftovers(folder)
             recorded = store.finished(context.run_id)
             # one that another process made while this one waited is as fresh as its own would be
             if recorded is not None and recorded != before:
                 _remove_work(folder)
+                processes.tell(False)
                 return Outcome(recorded, folder, cached=True)
             if recorded is None and (folder / RECORD).exists():
                 reporter.note(f"{folder / RECORD} cannot be read; the run is made again")
             if fresh:
                 _remove_work(folder)
+            processes.tell(True)
             try:
                 record, predictions = make(context, workshop, folder)
             except NonFiniteLoss as error:
@@ -107,8 +132,32 @@ def run(
                 write_json(folder / FAILURE, told)
                 raise
             store.write(record, predictions)
+            processes.wait()  # the others read it, and have read what goes now
             _remove_work(folder)
             return Outcome(record, folder, cached=False)
+
+
+def _help(context: RunContext, workshop: Workshop, store: Store) -> Outcome:
+    """The run's part of a process that does not lead: it takes no lock and writes nothing."""
+    folder, told = store.folder(context.run_id), workshop.processes.tell(False)
+    if isinstance(told, BenchError):
+        raise told
+    if told:
+        make(context, workshop, folder)
+        workshop.processes.wait()
+    record = store.finished(context.run_id)
+    assert record is not None
+    return Outcome(record, folder, cached=not told)
+
+
+@contextmanager
+def _busy_told(processes: Processes) -> Iterator[None]:
+    """Let those that wait to help end as the leader does."""
+    try:
+        yield
+    except Busy as error:
+        processes.tell(error)
+        raise
 
 
 @contextmanager
@@ -135,10 +184,7 @@ def told_in_words(reporter: Reporter, config: Config) -> Iterator[None]:
 
 def _what_fits(config: Config, stage: str) -> str:
     """What would make a stage that ran out of memory fit, by the plan; else what makes any smaller."""
-    pretrains = stage == "init student" and config.student_pretraining is not None  # which no plan covers
     try:
-        if pretrains:
-            raise LookupError
         from bench.experiment.planning.plan import GIB, make_plan, memory_here, of_run_stage, remedy
 
         kind, memory = memory_here()
@@ -153,13 +199,12 @@ def _what_fits(config: Config, stage: str) -> str:
             )
     except (BenchError, ArithmeticError, LookupError, MemoryError, RuntimeError, ValueError):
         pass  # there may be no memory for a plan either
-    options = (*(("student_pretraining.micro_batch_size=1",) if pretrains else ()), *_SMALLER[stage])
-    return f"To need less: {' or '.join(f'--set {option}' for option in options)}"
+    return f"To need less: {' or '.join(f'--set {option}' for option in _SMALLER[stage])}"
 
 
 def make(context: RunContext, workshop: Workshop, folder: Path) -> tuple[RunRecord, list[Prediction]]:
     """All stages of a run, and its record."""
-    reporter = workshop.reporter
+    reporter, processes = workshop.reporter, workshop.processes
     started, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
     environment = describe(context.device)
     with reporter.stage("teacher"):
@@ -175,15 +220,20 @@ def make(context: RunContext, workshop: Workshop, folder: Path) -> tuple[RunReco
         reset_peak_memory(context.device)
         energy, load = EnergyMeter(context.device), LoadMeter()
         state = Trainer(job).fit()
-        memory, joules = peak_memory(context.device), energy.joules()
-        environment = environment.model_copy(update={"other_load": load.mean()})
+        memory = largest(processes.gather(peak_memory(context.device)))
+        measured = [joules for joules in processes.gather(energy.joules()) if joules is not None]
+        joules = sum(measured) if measured else None
+        other_load = load.mean(sum(processes.gather(load.used())))
+        several = processes.size if processes.size > 1 else None
+        environment = environment.model_copy(update={"other_load": other_load, "processes": several})
     student = job.student
     sizes = student.parameters, student.trained_parameters
     del job  # and with it the teacher
     with reporter.stage("evaluation"):
         predictions = stages.predictions(context, workshop, student, folder / WORK / "evaluation")
         lora = context.config.models.lora
-        _save_student(student, folder / STUDENT, merge=lora is not None and lora.save == "merged")
+        if processes.leads:
+            _save_student(student, folder / STUDENT, merge=lora is not None and lora.save == "merged")
     record = RunRecord(
         run_id=context.run_id,
         started=started.isoformat(timespec="seconds"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +28,7 @@ from bench.record.record import Scores, SetScores, StudentPretrainingInfo, Teach
 from bench.system.artifacts import WORK, ArtifactCache
 from bench.system.errors import BenchError
 from bench.system.files import read_json, read_jsonl_gz, write_json, write_jsonl_gz
+from bench.system.processes import ALONE, Processes
 from bench.system.progress import Reporter
 from bench.training.job import TrainingJob, ValidationSet
 from bench.training.pretraining_text import pretraining_text
@@ -42,6 +43,29 @@ class Workshop(NamedTuple):
 
     cache: ArtifactCache
     reporter: Reporter
+    processes: Processes = ALONE
+
+    def make(self, kind: str, key: dict[str, Any], build: Callable[[Path], None]) -> Path:
+        """An artifact as `ArtifactCache.get` gives it, made by all processes of the run.
+
+        The leader asks the cache, and holds its lock; the others help where there is something to make, and write
+        nothing: `build` leaves that to the leader.
+        """
+        processes = self.processes
+        if not processes.leads:
+            while folder := processes.tell(""):
+                build(Path(folder))
+                processes.wait()
+            return self.cache.place(kind, key)
+
+        def lead(folder: Path) -> None:
+            processes.tell(str(folder))
+            build(folder)
+            processes.wait()  # the others may still read what lies there
+
+        made = self.cache.get(kind, key, lead)
+        processes.tell("")
+        return made
 
     def on_step(self, step: int, total: int, figures: dict[str, float]) -> None:
         """Show a training step."""
@@ -146,8 +170,11 @@ def pretrained_student(context: RunContext, workshop: Workshop) -> Path | None:
             work=folder / WORK,
             on_step=told,
             note=workshop.reporter.note,
+            processes=workshop.processes,
         )
         state = Trainer(job).fit()
+        if not workshop.processes.leads:
+            return
         job.student.save(folder)
         about = StudentPretrainingInfo(
             steps=state.step,
@@ -172,7 +199,7 @@ def pretrained_student(context: RunContext, workshop: Workshop) -> Path | None:
         "device": context.device.type,
         "version": __version__,
     }
-    return workshop.cache.get("pretrained-student", key, build)
+    return workshop.make("pretrained-student", key, build)
 
 
 def about_pretraining(context: RunContext, workshop: Workshop) -> StudentPretrainingInfo | None:
@@ -231,15 +258,18 @@ def fine_tuned(
             work=folder / WORK,
             on_step=workshop.on_step,
             note=workshop.reporter.note,
+            processes=workshop.processes,
         )
         state = Trainer(job).fit()
+        if not workshop.processes.leads:
+            return
         job.student.save(folder)
         write_json(folder / "training.json", {"validations": state.validations, "seconds": state.seconds})
 
     key = {**_trained_on(context, training, side), "seed": seed}
     if side == "student" and context.config.models.lora is not None and (base := pretrained_student(context, workshop)):
         key["base"] = str(base)
-    return workshop.cache.get(label.replace(" ", "-"), key, build)
+    return workshop.make(label.replace(" ", "-"), key, build)
 
 
 def scores(context: RunContext, workshop: Workshop, path: str, label: str) -> Scores:
@@ -262,9 +292,10 @@ def scores(context: RunContext, workshop: Workshop, path: str, label: str) -> Sc
 
     def build(folder: Path) -> None:
         found = summarise(predictions(context, workshop, frozen(context, path), folder / WORK), context.metrics)
-        write_json(folder / "scores.json", {name: one.model_dump(mode="json") for name, one in found.items()})
+        if workshop.processes.leads:
+            write_json(folder / "scores.json", {name: one.model_dump(mode="json") for name, one in found.items()})
 
-    read = read_json(workshop.cache.get(f"{label}-scores", key, build) / "scores.json")
+    read = read_json(workshop.make(f"{label}-scores", key, build) / "scores.json")
     return {name: SetScores.model_validate(one) for name, one in read.items()}
 
 
@@ -282,6 +313,7 @@ def predictions(context: RunContext, workshop: Workshop, model: LanguageModel, p
             parts,
             workshop.reporter.progress,
             workshop.reporter.note,
+            workshop.processes,
         )
 
 
@@ -308,23 +340,36 @@ def training_sequences(context: RunContext, workshop: Workshop, teacher_path: st
     # as `sample` takes them; responses depend on who shares their batch, if only by rounding
     order = sorted(range(len(train_on)), key=lambda i: len(train_on[i].prompt))
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    processes = workshop.processes
+
+    def respond(missing: list[int], parts: list[Path]) -> None:
+        model = frozen(context, teacher_path)
+
+        def sample(numbers: Sequence[int]) -> list[list[tuple[int, ...]]]:
+            batched = ([train_on[i] for i in batches[number]] for number in numbers)
+            with context.autocast():
+                return [model.sample(batch, decoding, "teacher responses") for batch in batched]
+
+        for start in range(0, len(missing), processes.size):
+            at_once = missing[start : start + processes.size]
+            workshop.reporter.progress(at_once[0] * batch_size, len(train_on), "responses")
+            for number, sampled in zip(at_once, processes.spread(at_once, sample), strict=True):
+                if processes.leads:
+                    write_jsonl_gz(parts[number], ({"response": response} for response in sampled))
 
     def build(folder: Path) -> None:
         """Each batch is kept as it is done, so that a killed process goes on, and memory does not grow."""
         parts = [folder / WORK / f"responses-{batch_size}-{number:06d}.jsonl.gz" for number in range(len(batches))]
         missing = [
-            part
-            for part, batch in zip(parts, batches, strict=True)
-            if not is_whole(part, len(batch), workshop.reporter.note)
+            number
+            for number, (part, batch) in enumerate(zip(parts, batches, strict=True))
+            if processes.leads and not is_whole(part, len(batch), workshop.reporter.note)
         ]
-        model = frozen(context, teacher_path) if missing else None
-        for done, (part, batch) in enumerate(zip(parts, batches, strict=True)):
-            workshop.reporter.progress(done * batch_size, len(train_on), "responses")
-            if part in missing and model is not None:
-                with context.autocast():
-                    sampled = model.sample([train_on[i] for i in batch], decoding, "teacher responses")
-                write_jsonl_gz(part, ({"response": response} for response in sampled))
-        del model
+        missing = processes.tell(missing)
+        if missing:
+            respond(missing, parts)
+        if not processes.leads:
+            return
         rows = {
             i: row
             for part, batch in zip(parts, batches, strict=True)
@@ -332,7 +377,7 @@ def training_sequences(context: RunContext, workshop: Workshop, teacher_path: st
         }
         write_jsonl_gz(folder / "responses.jsonl.gz", (rows[i] for i in range(len(train_on))))
 
-    rows = read_jsonl_gz(workshop.cache.get("teacher-responses", key, build) / "responses.jsonl.gz")
+    rows = read_jsonl_gz(workshop.make("teacher-responses", key, build) / "responses.jsonl.gz")
     builder = EncodedSplitBuilder()
     for s, row in zip(train_on, rows, strict=True):
         builder.add(s.id, array("i", s.prompt), array("i", row["response"]))
@@ -404,6 +449,7 @@ def distillation(
         work=work,
         on_step=workshop.on_step,
         note=workshop.reporter.note,
+        processes=workshop.processes,
         auxiliary_loss=auxiliary,
         fidelity=config.fidelity,
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, EncoderDecoderCache
@@ -191,7 +192,8 @@ class CapturedDecoders:
 
     def __init__(self) -> None:
         self.made: OrderedDict[_Plan, _CapturedDecoder] = OrderedDict()
-        self.possible = True  # until a capture fails
+        # until a capture fails; none beside the threads that watch over communication between processes
+        self.possible = not (dist.is_available() and dist.is_initialized())
 
     def forget(self) -> None:
         """Free all buffers and graphs."""

@@ -38,7 +38,7 @@ def check_layers(config: PretrainedConfig, layers: int | Sequence[int]) -> None:
     Raises:
         BenchError: as `kept_layers`.
     """
-    for depth in _depths(config).values():
+    for depth in depths(config).values():
         if kept_layers(depth, layers)[0] != 0 and hasattr(config, "relative_attention_num_buckets"):
             raise BenchError(
                 f"models.student_layers={layers}: the first layer of {config.model_type} holds the relative "
@@ -52,11 +52,11 @@ def keep_layers(network: PreTrainedModel, layers: int | Sequence[int]) -> None:
     Raises:
         BenchError: as `kept_layers`, or the model has no list of layers as long as its configuration says.
     """
-    depths = set(_depths(network.config).values())
+    found = set(depths(network.config).values())
     lists = [
         (name, part)
         for name, part in network.named_modules()
-        if isinstance(part, nn.ModuleList) and len(part) in depths and not any(c.isdigit() for c in name.split("."))
+        if isinstance(part, nn.ModuleList) and len(part) in found and not any(c.isdigit() for c in name.split("."))
     ]
     if not lists:
         raise BenchError(f"models.student_layers: {network.config.model_type} keeps its layers in no list to cut")
@@ -74,11 +74,11 @@ def keep_layers(network: PreTrainedModel, layers: int | Sequence[int]) -> None:
             of_each = getattr(config, name, None)
             if isinstance(of_each, list):
                 setattr(config, name, [of_each[i] for i in kept_layers(len(of_each), layers)])
-        for name, depth in _depths(config).items():
+        for name, depth in depths(config).items():
             setattr(config, name, len(kept_layers(depth, layers)))
 
 
-def _depths(config: PretrainedConfig) -> dict[str, int]:
+def depths(config: PretrainedConfig) -> dict[str, int]:
     """How many layers a configuration says there are, by the name it has for it."""
     given = config.to_dict()
     return {name: given[name] for name in _DEPTHS if isinstance(given.get(name), int)}

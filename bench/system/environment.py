@@ -211,25 +211,47 @@ def peak_memory(device: torch.device) -> PeakMemory:
     return PeakMemory(device_bytes=on_device, process_bytes=resident)
 
 
+def largest(of_processes: list[PeakMemory]) -> PeakMemory:
+    """What the process that needs most has to have."""
+    return PeakMemory(
+        device_bytes=max((one.device_bytes for one in of_processes if one.device_bytes is not None), default=None),
+        process_bytes=max((one.process_bytes for one in of_processes if one.process_bytes is not None), default=None),
+    )
+
+
 class LoadMeter:
-    """How many cores other processes keep busy, on average since the meter was made.
+    """How many cores others keep busy, on average since the meter was made.
 
     The machine's busy time, interrupts and what a hypervisor withholds included, less that of this process and its
     children. It sees what the kernel shows: in a container usually the whole host. It sees no other user of a GPU.
     """
 
     def __init__(self) -> None:
-        self._started, self._others = time.perf_counter(), _seconds_of_others()
+        self._started, self._machine, self._own = time.perf_counter(), _busy_seconds(), _own_seconds()
 
-    def mean(self) -> float:
-        """Cores kept busy by others; 0 for a machine that had nothing else to do."""
+    def used(self) -> float:
+        """Seconds that this process kept cores busy."""
+        return _own_seconds() - self._own
+
+    def mean(self, of_run: float | None = None) -> float:
+        """Cores kept busy by others; 0 for a machine that had nothing else to do.
+
+        Args:
+            of_run: what `used` came to, in all processes of the run together; None = in this one.
+        """
         seconds = time.perf_counter() - self._started
-        return max(0.0, round((_seconds_of_others() - self._others) / seconds, 3)) if seconds else 0.0
+        others = _busy_seconds() - self._machine - (self.used() if of_run is None else of_run)
+        return max(0.0, round(others / seconds, 3)) if seconds else 0.0
 
 
-def _seconds_of_others() -> float:
+def _busy_seconds() -> float:
+    """Of all cores of the machine."""
     machine = psutil.cpu_times()
     kinds = ("user", "nice", "system", "irq", "softirq", "steal")  # not every platform has all
+    return float(sum(getattr(machine, kind, 0.0) for kind in kinds))
+
+
+def _own_seconds() -> float:
     this = psutil.Process()
     own = [this.cpu_times()]
     for child in this.children(recursive=True):
@@ -237,8 +259,9 @@ def _seconds_of_others() -> float:
             own.append(child.cpu_times())
         except psutil.Error:  # it ended meanwhile; its parent's times hold its own
             continue
-    ours = sum(t.user + t.system + getattr(t, "children_user", 0) + getattr(t, "children_system", 0) for t in own)
-    return float(sum(getattr(machine, kind, 0.0) for kind in kinds) - ours)
+    return float(
+        sum(t.user + t.system + getattr(t, "children_user", 0) + getattr(t, "children_system", 0) for t in own)
+    )
 
 
 class EnergyMeter:

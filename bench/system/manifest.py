@@ -29,7 +29,8 @@ class Environment(Plain):
         attention: kernels that PyTorch may choose from for attention; None where there is no choice.
         variables: of the process's environment, those that choose kernels.
         load_before: the machine's load average at the start.
-        other_load: cores that other processes kept busy during training; None where that was not measured.
+        other_load: cores that others kept busy during training; None where that was not measured.
+        processes: that made the run together, `threads` of each; None = one.
     """
 
     python: str
@@ -48,11 +49,13 @@ class Environment(Plain):
     variables: dict[str, str] = Field(default_factory=dict)
     load_before: float | None = None
     other_load: float | None = None
+    processes: int | None = None
 
     @property
     def hardware(self) -> str:
         """Device, processor and CPU threads in words, such as "cpu (AMD EPYC, 1 thread)"."""
-        return f"{self.device_name} ({self.cpu}, {self.threads} thread{'' if self.threads == 1 else 's'})"
+        several = f"{self.processes} processes of " if self.processes else ""
+        return f"{self.device_name} ({self.cpu}, {several}{self.threads} thread{'' if self.threads == 1 else 's'})"
 
 
 class PeakMemory(Plain):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bench.system.processes import Processes
 from distillm import TokenSequence
 from distillm.fused import Observer
 
@@ -41,6 +42,16 @@ class Diagnostics:
     def _count(self, name: str, values: Tensor, count: int) -> None:
         self.sums[name] = values.detach().sum() + self.sums.get(name, 0.0)
         self.counts[name] = self.counts.get(name, 0) + count
+
+    def add_up(self, processes: Processes) -> None:
+        """Take in what the other processes saw of the batch."""
+        if processes.size == 1:
+            return
+        parts = processes.gather(({name: float(total) for name, total in self.sums.items()}, self.counts))
+        self.sums, self.counts = {}, {}
+        for sums, counts in parts:
+            for name, total in sums.items():
+                self._count(name, torch.tensor(total, dtype=torch.float64), counts[name])
 
     def means(self) -> dict[str, float]:
         """Nats per response token: `student_entropy`, and `teacher_loss_on_sgo` where there were SGOs and a teacher."""

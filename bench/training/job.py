@@ -14,6 +14,7 @@ from bench.models.language_model import LanguageModel
 from bench.models.sampling import Decoding
 from bench.system.environment import autocast
 from bench.system.errors import BenchError
+from bench.system.processes import ALONE, Processes
 from bench.training.auxiliary_loss import AuxiliaryLoss
 from bench.training.state import TrainerState
 from distillm import Objective, OutputSource, TokenSequence
@@ -59,6 +60,7 @@ class TrainingJob:
         precision: of forward passes.
         auxiliary_loss: None where it is off.
         fidelity: the authors' defects to repeat.
+        processes: that share the work; each is given the same job.
     """
 
     label: str
@@ -77,6 +79,7 @@ class TrainingJob:
     precision: Literal["fp32", "bf16"] = "fp32"
     auxiliary_loss: AuxiliaryLoss | None = None
     fidelity: Fidelity = field(default_factory=Fidelity)
+    processes: Processes = ALONE
 
     def autocast(self) -> AbstractContextManager[None]:
         """What forward passes run under."""

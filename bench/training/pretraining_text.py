@@ -76,13 +76,15 @@ def _files(path: Path) -> dict[str, Path]:
     """The files of text by split: of a folder, train and, where it is there, validation."""
     if not path.is_dir():
         return {"train": path}
-    found = {
-        split: file
-        for split in ("train", "validation")
-        for name in SPLIT_NAMES[split]
-        for end in (*EXTENSIONS, ".txt")
-        if (file := path / f"{name}{end}").is_file()
-    }
+    found: dict[str, Path] = {}
+    for split in ("train", "validation"):
+        names = [f"{name}{end}" for name in SPLIT_NAMES[split] for end in (*EXTENSIONS, ".txt")]
+        there = [path / name for name in names if (path / name).is_file()]
+        if len(there) > 1:
+            listed = ", ".join(file.name for file in there)
+            raise BenchError(f"student_pretraining.file={path}: {len(there)} files for {split}: {listed}; keep one")
+        if there:
+            found[split] = there[0]
     if "train" not in found:
         raise BenchError(
             f"student_pretraining.file={path}: the folder has no file train ({', '.join((*EXTENSIONS, '.txt'))}); "

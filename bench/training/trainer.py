@@ -103,7 +103,7 @@ class Trainer:
     """One training, from the last checkpoint in `job.work` if there is one."""
 
     def __init__(self, job: TrainingJob) -> None:
-        self.job, self.config = job, job.config
+        self.job, self.config, self.processes = job, job.config, job.processes
         self.total = total_steps(job.config, len(job.train))
         validations = min(self.config.validations, self.total)
         self.validate_at = {round(self.total * i / validations) for i in range(1, validations + 1)}
@@ -153,7 +153,7 @@ class Trainer:
             queued = queued[due:]
             if validating:
                 self.validate(score=True)
-                if self.state.is_best(self.config.select_by):
+                if self.state.is_best(self.config.select_by) and self.processes.leads:
                     with self.timer.phase("checkpoint"):
                         self.checkpoints.save_best(self.state)
             if saving:
@@ -163,6 +163,7 @@ class Trainer:
                 job.on_step(finished, self.total, shown)
 
         self.optimiser.zero_grad(set_to_none=True)
+        self.processes.wait()  # until the best weights are written
         load_weights(job.student.network, self.checkpoints.best_path(self.state), strict=False)
         job.student.graphs.forget()  # they hold buffers, and the teacher of a mixture
         return self.state
@@ -179,6 +180,8 @@ class Trainer:
         if job.auxiliary_loss is not None:
             auxiliary = job.auxiliary_loss
             losses["plain_text_loss"] = self.backward(auxiliary.objective, texts, auxiliary.weight, None)
+        if diagnostics is not None:
+            diagnostics.add_up(self.processes)
         measured = self.update(losses)
         source = job.output_source
         known = {"learning_rate": rate, "phi": source.phi}
@@ -224,7 +227,7 @@ class Trainer:
 
     def captured(self, model: LanguageModel | None, parameters: list[nn.Parameter]) -> CapturedPass | None:
         """What stands for a model's `hidden_states` in training; None where that is not asked for, or not on CUDA."""
-        if model is None or not (self.on_cuda and self.config.cuda_graphs):
+        if model is None or not (self.on_cuda and self.config.cuda_graphs and self.processes.size == 1):
             return None
         name, note = model.name, self.job.note
         return CapturedPass(
@@ -233,7 +236,12 @@ class Trainer:
 
     def restore(self) -> None:
         """Go on from the last checkpoint, if there is one."""
+        if not self.processes.leads:
+            self.processes.wait()  # until the leader has dropped what is damaged
         self.state = self.checkpoints.load() or self.state
+        if self.processes.leads:
+            self.processes.wait()
+        self.processes.check_same(self.state.step, "the step to go on from")  # none saves before all have read
         self.timer.seconds.update(self.state.seconds)
         dropout = self.batch_objective is None or self.batch_objective.dropout
         self.job.student.network.train(dropout)
@@ -273,22 +281,31 @@ class Trainer:
         """Responses of the present student to a batch's prompts."""
         job = self.job
         sampling = self.batch_objective.sampling if self.batch_objective is not None else Sampling()
-        with self.timer.phase("generation"), job.autocast():
+
+        def sample(part: Sequence[TokenSequence]) -> list[TokenSequence | None]:
             try:
-                made = roll_out(
-                    job.student,
-                    job.teacher,
-                    batch,
-                    sampling,
-                    job.max_response_length,
-                    *(job.seed, "student-generated outputs", step, call),
-                    step=step,
-                    batch_size=job.validation.batch_size,
-                    micro_batch_size=self.config.micro_batch_size,
-                )
-            except NonFiniteLogits as error:
-                what = "the distribution that responses are sampled from"
-                raise NonFiniteLoss(job.label, step, what, {}, batch, self.state) from error
+                return [
+                    *roll_out(
+                        job.student,
+                        job.teacher,
+                        list(part),
+                        sampling,
+                        job.max_response_length,
+                        *(job.seed, "student-generated outputs", step, call),
+                        step=step,
+                        batch_size=job.validation.batch_size,
+                        micro_batch_size=self.config.micro_batch_size,
+                    )
+                ]
+            except NonFiniteLogits:
+                return [None] * len(part)
+
+        with self.timer.phase("generation"), job.autocast():
+            sampled = self.processes.spread(batch, sample)
+        made = [s for s in sampled if s is not None]
+        if len(made) < len(sampled):  # told to all processes: each ends
+            what = "the distribution that responses are sampled from"
+            raise NonFiniteLoss(job.label, step, what, {}, batch, self.state)
         self.state.tokens_generated += sum(len(s.response) for s in made)
         return made
 
@@ -296,7 +313,8 @@ class Trainer:
         """Let the objective see the whole batch, and seed what is random in the forward pass."""
         if self.batch_objective is not None:
             batch = self.batch_objective.on_step_begin(batch, step, self.total)
-        seed_torch(self.job.seed, "dropout", step)
+        # processes draw their dropout apart; the leader draws as one that is alone
+        seed_torch(self.job.seed, "dropout", step, *([self.processes.rank] if self.processes.rank else []))
         return batch
 
     def set_learning_rate(self, step: int) -> float:
@@ -311,18 +329,20 @@ class Trainer:
     ) -> Tensor:
         """Add the gradient of an objective's mean over a batch's response tokens; returns that mean, on the device.
 
-        Each micro-batch adds its share of the whole batch's mean, so that micro-batches add up to it exactly. On CUDA
-        they are made of sequences of like length, so that little is padding.
+        Each micro-batch adds its share of the whole batch's mean, so that micro-batches add up to it exactly; of
+        several processes each takes some of them, and `update` adds up what they came to. On CUDA they are made of
+        sequences of like length, so that little is padding.
         """
         micro = self.config.micro_batch_size or len(batch)
         if self.on_cuda and is_per_token(objective):
             batch = sorted(batch, key=lambda s: len(s.prompt) + len(s.response))
             micro = self.config.micro_batch_size or self.busy_with
+        micro = min(micro, math.ceil(len(batch) / self.processes.size))
         counted = self.counted(batch)
         flags = counted if counted is not None else [[True] * len(s.response) for s in batch]
         total = max(1, sum(map(sum, flags)))
         mean = torch.zeros((), device=self.job.student.device)
-        for start in range(0, len(batch), micro):
+        for start in range(0, len(batch), micro)[self.processes.rank :: self.processes.size]:
             part = batch[start : start + micro]
             with self.timer.phase("data"):
                 tensors = self.job.student.batch(part)
@@ -415,6 +435,7 @@ class Trainer:
         After a loss or norm that is inf or nan no step changes the weights any more.
         """
         with self.timer.phase("optimiser"):
+            losses = self.add_up(losses)
             parameters = self.job.student.network.parameters()
             measured = losses | {"gradient_norm": torch.nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm)}
             finite = torch.stack(list(measured.values())).isfinite().all()
@@ -429,6 +450,24 @@ class Trainer:
             self.optimiser.zero_grad(set_to_none=not self.on_cuda)
         return measured
 
+    def add_up(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The batch's losses and gradients from the processes' shares of them.
+
+        Sums of float32 are rounded by their order, so that two processes equal one but for rounding; among each other
+        they stay equal to the bit. A weight that no process has a gradient for keeps none.
+        """
+        if self.processes.size == 1:
+            return losses
+        trained = [p for p in self.job.student.network.parameters() if p.requires_grad]
+        reached = torch.tensor([p.grad is not None for p in trained], dtype=torch.int32)  # on the host: nobody waits
+        self.processes.add_up([reached])
+        for parameter, processes in zip(trained, reached.tolist(), strict=True):
+            if processes and parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        summed = torch.stack(list(losses.values()))
+        self.processes.add_up([summed, *(p.grad for p in trained if p.grad is not None)])
+        return dict(zip(losses, summed, strict=True))
+
     @torch.no_grad()
     def validate(self, *, score: bool) -> None:
         """Append the validation loss (cross-entropy, nats per response token) and, if wanted, the metric.
@@ -436,16 +475,22 @@ class Trainer:
         The output source learns the loss: the adaptive ones set phi by it.
         """
         job, student, validation = self.job, self.job.student, self.job.validation
+        if self.processes.size > 1:
+            sums = [p.sum(dtype=torch.float64) for p in student.network.parameters() if p.requires_grad]
+            self.processes.check_same(float(torch.stack(sums).sum()), "the student's weights")
         sequences, size = validation.sequences, validation.batch_size
         was_training = student.network.training
         with self.timer.phase("validation"):
             student.network.eval()
-            summed, counted = 0.0, 0
-            for start in range(0, len(sequences), size):
-                tensors = student.batch(sequences[start : start + size])
+
+            def batch_losses(starts: Sequence[int]) -> list[float]:
                 with job.autocast():
-                    summed -= float(student.log_probs(tensors).sum())
-                counted += len(tensors.tokens)
+                    batches = (student.batch(sequences[start : start + size]) for start in starts)
+                    return [-float(student.log_probs(tensors).sum()) for tensors in batches]
+
+            summed, counted = 0.0, sum(len(s.response) for s in sequences)
+            for loss in self.processes.spread(range(0, len(sequences), size), batch_losses):
+                summed += loss  # not by `sum`, which rounds otherwise from Python 3.12 on
             if not math.isfinite(summed):
                 values = {"loss": summed / counted}
                 what = "the validation loss"
@@ -453,8 +498,14 @@ class Trainer:
             row: dict[str, float] = {"step": self.state.step, "loss": summed / counted}
             if score and self.config.select_by == "metric":
                 # one seed for every validation: checkpoints are compared under the same draws
-                responses = student.sample(sequences, validation.decoding, job.seed, "validation", batch_size=size)
-                row["metric"] = validation.score([student.tokenizer.text(r) for r in responses])
+                seed = (job.seed, "validation")
+
+                def sample(part: Sequence[TokenSequence]) -> list[tuple[int, ...]]:
+                    return student.sample(part, validation.decoding, *seed, batch_size=size)
+
+                responses = self.processes.spread(sequences, sample)
+                scored = validation.score([student.tokenizer.text(r) for r in responses])
+                row["metric"] = self.processes.tell(scored)  # a metric that is not exact must not part them
             student.network.train(was_training)
         self.state.validations.append(row)
         job.output_source.observe(row["loss"])
@@ -463,7 +514,8 @@ class Trainer:
         """Write a checkpoint."""
         with self.timer.phase("checkpoint"):
             self.state.seconds = self.timer.read()
-            self.checkpoints.save(self.state)
+            if self.processes.leads:
+                self.checkpoints.save(self.state)
 
 
 def _parameter_groups(network: PreTrainedModel, weight_decay: float) -> list[dict[str, Any]]:

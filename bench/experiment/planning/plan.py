@@ -13,7 +13,7 @@ import torch
 
 from baselines.sft import CrossEntropy
 from bench.config.registry import find_method
-from bench.config.sections import Config, TrainingConfig
+from bench.config.sections import Config, StudentPretraining, TrainingConfig
 from bench.data import task_of
 from bench.experiment.examples import examples_of
 from bench.experiment.identity import SCRATCH, tokenizer_path
@@ -24,13 +24,21 @@ from bench.models.loading import load_tokenizer
 from bench.models.tokenizer import LengthLimits, TokenizerAdapter
 from bench.system.environment import pick_device
 from bench.system.errors import BenchError
+from bench.system.hub import split_revision
 from bench.training.trainer import busy_part, total_steps
 from distillm import SOURCES, BatchObjective, Objective
 
 GIB = 2**30
 SPARE = 0.1
 """The share of memory that the plan leaves to kernels, fragmentation and the allocator: ours, not measured."""
-_SECTIONS = {"teacher": "teacher_training", "init student": "init_training", "training": "training"}
+PRETRAINING = "init student pretraining"
+"""The stage of a plan that is one for all tasks, methods and seeds."""
+_SECTIONS = {
+    "teacher": "teacher_training",
+    PRETRAINING: "student_pretraining",
+    "init student": "init_training",
+    "training": "training",
+}
 
 # Sizes of published splits and mean lengths in tokens, where the data is not at hand. Dolly: the split of MiniLLM (its
 # task file), test sets as published, lengths as measured with GPT-2's tokenizer (docs/performance.md). SAMSum and
@@ -155,10 +163,13 @@ def amounts_of(config: Config) -> Amounts:
                 source = "the data"
         return Amounts(sizes["train"], sizes["validation"], test, prompt, response, source)
     known = _ASSUMED.get(config.task)
-    if known is None:
-        raise BenchError(
-            f"the size of {config.task} on the hub is not known here: give the data with --data-dir FOLDER"
-        )
+    shipped = task_of(config.task, config.task_file).hub
+    other = isinstance(config.data.hub, str) and (
+        shipped is None or split_revision(config.data.hub)[0] != split_revision(shipped.id)[0]
+    )
+    if known is None or other:
+        name = config.data.hub if other else config.task
+        raise BenchError(f"the size of {name} on the hub is not known here: give the data with --data-dir FOLDER")
     at_most = {"train": config.data.max_train, "validation": config.data.max_validation}
     sizes = {split: min(known[split], at_most.get(split) or known[split]) for split in ("train", "validation", "test")}
     if config.data.max_test:
@@ -190,12 +201,22 @@ class _Planner:
         tuning = (
             {"teacher": lambda: self.fine_tuning("teacher", self.teacher, config.teacher_training)} if tuned else {}
         )
-        return tuning | {
-            "teacher scores": lambda: self.scoring("teacher scores", self.teacher, frozen=True, more=answers),
-            "init student": lambda: self.fine_tuning("init student", self.student, config.init_training),
-            "training": self.distillation,
-            "evaluation": lambda: self.scoring("evaluation", self.student, frozen=self.lora is not None, twice=True),
-        }
+        pretraining = config.student_pretraining
+        before: dict[str, Callable[[], Stage]] = {}
+        if pretraining is not None and pretraining.steps is not None:
+            before[PRETRAINING] = lambda: self.pretraining(pretraining)
+        return (
+            tuning
+            | before
+            | {
+                "teacher scores": lambda: self.scoring("teacher scores", self.teacher, frozen=True, more=answers),
+                "init student": lambda: self.fine_tuning("init student", self.student, config.init_training),
+                "training": self.distillation,
+                "evaluation": lambda: self.scoring(
+                    "evaluation", self.student, frozen=self.lora is not None, twice=True
+                ),
+            }
+        )
 
     def notes(self) -> Iterator[str]:
         amounts = self.amounts
@@ -205,8 +226,10 @@ class _Planner:
         )
         if self.rule.phi == "adaptive":
             yield "phi rises with the validation loss, which nobody knows before: generation is counted as if it were 1"
-        if self.config.student_pretraining is not None:
-            yield "the student's pretraining on plain text is not planned: it is one for all runs"
+        pretraining = self.config.student_pretraining
+        if pretraining is not None:
+            planned = "is one for all runs" if pretraining.steps is not None else "for epochs of a text is not planned"
+            yield f"the student's pretraining on plain text {planned}"
         yield "memory: sequences at their limits; a step's own code run on tensors without contents"
 
     def setting(self, training: TrainingConfig, micro: int) -> Setting:
@@ -238,6 +261,23 @@ class _Planner:
 
     def fine_tuning(self, name: str, shape: Shape, training: TrainingConfig) -> Stage:
         return self.training(name, shape, None, CrossEntropy(), training, generated=0, mixture=False)
+
+    def pretraining(self, given: StudentPretraining) -> Stage:
+        """Of all weights, on full sequences of plain text; nothing is generated."""
+        causal = self.config.models.kind == "causal"
+        prompt = 1 if causal else given.length // 2
+        response = given.length - prompt
+        data = self.config.data.model_copy(update={"max_prompt_length": prompt, "max_response_length": response})
+        models = self.config.models.model_copy(update={"lora": None})
+        planner = _Planner(
+            self.config.model_copy(update={"data": data, "models": models}),
+            self.device,
+            self.teacher,
+            self.student,
+            Amounts(0, given.held_out, 0, prompt, response, "plain text"),
+            self.speed,
+        )
+        return planner.fine_tuning(PRETRAINING, self.student, given)
 
     def distillation(self) -> Stage:
         config, rule, objective = self.config, self.rule, self.objective

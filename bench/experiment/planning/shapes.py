@@ -16,14 +16,12 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from bench.config.sections import Config, LoraConfig
 from bench.experiment.identity import SCRATCH, TEACHER, Side, model_path
 from bench.models import smollm2
-from bench.models.cut import kept_layers
+from bench.models.cut import depths, kept_layers
 from bench.models.loading import has_own_head, load_architecture, new_architecture, outline
 from bench.models.lora import add_adapter
 from bench.models.tokenizer import Kind
 from bench.system import yaml_text
 from bench.system.errors import BenchError
-
-_DEPTHS = ("num_hidden_layers", "num_layers", "num_decoder_layers", "encoder_layers", "decoder_layers")
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +61,7 @@ class Shape:
     @property
     def depth(self) -> int | None:
         """Number of layers; None where encoder and decoder have not the same."""
-        found = {getattr(self.config, name) for name in _DEPTHS if isinstance(getattr(self.config, name, None), int)}
+        found = set(depths(self.config).values())
         return found.pop() if len(found) == 1 else None
 
     @property
@@ -74,9 +72,8 @@ class Shape:
     def of_depth(self, layers: int) -> Shape:
         """The same with so many layers."""
         config = copy.deepcopy(self.config)
-        for name in _DEPTHS:
-            if isinstance(getattr(config, name, None), int):
-                setattr(config, name, layers)
+        for name in depths(config):
+            setattr(config, name, layers)
         if getattr(config, "layer_types", None):
             config.layer_types = config.layer_types[:layers]
         return Shape(self.name, self.source, config, self.kind, self.untied)

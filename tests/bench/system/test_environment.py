@@ -194,6 +194,3 @@ def test_variables_that_choose_kernels_are_recorded_and_make_another_run(monkeyp
     assert "environment" not in plain.run_key
     assert other.run_key["environment"] == {"ATEN_CPU_CAPABILITY": "default"}
     assert other.run_id != plain.run_id
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(BenchError, match="a run uses one process"):
-        prepare(config, method, artifacts)

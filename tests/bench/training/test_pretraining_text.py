@@ -56,6 +56,13 @@ def test_too_little_text_is_told(content, tokenizers, tmp_path):
         made(tokenizers["causal"], file=str(tmp_path / "text.txt"), length=64)
 
 
+def test_two_files_of_a_split_are_told(tmp_path):
+    for name in ("train.txt", "train.jsonl"):
+        (tmp_path / name).write_text("a line\n")
+    with pytest.raises(BenchError, match=r"2 files for train: train\.jsonl, train\.txt; keep one"):
+        text_checksum(str(tmp_path))
+
+
 def test_a_folder_without_text_is_told(tmp_path):
     with pytest.raises(BenchError, match="has no file train"):
         text_checksum(str(tmp_path))

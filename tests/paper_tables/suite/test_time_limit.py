@@ -107,7 +107,7 @@ def test_a_suite_ends_in_time_and_goes_on_next_time(tmp_path):
             env={**os.environ, "BENCH_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"},
         )
         assert process.returncode == 0, process.stderr
-        assert time.monotonic() - began < 60 * minutes + 10  # of imports and a busy machine
+        assert time.monotonic() - began < 60 * minutes + 30  # of imports and a busy machine
         recorded.append(len(list(Store(tmp_path).all())))
         if recorded[-1] < 2:
             assert f"{recorded[-1]} of 2 runs are recorded, {2 - recorded[-1]} left: about" in process.stdout
