@@ -153,13 +153,14 @@ def _table(found: Recommendation, priced: bool) -> Fitted:
 
 def _told(found: Recommendation) -> Iterator[str]:
     first, *rest = found.methods
-    alike = [one.method for one in rest if one.within_budget and not one.told_apart]
+    rest_within = [one for one in rest if one.within_budget]
+    alike = [one.method for one in rest_within if not one.told_apart]
     yield (
         f"{first.method} has the highest score; it is the best with probability {first.best:.2f}, and within a point "
         f"of the best with {first.near_best:.2f}."
     )
     if alike:
-        yield f"Not told from it (5 %, corrected for {len(rest)} comparisons): {', '.join(alike)}."
+        yield f"Not told from it (5 %, corrected for {len(rest_within)} comparisons): {', '.join(alike)}."
     if not found.seeds_known:
         yield (
             "One training seed a method: the probabilities speak of other test examples alone. Another seed often "
@@ -188,7 +189,9 @@ def _suite(
     from bench.record.store import Store
     from bench.system.artifacts import locked
     from bench.system.hashing import digest
+    from bench.system.processes import check_one_process
 
+    check_one_process("bench recommend --minutes")
     contenders: dict[str, tuple[Config, Method]] = {}
     failed: dict[str, str] = {}
     for name in chosen or methods():

@@ -183,7 +183,7 @@ def _blocked(seeds: Sequence[Sequence[int]]) -> tuple[_Array, _Array]:
     design = np.zeros((len(cells), len(seeds) + len(every)))
     for cell, places in enumerate(cells):
         design[cell, list(places)] = 1
-    inverse = np.linalg.pinv(design.T @ design, hermitian=True)
+    inverse: _Array = np.asarray(np.linalg.pinv(design.T @ design, hermitian=True), dtype=np.float64)
     return (inverse @ design.T)[: len(seeds)], inverse[: len(seeds), : len(seeds)]
 
 
