@@ -38,6 +38,8 @@ POINT = 1.0
 IN_THE_RACE = 0.01
 """The probability of being best from which on a method is worth another run."""
 SIGNIFICANCE = 0.05
+_SAME = 1e-9
+"""Points: methods that gave the same responses."""
 NEXT_SEED = 10  # after the last one, where no two show the step
 
 
@@ -128,12 +130,13 @@ class Belief:
         scale = np.sqrt(self.df / rng.chisquare(self.df, (draws, 1))) if math.isfinite(self.df) else 1.0
         return np.asarray(self.scores + scale * (rng.standard_normal((draws, len(values))) @ root.T))
 
-    def probabilities(self, within: float = POINT) -> tuple[_Array, _Array]:
-        """(A,) of being best, and of being within so many points of the best."""
-        drawn = self.drawn()
-        best = np.bincount(drawn.argmax(axis=1), minlength=len(self.scores)) / len(drawn)
-        near = np.count_nonzero(drawn >= drawn.max(axis=1, keepdims=True) - within, axis=0) / len(drawn)
-        return best, near
+    def probabilities(self, within: float = POINT, draws: int = DRAWS) -> tuple[_Array, _Array]:
+        """(A,) of being best, which arms that are the same share, and of being within so many points of the best."""
+        drawn = self.drawn(draws)
+        behind = drawn.max(axis=1, keepdims=True) - drawn
+        first = behind < _SAME
+        best = (first / first.sum(axis=1, keepdims=True)).sum(axis=0) / draws
+        return best, np.count_nonzero(behind <= within, axis=0) / draws
 
     def regret(self) -> float:
         """By how many points the true best is expected to be above the arm of the highest score."""
