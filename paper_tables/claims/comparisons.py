@@ -16,7 +16,6 @@ from bench.analysis.significance import Estimate, difference_of, mean_of
 from paper_tables.numbers.cells import SIGNIFICANCE, TableArms, exclusively_timed, training_seconds, validation_scores
 from paper_tables.numbers.probes import COEFFICIENTS, Coefficients
 from paper_tables.numbers.runs import Run, RunIndex, Selection
-from paper_tables.paper.ablations import find_table
 from paper_tables.paper.claim_specs import (
     ClaimSpec,
     CoefficientBoundTest,
@@ -28,7 +27,7 @@ from paper_tables.paper.claim_specs import (
     TimeTest,
 )
 from paper_tables.paper.methods import METHOD_LABELS, SKEWED_LOSSES
-from paper_tables.paper.tables import Column, Table, metric_label
+from paper_tables.paper.tables import Column, Table
 
 MIN_SEEDS = 3
 """Training seeds on each side of a comparison of scores: with fewer, what a seed does is not known."""
@@ -175,7 +174,7 @@ class Comparisons:
         raise TypeError(f"no comparison for {type(claim.test).__name__}")
 
     def _select(self, name: str) -> tuple[Table, Selection]:
-        table = find_table(name, self.index.preset)
+        table = self.index.table(name)
         if name not in self._selections:
             self._selections[name] = self.index.select(table)
         return table, self._selections[name]
@@ -187,7 +186,7 @@ class Comparisons:
         for column in columns:
             for other in test.than:
                 what = f"{labels[test.row]} − {labels[other]}, {column.label}"
-                asked = ClaimComparison(what, "above", 0.0, metric_label(column.task), even=0.0)
+                asked = ClaimComparison(what, "above", 0.0, self.index.metric_label(column.task), even=0.0)
                 yield self._difference(asked, test.table, (test.row, column), (other, column))
 
     def _column_score(self, test: ColumnScoreTest) -> Iterator[ClaimComparison]:
@@ -198,7 +197,7 @@ class Comparisons:
         for row in test.rows:
             what = f"{labels[row]}: {first.label} − {second.label}"
             side: Side = "below" if test.lower else "above"
-            asked = ClaimComparison(what, side, test.margin, metric_label(first.task), even=0.0)
+            asked = ClaimComparison(what, side, test.margin, self.index.metric_label(first.task), even=0.0)
             yield self._difference(asked, test.table, (row, first), (row, second))
 
     def _difference(
@@ -272,7 +271,7 @@ class Comparisons:
         for pair in [(row, other) for row in test.rows for other in test.than]:
             sides = [selection.of_row(rows[name]) for name in pair]
             what = " − ".join(rows[name].label for name in pair) + ", mean over validations"
-            asked = ClaimComparison(what, "above", 0.0, metric_label(table.columns[0].task), even=0.0)
+            asked = ClaimComparison(what, "above", 0.0, self.index.metric_label(table.columns[0].task), even=0.0)
             fewest = min(map(len, sides))
             if lacking := _too_few_seeds(fewest) if fewest else "no runs":
                 yield asked.without_effect(lacking)
@@ -323,6 +322,8 @@ class Comparisons:
 
     @cached_property
     def _coefficients(self) -> Coefficients | None:
+        if self.index.own is not None:  # probes are of the paper's task
+            return None
         probe = COEFFICIENTS.read(self.index.store.root, self.index.preset_name)
         return probe.found if probe else None
 

@@ -85,9 +85,9 @@ def write_report(index: RunIndex, path: Path, progress: Callable[[str], None] = 
     page = _environment().get_template("report.html.jinja")
     html = bytearray()  # filled piece by piece: of thousands of runs it is large
     for piece in page.generate(
-        preset=preset,
+        preset=index.scope,
         version=", ".join(sorted({record.environment.distillm_bench for record in index.records})),
-        summary=summary(found, preset),
+        summary=summary(found, index.scope),
         verdicts=found,
         tables=[one for one in filled if _worth_showing(one)],
         figures=[_figure(out, name, preset) for name in FIGURES if _figure_path(out, name, preset).is_file()],
