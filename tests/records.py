@@ -125,6 +125,7 @@ def make_record(
             "overlap": {},
             "teacher_responses": None,
             "notes": [],
+            "references": dict.fromkeys(scores, "b" * 64),
         },
         "models": {
             "student_parameters": 123_456,

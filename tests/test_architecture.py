@@ -37,6 +37,7 @@ ROOMS = {
         ("numbers",),
         ("suite", "tables", "claims", "figures"),
         ("report",),
+        ("verify",),
         ("cli", "overview"),
     ),
 }

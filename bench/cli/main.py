@@ -16,6 +16,7 @@ from bench.cli.plugins import CommandGroup
 from bench.cli.recommend import recommend
 from bench.cli.run import run
 from bench.cli.told import Told, check_arguments
+from bench.cli.tune import tune
 from bench.system.errors import BenchError
 from bench.system.paths import check_folder
 from bench.system.processes import check_one_process, launched
@@ -57,6 +58,7 @@ main.add_command(evaluate)
 main.add_command(perf)
 main.add_command(plan)
 main.add_command(recommend)
+main.add_command(tune)
 
 
 @main.command("list")

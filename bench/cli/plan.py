@@ -237,7 +237,7 @@ def _print_one(plan: Plan, memory: float, price: float | None, speeds: Sequence[
 
 def _print_misfits(plans: Mapping[str, Plan], memory: float) -> None:
     """What does not fit, and the least change that makes it fit."""
-    from bench.experiment.planning.plan import fits, remedy, with_lora
+    from bench.experiment.planning.fit import fits, remedy, with_lora
 
     for name, plan in plans.items():
         for stage in plan.stages:
@@ -313,7 +313,7 @@ def _table(headings: Sequence[str]) -> Table:
 
 
 def _plain(name: str, plan: Plan, memory: float, price: float | None) -> dict[str, Any]:
-    from bench.experiment.planning.plan import fits, remedy
+    from bench.experiment.planning.fit import fits, remedy
 
     stages = []
     for stage in plan.stages:
@@ -335,7 +335,7 @@ def _plain(name: str, plan: Plan, memory: float, price: float | None) -> dict[st
 
 
 def _fits(stage: Stage, memory: float) -> str:
-    from bench.experiment.planning.plan import fits
+    from bench.experiment.planning.fit import fits
 
     return "yes" if fits(stage, memory) else "NO"
 

@@ -16,9 +16,6 @@ from bench.system.errors import BenchError, out_of_memory
 from bench.system.extensions import blamed
 from bench.system.terminal import OutputLost, Stream, console, printable, say, to_nowhere
 
-_RESERVE = bytearray(1 << 20)
-"""Given back to the system when memory runs out, for a message can be printed only with some."""
-
 
 class Told(click.Command):
     """Turns errors a user can mend into a message and exit code 2, and Ctrl-C into a word about resuming.
@@ -44,7 +41,6 @@ class Told(click.Command):
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
-            _RESERVE.clear()
             _tell(f"out of memory: {_first_line(error)}; the same command goes on from what is on disk")
         sys.exit(2)
 

@@ -60,4 +60,6 @@ def comparison_fields(run_key: Mapping[str, Any]) -> dict[str, Any]:
     config = {name: value for name, value in config.items() if name not in arm}
     # the auxiliary loss belongs to a method; the text it is taken on does not
     config["plain_text"] = {k: v for k, v in config["plain_text"].items() if k not in ("weight", "kl_share")}
+    if "tuning" in config:  # what came of it is the method's own; the budget is the same for all
+        config["tuning"] = {name: config["tuning"][name] for name in ("trials", "seeds")}
     return {**run_key, "config": config}

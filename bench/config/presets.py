@@ -18,6 +18,7 @@ from pydantic import ConfigDict, Field, JsonValue
 from bench.config.layers import Layer, merge
 from bench.config.sections import MAY_DIFFER, may_differ
 from bench.config.strict import Section, validated
+from bench.config.tuned import TunedMethod
 from bench.system import yaml_text
 from bench.system.errors import BenchError, did_you_mean
 from bench.system.names import checked_name
@@ -63,6 +64,7 @@ class _PresetFile(Section):
     tasks: dict[str, _TaskBlock] = Field({}, description="settings by task")
     pairs: dict[str, _PairBlock] = Field({}, description="settings by model pair, and those that begin from it")
     methods: _OfMethods = Field({}, description="settings by method")
+    tuning: dict[str, dict[str, TunedMethod]] = Field({}, description="by task and method, as `bench tune` writes it")
 
 
 class _PairFile(Section):
@@ -103,6 +105,16 @@ class Preset:
                 layer = merge(layer, block.get("methods", {}).get(method, {}))
         return layer
 
+    @property
+    def is_tuned(self) -> bool:
+        """Whether settings of some method were tuned."""
+        return any(file.get("tuning") for file in self.files)
+
+    def tuned(self, task: str, method: str) -> TunedMethod | None:
+        """What tuning chose for a method on a task; None where it was not tuned."""
+        found = [file.get("tuning", {}).get(task, {}).get(method) for file in self.files]
+        return next((validated(TunedMethod, one) for one in reversed(found) if one is not None), None)
+
     def sgo(self, task: str, pair: Pair) -> Layer:
         """Options for the output sources that read them."""
         return dict(self._merged(task, pair).get("sgo", {}))
@@ -133,7 +145,7 @@ class Preset:
         return layer
 
 
-_OF_THE_FILE = ("extends", "tasks", "pairs", "methods")
+_OF_THE_FILE = ("extends", "tasks", "pairs", "methods", "tuning")
 
 
 def _blocks(file: Layer, pair: Pair) -> list[Layer]:
@@ -297,8 +309,8 @@ _NOT_GIVEN = {
 }
 """Keys of a configuration that neither a preset nor a pair can give, and what to do instead."""
 
-_OF_ALL_PAIRS = ("summary", "extends", "init", "tasks", "pairs", "models")
-_OF_ALL_TASKS = ("summary", "extends", "init", "tasks", "pairs", "methods")
+_OF_ALL_PAIRS = ("summary", "extends", "init", "tasks", "pairs", "models", "tuning")
+_OF_ALL_TASKS = ("summary", "extends", "init", "tasks", "pairs", "methods", "tuning")
 
 
 def _refuse(path: Path, block: Mapping[str, Any], keys: Mapping[str, str]) -> None:

@@ -113,6 +113,8 @@ def resolve(
     if "weight" in settings.get("plain_text", {}):
         settings = merge(settings, {"plain_text": {"weight": None}})
     own = merge(layer, settings)
+    if (tuned := chosen.tuned(spec.name, found.name)) is not None:
+        own = with_values(own, tuned.chosen) | {"tuning": tuned.told}
     return _resolved(_Draft(spec, found, layer, own, chosen.sgo(spec.name, pair), weight), assignments), found
 
 
@@ -223,6 +225,8 @@ def _assigned(layer: Layer, assignments: Iterable[str]) -> Layer:
     for path, value in map(parse_assignment, assignments):
         if path[0] in _DECLARED:
             raise BenchError(f"{path[0]} cannot be set: a preset gives it, as `methods: {{METHOD: {{training: ...}}}}`")
+        if path[0] == "tuning":
+            raise BenchError("tuning cannot be set: `bench tune` writes it into a preset")
         for part in reversed(path):
             value = {part: value}
         layer = _spelled_out(merge(layer, value))
@@ -257,6 +261,8 @@ def _resolved(draft: _Draft, assignments: Iterable[str]) -> Config:
     """The configuration of a draft, with the settings that its method has alone declared."""
     assignments = tuple(assignments)
     config = _validated(draft, _settled(draft, _assigned(draft.own, assignments)))
+    if config.tuning is not None and not _is_as_chosen(config, config.tuning.chosen):
+        config = config.model_copy(update={"tuning": None})  # a --set has another value than the tuned one
     if draft.own == draft.shared:
         return config
     others = _validated(draft, _settled(draft, _assigned(draft.shared, assignments)))
@@ -264,6 +270,11 @@ def _resolved(draft: _Draft, assignments: Iterable[str]) -> Config:
     keys = [key for key, value in own.items() if value != shared[key]]
     declared = {"method_settings": {k: own[k] for k in keys}, "shared_settings": {k: shared[k] for k in keys}}
     return config.model_copy(update=declared)
+
+
+def _is_as_chosen(config: Config, chosen: Mapping[str, Any]) -> bool:
+    values = config.canonical()
+    return with_values(values, chosen) == values
 
 
 def _by_key(config: Config) -> Layer:

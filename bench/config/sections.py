@@ -243,10 +243,25 @@ class EvaluationConfig(Section):
         return seeds
 
 
+class TuningConfig(Section):
+    """How the method's settings were tuned: the budget, what was tried, and what was chosen by validation scores."""
+
+    trials: int = Field(gt=0, description="settings tried")
+    seeds: list[int] = Field(min_length=1, description="training seeds of each trial")
+    space: dict[str, list[JsonValue]] = Field(description="the values tried, by dotted key")
+    chosen: dict[str, JsonValue] = Field(description="those with the best mean score on validation")
+
+    @property
+    def at_the_edge(self) -> tuple[str, ...]:
+        """Keys of numbers whose best value is the least or greatest tried: better ones may lie beyond."""
+        numbers = {k: [v for v in values if isinstance(v, int | float)] for k, values in self.space.items()}
+        return tuple(k for k, v in numbers.items() if len(v) > 1 and self.chosen[k] in (min(v), max(v)))
+
+
 class Config(Section):
     """Everything that determines a run."""
 
-    added_later = frozenset({"student_pretraining"})
+    added_later = frozenset({"student_pretraining", "score_on", "tuning"})
 
     preset: Name = Field(description="what --preset was given; of a file, its stem")
     task: Name
@@ -264,6 +279,9 @@ class Config(Section):
     init_training: TrainingConfig
     training: TrainingConfig
     evaluation: EvaluationConfig
+    score_on: Literal["test", "validation"] = Field(
+        "test", description="validation = score on its examples in place of all test sets, as trials of tuning do"
+    )
     plain_text: PlainTextConfig
     fidelity: Fidelity
     method_settings: dict[str, JsonValue] = Field(
@@ -274,6 +292,7 @@ class Config(Section):
         validate_default=True,
         description="what the other methods have at the keys of method_settings",
     )
+    tuning: TuningConfig | None = Field(None, description="where a tuned preset chose the method's settings: how")
 
     @field_validator("shared_settings")
     @classmethod

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from bench.system.errors import BenchError
@@ -74,3 +75,8 @@ class TaskData:
                     content.append([(message.role, message.content) for message in example.messages])
                 digest.update(json.dumps(content).encode())
         return digest.hexdigest()
+
+
+def references_hash(examples: Iterable[Example]) -> str:
+    """SHA-256 (hex) over ids and references, in order: equal if and only if responses are scored against the same."""
+    return hashlib.sha256(json.dumps([[one.id, one.references] for one in examples]).encode()).hexdigest()

@@ -7,17 +7,20 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.config.sections import EvaluationConfig
 from bench.data import Example
 from bench.metrics.metric import Metric, example_score, set_score
-from bench.models.language_model import LanguageModel
-from bench.models.sampling import Decoding
-from bench.record.example_scores import Prediction, upgraded
+from bench.record.example_scores import Prediction, texts_hash, upgraded
 from bench.record.record import Score, Scores, SetScores
 from bench.system.files import read_jsonl_gz, remove, write_jsonl_gz
 from bench.system.processes import ALONE, Processes
-from distillm import TokenSequence
+
+if TYPE_CHECKING:  # torch takes seconds, which summing up scores need not
+    from bench.models.language_model import LanguageModel
+    from bench.models.sampling import Decoding
+    from distillm import TokenSequence
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,9 @@ def _offset(
 
 
 def summarise(rows: list[Prediction], metrics: Sequence[Metric]) -> Scores:
-    """Per set: each metric's mean over decoding seeds, their sample standard deviation, each seed's score; lengths."""
+    """Per set: each metric's mean over decoding seeds, their sample standard deviation, each seed's score; lengths;
+    a hash of the texts.
+    """
     grouped: dict[str, dict[int, list[Prediction]]] = {}
     for row in rows:
         grouped.setdefault(row["set"], {}).setdefault(row["seed"], []).append(row)
@@ -151,6 +156,7 @@ def _summary(seeds: dict[int, list[Prediction]], metrics: Sequence[Metric]) -> S
         mean_tokens=statistics.fmean(row["tokens"] for row in everything),
         share_ended=statistics.fmean(row["ended"] for row in everything),
         metrics={metric.name: _score(seeds, metric) for metric in metrics},
+        texts=texts_hash(everything),
     )
 
 

@@ -102,11 +102,12 @@ class RunContext:
 
     @property
     def evaluation_sets(self) -> list[EvaluationSet]:
-        """The test set and the evaluation-only sets, under the names that tables use."""
+        """The test set and the evaluation-only sets, under the names that tables use; of a trial, validation alone."""
+        of_trial = self.config.score_on == "validation"
         return [
             EvaluationSet(self.data.label(split), examples, self.sequences[split])
             for split, examples in self.data.splits.items()
-            if split not in ("train", "validation")
+            if (split == "validation" if of_trial else split not in ("train", "validation"))
         ]
 
     @property

@@ -9,7 +9,7 @@ from pathlib import Path
 from bench.config.comparable import scoring_fields
 from bench.config.resolve import resolve
 from bench.config.sections import Config, MethodConfig
-from bench.data import find_task
+from bench.data import find_task, references_hash
 from bench.evaluation.evaluate import summarise
 from bench.experiment import stages
 from bench.experiment.context import RunContext, prepare
@@ -152,6 +152,7 @@ def _make(
             teacher_responses=None,
             unwritten=context.unwritten,
             notes=notes,
+            references={one.name: references_hash(one.examples) for one in context.evaluation_sets},
         ),
         models=ModelsInfo(
             student_parameters=model.parameters,

@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from bench.config.comparable import comparison_fields
 from bench.config.sections import Config
+from bench.data import references_hash
 from bench.evaluation.evaluate import summarise
 from bench.experiment import stages
 from bench.experiment.context import RunContext, prepare
@@ -184,8 +185,12 @@ def told_in_words(reporter: Reporter, config: Config) -> Iterator[None]:
 
 def _what_fits(config: Config, stage: str) -> str:
     """What would make a stage that ran out of memory fit, by the plan; else what makes any smaller."""
+    pretraining = config.student_pretraining if stage == "init student" else None
     try:
-        from bench.experiment.planning.plan import GIB, make_plan, memory_here, of_run_stage, remedy
+        if pretraining is not None and pretraining.steps is None:
+            raise LookupError  # which no plan covers
+        from bench.experiment.planning.fit import remedy
+        from bench.experiment.planning.plan import GIB, make_plan, memory_here, of_run_stage
 
         kind, memory = memory_here()
         plan = make_plan(config, kind)
@@ -199,7 +204,8 @@ def _what_fits(config: Config, stage: str) -> str:
             )
     except (BenchError, ArithmeticError, LookupError, MemoryError, RuntimeError, ValueError):
         pass  # there may be no memory for a plan either
-    return f"To need less: {' or '.join(f'--set {option}' for option in _SMALLER[stage])}"
+    options = (*(("student_pretraining.micro_batch_size=1",) if pretraining else ()), *_SMALLER[stage])
+    return f"To need less: {' or '.join(f'--set {option}' for option in options)}"
 
 
 def make(context: RunContext, workshop: Workshop, folder: Path) -> tuple[RunRecord, list[Prediction]]:
@@ -254,6 +260,7 @@ def make(context: RunContext, workshop: Workshop, folder: Path) -> tuple[RunReco
             teacher_responses=responses,
             unwritten=context.unwritten,
             notes=reporter.notes,
+            references={one.name: references_hash(one.examples) for one in context.evaluation_sets},
         ),
         models=ModelsInfo(
             student_parameters=sizes[0],

@@ -282,6 +282,7 @@ def scores(context: RunContext, workshop: Workshop, path: str, label: str) -> Sc
         "data": context.data_fingerprint,
         "limits": [context.limits.prompt, context.limits.response],
         "evaluation": config.evaluation.model_dump(mode="json"),
+        **({} if config.score_on == "test" else {"score_on": config.score_on}),
         "no_repeat_ngram": config.fidelity.no_repeat_ngram,
         "metrics": [info.model_dump(exclude={"file"}) for info in context.metric_infos],
         "precision": config.precision,

@@ -127,7 +127,7 @@ def _texts(store: Store, record: RunRecord) -> dict[tuple[str, int, str], str]:
     """The run's responses by set, decoding seed and example."""
     rows = store.predictions(record)
     if not rows or "prediction" not in rows[0]:
-        raise BenchError(f"{record.run_id}: its predictions hold no texts (packed runs do not); judge the run itself")
+        raise BenchError(f"{record.run_id}: no texts are kept (packed by an earlier version?); judge the run itself")
     return {(row["set"], row["seed"], row["id"]): well_formed(row["prediction"]) for row in rows}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -18,7 +20,10 @@ Pooled = float | NDArray[np.float64]
 
 
 class Prediction(TypedDict, total=False):
-    """A row of `predictions.jsonl.gz`. Packed runs have one a set and example, without decoding seed and text."""
+    """A row of `predictions.jsonl.gz`.
+
+    Runs that earlier versions packed have one a set and example, without decoding seed and text.
+    """
 
     set: str
     id: str
@@ -27,6 +32,12 @@ class Prediction(TypedDict, total=False):
     prediction: str
     tokens: int
     ended: bool
+
+
+def texts_hash(rows: Iterable[Prediction]) -> str:
+    """SHA-256 (hex) over the responses in rows with texts, their decoding seeds, ids, lengths and ends, in order."""
+    kept = [[row["seed"], row["id"], row["prediction"], row["tokens"], row["ended"]] for row in rows]
+    return hashlib.sha256(json.dumps(kept).encode()).hexdigest()
 
 
 def example_scores(rows: Iterable[Prediction], metric: str) -> dict[str, dict[str, Pooled]]:
@@ -119,7 +130,7 @@ def _collected(rows: Iterable[Prediction], metric: str) -> dict[str, dict[str, l
 def _pool(values: list[ExampleScore]) -> Pooled:
     if isinstance(values[0], list):
         return np.sum(values, axis=0, dtype=np.float64)
-    # of one value the mean is the value; packed runs have nothing else, and numpy takes its time over each
+    # of one value the mean is the value; runs that earlier versions packed have nothing else, and numpy takes its time
     return float(values[0] if len(values) == 1 else np.mean(values))
 
 

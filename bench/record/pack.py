@@ -1,13 +1,12 @@
-"""Recorded runs made small enough to publish: all scores, thinner curves, no texts."""
+"""Recorded runs made small enough to publish: all texts and scores, thinner curves."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.metrics.metric import ExampleScore
-from bench.record.example_scores import Pooled, Prediction, example_scores
-from bench.record.record import CurvePoint, RunRecord
+from bench.record.example_scores import example_scores
+from bench.record.record import CurvePoint
 from bench.record.store import JUDGED, Store
 from bench.system.errors import BenchError
 from bench.system.files import write_bytes
@@ -16,10 +15,10 @@ POINTS = 40  # kept of a curve
 
 
 def pack(store: Store, to: Path, warn: Callable[[str], None] = lambda _: None) -> list[str]:
-    """Copy every run of a store, with what judges said in sum, without the student and any texts, to another folder.
+    """Copy every run of a store, with what judges said in sum, to another folder, without weights and judges' answers.
 
-    Each example keeps its score as comparisons take it (the mean over decoding seeds, or summed counts), in
-    full precision, so that tables made from the copy are the same bytes. A record says that it was packed.
+    Responses and scores of all decoding seeds are kept as they are, so that tables made from the copy are the same
+    bytes, and `bench verify` can score the responses again. A record says that it was packed.
 
     Args:
         store: the runs.
@@ -37,14 +36,15 @@ def pack(store: Store, to: Path, warn: Callable[[str], None] = lambda _: None) -
     target, copied = Store(to), []
     for record in store.all():
         try:
-            rows = _rows(store, record)
+            rows = store.predictions(record)
+            example_scores(rows, record.metric.name)  # what a comparison could not read is not published
         except BenchError as error:
             warn(f"skipped {record.run_id}: {error}")
             continue
         folder = target.folder(record.run_id)
         if (there := folder.resolve()) != target.runs.resolve() / record.run_id:
             raise BenchError(f"{folder} is a link to {there}: nothing is written there; choose another --to")
-        target.write(record.model_copy(update={"curve": _thinned(record.curve), "packed": True}), rows)
+        target.write(record.model_copy(update={"curve": thinned(record.curve), "packed": True}), rows)
         own = store.folder(record.run_id).resolve() / JUDGED
         for judged in sorted((*own.glob("*.json"), *own.glob("checksums/*"))):  # without the texts
             if judged.resolve() != judged:  # a link could bring in any file of this machine
@@ -57,26 +57,7 @@ def pack(store: Store, to: Path, warn: Callable[[str], None] = lambda _: None) -
     return copied
 
 
-def _rows(store: Store, record: RunRecord) -> list[Prediction]:
-    """A row for each set and example: its score by each metric, over all decoding seeds."""
-    predictions = store.predictions(record)
-    by_metric = {metric.name: example_scores(predictions, metric.name) for metric in record.metrics}
-    return [
-        {
-            "set": name,
-            "id": example,
-            "scores": {metric: _plain(scores[name][example]) for metric, scores in by_metric.items()},
-        }
-        for name, examples in by_metric[record.metric.name].items()
-        for example in examples
-    ]
-
-
-def _plain(score: Pooled) -> ExampleScore:
-    return score if isinstance(score, float) else [int(count) for count in score]
-
-
-def _thinned(curve: list[CurvePoint]) -> list[CurvePoint]:
+def thinned(curve: list[CurvePoint]) -> list[CurvePoint]:
     """Evenly spaced points of a curve, the first and the last among them."""
     if len(curve) <= POINTS:
         return curve

@@ -68,12 +68,15 @@ class SetScores(Plain):
         mean_tokens: mean length of a response in tokens.
         share_ended: share of responses that ended with EOS.
         metrics: by the metric's name, the one that selects checkpoints first.
+        texts: SHA-256 over all responses (`bench.record.example_scores.texts_hash`); None in records of versions that
+            did not keep it.
     """
 
     examples: int
     mean_tokens: float
     share_ended: float
     metrics: dict[str, Score] = Field(min_length=1)
+    texts: str | None = None
 
     @property
     def primary(self) -> Score:
@@ -120,6 +123,8 @@ class DataInfo(Plain):
         teacher_responses: None where none were trained on.
         unwritten: what the tokenizer lost; nothing in records of versions that did not look.
         notes: what a reader of the results should know.
+        references: SHA-256 over the references of each evaluation set (`bench.data.references_hash`); nothing in
+            records of versions that did not keep it.
     """
 
     source: str
@@ -129,6 +134,7 @@ class DataInfo(Plain):
     teacher_responses: TeacherResponses | None
     unwritten: Unwritten = Unwritten()
     notes: list[str]
+    references: dict[str, str] = Field(default_factory=dict)
 
 
 GENERATE = "transformers generate"
@@ -261,7 +267,7 @@ class RunRecord(Plain):
         teacher_scores, init_scores: of the teacher and of the init student; empty where `evaluated` is set.
         energy_joules: of an NVIDIA device during training; None where nothing reports it.
         validations: of the training, the first before it.
-        packed: a copy made by `bench pack`, with thinner curves and no texts.
+        packed: a copy made by `bench pack`, with thinner curves and without the student.
     """
 
     schema_version: int = Field(default=SCHEMA, alias="schema")

@@ -15,7 +15,6 @@ from bench.system.files import write_bytes
 from bench.system.progress import Reporter
 from paper_tables.figures import from_models, from_runs
 from paper_tables.figures.figure import Drawing, NothingToDraw
-from paper_tables.figures.model_probes import probe
 from paper_tables.figures.names import FIGURES, file_of
 from paper_tables.figures.style import paper_style, save
 from paper_tables.numbers.probes import COEFFICIENTS, GENERATION_COST, NOISY_OUTPUTS, ModelProbe, ProbeKind
@@ -74,6 +73,8 @@ def write_figures(
     Raises:
         BenchError: an unknown figure, runs that cannot be compared, or a folder that cannot be written.
     """
+    from paper_tables.figures.model_probes import probe  # here: it brings torch, which data of figures does not need
+
     wanted = [name.lower().removeprefix("figure") for name in names] or list(FIGURES)
     for name in wanted:
         if name not in FIGURES:

@@ -130,6 +130,7 @@ def make_plan(
         if name not in there:
             known = f"it has {', '.join(sorted(there))}; the nearest is {nearest(name, there)[0]}"
             raise BenchError(f"--only {name}: the suite has no such method; {known}")
+    _check_tuned(preset, [spec for spec in specs if not only or spec.method in only])
     _check_settings(settings, [spec for spec in specs if not only or spec.method in only])
     recorded = _by_configuration(records)
     name = read_preset(preset).name
@@ -165,6 +166,23 @@ def make_plan(
     runs = tuple(sorted(planned.values(), key=lambda run: not run.exclusive))
     seconds = _durations(runs, FIRST_GUESS.get(preset), at_scale)
     return Plan(preset, runs, seconds, not at_scale, timed_elsewhere)
+
+
+def _check_tuned(preset: str, specs: Sequence[RunSpec]) -> None:
+    """Refuse to make runs of untuned methods with a tuned preset: they could not stand beside the tuned ones."""
+    read = read_preset(preset)
+    if not read.is_tuned:
+        return
+    untuned: dict[str, set[str]] = {}
+    for spec in specs:
+        if read.tuned(spec.task, spec.method) is None:
+            untuned.setdefault(spec.task, set()).add(spec.method)
+    if untuned:
+        missing = "\n".join(f"  --task {task} --methods {','.join(sorted(untuned[task]))}" for task in sorted(untuned))
+        raise BenchError(
+            f"--preset {preset}: it is tuned, but not for all methods of the suite; tune these as the others were "
+            f"(`bench tune`), or choose methods with --only:\n{missing}"
+        )
 
 
 def _check_settings(settings: Sequence[str], specs: Sequence[RunSpec]) -> None:

@@ -88,18 +88,46 @@ def setting_notes(records: list[RunRecord]) -> list[str]:
         f"Models: {_joined(map(_models, records))}.",
         f"Data: {_joined(map(_data, records))}.",
         f"Decoding: {_joined(map(_decoding, records))}.",
+        *_tuning_notes(records),
         *([f"Training settings that the preset gives single methods: {_joined(own)}."] if own else []),
         f"Hardware: {_joined(record.environment.hardware for record in records)}.",
         f"Software: {_joined(map(_software, records))}.",
     ]
 
 
+def _tuning_notes(records: list[RunRecord]) -> Iterable[str]:
+    """With how many trials the methods' settings were tuned, on which tasks, and where the best was the last tried."""
+    tuned = [(record, record.config.tuning) for record in records if record.config.tuning]
+    budgets: dict[str, set[str]] = {}
+    for record, one in tuned:
+        budget = f"{one.trials} trials a method and task, training seeds {_list(one.seeds)}"
+        budgets.setdefault(budget, set()).add(record.task)
+    for budget, tasks in sorted(budgets.items()):
+        yield (
+            f"Learning rate tuned on {_joined(tasks)}: {budget}, on validation; the same kind of space for all, around "
+            "the preset's rate."
+        )
+    own = {f"{_name(record)} {key}" for record, one in tuned for key in one.space if key.startswith("method.")}
+    if own:
+        yield f"Tuned within these trials as well: {_joined(own)}."
+    edge = {f"{_name(record)} ({record.task}) {key}" for record, one in tuned for key in one.at_the_edge}
+    if edge:
+        yield f"Best at the edge of what was tried, so that better may lie beyond: {_joined(edge)}."
+    rest = {record.task for record in records if not record.config.tuning} if tuned else set()
+    if rest:
+        yield f"Not tuned: the methods on {_joined(rest)}."
+
+
+def _name(record: RunRecord) -> str:
+    return METHOD_LABELS.get(record.config.method.name, record.config.method.name)
+
+
 def _method_settings(record: RunRecord) -> Iterable[str]:
     """What the preset gives the record's method alone; all methods share the rest."""
     settings = record.config.method_settings
     if settings:
-        name = record.config.method.name
-        yield f"{METHOD_LABELS.get(name, name)} {', '.join(f'{key} = {value}' for key, value in settings.items())}"
+        where = f" on {record.task}" if record.config.tuning else ""
+        yield f"{_name(record)}{where} {', '.join(f'{key} = {value}' for key, value in settings.items())}"
 
 
 def _models(record: RunRecord) -> str:

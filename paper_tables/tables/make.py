@@ -74,14 +74,20 @@ def write_tables(index: RunIndex, names: Sequence[str], formats: Sequence[str]) 
         yield WrittenTable(filled.table, paths, tuple(_lines(filled, paths)))
 
 
-def _write(index: RunIndex, views: Sequence[RenderedTable], formats: Sequence[str]) -> Iterator[Path]:
+def rendered(index: RunIndex, views: Sequence[RenderedTable], formats: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """The files of some views: their names, in which the choice of runs stands, and what is in them."""
     preset = f"-{index.preset_name}-"  # what is published is the same whatever runs were chosen
     for view in views:
         name = view.name.replace(preset, f"-{index.preset_name}{index.chosen}-")
         for form in formats:
-            path = index.store.root / "tables" / f"{name}.{TABLE_FORMATS[form]}"
-            write_bytes(path, render(view, form))
-            yield path
+            yield f"{name}.{TABLE_FORMATS[form]}", render(view, form)
+
+
+def _write(index: RunIndex, views: Sequence[RenderedTable], formats: Sequence[str]) -> Iterator[Path]:
+    for name, content in rendered(index, views, formats):
+        path = index.store.root / "tables" / name
+        write_bytes(path, content)
+        yield path
 
 
 def _lines(filled: FilledTable, paths: tuple[Path, ...]) -> Iterator[str]:

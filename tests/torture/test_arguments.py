@@ -47,7 +47,14 @@ ENOUGH = {
     "show": ["dolly-kld"],
 }
 ENOUGH |= {"compare": ["dolly-kld", "dolly-sft"], "list": ["runs"], "pack": ["--to", "packed"], "tables": ["1"]}
-ENOUGH |= {"plan": ["--no-calibrate"], "figures": ["6"], "make-teachers": ["dolly"], "claims": ["near-kd-time"]}
+ENOUGH |= {
+    "plan": ["--no-calibrate"],
+    "figures": ["6"],
+    "make-teachers": ["dolly"],
+    "claims": ["near-kd-time"],
+    "verify": [],
+}
+ENOUGH |= {"tune": ["--methods", "kld", "--dry-run"]}
 """What each command needs beside the value that is tried, to be quick and do no work."""
 
 
@@ -72,14 +79,16 @@ def with_value(name: str, parameter: click.Parameter, value: str) -> list[str]:
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """A folder with two records, and one thing of each kind; nothing that is started here does real work."""
+    folder = tmp_path / "a" / "place"  # so deep that what climbs two folders stays in this test's own
+    folder.mkdir(parents=True)
     for method in ("kld", "sft"):
-        Store(tmp_path / "results").write(*make_record(method))
-    (tmp_path / "a-folder").mkdir()
-    (tmp_path / "a-file").write_text("a line\n")
-    (tmp_path / "a-binary").write_bytes(bytes(range(256)))
-    os.mkfifo(tmp_path / "a-fifo")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
+        Store(folder / "results").write(*make_record(method))
+    (folder / "a-folder").mkdir()
+    (folder / "a-file").write_text("a line\n")
+    (folder / "a-binary").write_bytes(bytes(range(256)))
+    os.mkfifo(folder / "a-fifo")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("BENCH_CACHE", str(folder / "cache"))
 
     def stopped(*arguments: object, **options: object) -> None:
         raise BenchError("real work would begin here")
@@ -87,7 +96,7 @@ def place(tmp_path, monkeypatch):
     monkeypatch.setattr("bench.experiment.shipped_models.make_teacher", stopped)
     monkeypatch.setattr("bench.cli.perf._measured", stopped)
     monkeypatch.setattr("bench.experiment.planning.plan.make_plan", stopped)
-    return tmp_path
+    return folder
 
 
 def ended(arguments: list[str], seconds: int = 20) -> Result:

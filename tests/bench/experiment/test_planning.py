@@ -12,8 +12,10 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM
 from bench.config.presets import read_pair, shipped
 from bench.config.resolve import resolve
 from bench.experiment.planning.calibration import calibrate
-from bench.experiment.planning.plan import GIB, PRETRAINING, fits, make_plan, remedy
+from bench.experiment.planning.fit import fits, remedy
+from bench.experiment.planning.plan import GIB, PRETRAINING, make_plan
 from bench.experiment.planning.shapes import Shape, published, published_shape
+from bench.experiment.run import _what_fits
 from bench.models.loading import load_network, new_architecture, parameter_count
 from tests.conftest import invoke
 
@@ -231,6 +233,20 @@ def test_the_students_pretraining_is_a_stage_of_full_sequences(cache):
     inner = plan.student.parameters - plan.student.network().get_input_embeddings().weight.numel()
     assert 6 * inner <= short.flops / (20 * 4 * 31) <= 1.5 * 6 * plan.student.parameters
     assert short.weights == 4 * plan.student.parameters
+
+
+def test_lack_of_memory_in_a_pretraining_names_its_own_settings():
+    """By the plan where that covers it, which it does not for epochs of a text."""
+    for amount, told in (
+        ("steps=20", "By the plan it takes"),
+        ("epochs=2", "To need less: --set student_pretraining."),
+    ):
+        config, _ = resolve(
+            preset="tiny", task="dolly", method="sft", assignments=(*SCRATCH, f"student_pretraining.{amount}")
+        )
+        said = _what_fits(config, "init student")
+        assert told in said
+        assert (" --set student_pretraining." in said) == (amount == "epochs=2")
 
 
 def test_the_command_shows_a_table_of_80_columns(cache, monkeypatch):

@@ -18,7 +18,6 @@ from bench.cli.judge import judge
 from bench.cli.main import main
 from bench.judge import client as client_module
 from bench.judge.protocol import Outcome
-from bench.record.pack import pack
 from bench.record.store import PREDICTIONS, RECORD, Store
 from bench.system.files import read_json, read_jsonl_gz, write_json
 from paper_tables.cli.tables import tables
@@ -403,8 +402,11 @@ def test_a_run_on_other_data_is_not_judged(ask, tmp_path, server):
     assert server.asked.total() == 0
 
 
-def test_packed_runs_have_no_texts_to_judge(ask, out, tmp_path, server):
-    pack(Store(out), tmp_path / "packed")
-    result = ask("dolly-sft", "--base-url", server.url, out=tmp_path / "packed")
+def test_runs_that_were_packed_without_texts_cannot_be_judged(ask, out, server):
+    store = Store(out)
+    record = store.find("dolly-sft")
+    rows = [{key: row[key] for key in ("set", "id", "scores")} for row in store.predictions(record)]
+    store.write(record, rows)
+    result = ask("dolly-sft", "--base-url", server.url, out=out)
     assert result.exit_code == 2
     assert "packed" in result.stderr

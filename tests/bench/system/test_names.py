@@ -56,7 +56,7 @@ def test_a_record_with_a_run_id_that_leaves_its_folder_is_named_and_never_writte
     before = {path for path in tmp_path.rglob("*") if path.is_file()}
     words = command.format(tmp_path / "a").replace("RUN", good.run_id).split()
     result = invoke(*words, "--out", str(out))
-    assert result.exit_code == (2 if "judge" in words else 0), result.output  # packed texts cannot be judged
+    assert result.exit_code == (2 if "judge" in words else 0), result.output  # the data is made up
     assert "run_id" in result.stderr or {"show", "judge"} & set(words)  # which read the one run they name
     written = {path for path in tmp_path.rglob("*") if path.is_file()} - before
     assert all(path.is_relative_to(tmp_path / "a" / "to") for path in written)

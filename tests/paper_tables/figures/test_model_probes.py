@@ -29,8 +29,7 @@ from paper_tables.figures.model_probes import (
 from paper_tables.numbers.probes import COEFFICIENTS, Coefficients
 from paper_tables.numbers.runs import RunIndex
 
-# what is probed takes minutes to make, so one process makes it for all tests
-pytestmark = [pytest.mark.usefixtures("style"), pytest.mark.xdist_group("model probes")]
+pytestmark = pytest.mark.usefixtures("style")
 
 
 # the theory

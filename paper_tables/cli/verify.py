@@ -1,0 +1,105 @@
+"""`bench verify`."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bench.cli.options import FOLDER, JSON, messages, prepare_to_read
+from bench.system.errors import BenchError
+from bench.system.terminal import say, say_json
+
+if TYPE_CHECKING:
+    from bench.record.store import Store
+    from paper_tables.verify.found import Findings
+
+SHOWN = 50  # cells that are wrong
+
+
+@click.command()
+@click.argument("folder", type=FOLDER, default=Path("results"))
+@click.option("--rerun", metavar="N|RUN", help="Make N sampled runs, or one run, again and compare them bit for bit.")
+@JSON
+@click.pass_context
+def verify(context: click.Context, folder: Path, rerun: str | None, as_json: bool) -> None:
+    """Check a results folder against itself: scores from texts, tables and verdicts from records.
+
+    FOLDER is one that has runs in it (OUT of other commands), or a folder of such folders. Each response that a run
+    keeps is scored again, by every metric. Each table, verdict, figure's data and report that is there is made again in
+    memory and compared cell by cell. What cannot be checked, such as runs packed without texts or data that is not at
+    hand, is counted and named. Nothing in the folder is written.
+
+    The exit code is 1 if anything is wrong: file, row, column, what is there and what should be are printed. With
+    --rerun, runs are also made again in a temporary folder, which takes as long as they did. Then every score, response
+    and point of their curves must be equal to the last bit. Other hardware or libraries may round differently; they are
+    named.
+
+    \b
+    bench verify results/paper-tiny
+    bench verify --rerun 2
+    bench verify results/paper-tiny --rerun dolly-kld-dataset-s10
+    """
+    prepare_to_read()
+    from rich.progress import Progress
+
+    from bench.record.store import RECORD, Store
+    from paper_tables.verify.files import check_files
+    from paper_tables.verify.found import Findings
+    from paper_tables.verify.runs import Examples, check_run
+
+    roots = [folder] if (folder / "runs").is_dir() else sorted(path.parent for path in folder.glob("*/runs"))
+    stores = [store for store in map(Store, roots) if any(store.runs.glob(f"*/{RECORD}"))]
+    if not stores:
+        raise BenchError(f"{folder}: no records in it; make some with bench run or bench suite, or give another folder")
+    found = Findings()
+    with Progress(console=messages(), transient=True) as bar:
+        for store in stores:
+            store.warn = partial(found.unreadable, store.runs)
+            presets, examples = set(), Examples()
+            task = bar.add_task(f"runs of {store.root}", total=sum(1 for _ in store.runs.glob(f"*/{RECORD}")))
+            for record in store.all():
+                check_run(store, record, examples, found)
+                presets.add(record.config.preset)
+                found.checked["records"] += 1
+                bar.advance(task)
+            files = bar.add_task("derived files", total=None)
+            store.warn = found.told_before
+            for what in check_files(store, sorted(presets), found):
+                bar.update(files, description=what)
+    if rerun is not None:
+        _make_again(stores, rerun, found)
+    if as_json:
+        say_json(found.plain())
+    else:
+        _tell(found)
+    if found.wrong:
+        context.exit(1)
+
+
+def _make_again(stores: list[Store], rerun: str, found: Findings) -> None:
+    from bench.models.loading import quiet_libraries
+    from bench.system.progress import Reporter
+    from paper_tables.verify.rerun import check_rerun, chosen_runs
+
+    quiet_libraries()
+    if len(stores) > 1:
+        raise BenchError("--rerun takes one results folder: give the folder that has the runs in it")
+    runs = chosen_runs(stores[0], rerun)
+    for number, record in enumerate(runs, start=1):
+        title = f"{record.run_id} again ({number} of {len(runs)})"
+        check_rerun(stores[0], record, Reporter(messages(), title=title), found)
+
+
+def _tell(found: Findings) -> None:
+    for what, count in found.checked.items():
+        say(f"checked: {count:,} {what}")
+    for what, count in found.unchecked.items():
+        say(f"not checked: {what}" + (f" ({count:,})" if count > 1 else ""))
+    for one in found.wrong[:SHOWN]:
+        say(f"wrong: {one}")
+    if len(found.wrong) > SHOWN:
+        say(f"and {len(found.wrong) - SHOWN:,} more cells; --json has all")
+    say(f"{len(found.wrong):,} wrong" if found.wrong else "all that was checked holds")

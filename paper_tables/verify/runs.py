@@ -1,0 +1,155 @@
+"""Recorded runs against themselves: ids against configurations, every score against the texts that were kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+
+from bench import __version__
+from bench.config.sections import Config
+from bench.data import Example, references_hash, task_of
+from bench.evaluation.evaluate import summarise
+from bench.experiment.examples import examples_of
+from bench.metrics.metric import Metric, example_score
+from bench.record.example_scores import Prediction
+from bench.record.record import RunRecord
+from bench.record.store import PREDICTIONS, RECORD, Store
+from bench.system.errors import BenchError
+from bench.system.hashing import digest
+from paper_tables.verify.found import Findings
+
+Sets = Mapping[str, Sequence[Example]]
+"""Examples by evaluation set, as records name it."""
+
+
+class Examples:
+    """The examples that configurations stand for; each data set is loaded once."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[str, Sets] | BenchError] = {}
+
+    def of(self, config: Config) -> tuple[str, Sets]:
+        """Fingerprint and evaluation sets of a run's data as it is now.
+
+        Raises:
+            BenchError: it is not at hand.
+        """
+        key = json.dumps([config.task, config.task_file, config.data.model_dump(mode="json")])
+        if key not in self._known:
+            try:
+                data = examples_of(task_of(config.task, config.task_file), config.data)
+                self._known[key] = data.fingerprint(), {data.label(name): found for name, found in data.splits.items()}
+            except BenchError as error:
+                self._known[key] = error
+        found = self._known[key]
+        if isinstance(found, BenchError):
+            raise found
+        return found
+
+
+def check_run(store: Store, record: RunRecord, examples: Examples, found: Findings) -> None:
+    """Check a run's id, and its scores by every metric, each decoding seed and example, against its texts."""
+    _check_identity(store, record, found)
+    path = store.folder(record.run_id) / PREDICTIONS
+    try:
+        rows = store.predictions(record)
+    except BenchError as error:
+        found.equal("predictions", path, "", "predictions", str(error), "rows that can be read")
+        return
+    if not rows or "prediction" not in rows[0]:
+        found.unchecked["scores of runs: no texts kept"] += 1
+        return
+    try:
+        metrics = [info.find() for info in record.metrics]
+    except BenchError as error:
+        found.unchecked[f"scores of runs: {error}"] += 1
+        return
+    try:
+        references = _references(store, record, examples, found)
+    except BenchError as error:
+        found.unchecked[f"texts against references: {error}"] += 1
+        references = {}
+    try:
+        scored = [_scored(store, record, row, metrics, references, found) for row in rows]
+        summary = summarise(scored, metrics)
+    except (KeyError, TypeError, ValueError) as error:
+        found.equal("predictions", path, "", "predictions", f"rows of another form ({error!r})", "rows as runs write")
+        return
+    for (name, seed), block in groupby(rows, key=lambda row: (row["set"], row["seed"])):
+        if name in references:
+            ids = [row["id"] for row in block]
+            found.equal("prompt ids", path, f"{name}, seed {seed}", "id", ids, list(references[name]))
+    for name, recorded in record.scores.items():
+        column = f"scores.{name}"
+        if name not in summary:
+            found.equal("scores", store.folder(record.run_id) / RECORD, "", column, "a score", "no responses")
+            continue
+        should = summary[name].model_dump(mode="json")
+        if recorded.texts is None:
+            should["texts"] = None
+        holds = {column: recorded.model_dump(mode="json")}
+        found.fields("scores", store.folder(record.run_id) / RECORD, holds, {column: should})
+
+
+def _check_identity(store: Store, record: RunRecord, found: Findings) -> None:
+    path = store.folder(record.run_id) / RECORD
+    found.equal("run ids", path, "", "run_id", record.run_id.rpartition("-")[2], record.run_hash[:10])
+    if record.evaluated is not None:
+        return
+    config, fields = record.config, record.comparison_fields
+    readable = f"{config.task}-{config.method.name}-{config.sgo.source}-s{config.seed}"
+    found.equal("run ids", path, "", "run_id", record.run_id.rpartition("-")[0], readable)
+    found.equal("comparison keys", path, "", "comparison_key", record.comparison_key, digest(fields))
+    found.equal("comparison keys", path, "", "data.fingerprint", record.data.fingerprint, fields.get("data"))
+    if fields.get("version") == __version__:
+        key = {**fields, "config": config.identity() | {"device": config.device}}
+        found.equal("run ids", path, "", "run_hash", record.run_hash, digest(key))
+    else:
+        found.unchecked["run ids against whole configurations: another version's keys"] += 1
+
+
+def _references(
+    store: Store, record: RunRecord, examples: Examples, found: Findings
+) -> dict[str, dict[str, tuple[str, ...]]]:
+    """By set and example, the references; only those that are known to be the run's.
+
+    Raises:
+        BenchError: the data is not at hand, or is not that of the run.
+    """
+    fingerprint, sets = examples.of(record.config)
+    if fingerprint != record.data.fingerprint and not record.data.references:
+        raise BenchError(f"the data ({record.data.source}) is not what it was")
+    usable = {}
+    for name in record.scores:
+        if name not in sets:
+            raise BenchError(f"the data has no set {name} any more")
+        hashed = references_hash(sets[name])
+        if fingerprint == record.data.fingerprint and name in record.data.references:
+            path = store.folder(record.run_id) / RECORD
+            found.equal("references", path, "", f"data.references.{name}", record.data.references[name], hashed)
+        elif record.data.references.get(name, hashed) != hashed:
+            raise BenchError(f"the references of {name} ({record.data.source}) are not what they were")
+        usable[name] = {one.id: one.references for one in sets[name]}
+    return usable
+
+
+def _scored(
+    store: Store,
+    record: RunRecord,
+    row: Prediction,
+    metrics: Sequence[Metric],
+    references: Mapping[str, Mapping[str, tuple[str, ...]]],
+    found: Findings,
+) -> Prediction:
+    """A row with its scores computed again; as it is where its references are not known."""
+    accepted = references.get(row["set"], {}).get(row["id"])
+    if accepted is None:
+        return row
+    scores = {metric.name: example_score(metric, row["prediction"], accepted) for metric in metrics}
+    path, label = store.folder(record.run_id) / PREDICTIONS, f"{row['set']}, seed {row['seed']}, {row['id']}"
+    for name, score in scores.items():
+        found.equal("example scores", path, label, name, row["scores"].get(name), score)
+    changed = row.copy()
+    changed["scores"] = scores
+    return changed
