@@ -20,7 +20,7 @@ from bench.system.terminal import say, say_json
 if TYPE_CHECKING:
     from bench.cli.fit import Fitted
     from bench.config.sections import Config
-    from bench.recommend.from_records import Recommendation
+    from bench.recommend.from_records import Advice, Recommendation
     from distillm import Method
 
 _POSITIVE = FiniteRange(min=0, min_open=True)
@@ -69,7 +69,7 @@ def recommend(
     of it, time and cost, which of them cannot be told from the best, and which runs would tell most. With --max-seconds
     only methods that are known to be fast enough take part.
 
-    With --minutes, on your own task and models: all methods train for a few steps, the better half goes on, and so
+    With --minutes, on your own task and models: all methods train for a few steps, the better ones go on, and so
     forth; the last two train whole. The validation set decides, and the test sets are answered once, at the end. You
     get the trained student and OUT/recommend/NAME/choice.md, which explains the choice. The same command goes on after
     Ctrl-C.
@@ -134,33 +134,37 @@ def _table(found: Recommendation, priced: bool) -> Fitted:
 
     table = Table(
         title=f"{found.task} ({found.set}), models {found.models}, preset {found.preset}",
-        caption="* cannot be told from the best",
+        caption="* cannot be told from the best" if any(_alike(found)) else None,
         title_justify="left",
         caption_justify="left",
     )
     headings = ["method", found.label, "best", "within 1", "seeds", "training s", *(["cost"] if priced else [])]
     for heading in headings:
         table.add_column(heading, justify="left" if heading == "method" else "right")
-    for number, one in enumerate(found.methods):
+    for one in found.methods:
         time = "–" if one.seconds is None else f"{one.seconds:.3g}"
         cost = "–" if one.cost is None else f"{one.cost:.2g}"
         sure = [f"{one.best:.2f}", f"{one.near_best:.2f}"] if one.within_budget else ["–", "–"]
-        mark = "*" if number and one.within_budget and not one.told_apart else ""
+        mark = "*" if one in _alike(found) else ""
         cells = [one.method + mark, f"{one.score:.2f}", *sure, str(len(one.seeds)), time, cost]
         table.add_row(*cells[: len(headings)])
     return Fitted(table, ("seeds",))
 
 
+def _alike(found: Recommendation) -> list[Advice]:
+    """Those that cannot be told from the best."""
+    return [one for one in found.methods[1:] if one.within_budget and not one.told_apart]
+
+
 def _told(found: Recommendation) -> Iterator[str]:
     first, *rest = found.methods
     rest_within = [one for one in rest if one.within_budget]
-    alike = [one.method for one in rest_within if not one.told_apart]
     yield (
         f"{first.method} has the highest score; it is the best with probability {first.best:.2f}, and within a point "
         f"of the best with {first.near_best:.2f}."
     )
-    if alike:
-        yield f"Not told from it (5 %, corrected for {len(rest_within)} comparisons): {', '.join(alike)}."
+    if alike := ", ".join(one.method for one in _alike(found)):
+        yield f"Not told from it (5 %, corrected by Holm for {len(rest_within)}): {alike}."
     if not found.seeds_known:
         yield (
             "One training seed a method: the probabilities speak of other test examples alone. Another seed often "
@@ -172,11 +176,14 @@ def _told(found: Recommendation) -> Iterator[str]:
         yield f"Outside the budget, or without a training time that may be shown: {', '.join(left)}."
     if not any(one.seconds is not None for one in found.methods):
         yield "No training time may be shown: no run had the machine to itself."
+    if answered := [one.method for one in found.methods if one.needs_responses]:
+        yield f"{', '.join(answered)}: the teacher first answers every training prompt, which the time leaves out."
     if (runs := found.next_runs) is not None:
-        gain = (
-            f" (expected loss {runs.regret_now:.2f} points, then {runs.regret_then:.2f})" if found.seeds_known else ""
-        )
+        regret = f"; to choose {first.method} now is expected to lose {runs.regret_now:.2f} points, then"
+        gain = f"{regret} {runs.regret_then:.2f}" if found.seeds_known else ""
         yield f"What would tell most: {' and '.join(runs.methods)} at seed {runs.seed}{gain}:"
+    elif rest_within:
+        yield "No other method has a chance of 1 % to be the best: more runs of these would tell little."
 
 
 def _suite(

@@ -56,6 +56,7 @@ class Advice:
         cost: of that time, where a price was given.
         within_budget: False where `seconds` is more than was asked for, or not known.
         told_apart: whether it differs from the leader at 5 %, corrected by Holm for the number of methods.
+        needs_responses: whether the teacher answers the training prompts before, which `seconds` leaves out.
     """
 
     method: str
@@ -67,6 +68,7 @@ class Advice:
     cost: float | None
     within_budget: bool
     told_apart: bool
+    needs_responses: bool
 
 
 @dataclass(frozen=True)
@@ -285,6 +287,7 @@ def recommend(
             cost=None if price is None or time is None else price * time / 3600,
             within_budget=side.name in arms,
             told_apart=side.name in apart,
+            needs_responses=side.records[0].data.teacher_responses is not None,
         )
         for side in sides
     ]
@@ -349,6 +352,8 @@ def _sides(store: Store, task: str, preset: str, models: str | None, warn: Calla
     for record in store.all():
         config = record.config
         if (config.task, config.preset) != (name, scale) or record.evaluated is not None:
+            continue
+        if config.score_on != "test":  # a trial of tuning: its validation scores are no test scores
             continue
         if pair in (None, config.models.name):
             groups.setdefault(record.comparison_key, []).append(record)

@@ -1,4 +1,4 @@
-"""Successive halving over methods: all train for a few steps, the better half goes on, the last ones train whole.
+"""Successive halving over methods: all train for a few steps, the better ones go on, the last two train whole.
 
 A training is the ordinary run of its method, paused after a validation and taken up again (Jamieson & Talwalkar 2016,
 arXiv:1502.07943). At each rung its best checkpoint so far answers the validation set, as `bench run` has the test set
@@ -11,6 +11,7 @@ What a rung found is an artifact of the cache, and a paused training has its che
 from __future__ import annotations
 
 import math
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,10 +39,12 @@ from distillm import Method
 
 FINALISTS = 2
 """So many are trained whole: of one alone nothing could be said to be close."""
-TRAINING = "training"
+DATA, TEACHER, INIT, TRAINING = "data", "teacher", "init student", "training"
 Plan = list[tuple[int, int]]
 MODELS_SCORED = 3
 """Teacher, init student and student answer the test sets at the end."""
+SLACK = 1.1
+"""Times the seconds that a training is expected to take: methods with student outputs become slower as phi rises."""
 
 
 class TimeUp(BenchError):
@@ -100,7 +103,7 @@ class Halving:
         console: where progress is shown.
         failed: methods that cannot run or whose training broke down, and why.
         untried: methods that there was no time for.
-        cut: rungs that fewer went on from than half, for want of time.
+        cut: steps that fewer went on from than planned, for want of time.
     """
 
     contenders: Mapping[str, tuple[Config, Method]]
@@ -117,19 +120,27 @@ class Halving:
         self.began = time.monotonic()
 
     @property
+    def taken(self) -> float:
+        """Minutes that this call has taken."""
+        return (time.monotonic() - self.began) / 60
+
+    @property
     def left(self) -> float:
         """Seconds that are left."""
-        return self.began + 60 * self.minutes - time.monotonic()
+        return 60 * (self.minutes - self.taken)
 
     def run(self) -> tuple[list[Rung], dict[str, Outcome]]:
         """All rungs, and the finished runs of the last one's methods, the chosen one first.
+
+        Methods are tried in an order that the seed draws, so that those without time to be tried are nobody's choice.
 
         Raises:
             TimeUp: the time is over; the same call goes on.
             BenchError: bad input, or too little time for one training.
         """
         rungs: list[Rung] = []
-        alive = tuple(self.contenders)
+        config, _ = next(iter(self.contenders.values()))
+        alive = tuple(random.Random(config.seed).sample(sorted(self.contenders), len(self.contenders)))
         plan = self._plan()
         for number, (step, _) in enumerate(plan):
             trials: dict[str, Trial] = {}
@@ -153,24 +164,32 @@ class Halving:
         return rungs, {name: self._finished(name, rungs[-1].trials[name]) for name in alive}
 
     def _plan(self) -> Plan:
-        """The rungs: of each the step, which is the first validation after the total / 2^k, and how many come to it."""
+        """The rungs: the step of each, and how many methods come to it. Teacher and init student are there afterwards.
+
+        Steps are the first validations from total / 2^k on, with as many halvings k as leave the finalists. The same
+        share goes on from each; where trainings are validated too seldom for that many rungs, it is less than half.
+        """
         config, method = next(iter(self.contenders.values()))
-        workshop = self._workshop(f"data of {config.task}")
-        with workshop.reporter.session([TRAINING]), workshop.reporter.stage(TRAINING):
-            context = prepare(config, method, workshop.cache, progress=workshop.reporter.progress)
+        workshop = self._workshop(f"what all methods of {config.task} share")
+        reporter = workshop.reporter
+        with reporter.session([DATA, TEACHER, INIT]), told_in_words(reporter, config):
+            with reporter.stage(DATA):
+                context = prepare(config, method, workshop.cache, progress=reporter.progress)
+            with reporter.stage(TEACHER):
+                stages.teacher(context, workshop)
+            with reporter.stage(INIT):
+                stages.init_student(context, workshop)
         total = total_steps(config.training, len(context.sequences["train"]))
         validations = min(config.training.validations, total)
         validated = [round(total * i / validations) for i in range(1, validations + 1)]
-        counts = [len(self.contenders)]
-        while counts[-1] > FINALISTS:
-            counts.append(max(FINALISTS, math.ceil(counts[-1] / 2)))
-        found: dict[int, int] = {}
-        for halvings, count in zip(reversed(range(len(counts))), counts, strict=True):
-            found.setdefault(next(step for step in validated if step >= total / 2**halvings), count)
-        return list(found.items())
+        methods = len(self.contenders)
+        halvings = max(0, math.ceil(math.log2(methods / FINALISTS)))
+        steps = {next(step for step in validated if step >= total // 2**k) for k in range(halvings + 1)}
+        share = min(1.0, FINALISTS / methods) ** (1 / max(1, len(steps) - 1))
+        return [(step, math.ceil(round(methods * share**i, 6))) for i, step in enumerate(sorted(steps))]
 
     def _kept(self, trials: Mapping[str, Trial], plan: Plan) -> tuple[str, ...]:
-        """The better half, or as many of the best as can be trained on in the time that is left.
+        """The best that the plan lets go on, or as many of them as can be trained on in the time that is left.
 
         Raises:
             BenchError: not one can.
@@ -192,7 +211,7 @@ class Halving:
         )
 
     def _needs(self, order: Sequence[str], trials: Mapping[str, Trial], plan: Plan, *, one_more: bool = False) -> float:
-        """Seconds that the rungs after a plan's first take, and the test sets, by what was seen so far.
+        """Seconds that the rungs after a plan's first take, and the test sets, by what was seen so far, with `SLACK`.
 
         `one_more` adds those of one more method at the first.
         """
@@ -203,7 +222,7 @@ class Halving:
             alive = alive[:count]
             seconds += sum(t.step_seconds * (step - before) + t.answering_seconds for t in alive)
             before = step
-        return seconds + sum(MODELS_SCORED * t.answering_seconds * t.larger for t in alive)
+        return SLACK * (seconds + sum(MODELS_SCORED * t.answering_seconds * t.larger for t in alive))
 
     def _workshop(self, title: str) -> Workshop:
         """A workshop of its own for each training, since its notes go into its record."""

@@ -47,13 +47,16 @@ def page(halving: Halving, rungs: Sequence[Rung], outcomes: Mapping[str, Outcome
     record = outcome.record
     config, label = record.config, record.metric.label
     examples = record.data.examples
+    last = rungs[-1].trials
+    alike = [one for one in list(outcomes)[1:] if against(last[chosen], last[one], record.metric).interval()[0] <= 0]
     lines = [
         f"# {config.task}: {chosen}",
         "",
-        f"Of {len(halving.contenders)} methods, **{chosen}** had the best {label} on the validation set after "
-        f"{rungs[-1].step} steps. {examples['train']:,} examples to train on, "
-        f"{examples['validation']:,} to choose by. Models: {config.models.name}; preset {config.preset}; training seed "
-        f"{config.seed}.",
+        f"Of {len(rungs[0].trials)} methods, **{chosen}** had the best {label} on the validation set after "
+        f"{rungs[-1].step} steps{'; it cannot be told from ' * bool(alike)}{', '.join(alike)}. "
+        f"{examples['train']:,} examples to train on, {examples['validation']:,} to choose by. Models: "
+        f"{config.models.name}; preset {config.preset}; training seed {config.seed}. The last call took "
+        f"{halving.taken:.1f} of {halving.minutes:g} minutes.",
         "",
         f"The trained student lies in `{outcome.folder / STUDENT}`:",
         "",
@@ -69,7 +72,8 @@ def page(halving: Halving, rungs: Sequence[Rung], outcomes: Mapping[str, Outcome
         "",
         "## How it was chosen",
         "",
-        f"{label} on the validation set, of the best checkpoint up to a step. The better half went on.",
+        f"{label} on the validation set, of the best checkpoint up to a step. From step to step the best went on: "
+        f"{', '.join(str(len(rung.trials)) for rung in rungs)} methods.",
         "",
         f"| method | {' | '.join(f'step {rung.step}' for rung in rungs)} | seconds a step |",
         "|---|" + "--:|" * (len(rungs) + 1),
@@ -166,7 +170,7 @@ def _open(halving: Halving, rungs: Sequence[Rung], metric: MetricInfo) -> Iterat
     if halving.untried:
         yield f"Not tried, for want of time: {', '.join(halving.untried)}. More --minutes try them."
     if halving.cut:
-        yield f"Fewer than half went on after step {' and '.join(map(str, halving.cut))}, for want of time."
+        yield f"Fewer than planned went on after step {' and '.join(map(str, halving.cut))}, for want of time."
     for name, reason in halving.failed.items():
         yield f"{name} was left out: {reason.splitlines()[0]}"
 
