@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import asdict
@@ -79,7 +80,7 @@ def recommend(
     bench recommend --task my.yaml --data-dir data --minutes 60
     bench recommend --task my.yaml --data-dir data --teacher my/large --student my/small --minutes 60
     """
-    given = click.get_current_context().params
+    began, given = time.monotonic(), click.get_current_context().params
     for name in _OF_A_SUITE if minutes is None else _OF_RECORDS:
         if given[name] not in (None, ()):
             option = {"chosen": "method", "assignments": "set"}.get(name, name).replace("_", "-")
@@ -99,7 +100,7 @@ def recommend(
             data_dir=None if data_dir is None else str(data_dir),
             assignments=assignments,
         )
-        _suite(configured, chosen, minutes, out, as_json)
+        _suite(configured, chosen, minutes, began, out, as_json)
         return
     prepare_to_read()
     from bench.recommend.from_records import recommend as by_records
@@ -187,7 +188,12 @@ def _told(found: Recommendation) -> Iterator[str]:
 
 
 def _suite(
-    configured: Callable[..., tuple[Config, Method]], chosen: tuple[str, ...], minutes: float, out: Path, as_json: bool
+    configured: Callable[..., tuple[Config, Method]],
+    chosen: tuple[str, ...],
+    minutes: float,
+    began: float,
+    out: Path,
+    as_json: bool,
 ) -> None:
     from bench.config.registry import methods
     from bench.models.loading import quiet_libraries
@@ -217,7 +223,7 @@ def _suite(
     place = out / "recommend" / f"{config.task}-{config.preset}-s{config.seed}-{key}"
     place.mkdir(parents=True, exist_ok=True)
     quiet_libraries()
-    halving = Halving(contenders, Store(out), place, minutes, messages(), quiet=as_json, failed=failed)
+    halving = Halving(contenders, Store(out), place, minutes, began, messages(), quiet=as_json, failed=failed)
     try:
         with locked(place / "lock", f"the choice in {place}", warn), redirect_stdout(sys.stderr):
             rungs, outcomes = halving.run()

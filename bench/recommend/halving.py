@@ -62,6 +62,7 @@ class Trial:
         score: of its best checkpoint so far on the validation set, by the metric that selects checkpoints.
         step_seconds: seconds of a step so far, validations and checkpoints counted.
         answering_seconds: what answering the validation set took.
+        other_seconds: what all but training took: data, models, answers.
         larger: examples of all test sets over those of the validation set.
         phi: probability of training on student outputs at the last step; None where the method has none.
         folder: of the responses.
@@ -73,6 +74,7 @@ class Trial:
     score: float
     step_seconds: float
     answering_seconds: float
+    other_seconds: float
     larger: float
     phi: float | None
     folder: Path
@@ -99,7 +101,8 @@ class Halving:
         contenders: by method, configuration and method; all else is the same.
         store: where the finished runs go.
         place: folder of the paused trainings.
-        minutes: when it has to be over.
+        minutes: when it has to be over, from `began` on.
+        began: by `time.monotonic`.
         console: where progress is shown.
         failed: methods that cannot run or whose training broke down, and why.
         untried: methods that there was no time for.
@@ -110,14 +113,12 @@ class Halving:
     store: Store
     place: Path
     minutes: float
+    began: float
     console: Console
     quiet: bool = False
     failed: dict[str, str] = field(default_factory=dict)
     untried: tuple[str, ...] = ()
     cut: list[int] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.began = time.monotonic()
 
     @property
     def taken(self) -> float:
@@ -164,11 +165,7 @@ class Halving:
         return rungs, {name: self._finished(name, rungs[-1].trials[name]) for name in alive}
 
     def _plan(self) -> Plan:
-        """The rungs: the step of each, and how many methods come to it. Teacher and init student are there afterwards.
-
-        Steps are the first validations from total / 2^k on, with as many halvings k as leave the finalists. The same
-        share goes on from each; where trainings are validated too seldom for that many rungs, it is less than half.
-        """
+        """The rungs; teacher and init student are there afterwards."""
         config, method = next(iter(self.contenders.values()))
         workshop = self._workshop(f"what all methods of {config.task} share")
         reporter = workshop.reporter
@@ -180,13 +177,7 @@ class Halving:
             with reporter.stage(INIT):
                 stages.init_student(context, workshop)
         total = total_steps(config.training, len(context.sequences["train"]))
-        validations = min(config.training.validations, total)
-        validated = [round(total * i / validations) for i in range(1, validations + 1)]
-        methods = len(self.contenders)
-        halvings = max(0, math.ceil(math.log2(methods / FINALISTS)))
-        steps = {next(step for step in validated if step >= total // 2**k) for k in range(halvings + 1)}
-        share = min(1.0, FINALISTS / methods) ** (1 / max(1, len(steps) - 1))
-        return [(step, math.ceil(round(methods * share**i, 6))) for i, step in enumerate(sorted(steps))]
+        return rungs_of(len(self.contenders), total, config.training.validations)
 
     def _kept(self, trials: Mapping[str, Trial], plan: Plan) -> tuple[str, ...]:
         """The best that the plan lets go on, or as many of them as can be trained on in the time that is left.
@@ -216,13 +207,13 @@ class Halving:
         `one_more` adds those of one more method at the first.
         """
         first, *later = plan
-        seconds = max(t.step_seconds * t.step + t.answering_seconds for t in trials.values()) if one_more else 0.0
+        seconds = max(t.step_seconds * t.step + t.other_seconds for t in trials.values()) if one_more else 0.0
         alive, before = [trials[name] for name in order], first[0]
         for step, count in later:
             alive = alive[:count]
-            seconds += sum(t.step_seconds * (step - before) + t.answering_seconds for t in alive)
+            seconds += sum(t.step_seconds * (step - before) + t.other_seconds for t in alive)
             before = step
-        return SLACK * (seconds + sum(MODELS_SCORED * t.answering_seconds * t.larger for t in alive))
+        return SLACK * (seconds + sum(MODELS_SCORED * t.answering_seconds * t.larger + t.other_seconds for t in alive))
 
     def _workshop(self, title: str) -> Workshop:
         """A workshop of its own for each training, since its notes go into its record."""
@@ -231,12 +222,12 @@ class Halving:
         return Workshop(ArtifactCache(default_root(), reporter.note), reporter)
 
     def _tried(self, title: str, config: Config, method: Method, until: int) -> Trial:
-        workshop = self._workshop(title)
+        began, workshop = time.monotonic(), self._workshop(title)
         reporter = workshop.reporter
         with reporter.session([TRAINING]), told_in_words(reporter, config), reporter.stage(TRAINING):
             context = prepare(config, method, workshop.cache, progress=reporter.progress)
             key = {"run": dict(context.run_key), "until": until}
-            build = partial(_train, context, workshop, self.place / context.run_id, until)
+            build = partial(_train, context, workshop, self.place / context.run_id, until, began)
             folder = workshop.cache.get("rung", key, build)
             return Trial(folder=folder, **read_json(folder / "trial.json"))
 
@@ -263,23 +254,38 @@ class _Timed(Reporter):
         super().progress(done, total, figures)
 
 
+def rungs_of(methods: int, total: int, validations: int) -> Plan:
+    """Steps at which a training of so many steps is paused, and how many methods come to each.
+
+    Steps are the first validations from total / 2^k on, with as many halvings k as leave the finalists. The same share
+    goes on from each; where trainings are validated too seldom for that many rungs, it is less than half.
+    """
+    validations = min(validations, total)
+    validated = [round(total * i / validations) for i in range(1, validations + 1)]
+    halvings = max(0, math.ceil(math.log2(methods / FINALISTS)))
+    steps = {next(step for step in validated if step >= total // 2**k) for k in range(halvings + 1)}
+    share = min(1.0, FINALISTS / methods) ** (1 / max(1, len(steps) - 1))
+    return [(step, math.ceil(round(methods * share**i, 6))) for i, step in enumerate(sorted(steps))]
+
+
 def ranked(trials: Mapping[str, Trial]) -> list[str]:
     """Their methods, the best first."""
     return sorted(trials, key=lambda name: -trials[name].score)
 
 
-def _train(context: RunContext, workshop: Workshop, place: Path, until: int, folder: Path) -> None:
+def _train(context: RunContext, workshop: Workshop, place: Path, until: int, began: float, folder: Path) -> None:
     """Train up to a step, from where an earlier rung left off, and have the validation set answered."""
     teacher = stages.teacher(context, workshop)
     train_on = stages.training_sequences(context, workshop, teacher)
     init = stages.init_student(context, workshop)
     job = stages.distillation(context, workshop, teacher, init, train_on, place / WORK)
+    ready = time.monotonic()
     state = Trainer(job).fit(until)
     if state.step != until:  # what lies there is of a later rung, whose artifact is gone
         remove(place)
         job = stages.distillation(context, workshop, teacher, init, train_on, place / WORK)
         state = Trainer(job).fit(until)
-    began = time.monotonic()
+    trained = time.monotonic()
     examples = context.data.splits["validation"]
     asked = [EvaluationSet("validation", tuple(examples), context.sequences["validation"])]
     evaluation, progress = context.config.evaluation, workshop.reporter.progress
@@ -287,6 +293,7 @@ def _train(context: RunContext, workshop: Workshop, place: Path, until: int, fol
         rows = evaluate(
             job.student, asked, context.metrics, evaluation, context.decoding(), folder / WORK / "answers", progress
         )
+    answered = time.monotonic()
     write_jsonl_gz(folder / "predictions.jsonl.gz", rows)
     found: dict[str, Any] = {
         "run_id": context.run_id,
@@ -294,7 +301,8 @@ def _train(context: RunContext, workshop: Workshop, place: Path, until: int, fol
         "total": state.total_steps,
         "score": summarise(rows, context.metrics)["validation"].primary.mean,
         "step_seconds": sum(state.seconds.values()) / until,
-        "answering_seconds": time.monotonic() - began,
+        "answering_seconds": answered - trained,
+        "other_seconds": ready - began + answered - trained,
         "larger": sum(len(one.examples) for one in context.evaluation_sets) / len(examples),
         "phi": None if job.output_source.rule.phi not in ("constant", "adaptive") else job.output_source.phi,
     }
