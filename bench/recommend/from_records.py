@@ -1,9 +1,9 @@
 """Which method to use on a task: what recorded runs say, how sure that is, and which run would tell more.
 
 What is believed of the arms' true scores is a multivariate t around their means. Its matrix is the one behind
-`compare_arms`: the variance of residuals over seeds, with blocks fitted, plus the examples' variance without that of
-single responses. So the difference of two arms has there the very interval that `bench compare` prints. Probabilities
-are shares of `DRAWS` draws from it, with one fixed seed: their own error is at most 0.05 percentage points.
+`compare_arms`: the variance of residuals over seeds, with blocks fitted, plus what the examples add to differences. So
+the difference of two arms has there the very interval that `bench compare` prints. Probabilities are shares of `DRAWS`
+draws from it, with one fixed seed: their own error is at most 0.05 percentage points.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from statistics import fmean, median
 
 import numpy as np
@@ -159,7 +160,7 @@ def belief(by_name: Mapping[str, Arm], noise: SeedNoise | None, seeds: Sequence[
     """
     arms = list(by_name.values())
     of_arms = [arm.seeds for arm in arms] if seeds is None else seeds
-    examples = _of_examples(arms)
+    examples = _of_examples(arms, noise)
     means = np.array([fmean(arm.scores.values()) for arm in arms])
     counts = np.array([len(own) for own in of_arms], dtype=np.float64)
     if noise is None:
@@ -192,20 +193,14 @@ def _blocked(seeds: Sequence[Sequence[int]]) -> tuple[_Array, _Array]:
     return (inverse @ design.T)[: len(seeds)], inverse[: len(seeds), : len(seeds)]
 
 
-def _of_examples(arms: Sequence[Arm]) -> _Array:
-    """(A, A), what the choice of examples adds; that of single responses, which seeds hold already, is taken out."""
-    n = arms[0].values.shape[1]
-    spread = np.atleast_2d(np.cov(np.stack([arm.values.mean(axis=0) for arm in arms]))) / n
-    rests = [
-        arm.values - arm.values.mean(axis=0) - arm.values.mean(axis=1, keepdims=True) + arm.values.mean()
-        for arm in arms
-    ]
-    for row, first in enumerate(arms):
-        for column, second in enumerate(arms):
-            if first.seeds == second.seeds and (count := len(first.seeds)) > 1:
-                both = float((rests[row] * rests[column]).sum()) / ((count - 1) * (n - 1))
-                spread[row, column] -= both / (count * n)
-    return np.asarray(spread, dtype=np.float64)
+def _of_examples(arms: Sequence[Arm], noise: SeedNoise | None) -> _Array:
+    """(A, A), what the choice of examples adds, such that every two arms' difference has of it what comparisons say."""
+    count = len(arms)
+    of_pairs = np.zeros((count, count))
+    for i, j in combinations(range(count), 2):
+        of_pairs[i, j] = of_pairs[j, i] = compare_arms(arms[i], arms[j], noise).fixed
+    centred = np.eye(count) - 1 / count
+    return np.asarray(-centred @ of_pairs @ centred / 2, dtype=np.float64)
 
 
 def recommend(
