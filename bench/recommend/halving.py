@@ -133,7 +133,8 @@ class Halving:
     def run(self) -> tuple[list[Rung], dict[str, Outcome]]:
         """All rungs, and the finished runs of the last one's methods, the chosen one first.
 
-        Methods are tried in an order that the seed draws, so that those without time to be tried are nobody's choice.
+        Methods are tried in an order that the seed draws, so that those without time to be tried are nobody's choice;
+        as many as leave the time to train the best `FINALISTS` of them whole.
 
         Raises:
             TimeUp: the time is over; the same call goes on.
@@ -146,7 +147,8 @@ class Halving:
         for number, (step, _) in enumerate(plan):
             trials: dict[str, Trial] = {}
             for name in alive:
-                if number == 0 and trials and self._needs(ranked(trials)[:1], trials, plan, one_more=True) > self.left:
+                best = ranked(trials)[:FINALISTS]
+                if number == 0 and best and self._needs(best, trials, plan, one_more=True) > self.left:
                     break
                 try:
                     title = f"{name} to step {step} of {plan[-1][0]}, rung {number + 1} of {len(plan)}"
