@@ -134,7 +134,7 @@ class Halving:
         """All rungs, and the finished runs of the last one's methods, the chosen one first.
 
         Methods are tried in an order that the seed draws, so that those without time to be tried are nobody's choice;
-        as many as leave the time to train the best `FINALISTS` of them whole.
+        the first rung takes at most half of the time, and leaves enough to train its best whole.
 
         Raises:
             TimeUp: the time is over; the same call goes on.
@@ -144,11 +144,11 @@ class Halving:
         config, _ = next(iter(self.contenders.values()))
         alive = tuple(random.Random(config.seed).sample(sorted(self.contenders), len(self.contenders)))
         plan = self._plan()
+        half = self.left / 2
         for number, (step, _) in enumerate(plan):
             trials: dict[str, Trial] = {}
             for name in alive:
-                best = ranked(trials)[:FINALISTS]
-                if number == 0 and best and self._needs(best, trials, plan, one_more=True) > self.left:
+                if number == 0 and trials and self._enough(trials, plan, half):
                     break
                 try:
                     title = f"{name} to step {step} of {plan[-1][0]}, rung {number + 1} of {len(plan)}"
@@ -180,6 +180,10 @@ class Halving:
                 stages.init_student(context, workshop)
         total = total_steps(config.training, len(context.sequences["train"]))
         return rungs_of(len(self.contenders), total, config.training.validations)
+
+    def _enough(self, trials: Mapping[str, Trial], plan: Plan, half: float) -> bool:
+        """Whether there is no time to try one more method at the first rung."""
+        return self.left < half or self._needs(ranked(trials)[:1], trials, plan, one_more=True) > self.left
 
     def _kept(self, trials: Mapping[str, Trial], plan: Plan) -> tuple[str, ...]:
         """The best that the plan lets go on, or as many of them as can be trained on in the time that is left.

@@ -135,7 +135,7 @@ class RunIndex:
         presets = set()
         for record in store.all():
             presets.add(record.config.preset)
-            if record.config.preset == self.preset_name:
+            if record.config.preset == self.preset_name and record.config.score_on == "test":  # else a trial of tuning
                 if record.evaluated is not None:
                     self.evaluated.append(record)
                     continue

@@ -22,6 +22,7 @@ from bench.system.errors import BenchError
 from bench.system.progress import Reporter
 from bench.training.job import NonFiniteLoss
 from tests.conftest import invoke, start
+from tests.paper_tables.conftest import declared
 
 TASK = """
 name: chats
@@ -135,6 +136,18 @@ def test_recorded_runs_are_found_by_the_task_file(chosen):
     assert {one["method"] for one in json.loads(asked.stdout)["methods"]} == found["runs"].keys()
 
 
+def test_tables_and_claims_take_the_users_task(chosen, monkeypatch):
+    folder, found = chosen
+    command = declared(monkeypatch)
+    given = ["--task", folder / "chats.yaml", "--preset", folder / "quick.yaml", "--out", folder / "results"]
+    shown = command("tables", "main", *given)
+    assert shown.exit_code == 0, shown.output
+    assert "main: 2 of 13 cells from 2 runs" in shown.stdout
+    assert f"--task {folder / 'chats.yaml'}" in shown.stdout  # what makes the others
+    judged = json.loads(command("claims", *given, "--json").stdout)
+    assert {run for one in judged for c in one["comparisons"] for run in c["runs"]} <= set(found["runs"].values())
+
+
 def test_time_that_is_up_is_told(cache, tmp_path):
     folder = in_folder(tmp_path)
     result = invoke(*words(folder, "--minutes", "0.001", "--set", "init_training.steps=7"))
@@ -183,11 +196,11 @@ def test_as_many_go_on_as_there_is_time_for():
 
 
 def test_a_method_that_breaks_down_is_left_out_and_those_without_time_are_named(monkeypatch):
-    suite = halving(60)
-    tried = []
+    suite, tried, takes = halving(60), [], [0.0]
 
     def one(self, title, config, method, until):
         tried.append(config.method.name)
+        self.began -= takes[0]
         if config.method.name == "gkd":
             raise NonFiniteLoss.__new__(NonFiniteLoss, "the loss is nan")
         return replace(trial(float(len(tried))), step=until)
@@ -200,9 +213,11 @@ def test_a_method_that_breaks_down_is_left_out_and_those_without_time_are_named(
     assert tried[:5] != list(METHODS)  # drawn, not as they were given
     assert set(tried[:5]) == set(METHODS)
     assert list(outcomes) == list(rungs[-1].kept)
-    again = halving(SLACK * 65 / 60)
-    again.run()
-    assert len(again.untried) == 3
+    for seconds, minutes, untried in ((10.0, 1.0, 3), (25.0, 2.5, 2)):  # no time to train the best, half is over
+        takes[0] = seconds
+        suite = halving(minutes)
+        suite.run()
+        assert len(suite.untried) == untried
 
 
 @pytest.mark.slow
