@@ -29,6 +29,7 @@ ROOMS = {
         ("analysis",),
         ("judge",),
         ("perf",),
+        ("recommend",),
         ("cli",),
     ),
     "paper_tables": (

@@ -25,7 +25,7 @@ given, and the interval leaves out what another seed would have changed.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -101,12 +101,14 @@ class SeedNoise:
         residual: variance of a residual, with its degrees of freedom; None where no two arms share two seeds.
         loudest: the arm with the largest residuals.
         p_equal: p-value for all arms having residuals of one variance.
+        own: variance of each arm's own residuals, by its name.
     """
 
     within: tuple[float, float]
     residual: tuple[float, float] | None = None
     loudest: str = ""
     p_equal: float = 1.0
+    own: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def pooled(self) -> bool:
@@ -143,6 +145,7 @@ def seed_noise(scores: Mapping[str, Mapping[int, float]]) -> SeedNoise | None:
         residual=(total / df, df),
         loudest=list(arms)[int(p.argmin())],
         p_equal=min(1.0, float(p.min()) * len(arms)),
+        own={name: float(s / e) for name, s, e in zip(arms, squares, expected, strict=True) if e > 0.05},
     )
 
 

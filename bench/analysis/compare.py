@@ -111,7 +111,7 @@ def compare_runs(store: Store, first: RunRecord, second: RunRecord) -> list[SetC
         BenchError: the runs may not stand in one table, or their predictions cannot be read or do not match.
     """
     sides = [Side(record.run_id, (record,)) for record in (first, second)]
-    arms = {_arm(record): _other_seeds(store, record) for record in (first, second)}
+    arms = {arm_key(record): _other_seeds(store, record) for record in (first, second)}
     return _compare(store, sides, list(arms.values()))
 
 
@@ -164,7 +164,7 @@ def _compare(store: Store, sides: Sequence[Side], others: Sequence[Sequence[RunR
                     raise BenchError(f"{name}: the two runs' predictions are not over the same examples")
             arms = [_arm_of(side, scores, name, ids, metric) for side in sides]
             if others:  # by what records have, so that no predictions of theirs are read
-                noise = seed_noise({_arm(its[0]): _recorded(its, name, metric) for its in others if len(its) > 1})
+                noise = seed_noise({arm_key(its[0]): _recorded(its, name, metric) for its in others if len(its) > 1})
             else:
                 noise = seed_noise({side.name: arm.scores for side, arm in zip(sides, arms, strict=True)})
             for (first, a), (second, b) in combinations(zip(sides, arms, strict=True), 2):
@@ -215,7 +215,7 @@ def _row(name: str, metric: MetricInfo, scored: Sequence[RunScore], result: Esti
     )
 
 
-def _arm(record: RunRecord) -> str:
+def arm_key(record: RunRecord) -> str:
     """What the runs of one method and setting share, whatever their training seed."""
     return digest([record.comparison_key, _settings(record.config)])
 
@@ -231,7 +231,7 @@ def _other_seeds(store: Store, record: RunRecord) -> list[RunRecord]:
     found = {record.seed: record}
     for folder in sorted(store.runs.glob(f"{glob.escape(near)}*/")):
         other = store.finished(folder.name)
-        if other is not None and _arm(other) == _arm(record):
+        if other is not None and arm_key(other) == arm_key(record):
             found.setdefault(other.seed, other)
     return list(found.values())
 
@@ -243,7 +243,7 @@ def _runs_of(store: Store, task: str, name: str, preset: str) -> list[RunRecord]
     for record in store.all():
         config = record.config
         if (record.task, config.method.name, config.preset) == (task, name, scale):
-            arms.setdefault(_arm(record), {}).setdefault(record.seed, record)
+            arms.setdefault(arm_key(record), {}).setdefault(record.seed, record)
     if len(arms) > 1:
         default, _ = resolve(preset=preset, task=task, method=name)
         usual = {

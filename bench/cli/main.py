@@ -13,6 +13,7 @@ from bench.cli.options import FOLDER, JSON, OUT, messages, output, prepare_to_re
 from bench.cli.perf import perf
 from bench.cli.plan import plan
 from bench.cli.plugins import CommandGroup
+from bench.cli.recommend import recommend
 from bench.cli.run import run
 from bench.cli.told import Told, check_arguments
 from bench.cli.tune import tune
@@ -56,6 +57,7 @@ main.add_command(run)
 main.add_command(evaluate)
 main.add_command(perf)
 main.add_command(plan)
+main.add_command(recommend)
 main.add_command(tune)
 
 

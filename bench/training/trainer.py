@@ -125,8 +125,12 @@ class Trainer:
         # the objective learns from each.
         self.steps_ahead = 1 if self.on_cuda and self.batch_objective is None else 0
 
-    def fit(self) -> TrainerState:
+    def fit(self, until: int | None = None) -> TrainerState:
         """Train the student. Afterwards it holds the weights that were best on the validation set.
+
+        Args:
+            until: stop after this step, which is one that is validated; a later call goes on to where it would be
+                without the stop. None = to the end.
 
         Raises:
             NonFiniteLoss: the loss of a batch, its gradient, the student's logits or the validation loss is inf or nan.
@@ -139,10 +143,11 @@ class Trainer:
         texts = self.plain_text_batches()
         pace = Pace(self.config.checkpoint_seconds)
         queued: list[_QueuedStep] = []
-        for step, dataset_batch in self.batches():
+        end = self.total if until is None else until
+        for step, dataset_batch in self.batches(end):
             queued.append(self.take(step, dataset_batch, next(texts, [])))  # no texts without an auxiliary loss
             validating = step in self.validate_at
-            saving = step == self.total or pace.is_due(validating=validating)
+            saving = step == end or pace.is_due(validating=validating)
             due = len(queued) - (0 if saving or validating else self.steps_ahead)
             figures = {taken.step: self.finish(taken) for taken in queued[:due]}
             queued = queued[due:]
@@ -248,10 +253,10 @@ class Trainer:
         if self.job.teacher is not None:
             self.job.teacher.network.eval()
 
-    def batches(self) -> Iterator[tuple[int, list[TokenSequence]]]:
-        """Steps that are left, from 1, each with its batch of the data set."""
+    def batches(self, end: int) -> Iterator[tuple[int, list[TokenSequence]]]:
+        """Steps that are left up to a last one, from 1, each with its batch of the data set."""
         order = batch_order(self.job.train, self.config.batch_size, self.job.seed)
-        return enumerate(itertools.islice(order, self.state.step, self.total), start=self.state.step + 1)
+        return enumerate(itertools.islice(order, self.state.step, max(self.state.step, end)), start=self.state.step + 1)
 
     def plain_text_batches(self) -> Iterator[list[TokenSequence]]:
         """Batches of the auxiliary loss for the steps that are left."""

@@ -27,7 +27,6 @@ from paper_tables.numbers.cells import (
 from paper_tables.numbers.judge_scores import judge_scores
 from paper_tables.numbers.probes import COEFFICIENTS, Coefficients, ModelProbe
 from paper_tables.numbers.runs import Run, RunIndex, Selection
-from paper_tables.paper.ablations import find_table
 from paper_tables.paper.claim_specs import (
     ClaimSpec,
     CoefficientBoundTest,
@@ -41,7 +40,7 @@ from paper_tables.paper.claim_specs import (
     TimeTest,
 )
 from paper_tables.paper.methods import METHOD_LABELS, SKEWED_LOSSES
-from paper_tables.paper.tables import INSTRUCTION_SETS, Column, Table, metric_label
+from paper_tables.paper.tables import INSTRUCTION_SETS, Column, Table
 
 MIN_SEEDS = 3
 """Training seeds on each side of a comparison of scores: with fewer, what a seed does is not known."""
@@ -195,7 +194,7 @@ class Comparisons:
         raise TypeError(f"no comparison for {type(claim.test).__name__}")
 
     def _select(self, name: str) -> tuple[Table, Selection]:
-        table = find_table(name, self.index.preset)
+        table = self.index.table(name)
         if name not in self._selections:
             self._selections[name] = self.index.select(table)
         return table, self._selections[name]
@@ -203,20 +202,19 @@ class Comparisons:
     def _score(self, test: ScoreTest) -> Iterator[ClaimComparison]:
         table, selection = self._select(test.table)
         labels = {row.name: row.label for row in table.rows}
-        columns = [
-            column
-            for column in table.columns
-            if (not test.columns or column.name in test.columns) and test.task in ("", column.task)
-        ]
+        columns = self._columns(table, test.columns, test.task)
         scaled = any(row.value is not None and row.value != float(row.name) for row in table.rows)
         elsewhere = "" if test.scaled in (None, scaled) else NOT_SCALED if test.scaled else SCALED
-        arms = _over_sets(table, selection) if test.mean else {}
+        own = self.index.own
+        sets = [(name,) for name in own.sets] if own else [names for _, names in INSTRUCTION_SETS.values()]
+        arms = _over_sets(table, selection, sets) if test.mean else {}
         noise = seed_noise({name: arm.scores for name, arm in arms.items()})
         for column in columns:
             for other in test.than:
-                where = "mean of the five sets" if test.mean else column.label
+                mean = f"mean of {len(sets)} sets" if own else "mean of the five sets"
+                where = mean if test.mean else column.label
                 what = f"{labels[test.row]} − {labels[other]}, {where}"
-                asked = ClaimComparison(what, "above", 0.0, metric_label(column.task), even=0.0)
+                asked = ClaimComparison(what, "above", 0.0, self.index.metric_label(column.task), even=0.0)
                 if elsewhere:
                     yield asked.without_effect(elsewhere)
                 elif not test.mean:
@@ -236,18 +234,18 @@ class Comparisons:
         for row in test.rows:
             what = f"{labels[row]}: {first.label} − {second.label}"
             side: Side = "below" if test.lower else "above"
-            asked = ClaimComparison(what, side, test.margin, metric_label(first.task), even=0.0)
+            asked = ClaimComparison(what, side, test.margin, self.index.metric_label(first.task), even=0.0)
             yield self._difference(asked, test.table, (row, first), (row, second))
 
     def _spread(self, test: SpreadTest) -> Iterator[ClaimComparison]:
         table, _ = self._select(test.table)
         labels = {row.name: row.label for row in table.rows}
-        for column in [column for column in table.columns if column.name in test.columns]:
+        for column in self._columns(table, test.columns):
             for pair in combinations(test.rows or labels, 2):
                 # of two one-sided tests, which of the two is higher, the one against the higher decides
                 low, high = sorted(pair, key=lambda name: self._mean(test.table, name, column))
                 what = f"{labels[high]} − {labels[low]}, {column.label}"
-                asked = ClaimComparison(what, "below", test.below, metric_label(column.task), even=None)
+                asked = ClaimComparison(what, "below", test.below, self.index.metric_label(column.task), even=None)
                 found = self._difference(asked, test.table, (high, column), (low, column))
                 # the order was seen, so a spread that is too wide has two ways to come about by chance
                 yield found if found.p_fails is None else replace(found, p_fails=min(1.0, 2 * found.p_fails))
@@ -262,7 +260,7 @@ class Comparisons:
         labels = {row.name: row.label for row in table.rows}
         columns = {column.name: column.label for column in table.columns}
         found = judge_scores(table, selection, self.index.store).scores
-        for column in test.columns:
+        for column in [column.name for column in self._columns(table, test.columns)]:
             judged = {row: found.get((row, column), ()) for row in (test.row, *test.than)}
             means = {row: {run.seed: one.value for run, one in its} for row, its in judged.items() if its}
             noise = seed_noise(means)
@@ -278,6 +276,11 @@ class Comparisons:
                 estimate = compare_arms(_constant_arm(means[test.row]), _constant_arm(means[other]), noise)
                 runs = [run for its in sides for run, _ in its]
                 yield asked.with_effect(replace(estimate, fixed=fixed), runs, _too_few_seeds(estimate.seeds))
+
+    def _columns(self, table: Table, names: Sequence[str], task: str = "") -> list[Column]:
+        """The columns that a test names, of a task if it names one. A user's own task has others, and all count."""
+        named = [one for one in table.columns if (not names or one.name in names) and task in ("", one.task)]
+        return named or (list(table.columns) if self.index.own else [])
 
     def _arms_of(self, table_name: str) -> TableArms:
         table, selection = self._select(table_name)
@@ -353,7 +356,7 @@ class Comparisons:
         for pair in [(row, other) for row in test.rows for other in test.than]:
             sides = [selection.of_row(rows[name]) for name in pair]
             what = " − ".join(rows[name].label for name in pair) + ", mean over validations"
-            asked = ClaimComparison(what, "above", 0.0, metric_label(table.columns[0].task), even=0.0)
+            asked = ClaimComparison(what, "above", 0.0, self.index.metric_label(table.columns[0].task), even=0.0)
             fewest = min(map(len, sides))
             if lacking := _too_few_seeds(fewest) if fewest else "no runs":
                 yield asked.without_effect(lacking)
@@ -403,12 +406,13 @@ class Comparisons:
 
     @cached_property
     def probe(self) -> ModelProbe[Coefficients] | None:
-        """The recorded probe of coefficients; None where there is none.
+        """The recorded probe of coefficients; None where there is none, and for a user's own task: it is of the paper's.
 
         Raises:
             BenchError: it is damaged.
         """
-        return COEFFICIENTS.read(self.index.store.root, self.index.preset_name)
+        own = self.index.own is not None
+        return None if own else COEFFICIENTS.read(self.index.store.root, self.index.preset_name)
 
     @property
     def _coefficients(self) -> Coefficients | None:
@@ -420,13 +424,12 @@ def _constant_arm(scores: Mapping[int, float]) -> Arm:
     return Arm(tuple(scores), np.array([[value, value] for value in scores.values()]))
 
 
-def _over_sets(table: Table, selection: Selection) -> dict[str, Arm]:
-    """By row, an arm whose score is the mean over the five instruction sets; rows that lack some are left out.
+def _over_sets(table: Table, selection: Selection, sets: Sequence[tuple[str, ...]]) -> dict[str, Arm]:
+    """By row, an arm whose score is the mean over evaluation sets; rows that lack some are left out.
 
     It holds the examples of all sets, each weighed so that every set counts alike.
     """
     group = table.columns[0].group
-    sets = [names for _, names in INSTRUCTION_SETS.values()]
     every = {row.name: selection.runs[row.specs[group]] for row in table.rows}
     runs_of = {name: [run for run in runs if all(map(run.scored_set, sets))] for name, runs in every.items()}
     runs_of = {name: runs for name, runs in runs_of.items() if runs}

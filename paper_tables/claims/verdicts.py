@@ -19,6 +19,7 @@ does. A theorem is no test of chance, and counts in no correction. Neither does 
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -118,7 +119,17 @@ def verdicts(index: RunIndex, ids: Sequence[str] = ()) -> list[ClaimVerdict]:
     phis = {name: mean_phis(index.store, runs) for name, runs in runs_of.items()}
     inactive = {name: arms for name, its in phis.items() if (arms := inactive_arms(its))}
     judged = judge({known[name]: its for name, its in found.items()}, ids, inactive)
-    return [replace(one, scope=_scope(one, runs_of[one.claim.id], phis[one.claim.id], comparisons)) for one in judged]
+    judged = [replace(one, scope=_scope(one, runs_of[one.claim.id], phis[one.claim.id], comparisons)) for one in judged]
+    if index.own is None:
+        return judged
+    named = f"--task {shlex.quote(index.own.file or index.own.name)} names them"  # a suite has the paper's tasks
+    return [
+        replace(
+            one, reason=one.reason.replace(suite, f": bench tables {one.claim.suite.removeprefix('table')} {named}")
+        )
+        for one in judged
+        if (suite := f": bench suite {one.claim.suite}")
+    ]
 
 
 def _scope(one: ClaimVerdict, runs: Sequence[RunRecord], phis: Mapping[str, float], comparisons: Comparisons) -> str:
@@ -128,7 +139,7 @@ def _scope(one: ClaimVerdict, runs: Sequence[RunRecord], phis: Mapping[str, floa
         name = models.get("name") if isinstance(models, dict) else None
         runs = [record for record in index.records if record.config.models.name == name]
         hardware = probe.environment.hardware
-    return scope(index.preset_name, runs, phis, hardware)
+    return scope(index.scope, runs, phis, hardware)
 
 
 def judge(

@@ -8,12 +8,13 @@ import click
 
 from bench.cli.options import JSON, OUT, messages, output, prepare_to_read
 from bench.system.terminal import say, say_json
-from paper_tables.cli.options import run_index, selects_runs
+from paper_tables.cli.options import of_a_task, run_index, selects_runs
 
 
 @click.command()
 @click.argument("ids", nargs=-1, metavar="[CLAIM]...")
 @selects_runs
+@of_a_task
 @click.option("--markdown", is_flag=True, help="Print Markdown, with every comparison.")
 @JSON
 @OUT
@@ -22,6 +23,8 @@ def claims(
     preset: str,
     seeds: str | None,
     keys: tuple[str, ...],
+    task: str | None,
+    models: str | None,
     markdown: bool,
     as_json: bool,
     out: Path,
@@ -38,18 +41,19 @@ def claims(
     \b
     bench claims
     bench claims skew-beats-kl --markdown
+    bench claims --task my.yaml
     """
     prepare_to_read()
     from paper_tables.claims.format import as_markdown, as_table
     from paper_tables.claims.verdicts import verdicts
 
     with messages().status("reading runs") as status:
-        index = run_index(out, preset, seeds, keys)
+        index = run_index(out, preset, seeds, keys, task, models)
         status.update("comparing runs")
         found = verdicts(index, ids)
     if as_json:
         say_json([one.as_dict() for one in found])
     elif markdown:
-        say(as_markdown(found, index.preset_name))
+        say(as_markdown(found, index.scope))
     else:
-        output().print(as_table(found, index.preset_name))
+        output().print(as_table(found, index.scope))

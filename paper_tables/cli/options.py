@@ -32,10 +32,20 @@ KEY = click.option(
     help="Where runs cannot be compared, use those of this comparison key.",
 )
 
+TASK = click.option(
+    "--task", metavar="NAME_OR_FILE", help="Ask the same of another task's runs, such as your own; writes other files."
+)
+MODELS = click.option("--models", metavar="PAIR", help="With --task, the model pair.  [default: that of most runs]")
+
 
 def selects_runs(command: Callable[..., Any]) -> Callable[..., Any]:
     """Gives a command the options that choose runs: --preset, --seeds and --key."""
     return PRESET(SEEDS(KEY(command)))
+
+
+def of_a_task(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Gives a command the options that ask the paper's tables of another task: --task and --models."""
+    return TASK(MODELS(command))
 
 
 def parse_seeds(text: str | None) -> tuple[int, ...]:
@@ -57,13 +67,22 @@ def parse_seeds(text: str | None) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-def run_index(out: Path, preset: str, seeds: str | None, keys: tuple[str, ...]) -> RunIndex:
+def run_index(
+    out: Path,
+    preset: str,
+    seeds: str | None,
+    keys: tuple[str, ...],
+    task: str | None = None,
+    models: str | None = None,
+) -> RunIndex:
     """The runs that these options choose; what is left out is told on standard error.
 
     Raises:
-        BenchError: seeds that are no whole numbers, nothing recorded under the preset, or no run of a key.
+        BenchError: seeds that are no whole numbers, nothing recorded under the preset or on the task, no run of a key.
     """
+    if models is not None and task is None:
+        raise BenchError("--models goes with --task")
     from bench.record.store import Store
     from paper_tables.numbers.runs import RunIndex
 
-    return RunIndex(Store(out, warn), preset, parse_seeds(seeds), keys, warn)
+    return RunIndex(Store(out, warn), preset, parse_seeds(seeds), keys, warn, task, models)

@@ -9,14 +9,23 @@ import click
 from bench.cli.options import FILE, OUT, messages, prepare_to_read
 from bench.system.paths import check_file
 from bench.system.terminal import say
-from paper_tables.cli.options import run_index, selects_runs
+from paper_tables.cli.options import of_a_task, run_index, selects_runs
 
 
 @click.command()
 @selects_runs
+@of_a_task
 @click.option("--to", type=FILE, metavar="FILE", help="[default: OUT/report-PRESET.html; chosen runs are in its name]")
 @OUT
-def report(preset: str, seeds: str | None, keys: tuple[str, ...], to: Path | None, out: Path) -> None:
+def report(
+    preset: str,
+    seeds: str | None,
+    keys: tuple[str, ...],
+    task: str | None,
+    models: str | None,
+    to: Path | None,
+    out: Path,
+) -> None:
     """Write one HTML file with everything: verdicts, tables, figures, every run with its curves.
 
     The file needs no network and no other file. It takes the figures from OUT/figures, so make them first.
@@ -29,6 +38,6 @@ def report(preset: str, seeds: str | None, keys: tuple[str, ...], to: Path | Non
 
     check_file(to or out / "report", "--to" if to else "--out", write=True)
     with messages().status("reading runs") as status:
-        index = run_index(out, preset, seeds, keys)
+        index = run_index(out, preset, seeds, keys, task, models)
         path = write_report(index, to or out / f"report-{index.preset_name}{index.chosen}.html", status.update)
     say(str(path))

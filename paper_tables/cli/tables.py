@@ -9,7 +9,7 @@ import click
 from bench.cli.options import OUT, messages, prepare_to_read
 from bench.system.paths import check_folder
 from bench.system.terminal import say
-from paper_tables.cli.options import run_index, selects_runs
+from paper_tables.cli.options import of_a_task, run_index, selects_runs
 
 
 @click.command()
@@ -18,6 +18,7 @@ from paper_tables.cli.options import run_index, selects_runs
     "--format", "formats", default="csv,latex,markdown", show_default=True, metavar="LIST", help="Any of the three."
 )
 @selects_runs
+@of_a_task
 @OUT
 def tables(
     names: tuple[str, ...],
@@ -25,6 +26,8 @@ def tables(
     preset: str,
     seeds: str | None,
     keys: tuple[str, ...],
+    task: str | None,
+    models: str | None,
     out: Path,
 ) -> None:
     """Make the paper's tables from recorded runs: as measured, as published, side by side.
@@ -41,6 +44,7 @@ def tables(
 
     \b
     bench tables 1 main
+    bench tables 1 main --task my.yaml
     bench tables 3 --preset small --format latex --seeds 10,20,30
     """
     prepare_to_read()
@@ -51,7 +55,7 @@ def tables(
     check_folder(out / "tables", "--out", write=True)
     chosen = parse_formats(formats, tuple(TABLE_FORMATS))
     with messages().status("reading runs") as status:
-        for written in write_tables(run_index(out, preset, seeds, keys), names, chosen):
+        for written in write_tables(run_index(out, preset, seeds, keys, task, models), names, chosen):
             status.stop()
             for line in written.lines:
                 say(line)

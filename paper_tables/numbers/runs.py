@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from bench.config.comparable import comparison_fields, differences, scoring_fields
-from bench.config.presets import read_preset
+from bench.config.presets import read_preset, recorded_name, shipped
 from bench.config.sections import Config
+from bench.data import find_task
 from bench.record.example_scores import ExampleArray, example_arrays
 from bench.record.record import RunRecord, Scores
 from bench.record.store import Store
 from bench.system.errors import BenchError
 from bench.system.hashing import digest
+from paper_tables.paper.ablations import find_table
+from paper_tables.paper.own_task import OwnTask
 from paper_tables.paper.run_spec import RunSpec
-from paper_tables.paper.tables import Row, Table
+from paper_tables.paper.tables import Row, Table, metric_label
 
 ExampleScores = Mapping[str, ExampleArray]
 """By evaluation set."""
@@ -107,6 +111,8 @@ class RunIndex:
         seeds: the training seeds to take; none = all that are recorded.
         keys: beginnings of comparison keys, to choose among runs that cannot be compared.
         warn: told of each run that is left out because its predictions cannot be read.
+        task: a task's name or file to ask the paper's tables of, in place of its own tasks; no other run is looked at.
+        models: the pair of its runs, where there are several.
 
     Raises:
         BenchError: an unknown preset, nothing recorded under it, or no run has a chosen key.
@@ -119,6 +125,8 @@ class RunIndex:
         seeds: Collection[int] = (),
         keys: Collection[str] = (),
         warn: Callable[[str], None] = lambda _: None,
+        task: str | None = None,
+        models: str | None = None,
     ) -> None:
         self.store, self.preset, self.seeds, self.keys, self.warn = store, preset, tuple(seeds), tuple(keys), warn
         self.preset_name = read_preset(preset).name
@@ -127,12 +135,13 @@ class RunIndex:
         presets = set()
         for record in store.all():
             presets.add(record.config.preset)
-            if record.config.preset == self.preset_name:
+            if record.config.preset == self.preset_name and record.config.score_on == "test":  # else a trial of tuning
                 if record.evaluated is not None:
                     self.evaluated.append(record)
                     continue
                 # nearly all of a record is its curve, of which no number is made; `store.curve` has it
                 self.records.append(record.model_copy(update={"curve": []}))
+        self.own = None if task is None else self._own(task, models)
         self._groups = _by_own_fields(self.records)
         self._runs: dict[str, Run | None] = {}
         if not (self.records or self.evaluated):
@@ -153,9 +162,58 @@ class RunIndex:
     @property
     def chosen(self) -> str:
         """What a file's name says of the runs it is made of; "" where they are all of the preset."""
-        words = [*(["seeds", *map(str, self.seeds)] if self.seeds else []), *(["key", *self.keys] if self.keys else [])]
+        words = [] if self.own is None else ["task", self.own.name, recorded_name(self.own.models)]
+        words += [
+            *(["seeds", *map(str, self.seeds)] if self.seeds else []),
+            *(["key", *self.keys] if self.keys else []),
+        ]
         name = "".join(f"-{word}" for word in words)
         return name if len(name) <= LONGEST_NAME else f"-chosen-{digest(words)[:10]}"
+
+    @property
+    def scope(self) -> str:
+        """What its runs are of, in words: the preset, and a task of its own."""
+        own = f", task {self.own.name}, models {recorded_name(self.own.models)}" if self.own else ""
+        return f"{self.preset_name}{own}"
+
+    def table(self, name: str) -> Table:
+        """A table of the paper or an ablation, of the task that is asked.
+
+        Raises:
+            BenchError: no such table.
+        """
+        table = find_table(name, self.preset)
+        return self.own.table(table) if self.own else table
+
+    def metric_label(self, task: str) -> str:
+        """The label of the metric that a task's tables show."""
+        return self.own.label if self.own else metric_label(task)
+
+    def _own(self, task: str, models: str | None) -> OwnTask:
+        name = find_task(task).name
+        found = [record for record in self.records if record.task == name]
+        pairs = Counter(record.config.models.name for record in found)
+        pair = (pairs.most_common(1) or [("", 0)])[0][0] if models is None else recorded_name(models)
+        self.records = [record for record in found if record.config.models.name == pair]
+        if not self.records:
+            instead = f" with models {pair} (recorded: {', '.join(pairs)})" if pairs else ""
+            raise BenchError(f"no runs on {name}{instead} of preset {self.preset_name} in {self.store.runs}")
+        record = self.records[0]
+        config = record.config
+        direct = models is None and pair not in shipped("pairs")
+        if direct and "scratch" in (config.models.teacher, config.models.student):
+            raise BenchError(f"the runs on {name} have models {pair}, which came from a file: give it with --models")
+        data = {"dir": config.data.dir, "hub": config.data.hub}
+        return OwnTask(
+            name=name,
+            file=None if task == name else task,
+            models=pair if models is None else models,
+            teacher=config.models.teacher if direct else None,
+            student=config.models.student if direct else None,
+            sets=tuple(record.scores),
+            label=record.metric.label,
+            options=tuple(f"data.{key}={json.dumps(value)}" for key, value in data.items() if value),
+        )
 
     def select(self, table: Table) -> Selection:
         """The runs a table takes.
@@ -193,7 +251,7 @@ class RunIndex:
             for own, records in self._groups
             if own == wanted
             for record in records
-            if (record.task, record.config.models.name) == (spec.task, spec.models)
+            if (record.task, record.config.models.name) == (spec.task, recorded_name(spec.models))
             and (not self.seeds or record.seed in self.seeds)
         ]
         return sorted(found, key=lambda record: record.run_id)

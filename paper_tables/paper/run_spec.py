@@ -17,7 +17,8 @@ from paper_tables.paper.methods import OUTPUT_SOURCES
 class RunSpec:
     """What a cell of a table shows the runs of. `options` are `--set KEY=VALUE` beyond the method's and the preset's.
 
-    Two equal specs are the same runs, whichever tables they stand in.
+    Two equal specs are the same runs, whichever tables they stand in. A task of the user's has its `task_file`, and two
+    models that were given directly are the `pair`, teacher first.
     """
 
     method: str
@@ -26,6 +27,8 @@ class RunSpec:
     init_student: Init
     models: str
     options: tuple[str, ...] = ()
+    task_file: str | None = None
+    pair: tuple[str, str] | None = None
 
     def config(self, preset: str, seed: int | None = None) -> Config:
         """The configuration of its run; without a seed, at the preset's own.
@@ -35,9 +38,11 @@ class RunSpec:
         """
         config, _ = resolve(
             preset=preset,
-            task=self.task,
+            task=self.task_file or self.task,
             method=self.method,
-            models=self.models,
+            models=None if self.pair else self.models,
+            teacher=self.pair[0] if self.pair else None,
+            student=self.pair[1] if self.pair else None,
             sgo=self.output_source,
             init=self.init_student,
             seed=seed,
@@ -47,12 +52,14 @@ class RunSpec:
 
     def command(self, preset: str, seed: int, settings: tuple[str, ...] = ()) -> str:
         """The command that makes its run, with more `--set KEY=VALUE`; what is the default anyway is left out."""
-        words = ["bench", "run", "--method", self.method, "--task", self.task, "--preset", preset]
+        words = ["bench", "run", "--method", self.method, "--task", self.task_file or self.task, "--preset", preset]
         if self.output_source != methods()[self.method].source:
             words += ["--sgo", self.output_source]
         if self.init_student != default_init(preset, self.method):
             words += ["--init", self.init_student]
-        if self.models != default_models(preset, self.task):
+        if self.pair:
+            words += ["--teacher", self.pair[0], "--student", self.pair[1]]
+        elif self.models != default_models(preset, self.task):
             words += ["--models", self.models]
         words += ["--seed", str(seed)]
         return shlex.join([*words, *(part for option in (*self.options, *settings) for part in ("--set", option))])

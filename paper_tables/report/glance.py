@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bench.record.record import RunRecord
 from paper_tables.claims.verdicts import ClaimVerdict, Verdict
 from paper_tables.numbers.cells import SIGNIFICANCE
-from paper_tables.paper.tables import Column, metric_label
+from paper_tables.paper.tables import Column
 from paper_tables.tables.captions import setting_notes
 from paper_tables.tables.make import FilledTable
 
@@ -64,7 +64,7 @@ def _best_of(filled: FilledTable, column: Column) -> Iterator[str]:
     best = next((row for row, cell in cells.items() if cell.best), None)
     if best is None:
         return
-    metric = metric_label(column.task)
+    metric = cells[best].runs[0].record.metric.label
     label = column.label if metric in column.label else f"{column.label} ({metric})"
     as_good = sorted(
         (row for row, cell in cells.items() if row != best and (cell.p is None or cell.p >= SIGNIFICANCE)),

@@ -84,16 +84,17 @@ def write_report(index: RunIndex, path: Path, progress: Callable[[str], None] = 
     progress("figures and runs")
     out, preset = index.store.root, index.preset_name
     page = _environment().get_template("report.html.jinja")
+    figures = FIGURES if index.own is None else ()  # those of the preset show the paper's tasks
     html = bytearray()  # filled piece by piece: of thousands of runs it is large
     for piece in page.generate(
-        preset=preset,
+        preset=index.scope,
         version=", ".join(sorted({record.environment.distillm_bench for record in index.records})),
-        summary=summary(found, preset),
+        summary=summary(found, index.scope),
         glance=at_a_glance(found, filled, index.records),
         verdicts=found,
         tables=[one for one in filled if _worth_showing(one)],
-        figures=[_figure(out, name, preset) for name in FIGURES if _figure_path(out, name, preset).is_file()],
-        missing_figures=[name for name in FIGURES if not _figure_path(out, name, preset).is_file()],
+        figures=[_figure(out, name, preset) for name in figures if _figure_path(out, name, preset).is_file()],
+        missing_figures=[name for name in figures if not _figure_path(out, name, preset).is_file()],
         runs=sorted(index.records, key=lambda record: record.run_id),
         section=partial(_run_section, index.store),
         differs=defaultdict(str, what_differs(map(summary_of, index.records))),

@@ -45,17 +45,17 @@ class WrittenTable:
 def fill_table(index: RunIndex, name: str) -> FilledTable:
     """A table of the paper, or an ablation, with the runs of an index.
 
-    An ablation has one view only: nothing of the appendix is known as published.
+    An ablation has one view only, and a task that the paper has not: nothing of them is known as published.
 
     Raises:
         BenchError: an unknown table, or runs that cannot be compared.
     """
-    table, preset = find_table(name, index.preset), index.preset_name
+    table, preset = index.table(name), index.preset_name
     selection = index.select(table)
     found = table_statistics(table, selection)
     judged = judge_scores(table, selection, index.store)
     views = [measured_view(table, preset, selection, found, judged)]
-    if table.name not in ABLATIONS:
+    if table.name not in ABLATIONS and index.own is None:
         views += [published_view(find_table(name, "paper")), side_by_side_view(table, preset, selection, found)]
     return FilledTable(table, selection, found, tuple(views))
 
@@ -68,7 +68,7 @@ def write_tables(index: RunIndex, names: Sequence[str], formats: Sequence[str]) 
     Raises:
         BenchError: an unknown table, runs that cannot be compared, or a folder that cannot be written.
     """
-    for name in dict.fromkeys(find_table(name, index.preset).name for name in names or TABLE_NAMES):
+    for name in dict.fromkeys(index.table(name).name for name in names or TABLE_NAMES):
         filled = fill_table(index, name)
         paths = tuple(_write(index, filled.views, formats))
         yield WrittenTable(filled.table, paths, tuple(_lines(filled, paths)))

@@ -54,7 +54,7 @@ ENOUGH |= {
     "claims": ["near-kd-time"],
     "verify": [],
 }
-ENOUGH |= {"tune": ["--methods", "kld", "--dry-run"]}
+ENOUGH |= {"tune": ["--methods", "kld", "--dry-run"], "recommend": ["--task", "dolly", "--minutes", "1"]}
 """What each command needs beside the value that is tried, to be quick and do no work."""
 
 
@@ -95,6 +95,7 @@ def place(tmp_path, monkeypatch):
 
     monkeypatch.setattr("bench.experiment.shipped_models.make_teacher", stopped)
     monkeypatch.setattr("bench.cli.perf._measured", stopped)
+    monkeypatch.setattr("bench.recommend.halving.Halving.run", stopped)
     monkeypatch.setattr("bench.experiment.planning.plan.make_plan", stopped)
     return folder
 

@@ -44,6 +44,7 @@ def out(tmp_path_factory):
         "compare dolly-kld-dataset-s10 dolly-srkl-dataset-s10",
         "export",
         "tables 3",
+        "recommend --task dolly",
         "claims skew-beats-kl",
         "report",
         "verify",

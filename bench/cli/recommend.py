@@ -1,0 +1,240 @@
+"""`bench recommend`: which method to use, by recorded runs or by a short suite of successive halving."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bench.cli.options import FOLDER, JSON, OUT, FiniteRange, messages, output, prepare_to_read, warn
+from bench.system.errors import BenchError
+from bench.system.paths import check_folder
+from bench.system.terminal import say, say_json
+
+if TYPE_CHECKING:
+    from bench.cli.fit import Fitted
+    from bench.config.sections import Config
+    from bench.recommend.from_records import Advice, Recommendation
+    from distillm import Method
+
+_POSITIVE = FiniteRange(min=0, min_open=True)
+_OF_RECORDS = ("on", "max_seconds", "price")
+_OF_A_SUITE = ("teacher", "student", "chosen", "seed", "device", "data_dir", "assignments")
+
+
+@click.command()
+@click.option("--task", required=True, help="A name (`bench list tasks`) or path/to/task.yaml.")
+@click.option("--preset", default="tiny", show_default=True, metavar="NAME_OR_FILE", help="The scale.")
+@click.option("--models", metavar="PAIR", help="A model pair: a name (`bench list models`) or path/to/pair.yaml.")
+@click.option("--on", metavar="SET", help="By records: the evaluation set that decides.  [default: test]")
+@click.option("--max-seconds", type=_POSITIVE, metavar="S", help="By records: the training time that a run may take.")
+@click.option("--price", type=FiniteRange(min=0), metavar="P", help="By records: what an hour costs; adds the cost.")
+@click.option("--minutes", type=_POSITIVE, metavar="N", help="Make a short suite, and end within N minutes.")
+@click.option("--teacher", metavar="MODEL", help="Suite: with --student, a pair of your own: hub ids or local folders.")
+@click.option("--student", metavar="MODEL", help="See --teacher.")
+@click.option("--method", "chosen", multiple=True, help="Suite: of these methods only; repeatable.  [default: all]")
+@click.option("--seed", type=int, help="Suite: training seed.  [default: 10]")
+@click.option("--device", help="Suite: auto, cpu, cuda or mps.  [default: auto]")
+@click.option("--data-dir", type=FOLDER, help="Suite: local data, as for `bench run`.")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Suite: as for `bench run`; repeatable.")
+@OUT
+@JSON
+def recommend(
+    task: str,
+    preset: str,
+    models: str | None,
+    on: str | None,
+    max_seconds: float | None,
+    price: float | None,
+    minutes: float | None,
+    teacher: str | None,
+    student: str | None,
+    chosen: tuple[str, ...],
+    seed: int | None,
+    device: str | None,
+    data_dir: Path | None,
+    assignments: tuple[str, ...],
+    out: Path,
+    as_json: bool,
+) -> None:
+    """Say which method to use on a task.
+
+    By the runs recorded in OUT: methods by score, with the probability of being the best and of being within a point
+    of it, time and cost, which of them cannot be told from the best, and which runs would tell most. With --max-seconds
+    only methods that are known to be fast enough take part.
+
+    With --minutes, on your own task and models: all methods train for a few steps, the better ones go on, and so
+    forth; the last two train whole. The validation set decides, and the test sets are answered once, at the end. You
+    get the trained student and OUT/recommend/NAME/choice.md, which explains the choice. The same command goes on after
+    Ctrl-C.
+
+    \b
+    bench recommend --task samsum --price 2.5
+    bench recommend --task my.yaml --data-dir data --minutes 60
+    bench recommend --task my.yaml --data-dir data --teacher my/large --student my/small --minutes 60
+    """
+    began, given = time.monotonic(), click.get_current_context().params
+    for name in _OF_A_SUITE if minutes is None else _OF_RECORDS:
+        if given[name] not in (None, ()):
+            option = {"chosen": "method", "assignments": "set"}.get(name, name).replace("_", "-")
+            raise BenchError(f"--{option} goes {'with' if minutes is None else 'without'} --minutes")
+    if minutes is not None:
+        from bench.config.resolve import resolve
+
+        configured = partial(
+            resolve,
+            preset=preset,
+            task=task,
+            models=models,
+            teacher=teacher,
+            student=student,
+            seed=seed,
+            device=device,
+            data_dir=None if data_dir is None else str(data_dir),
+            assignments=assignments,
+        )
+        _suite(configured, chosen, minutes, began, out, as_json)
+        return
+    prepare_to_read()
+    from bench.recommend.from_records import recommend as by_records
+    from bench.record.store import Store
+
+    with messages().status("reading runs"):
+        found = by_records(
+            Store(out, warn),
+            task,
+            preset=preset,
+            models=models,
+            on=on or "test",
+            max_seconds=max_seconds,
+            price=price,
+            warn=warn,
+        )
+    if as_json:
+        say_json(asdict(found))
+        return
+    console = output()
+    console.print(_table(found, price is not None))
+    for line in _told(found):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+    for command in found.next_runs.commands if found.next_runs else ():
+        say(command)
+
+
+def _table(found: Recommendation, priced: bool) -> Fitted:
+    from rich.table import Table
+
+    from bench.cli.fit import Fitted
+
+    table = Table(
+        title=f"{found.task} ({found.set}), models {found.models}, preset {found.preset}",
+        caption="* cannot be told from the best" if any(_alike(found)) else None,
+        title_justify="left",
+        caption_justify="left",
+    )
+    headings = ["method", found.label, "best", "within 1", "seeds", "training s", *(["cost"] if priced else [])]
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading == "method" else "right")
+    for one in found.methods:
+        time = "–" if one.seconds is None else f"{one.seconds:.3g}"
+        cost = "–" if one.cost is None else f"{one.cost:.2g}"
+        sure = [f"{one.best:.2f}", f"{one.near_best:.2f}"] if one.within_budget else ["–", "–"]
+        mark = "*" if one in _alike(found) else ""
+        cells = [one.method + mark, f"{one.score:.2f}", *sure, str(len(one.seeds)), time, cost]
+        table.add_row(*cells[: len(headings)])
+    return Fitted(table, ("seeds",))
+
+
+def _alike(found: Recommendation) -> list[Advice]:
+    """Those that cannot be told from the best."""
+    return [one for one in found.methods[1:] if one.within_budget and not one.told_apart]
+
+
+def _told(found: Recommendation) -> Iterator[str]:
+    first, *rest = found.methods
+    rest_within = [one for one in rest if one.within_budget]
+    yield (
+        f"{first.method} has the highest score; it is the best with probability {first.best:.2f}, and within a point "
+        f"of the best with {first.near_best:.2f}."
+    )
+    if alike := ", ".join(one.method for one in _alike(found)):
+        yield f"Not told from it (5 %, corrected by Holm for {len(rest_within)}): {alike}."
+    if not found.seeds_known:
+        yield (
+            "One training seed a method: the probabilities speak of other test examples alone. Another seed often "
+            "changes more."
+        )
+    elif not found.pooled:
+        yield "The methods' noise of seeds differs: each has its own."
+    if left := [one.method for one in rest if not one.within_budget]:
+        yield f"Outside the budget, or without a training time that may be shown: {', '.join(left)}."
+    if not any(one.seconds is not None for one in found.methods):
+        yield "No training time may be shown: no run had the machine to itself."
+    if answered := [one.method for one in found.methods if one.needs_responses]:
+        yield f"{', '.join(answered)}: the teacher first answers every training prompt, which the time leaves out."
+    if (runs := found.next_runs) is not None:
+        regret = f"; to choose {first.method} now is expected to lose {runs.regret_now:.2f} points, then"
+        gain = f"{regret} {runs.regret_then:.2f}" if found.seeds_known else ""
+        yield f"What would tell most: {' and '.join(runs.methods)} at seed {runs.seed}{gain}:"
+    elif rest_within:
+        yield "No other method has a chance of 1 % to be the best: more runs of these would tell little."
+
+
+def _suite(
+    configured: Callable[..., tuple[Config, Method]],
+    chosen: tuple[str, ...],
+    minutes: float,
+    began: float,
+    out: Path,
+    as_json: bool,
+) -> None:
+    from bench.config.registry import methods
+    from bench.models.loading import quiet_libraries
+    from bench.recommend.halving import Halving, TimeUp
+    from bench.recommend.page import as_plain, loading, page, write
+    from bench.record.store import Store
+    from bench.system.artifacts import locked
+    from bench.system.hashing import digest
+    from bench.system.processes import check_one_process
+
+    check_one_process("bench recommend --minutes")
+    contenders: dict[str, tuple[Config, Method]] = {}
+    failed: dict[str, str] = {}
+    for name in chosen or methods():
+        try:
+            config, method = configured(method=name)
+            contenders[method.name] = config, method
+        except BenchError as error:
+            if chosen:
+                raise
+            failed[name] = str(error)
+    if not contenders:
+        raise BenchError(next(iter(failed.values())))
+    check_folder(out / "recommend", "--out", write=True)
+    config = next(iter(contenders.values()))[0]
+    key = digest([one.identity() for one, _ in contenders.values()])[:8]
+    place = out / "recommend" / f"{config.task}-{config.preset}-s{config.seed}-{key}"
+    place.mkdir(parents=True, exist_ok=True)
+    quiet_libraries()
+    halving = Halving(contenders, Store(out), place, minutes, began, messages(), quiet=as_json, failed=failed)
+    try:
+        with locked(place / "lock", f"the choice in {place}", warn), redirect_stdout(sys.stderr):
+            rungs, outcomes = halving.run()
+            path = write(place, page(halving, rungs, outcomes))
+    except TimeUp as error:
+        say(str(error), err=True)
+        sys.exit(1)
+    name, outcome = next(iter(outcomes.items()))
+    if as_json:
+        say_json(as_plain(halving, rungs, outcomes, path))
+        return
+    say(f"{name}: {outcome.folder / 'student'}")
+    say(loading(outcome))
+    say(f"how it was chosen: {path}")

@@ -1,0 +1,392 @@
+"""Which method to use on a task: what recorded runs say, how sure that is, and which run would tell more.
+
+What is believed of the arms' true scores is a multivariate t around their means. Its matrix is the one behind
+`compare_arms`: the variance of residuals over seeds, with blocks fitted, plus what the examples add to differences. So
+the difference of two arms has there the very interval that `bench compare` prints. Probabilities are shares of `DRAWS`
+draws from it, with one fixed seed: their own error is at most 0.05 percentage points.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from statistics import fmean, median
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.analysis.blocks import Arm, SeedNoise, compare_arms, seed_noise
+from bench.analysis.compare import Side, arm_key
+from bench.analysis.significance import holm
+from bench.analysis.timing import hardware, has_exclusive_timing, usual_hardware
+from bench.config.comparable import differences
+from bench.config.presets import read_pair, recorded_name
+from bench.config.resolve import resolve
+from bench.data import find_task
+from bench.record.example_scores import example_scores
+from bench.record.record import RunRecord
+from bench.record.store import RECORD, Store
+from bench.system.errors import BenchError
+
+_Array = NDArray[np.float64]
+DRAWS = 2**20
+POINT = 1.0
+"""What counts as near the best, in points of the score."""
+IN_THE_RACE = 0.01
+"""The probability of being best from which on a method is worth another run."""
+SIGNIFICANCE = 0.05
+_SAME = 1e-9
+"""Points: methods that gave the same responses."""
+NEXT_SEED = 10  # after the last one, where no two show the step
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What is known of one method.
+
+    Attributes:
+        method: its name.
+        score: its mean over training seeds.
+        best, near_best: probability of being the best, and of being within `POINT` of the best.
+        seeds: training seeds.
+        seconds: median training time of the runs whose time may be shown; None without any.
+        cost: of that time, where a price was given.
+        within_budget: False where `seconds` is more than was asked for, or not known.
+        told_apart: whether it differs from the leader at 5 %, corrected by Holm for the number of methods.
+        needs_responses: whether the teacher answers the training prompts before, which `seconds` leaves out.
+    """
+
+    method: str
+    score: float
+    best: float
+    near_best: float
+    seeds: tuple[int, ...]
+    seconds: float | None
+    cost: float | None
+    within_budget: bool
+    told_apart: bool
+    needs_responses: bool
+
+
+@dataclass(frozen=True)
+class NextRuns:
+    """The runs that would tell most: of these methods at this seed.
+
+    Attributes:
+        regret_now, regret_then: points that the choice is expected to lose, now and after these runs.
+        commands: what makes them.
+    """
+
+    methods: tuple[str, ...]
+    seed: int
+    regret_now: float
+    regret_then: float
+    commands: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """Methods on a task, the best first.
+
+    Attributes:
+        set, label: what the scores are of.
+        methods: those within the budget first; probabilities are among these, and 0 for the others.
+        seeds_known: whether the noise of training seeds is known; else all speaks of other test examples alone.
+        pooled: whether all methods share one variance of residuals.
+        next_runs: None where one method alone is in the race.
+    """
+
+    task: str
+    preset: str
+    models: str
+    set: str
+    label: str
+    methods: tuple[Advice, ...]
+    seeds_known: bool
+    pooled: bool
+    next_runs: NextRuns | None
+
+
+@dataclass(frozen=True)
+class Belief:
+    """A multivariate t of the arms' true scores, up to what all of them share.
+
+    Attributes:
+        scores: (A,), where it lies: means over seeds, corrected for seeds that an arm lacks.
+        spread: (A, A), its matrix.
+        df: degrees of freedom.
+    """
+
+    scores: _Array
+    spread: _Array
+    df: float
+
+    def drawn(self, draws: int = DRAWS) -> _Array:
+        """(draws, A), the same in each call."""
+        rng = np.random.default_rng(0)
+        values, vectors = np.linalg.eigh(self.spread)
+        root = vectors * np.sqrt(values.clip(0))
+        scale = np.sqrt(self.df / rng.chisquare(self.df, (draws, 1))) if math.isfinite(self.df) else 1.0
+        return np.asarray(self.scores + scale * (rng.standard_normal((draws, len(values))) @ root.T))
+
+    def probabilities(self, within: float = POINT, draws: int = DRAWS) -> tuple[_Array, _Array]:
+        """(A,) of being best, which arms that are the same share, and of being within so many points of the best."""
+        drawn = self.drawn(draws)
+        behind = drawn.max(axis=1, keepdims=True) - drawn
+        first = behind < _SAME
+        best = (first / first.sum(axis=1, keepdims=True)).sum(axis=0) / draws
+        return best, np.count_nonzero(behind <= within, axis=0) / draws
+
+    def regret(self) -> float:
+        """By how many points the true best is expected to be above the arm of the highest score."""
+        drawn = self.drawn(DRAWS // 8)
+        return float((drawn.max(axis=1) - drawn[:, self.scores.argmax()]).mean())
+
+
+def belief(by_name: Mapping[str, Arm], noise: SeedNoise | None, seeds: Sequence[Sequence[int]] | None = None) -> Belief:
+    """What is believed of arms that answer the same examples.
+
+    Where residuals are pooled, seeds are fitted as blocks. Else each arm has the variance of its own residuals, and the
+    degrees of freedom of the arm with the fewest seeds; without shared seeds, all have the spread within an arm.
+
+    Args:
+        by_name: two arms or more.
+        noise: of these arms and others beside them.
+        seeds: what their seeds would be, for the spread that more of them would leave.
+    """
+    arms = list(by_name.values())
+    of_arms = [arm.seeds for arm in arms] if seeds is None else seeds
+    examples = _of_examples(arms, noise)
+    means = np.array([fmean(arm.scores.values()) for arm in arms])
+    counts = np.array([len(own) for own in of_arms], dtype=np.float64)
+    if noise is None:
+        return Belief(means, examples, math.inf)
+    if noise.residual is None:
+        variance, df = noise.within
+        return Belief(means, np.diag(variance / counts) + examples, df)
+    fitted, _ = _blocked([arm.seeds for arm in arms])
+    scores = fitted @ np.concatenate([[arm.scores[seed] for seed in arm.seeds] for arm in arms])
+    scores += means.mean() - scores.mean()
+    if noise.pooled:
+        variance, df = noise.residual
+        return Belief(scores, variance * _blocked(of_arms)[1] + examples, df)
+    shared, df = noise.residual[0], min((len(arm.seeds) - 1.0 for arm in arms if len(arm.seeds) > 1), default=1.0)
+    own = np.array([noise.own.get(name, shared) for name in by_name])
+    return Belief(scores, np.diag(own / counts) + examples, df)
+
+
+def _blocked(seeds: Sequence[Sequence[int]]) -> tuple[_Array, _Array]:
+    """The additive fit of arms and seeds: (A, cells) that makes arms' effects of scores, and their (A, A) spread.
+
+    Both hold for differences of arms; what all share is not determined.
+    """
+    every = sorted({seed for own in seeds for seed in own})
+    cells = [(row, len(seeds) + every.index(seed)) for row, own in enumerate(seeds) for seed in own]
+    design = np.zeros((len(cells), len(seeds) + len(every)))
+    for cell, places in enumerate(cells):
+        design[cell, list(places)] = 1
+    inverse: _Array = np.asarray(np.linalg.pinv(design.T @ design, hermitian=True), dtype=np.float64)
+    return (inverse @ design.T)[: len(seeds)], inverse[: len(seeds), : len(seeds)]
+
+
+def _of_examples(arms: Sequence[Arm], noise: SeedNoise | None) -> _Array:
+    """(A, A), what the choice of examples adds, such that every two arms' difference has of it what comparisons say."""
+    count = len(arms)
+    of_pairs = np.zeros((count, count))
+    for i, j in combinations(range(count), 2):
+        of_pairs[i, j] = of_pairs[j, i] = compare_arms(arms[i], arms[j], noise).fixed
+    centred = np.eye(count) - 1 / count
+    return np.asarray(-centred @ of_pairs @ centred / 2, dtype=np.float64)
+
+
+def recommend(
+    store: Store,
+    task: str,
+    *,
+    preset: str = "tiny",
+    models: str | None = None,
+    on: str = "test",
+    max_seconds: float | None = None,
+    price: float | None = None,
+    warn: Callable[[str], None] = lambda _: None,
+) -> Recommendation:
+    """What the runs recorded on a task say about which method to use.
+
+    Of each method the runs with its own options, output source and the preset's init student are taken, with all their
+    seeds; of a method that has none of these, those of the settings with most seeds.
+
+    Args:
+        store: the results folder.
+        task: a task's name, or a task file.
+        preset: the runs' scale: a shipped preset's name, or a file.
+        models: the model pair; None = that of most runs.
+        on: the evaluation set.
+        max_seconds: training time that a run may take. Methods above it, or without a time that may be shown, take no
+            part in the choice.
+        price: of an hour.
+        warn: told of what is left out.
+
+    Raises:
+        BenchError: nothing recorded, an unknown set, or no method within the budget.
+    """
+    sides = _sides(store, task, preset, models, warn)
+    records = [record for side in sides for record in side.records]
+    first = records[0]
+    if on not in first.scores:
+        raise BenchError(f"no scores on {on!r} of {first.task}: its runs have {', '.join(first.scores)}")
+    usual = usual_hardware(records)
+    shown = {
+        side.name: [
+            record.time.training_seconds
+            for record in side.records
+            if has_exclusive_timing(record) and hardware(record) == usual
+        ]
+        for side in sides
+    }
+    seconds = {name: median(found) if found else None for name, found in shown.items()}
+    fits = {name: max_seconds is None or (one is not None and one <= max_seconds) for name, one in seconds.items()}
+    if not any(fits.values()):
+        least = min((one for one in seconds.values() if one is not None), default=None)
+        known = "no training time may be shown" if least is None else f"the fastest takes {least:.3g} s"
+        raise BenchError(f"no method on {first.task} within --max-seconds {max_seconds:g}: {known}")
+    every = {side.name: _arm(store, side, on) for side in sides}
+    noise = seed_noise({name: arm.scores for name, arm in every.items()})
+    arms = {name: arm for name, arm in every.items() if fits[name]}
+    found = belief(arms, noise)
+    scores = dict(zip(arms, map(float, found.scores), strict=True))
+    best, near = (dict(zip(arms, map(float, of_arm), strict=True)) for of_arm in found.probabilities())
+    leader = max(scores, key=scores.__getitem__)
+    others = [name for name in arms if name != leader]
+    p_values = holm([compare_arms(arms[leader], arms[name], noise).p_value() for name in others])
+    apart = {name for name, p in zip(others, p_values, strict=True) if p < SIGNIFICANCE}
+    following = _next_runs(arms, noise, best, leader)
+    if following is not None:
+        folders = {side.name: store.folder(side.records[0].run_id) for side in sides}
+        rest = ["--seed", str(following.seed), "--out", str(store.root)]
+        commands = tuple(
+            shlex.join(["bench", "run", "--config", str(folders[name] / RECORD), *rest]) for name in following.methods
+        )
+        following = replace(following, commands=commands)
+    advice = [
+        Advice(
+            method=side.name,
+            score=scores.get(side.name, fmean(every[side.name].scores.values())),
+            best=best.get(side.name, 0.0),
+            near_best=near.get(side.name, 0.0),
+            seeds=side.seeds,
+            seconds=(time := seconds[side.name]),
+            cost=None if price is None or time is None else price * time / 3600,
+            within_budget=side.name in arms,
+            told_apart=side.name in apart,
+            needs_responses=side.records[0].data.teacher_responses is not None,
+        )
+        for side in sides
+    ]
+    return Recommendation(
+        task=first.task,
+        preset=first.config.preset,
+        models=first.config.models.name,
+        set=on,
+        label=first.metric.label,
+        methods=tuple(sorted(advice, key=lambda one: (not one.within_budget, -one.score))),
+        seeds_known=noise is not None,
+        pooled=noise is not None and noise.pooled,
+        next_runs=following,
+    )
+
+
+def _next_runs(
+    arms: Mapping[str, Arm], noise: SeedNoise | None, best: Mapping[str, float], leader: str
+) -> NextRuns | None:
+    """The next seed of the leader and one rival, whichever leaves the least regret a run if scores stay as they are.
+
+    A seed that one method alone has tells nothing of differences, so that both run it, unless one has it already.
+    Where nothing is known of what a seed does, the likeliest rival is taken.
+    """
+    every = sorted({seed for arm in arms.values() for seed in arm.seeds})
+    new = every[-1] + (every[-1] - every[-2] if len(every) > 1 else NEXT_SEED)
+    now = belief(arms, noise).regret()
+    found: list[tuple[float, NextRuns]] = []
+    for rival in arms:
+        if rival == leader or best[rival] < IN_THE_RACE:
+            continue
+        pair = (leader, rival)
+        seed = next((one for one in every if any(one not in arms[name].seeds for name in pair)), new)
+        runs = tuple(name for name in pair if seed not in arms[name].seeds)
+        if noise is None:
+            found.append((-best[rival], NextRuns(runs, seed, now, now)))
+            continue
+        seeds = [(*arm.seeds, seed) if name in runs else arm.seeds for name, arm in arms.items()]
+        then = belief(arms, noise, seeds).regret()
+        found.append(((then - now) / len(runs), NextRuns(runs, seed, now, then)))
+    return min(found, key=lambda one: one[0])[1] if found else None
+
+
+def _arm(store: Store, side: Side, on: str) -> Arm:
+    metric = side.records[0].metric
+    scores = [example_scores(store.predictions(record), metric.name).get(on, {}) for record in side.records]
+    ids = sorted(scores[0])
+    if any(sorted(of_run) != ids for of_run in scores):
+        raise BenchError(f"{on}: the runs' predictions are not over the same examples")
+    values = np.array([[of_run[i] for i in ids] for of_run in scores], dtype=np.float64)
+    try:
+        return Arm.of(side.seeds, values, metric.find().score_of_sum if values.ndim > 2 else None)
+    except ValueError as error:
+        raise BenchError(f"{on}: {error}") from error
+
+
+def _sides(store: Store, task: str, preset: str, models: str | None, warn: Callable[[str], None]) -> list[Side]:
+    """Every method recorded on a task, with one run a seed; all can be compared."""
+    name, scale = find_task(task).name, recorded_name(preset)
+    pair = None if models is None else read_pair(models).name
+    groups: dict[str, list[RunRecord]] = {}
+    for record in store.all():
+        config = record.config
+        if (config.task, config.preset) != (name, scale) or record.evaluated is not None:
+            continue
+        if config.score_on != "test":  # a trial of tuning: its validation scores are no test scores
+            continue
+        if pair in (None, config.models.name):
+            groups.setdefault(record.comparison_key, []).append(record)
+    if not groups:
+        raise BenchError(
+            f"no runs on {name} at preset {scale}{'' if pair is None else f' with models {pair}'} in {store.runs}; "
+            f"make some with: bench recommend --task {task} --preset {preset} --minutes 60"
+        )
+    records, *others = sorted(groups.values(), key=len, reverse=True)
+    for left in others:
+        told = ", ".join(map(str, differences(records[0].comparison_fields, left[0].comparison_fields)))
+        warn(f"left out {len(left)} of {name}'s runs, which cannot be compared with the other {len(records)}: {told}")
+    by_method: dict[str, dict[str, dict[int, RunRecord]]] = {}
+    for record in records:
+        arms = by_method.setdefault(record.config.method.name, {})
+        arms.setdefault(arm_key(record), {}).setdefault(record.seed, record)
+    sides = []
+    for method, found in by_method.items():
+        one, *_ = found.values() if len(found) == 1 else sorted(found.values(), key=_preference(task, preset))
+        sides.append(Side(method, tuple(one[seed] for seed in sorted(one))))
+    return sides
+
+
+def _preference(task: str, preset: str) -> Callable[[dict[int, RunRecord]], tuple[bool, int]]:
+    """A method's own settings first, then those with most seeds."""
+
+    def key(runs: dict[int, RunRecord]) -> tuple[bool, int]:
+        config = next(iter(runs.values())).config
+        settings = [] if config.data.dir else [f"data.hub={json.dumps(config.data.hub)}"]
+        own, _ = resolve(
+            preset=preset,
+            task=task,
+            method=config.method.file or config.method.name,
+            models=None,
+            data_dir=config.data.dir,
+            assignments=settings,
+        )
+        same = (own.method.options, own.sgo, own.init) == (config.method.options, config.sgo, config.init)
+        return not same, -len(runs)
+
+    return key

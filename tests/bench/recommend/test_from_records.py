@@ -1,0 +1,186 @@
+"""`bench recommend` by recorded runs: probabilities agree with comparisons, what counts is named."""
+
+from __future__ import annotations
+
+import json
+from itertools import combinations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from bench.analysis.blocks import Arm, compare_arms, seed_noise
+from bench.recommend.from_records import belief, recommend
+from bench.record.store import Store
+from bench.system.errors import BenchError
+from tests.conftest import invoke
+from tests.records import make_record, noisy, rouge_rows
+
+SEEDS = (10, 20, 30)
+MEANS = {"kld": 30.0, "jsd": 29.8, "sft": 20.0}
+
+
+def arms_of(means, seeds=SEEDS, noise=(1.0,), examples=50) -> dict[str, Arm]:
+    """Arms whose scores have blocks of seeds and residuals of standard deviations `noise`, taken in turn."""
+    rng = np.random.default_rng(3)
+    hard, blocks = rng.normal(0, 5, examples), dict(zip(seeds, rng.normal(0, 2, len(seeds)), strict=True))
+    found = {}
+    for number, mean in enumerate(means):
+        by_seed = [mean + blocks[seed] + rng.normal(0, noise[number % len(noise)]) for seed in seeds]
+        found[f"arm{number}"] = Arm.of(seeds, np.array([one + hard + rng.normal(0, 4, examples) for one in by_seed]))
+    return found
+
+
+def noise_of(arms):
+    return seed_noise({name: arm.scores for name, arm in arms.items()})
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    store = Store(tmp_path / "results")
+    for method, mean in MEANS.items():
+        for seed in SEEDS:
+            store.write(*make_record(method, seed=seed, mean=mean, seconds=36.0 if method == "kld" else 18.0))
+    return store
+
+
+def test_what_is_believed_of_a_difference_is_the_interval_of_the_comparison():
+    arms = arms_of([20, 21, 24, 19])
+    noise = noise_of(arms)
+    assert noise.pooled
+    found = belief(arms, noise)
+    for (i, first), (j, second) in combinations(enumerate(arms), 2):
+        compared = compare_arms(arms[first], arms[second], noise)
+        variance = found.spread[i, i] + found.spread[j, j] - 2 * found.spread[i, j]
+        assert np.sqrt(variance) == pytest.approx(compared.standard_error)
+        assert found.scores[i] - found.scores[j] == pytest.approx(compared.value)
+        assert found.df == compared.df
+
+
+def test_the_better_of_two_is_best_with_the_probability_of_students_t():
+    arms = arms_of([20, 21])
+    noise = noise_of(arms)
+    compared = compare_arms(arms["arm1"], arms["arm0"], noise)
+    best, near = belief(arms, noise).probabilities(within=1.0)
+    assert best[1] == pytest.approx(stats.t.cdf(compared.value / compared.standard_error, compared.df), abs=0.002)
+    assert near[1] == pytest.approx(stats.t.cdf((compared.value + 1) / compared.standard_error, compared.df), abs=0.002)
+    assert best.sum() == pytest.approx(1)
+
+
+def test_arms_that_gave_the_same_responses_share_the_probability():
+    arms = arms_of([20, 15])
+    arms["twin"] = arms["arm0"]
+    best, _ = belief(arms, noise_of(arms)).probabilities()
+    assert best[0] == pytest.approx(best[2], abs=0.003)
+    assert best[0] + best[2] > 0.95
+    best, near = belief(arms, None).probabilities()
+    assert best[0] == best[2] > 0.49
+    assert near[0] == near[2] > 0.99
+
+
+def test_a_noisier_arm_has_its_own_variance_where_pooling_fails():
+    arms = arms_of([20] * 6, seeds=tuple(range(10)), noise=(9.0, 0.3, 0.3, 0.3, 0.3, 0.3))
+    noise = noise_of(arms)
+    assert not noise.pooled
+    spread = np.diag(belief(arms, noise).spread)
+    assert spread[0] > 5 * spread[1:].max()
+
+
+def test_methods_come_by_score_with_what_is_known_of_them(store):
+    found = recommend(store, "dolly", price=100.0)
+    assert [one.method for one in found.methods] == ["kld", "jsd", "sft"]
+    first, second, last = found.methods
+    assert sum(one.best for one in found.methods) == pytest.approx(1)
+    assert 0.2 < second.best <= first.best
+    assert first.near_best > first.best
+    assert last.near_best < 0.001
+    assert [one.told_apart for one in found.methods] == [False, False, True]
+    assert (first.seeds, first.seconds, first.cost) == (SEEDS, 36.0, 1.0)
+    assert found.seeds_known
+    assert found.next_runs is not None
+    assert (set(found.next_runs.methods), found.next_runs.seed) == ({"kld", "jsd"}, 40)
+    assert 0 < found.next_runs.regret_then < found.next_runs.regret_now
+
+
+def test_the_seed_that_one_lacks_comes_before_a_new_one(store):
+    missing = next(r for r in store.all() if (r.config.method.name, r.seed) == ("jsd", 30))
+    (store.folder(missing.run_id) / "record.json").unlink()
+    following = recommend(store, "dolly").next_runs
+    assert (following.methods, following.seed) == (("jsd",), 30)
+    assert f"--seed 30 --out {store.root}" in following.commands[0]
+
+
+def test_trials_of_tuning_never_count(store):
+    before = recommend(store, "dolly")
+    for method in MEANS:  # as many as there are runs, and better
+        for seed in (40, 50, 60, 70):
+            rows = rouge_rows(noisy(90.0, seed, ("validation",)))
+            store.write(*make_record(method, seed=seed, rows=rows, assignments=("score_on=validation",)))
+    assert recommend(store, "dolly") == before
+    with pytest.raises(BenchError, match="no scores on 'validation'"):
+        recommend(store, "dolly", on="validation")
+
+
+def test_a_methods_own_settings_come_before_those_with_more_seeds(store):
+    for seed in (10, 20, 30, 40):
+        store.write(*make_record("kld", seed=seed, mean=50.0, sgo="on-policy"))
+        store.write(*make_record("skl", seed=seed, mean=25.0, assignments=("method.alpha=0.3",)))
+        if seed < 30:
+            store.write(*make_record("skl", seed=seed, mean=26.0, assignments=("method.alpha=0.4",)))
+    found = {one.method: one for one in recommend(store, "dolly").methods}
+    assert found["kld"].score == pytest.approx(30, abs=2)
+    assert found["skl"].seeds == (10, 20, 30, 40)  # nothing has its own: those with most seeds
+
+
+def test_only_what_fits_the_budget_takes_part(store):
+    store.write(*make_record("skl", mean=40.0, seconds=5.0, other_load=1.5))  # the time of this may not be shown
+    found = recommend(store, "dolly", max_seconds=20.0)
+    assert [(one.method, one.within_budget) for one in found.methods] == [
+        ("jsd", True),
+        ("sft", True),
+        ("skl", False),
+        ("kld", False),
+    ]
+    assert [one.best for one in found.methods[2:]] == [0, 0]
+    with pytest.raises(BenchError, match="the fastest takes 18 s"):
+        recommend(store, "dolly", max_seconds=1.0)
+
+
+def test_one_seed_a_method_says_nothing_of_others(tmp_path):
+    store = Store(tmp_path)
+    for method in ("kld", "jsd"):
+        store.write(*make_record(method))
+    found = recommend(store, "dolly")
+    assert not found.seeds_known
+    assert (found.next_runs.seed, set(found.next_runs.methods)) == (20, {"kld", "jsd"})
+    told = invoke("recommend", "--task", "dolly", "--out", str(tmp_path)).stdout
+    assert "One training seed a method" in told
+
+
+def test_the_command(store):
+    words = ["recommend", "--task", "dolly", "--out", str(store.root), "--price", "100"]
+    shown = invoke(*words)
+    assert shown.exit_code == 0, shown.output
+    assert "jsd*" in shown.stdout
+    assert "kld has the highest score; it is the best with probability 0." in shown.stdout
+    assert "Not told from it (5 %, corrected by Holm for 2): jsd." in shown.stdout
+    assert "What would tell most: " in shown.stdout
+    plain = json.loads(invoke(*words, "--json").stdout)
+    assert [one["method"] for one in plain["methods"]] == ["kld", "jsd", "sft"]
+    assert plain["next_runs"]["seed"] == 40
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--task", "samsum"], "no runs on samsum at preset tiny"),
+        (["--on", "nowhere"], "no scores on 'nowhere'"),
+        (["--models", "tiny-t5"], "with models tiny-t5"),
+        (["--method", "kld"], "--method goes with --minutes"),
+        (["--minutes", "1", "--price", "2"], "--price goes without --minutes"),
+    ],
+)
+def test_what_cannot_be_answered_is_told(store, more, told):
+    result = invoke("recommend", "--task", "dolly", "--out", str(store.root), *more)
+    assert result.exit_code == 2
+    assert told in " ".join(result.stderr.split())
