@@ -406,7 +406,7 @@ class Comparisons:
 
     @cached_property
     def probe(self) -> ModelProbe[Coefficients] | None:
-        """The recorded probe of coefficients; None where there is none, and for a user's own task: it is of the paper's.
+        """The recorded probe of coefficients; None where there is none, and for a user's own task.
 
         Raises:
             BenchError: it is damaged.
