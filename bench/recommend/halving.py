@@ -210,13 +210,15 @@ class Halving:
     def _needs(self, order: Sequence[str], trials: Mapping[str, Trial], plan: Plan, *, one_more: bool = False) -> float:
         """Seconds that the rungs after a plan's first take, and the test sets, by what was seen so far, with `SLACK`.
 
+        Half at most goes on from each later rung, so that these are the least seconds that a choice of `order` takes.
+
         `one_more` adds those of one more method at the first.
         """
         first, *later = plan
         seconds = max(t.step_seconds * t.step + t.other_seconds for t in trials.values()) if one_more else 0.0
         alive, before = [trials[name] for name in order], first[0]
-        for step, count in later:
-            alive = alive[:count]
+        for number, (step, count) in enumerate(later):
+            alive = alive[: min(count, math.ceil(len(alive) / 2)) if number else count]
             seconds += sum(t.step_seconds * (step - before) + t.other_seconds for t in alive)
             before = step
         return SLACK * (seconds + sum(MODELS_SCORED * t.answering_seconds * t.larger + t.other_seconds for t in alive))
