@@ -14,7 +14,7 @@ import click
 
 from bench.cli.options import FOLDER, OUT, FiniteRange, messages, output, warn
 from bench.cli.plan import planning_options, report
-from bench.system.errors import BenchError
+from bench.system.errors import BenchError, did_you_mean
 from bench.system.paths import check_folder
 from bench.system.terminal import say
 from paper_tables.cli.options import parse_seeds
@@ -47,6 +47,30 @@ def _could_show(suite: str, preset: str, seeds: int, out: Path) -> Iterator[str]
         yield f"  {table.file}: {shown or 'not known, no two methods with two comparable seeds are recorded'}"
 
 
+def _as_long_as(method: str, suite: str, preset: str, out: Path, *, write: bool) -> str:
+    """The preset file with every method's steps in the time of one; made where it lacks a pair of the suite."""
+    from bench.config.presets import recorded_name
+    from bench.config.registry import methods
+    from bench.record.store import Store
+    from bench.system import yaml_text
+    from paper_tables.numbers.runs import RunIndex
+    from paper_tables.paper.suites import run_specs, tables_of
+    from paper_tables.suite.equal_time import equal_time_preset, write_preset
+
+    if method not in methods():
+        raise BenchError(f"--equal-time: unknown method {method!r}: {did_you_mean(method, methods())}")
+    path = out / f"{recorded_name(preset)}-as-long-as-{method}.yaml"
+    planned = yaml_text.read(path).get("pairs", {}) if path.exists() else {}
+    wanted = {(spec.models, spec.method) for spec in run_specs(suite, preset)}
+    if all(one in planned.get(models, {}).get("methods", {}) for models, one in wanted):
+        return str(path)
+    if not write:
+        raise BenchError(f"{path} is not planned yet: the same command without --dry-run or --plan plans it")
+    write_preset(path, equal_time_preset(RunIndex(Store(out), preset), tables_of(suite), method))
+    say(f"planned: {path}")
+    return str(path)
+
+
 @click.command()
 @click.argument("name", metavar="SUITE")
 @click.option(
@@ -70,6 +94,11 @@ def _could_show(suite: str, preset: str, seeds: int, out: Path) -> Iterator[str]
     metavar="N",
     help="End within N minutes: begin only runs that fit, stop what does not, pack what is recorded.",
 )
+@click.option(
+    "--equal-time",
+    metavar="METHOD",
+    help="Give each method as many steps as take the recorded time of this one, and make those runs.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan, what its seeds could show, and its commands.")
 @click.option(
     "--plan", "plan_runs", is_flag=True, help="Print what the runs left take, as `bench plan` does, and stop."
@@ -86,6 +115,7 @@ def suite(
     times: bool,
     data_dir: Path | None,
     minutes: float | None,
+    equal_time: str | None,
     dry_run: bool,
     plan_runs: bool,
     device: str | None,
@@ -111,12 +141,17 @@ def suite(
     time. All that is recorded goes into OUT/packed.tar.gz, with what is known of teachers and students, without
     weights: `tar -xzf packed.tar.gz -C results` elsewhere gives a results folder.
 
+    With --equal-time, the recorded runs say how many steps each method makes in the time that one of them takes, what
+    it needs before its training included. The steps go into a preset, OUT/PRESET-as-long-as-METHOD.yaml, and the runs
+    are made with it; the table is that of `bench tables SUITE --preset` with this file.
+
     \b
     bench suite table1 --seeds 10
     bench suite main --preset real --data-dir data --minutes 9
     bench suite paper --jobs 2
     bench suite table1 --preset paper --plan --memory-gib 40
     bench suite main --preset small --only distillm --only gkd --dry-run
+    bench suite main --equal-time distillm
     """
     from bench.config.presets import read_preset
     from bench.experiment.examples import check_pretraining_text, require_real
@@ -137,6 +172,8 @@ def suite(
     check_folder(out / "runs", "--out", write=not (dry_run or plan_runs))
     with messages().status("reading runs"):
         records = list(Store(out, warn).all())
+    if equal_time is not None:
+        preset = _as_long_as(equal_time, name, preset, out, write=not (dry_run or plan_runs))
     plan = make_plan(
         run_specs(name, preset),
         timed_specs(preset),

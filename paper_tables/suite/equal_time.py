@@ -1,0 +1,94 @@
+"""Runs that take equally long: steps by method, planned from recorded times, as a preset that extends another."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+from bench.config.layers import Layer
+from bench.config.presets import is_path
+from bench.system import yaml_text
+from bench.system.errors import BenchError
+from bench.system.files import cannot_write, write_bytes
+from paper_tables.numbers.cells import exclusively_timed
+from paper_tables.numbers.runs import Run, RunIndex
+from paper_tables.paper.run_spec import RunSpec
+
+
+def equal_time_preset(index: RunIndex, names: Sequence[str], reference: str) -> Layer:
+    """The preset of an index with the steps with which every method takes as long as the reference does.
+
+    The budget of a model pair is the median, over the reference's exclusively timed runs, of their training time and of
+    what the method needs before it (`TimeInfo.before`). What a method needs itself before its training comes out of it;
+    the rest is divided by the median of its seconds a step.
+
+    Args:
+        index: recorded runs of the preset.
+        names: of the tables whose runs are planned.
+        reference: a method.
+
+    Raises:
+        BenchError: a method has runs in several ways (output sources, init students), has no time that may be shown, or
+            needs more than the budget before its first step.
+    """
+    by_pair: dict[str, dict[str, tuple[RunSpec, list[Run]]]] = {}
+    for name in names:
+        table = index.table(name)
+        selection = index.select(table)
+        for spec in table.specs:
+            there, _ = by_pair.setdefault(spec.models, {}).setdefault(spec.method, (spec, list(selection.runs[spec])))
+            if there != spec:
+                raise BenchError(
+                    f"--equal-time: table {name} has {spec.method} in several ways, and steps are planned by method; "
+                    "the suites main and table3 have each in one"
+                )
+    pairs: dict[str, Layer] = {}
+    for models, of_pair in by_pair.items():
+        timed = exclusively_timed({method: runs for method, (_, runs) in of_pair.items()})
+        missing = [method for method in (reference, *timed) if not timed.get(method)]
+        if missing:
+            raise BenchError(
+                f"--equal-time {reference}: no training time that may be shown of {', '.join(dict.fromkeys(missing))} "
+                f"with models {models}; make the runs first: the same command without --equal-time"
+            )
+        budget = median(_before(run) + run.record.time.training_seconds for run in timed[reference])
+        pairs[models] = {
+            "methods": {method: {"training": _steps(method, its, budget)} for method, its in timed.items()}
+        }
+    summary = f"{index.preset_name}, each method with as many steps as take the time of {reference}"
+    return {"extends": index.preset, "summary": summary, "pairs": pairs}
+
+
+def _steps(method: str, runs: Sequence[Run], budget: float) -> Layer:
+    left = budget - median(map(_before, runs))
+    steps = round(left / median(run.record.time.training_seconds / run.record.training.steps for run in runs))
+    if steps < 1:
+        raise BenchError(f"--equal-time: {method} needs more than the budget of {budget:.3g} s before its first step")
+    epochs = {} if runs[0].record.config.training.epochs is None else {"epochs": None}
+    return {"steps": steps, **epochs}
+
+
+def _before(run: Run) -> float:
+    return sum(run.record.time.before.values())
+
+
+def write_preset(path: Path, planned: Layer) -> None:
+    """Write a planned preset; steps that the file has stay as they were when their runs were begun.
+
+    Raises:
+        BenchError: it cannot be written.
+    """
+    base = planned["extends"]
+    content = {**planned, "extends": f"./{os.path.relpath(base, path.parent)}" if is_path(base) else base}
+    before = yaml_text.read(path)["pairs"] if path.exists() else {}
+    content["pairs"] = before | {
+        models: {"methods": of_pair["methods"] | before.get(models, {}).get("methods", {})}
+        for models, of_pair in planned["pairs"].items()
+    }
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, yaml_text.dump(content).encode())
+    except OSError as error:
+        raise cannot_write(path, error) from error
