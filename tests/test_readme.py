@@ -75,7 +75,7 @@ def folder(tmp_path_factory):
 
 
 def test_there_are_commands_to_try():
-    assert len(COMMANDS) >= 7
+    assert len(COMMANDS) >= 6
 
 
 @pytest.mark.parametrize("command", COMMANDS)

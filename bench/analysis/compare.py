@@ -140,6 +140,8 @@ def compare_sides(store: Store, sides: Sequence[Side]) -> list[SetComparison]:
 def below_init(sides: Iterable[Side]) -> Iterator[str]:
     """Of each side that ends below the init students it started from, on some set: a sentence that says so."""
     for side in sides:
+        if any(record.config.init != "sft" for record in side.records):
+            continue  # an init student's scores are those after its SFT
         for where in side.records[0].scores:
             end = fmean(record.scores[where].primary.mean for record in side.records)
             start = fmean(record.init_scores[where].primary.mean for record in side.records)

@@ -254,7 +254,10 @@ class TuningConfig(Section):
     @property
     def at_the_edge(self) -> tuple[str, ...]:
         """Keys of numbers whose best value is the least or greatest tried: better ones may lie beyond."""
-        numbers = {k: [v for v in values if isinstance(v, int | float)] for k, values in self.space.items()}
+        numbers = {
+            k: [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+            for k, values in self.space.items()
+        }
         return tuple(k for k, v in numbers.items() if len(v) > 1 and self.chosen[k] in (min(v), max(v)))
 
 

@@ -133,6 +133,9 @@ def _run(config: Config, method: Method, store: Store, workshop: Workshop, *, fr
                 told = {"run_id": context.run_id, "error": str(error), **error.details, "key": dict(context.run_key)}
                 write_json(folder / FAILURE, told)
                 raise
+            if recorded is not None:
+                earlier = [recorded.time.training_seconds, *recorded.time.earlier]
+                record = record.model_copy(update={"time": record.time.model_copy(update={"earlier": earlier})})
             store.write(record, predictions)
             processes.wait()  # the others read it, and have read what goes now
             _remove_work(folder)

@@ -1,8 +1,9 @@
 """Which method to use on a task: what recorded runs say, how sure that is, and which run would tell more.
 
 What is believed of the arms' true scores is a multivariate t around their means. Its matrix is the one behind
-`compare_arms`: the variance of residuals over seeds, with blocks fitted, plus what the examples add to differences. So
-the difference of two arms has there the very interval that `bench compare` prints. Probabilities are shares of `DRAWS`
+`compare_arms`: the variance of residuals over seeds, with blocks fitted, plus what the examples add to differences.
+Where residuals are pooled and all arms have the same seeds, the difference of two arms has there the very interval of
+`compare_arms` with the noise of all. Probabilities are shares of `DRAWS`
 draws from it, with one fixed seed: their own error is at most 0.05 percentage points.
 """
 

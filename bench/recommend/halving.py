@@ -33,7 +33,6 @@ from bench.system.artifacts import ArtifactCache, default_root
 from bench.system.errors import BenchError
 from bench.system.files import read_json, read_jsonl_gz, remove, write_json, write_jsonl_gz
 from bench.system.progress import Reporter
-from bench.training.job import NonFiniteLoss
 from bench.training.trainer import Trainer, total_steps
 from distillm import Method
 
@@ -153,7 +152,9 @@ class Halving:
                 try:
                     title = f"{name} to step {step} of {plan[-1][0]}, rung {number + 1} of {len(plan)}"
                     trials[name] = self._tried(title, *self.contenders[name], step)
-                except NonFiniteLoss as error:
+                except TimeUp:
+                    raise
+                except BenchError as error:  # one that diverges, does not fit into memory, or is the user's and wrong
                     self.failed[name] = str(error)
             if number == 0:
                 self.untried = tuple(name for name in alive if name not in trials and name not in self.failed)

@@ -41,6 +41,15 @@ def against(first: Trial, second: Trial, metric: MetricInfo) -> Estimate:
     return compare_arms(arms[0], arms[1])
 
 
+def told_apart(first: Trial, second: Trial, metric: MetricInfo) -> bool:
+    """Whether the first is above the second with its whole interval; of one example there is none."""
+    return _has_several(first) and against(first, second, metric).interval()[0] > 0
+
+
+def _has_several(trial: Trial) -> bool:
+    return len({row["id"] for row in trial.predictions()}) > 1
+
+
 def page(halving: Halving, rungs: Sequence[Rung], outcomes: Mapping[str, Outcome]) -> str:
     """The page, as Markdown."""
     chosen, outcome = next(iter(outcomes.items()))
@@ -48,7 +57,7 @@ def page(halving: Halving, rungs: Sequence[Rung], outcomes: Mapping[str, Outcome
     config, label = record.config, record.metric.label
     examples = record.data.examples
     last = rungs[-1].trials
-    alike = [one for one in list(outcomes)[1:] if against(last[chosen], last[one], record.metric).interval()[0] <= 0]
+    alike = [one for one in list(outcomes)[1:] if not told_apart(last[chosen], last[one], record.metric)]
     lines = [
         f"# {config.task}: {chosen}",
         "",
@@ -145,7 +154,8 @@ def _open(halving: Halving, rungs: Sequence[Rung], metric: MetricInfo) -> Iterat
         close = []
         for name, trial in rung.trials.items():
             gone = name not in rung.kept if rung is not rungs[-1] else name != best
-            if gone and (found := against(rung.trials[best], trial, metric)).interval()[0] <= 0:
+            if gone and _has_several(trial) and not told_apart(rung.trials[best], trial, metric):
+                found = against(rung.trials[best], trial, metric)
                 close.append(f"{name} ({found.value:.2f} behind, ± {found.interval()[1] - found.value:.2f})")
         if close:
             what = "was not chosen" if rung is rungs[-1] else "did not go on"

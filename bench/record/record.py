@@ -223,6 +223,7 @@ class TimeInfo(Plain):
             nothing in records of versions that did not say, and of a run that was resumed.
         before: what the method needs before its training, whichever run made it: "student pretraining", "init student"
             and "teacher responses", as far as it uses them and their time is known.
+        earlier: training seconds of the same run when it was made before, the last first (`bench run --fresh`).
     """
 
     phases: dict[str, float]
@@ -232,6 +233,7 @@ class TimeInfo(Plain):
     stages: dict[str, float] = Field(default_factory=dict)
     steps: dict[str, StepTime] = Field(default_factory=dict)
     before: dict[str, float] = Field(default_factory=dict)
+    earlier: list[float] = Field(default_factory=list)
 
     def share(self, phase: str) -> float:
         """A phase's share of the training time."""

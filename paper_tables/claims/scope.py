@@ -26,9 +26,10 @@ def mean_phis(store: Store, records: Iterable[RunRecord]) -> dict[str, float]:
     """By arm, in words, the mean of φ over training and runs, of the arms with adaptive φ among some runs."""
     phis: dict[str, list[float]] = {}
     for record in records:
-        if SOURCES[record.config.sgo.source].phi == "adaptive":
-            points = [point["phi"] for point in store.curve(record) if "phi" in point]
-            phis.setdefault(_arm(record), []).append(statistics.fmean(points) if points else 0.0)
+        if SOURCES[record.config.sgo.source].phi != "adaptive":
+            continue
+        if points := [point["phi"] for point in store.curve(record) if "phi" in point]:
+            phis.setdefault(_arm(record), []).append(statistics.fmean(points))
     return {name: statistics.fmean(found) for name, found in phis.items()}
 
 
@@ -39,7 +40,8 @@ def inactive_arms(phis: Mapping[str, float]) -> list[str]:
 
 def _arm(record: RunRecord) -> str:
     config = record.config
-    parts = [METHOD_LABELS.get(config.method.name, config.method.name), record.task, f"{config.init} init student"]
+    parts = [METHOD_LABELS.get(config.method.name, config.method.name), record.task, config.models.name]
+    parts += [f"{config.init} init student"]
     parts += [config.sgo.source] if config.sgo.source != OUTPUT_SOURCES.get(config.method.name) else []
     parts += [f"buffer of {config.sgo.capacity}"] if SOURCES[config.sgo.source].buffered else []
     return ", ".join(parts)

@@ -33,7 +33,7 @@ from paper_tables.claims.comparisons import NOT_JUDGED, NOT_SCALED, SCALED, Clai
 from paper_tables.claims.scope import ACTIVE_PHI, inactive_arms, mean_phis, scope
 from paper_tables.numbers.cells import SIGNIFICANCE
 from paper_tables.numbers.runs import RunIndex
-from paper_tables.paper.claim_specs import ClaimSpec, CoefficientBoundTest, EstimationErrorTest, claim_specs
+from paper_tables.paper.claim_specs import ClaimSpec, CoefficientBoundTest, EstimationErrorTest, ScoreTest, claim_specs
 
 Verdict = Literal["reproduced", "not reproduced", "mechanism not active", "not enough evidence"]
 VERDICTS: tuple[Verdict, ...] = ("reproduced", "not reproduced", "mechanism not active", "not enough evidence")
@@ -103,6 +103,11 @@ def verdicts(index: RunIndex, ids: Sequence[str] = ()) -> list[ClaimVerdict]:
     for name in ids:
         if name not in known:
             raise BenchError(f"unknown claim {name!r}: {did_you_mean(name, known)}")
+    if index.own is not None:  # what is claimed of one task is asked of another's runs by the main table's claim alone
+        about = {claim.id for claim in known.values() if isinstance(claim.test, ScoreTest) and claim.test.task}
+        if asked := about & set(ids):
+            raise BenchError(f"--task {index.own.name}: {min(asked)} is about one of the paper's tasks")
+        known = {name: claim for name, claim in known.items() if name not in about}
     comparisons = Comparisons(index)
     found: dict[str, tuple[ClaimComparison, ...]] = {}
     for name, claim in known.items():

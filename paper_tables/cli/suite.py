@@ -47,7 +47,7 @@ def _could_show(suite: str, preset: str, seeds: int, out: Path) -> Iterator[str]
         yield f"  {table.file}: {shown or 'not known, no two methods with two comparable seeds are recorded'}"
 
 
-def _as_long_as(method: str, suite: str, preset: str, out: Path, *, write: bool) -> str:
+def _as_long_as(method: str, suite: str, preset: str, only: tuple[str, ...], out: Path, *, write: bool) -> str:
     """The preset file with every method's steps in the time of one; made where it lacks a pair of the suite."""
     from bench.config.presets import recorded_name
     from bench.config.registry import methods
@@ -61,12 +61,13 @@ def _as_long_as(method: str, suite: str, preset: str, out: Path, *, write: bool)
         raise BenchError(f"--equal-time: unknown method {method!r}: {did_you_mean(method, methods())}")
     path = out / f"{recorded_name(preset)}-as-long-as-{method}.yaml"
     planned = yaml_text.read(path).get("pairs", {}) if path.exists() else {}
-    wanted = {(spec.models, spec.method) for spec in run_specs(suite, preset)}
+    specs = [spec for spec in run_specs(suite, preset) if not only or spec.method in (*only, method)]
+    wanted = {(recorded_name(spec.models), spec.method) for spec in specs}
     if all(one in planned.get(models, {}).get("methods", {}) for models, one in wanted):
         return str(path)
     if not write:
         raise BenchError(f"{path} is not planned yet: the same command without --dry-run or --plan plans it")
-    write_preset(path, equal_time_preset(RunIndex(Store(out), preset), tables_of(suite), method))
+    write_preset(path, equal_time_preset(RunIndex(Store(out), preset), tables_of(suite), method, only))
     say(f"planned: {path}")
     return str(path)
 
@@ -173,7 +174,7 @@ def suite(
     with messages().status("reading runs"):
         records = list(Store(out, warn).all())
     if equal_time is not None:
-        preset = _as_long_as(equal_time, name, preset, out, write=not (dry_run or plan_runs))
+        preset = _as_long_as(equal_time, name, preset, only, out, write=not (dry_run or plan_runs))
     plan = make_plan(
         run_specs(name, preset),
         timed_specs(preset),

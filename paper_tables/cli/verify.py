@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from bench.system.errors import BenchError
 from bench.system.terminal import say, say_json
 
 if TYPE_CHECKING:
+    from bench.record.record import RunRecord
     from bench.record.store import Store
     from paper_tables.verify.found import Findings
 
@@ -48,12 +50,16 @@ def verify(context: click.Context, folder: Path, rerun: str | None, as_json: boo
     from bench.record.store import RECORD, Store
     from paper_tables.verify.files import check_files
     from paper_tables.verify.found import Findings
+    from paper_tables.verify.rerun import chosen_runs
     from paper_tables.verify.runs import Examples, check_run
 
     roots = [folder] if (folder / "runs").is_dir() else sorted(path.parent for path in folder.glob("*/runs"))
     stores = [store for store in map(Store, roots) if any(store.runs.glob(f"*/{RECORD}"))]
     if not stores:
         raise BenchError(f"{folder}: no records in it; make some with bench run or bench suite, or give another folder")
+    if rerun is not None and len(stores) > 1:
+        raise BenchError("--rerun takes one results folder: give the folder that has the runs in it")
+    again = chosen_runs(stores[0], rerun) if rerun is not None else []
     found = Findings()
     with Progress(console=messages(), transient=True) as bar:
         for store in stores:
@@ -69,8 +75,8 @@ def verify(context: click.Context, folder: Path, rerun: str | None, as_json: boo
             store.warn = found.told_before
             for what in check_files(store, sorted(presets), found):
                 bar.update(files, description=what)
-    if rerun is not None:
-        _make_again(stores, rerun, found)
+    if again:
+        _make_again(stores[0], again, found)
     if as_json:
         say_json(found.plain())
     else:
@@ -79,18 +85,15 @@ def verify(context: click.Context, folder: Path, rerun: str | None, as_json: boo
         context.exit(1)
 
 
-def _make_again(stores: list[Store], rerun: str, found: Findings) -> None:
+def _make_again(store: Store, runs: Sequence[RunRecord], found: Findings) -> None:
     from bench.models.loading import quiet_libraries
     from bench.system.progress import Reporter
-    from paper_tables.verify.rerun import check_rerun, chosen_runs
+    from paper_tables.verify.rerun import check_rerun
 
     quiet_libraries()
-    if len(stores) > 1:
-        raise BenchError("--rerun takes one results folder: give the folder that has the runs in it")
-    runs = chosen_runs(stores[0], rerun)
     for number, record in enumerate(runs, start=1):
         title = f"{record.run_id} again ({number} of {len(runs)})"
-        check_rerun(stores[0], record, Reporter(messages(), title=title), found)
+        check_rerun(store, record, Reporter(messages(), title=title), found)
 
 
 def _tell(found: Findings) -> None:

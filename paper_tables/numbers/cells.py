@@ -241,8 +241,10 @@ def visible_differences(table: Table, selection: Selection, seeds: int) -> dict[
 def _below_init(table: Table, cells: Mapping[tuple[str, str], CellStatistics]) -> Iterable[tuple[str, str]]:
     columns = {column.name: column for column in table.columns}
     for (row, name), cell in cells.items():
-        starts = [run.score_in(run.record.init_scores, columns[name].sets) for run in cell.runs]
-        if cell.mean < statistics.fmean(starts):
+        # an init student's scores are those after its SFT, which a run from the pretrained one never had
+        from_sft = [run for run in cell.runs if run.record.config.init == "sft"]
+        starts = [run.score_in(run.record.init_scores, columns[name].sets) for run in from_sft]
+        if starts and len(from_sft) == len(cell.runs) and cell.mean < statistics.fmean(starts):
             yield row, name
 
 
@@ -337,14 +339,29 @@ def _costs(runs_of: Mapping[str, list[Run]], reference: str) -> dict[tuple[str, 
     costs: dict[tuple[str, str], CellStatistics] = {}
     base_runs = exclusively_timed(runs_of).get(reference, [])
     for row, runs in runs_of.items():
-        if base_runs and runs and all(run.record.time.steps for run in runs):
+        before = [seconds_before(run.record) for run in runs]
+        known = [seconds for seconds in before if seconds is not None]
+        if base_runs and runs and len(known) == len(runs):
             base = statistics.median(map(training_seconds, base_runs))
-            costs[row, "before"] = cell_of([sum(run.record.time.before.values()) / base for run in runs], runs)
+            costs[row, "before"] = cell_of([seconds / base for seconds in known], runs)
         if runs:
             training = [run.record.training for run in runs]
             costs[row, "tokens-trained"] = cell_of([float(one.tokens_trained) for one in training], runs)
             costs[row, "tokens-generated"] = cell_of([float(one.tokens_generated) for one in training], runs)
     return costs
+
+
+def seconds_before(record: RunRecord) -> float | None:
+    """What a run's method needs before its training, in seconds; None where the record does not say all of it.
+
+    These were made once, by the run that came first, beside whatever else ran then.
+    """
+    before, needed = record.time.before, []
+    if record.config.init == "sft":
+        needed.append("init student")
+    if record.data.teacher_responses is not None:
+        needed.append("teacher responses")
+    return sum(before.values()) if all(name in before for name in needed) else None
 
 
 def training_seconds(run: Run) -> float:

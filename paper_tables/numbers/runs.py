@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from bench.config.comparable import comparison_fields, differences, scoring_fields
-from bench.config.presets import read_preset, recorded_name, shipped
+from bench.config.presets import is_path, read_preset, recorded_name, shipped
 from bench.config.sections import Config
 from bench.data import find_task
 from bench.record.example_scores import ExampleArray, example_arrays
@@ -200,14 +200,14 @@ class RunIndex:
             raise BenchError(f"no runs on {name}{instead} of preset {self.preset_name} in {self.store.runs}")
         record = self.records[0]
         config = record.config
-        direct = models is None and pair not in shipped("pairs")
+        direct = pair not in shipped("pairs") and (models is None or not is_path(models))
         if direct and "scratch" in (config.models.teacher, config.models.student):
             raise BenchError(f"the runs on {name} have models {pair}, which came from a file: give it with --models")
         data = {"dir": config.data.dir, "hub": config.data.hub}
         return OwnTask(
             name=name,
             file=None if task == name else task,
-            models=pair if models is None else models,
+            models=pair if models is None or direct else models,
             teacher=config.models.teacher if direct else None,
             student=config.models.student if direct else None,
             sets=tuple(record.scores),

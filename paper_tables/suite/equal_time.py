@@ -8,16 +8,16 @@ from pathlib import Path
 from statistics import median
 
 from bench.config.layers import Layer
-from bench.config.presets import is_path
+from bench.config.presets import is_path, recorded_name
 from bench.system import yaml_text
 from bench.system.errors import BenchError
 from bench.system.files import cannot_write, write_bytes
-from paper_tables.numbers.cells import exclusively_timed
+from paper_tables.numbers.cells import exclusively_timed, seconds_before
 from paper_tables.numbers.runs import Run, RunIndex
 from paper_tables.paper.run_spec import RunSpec
 
 
-def equal_time_preset(index: RunIndex, names: Sequence[str], reference: str) -> Layer:
+def equal_time_preset(index: RunIndex, names: Sequence[str], reference: str, only: Sequence[str] = ()) -> Layer:
     """The preset of an index with the steps with which every method takes as long as the reference does.
 
     The budget of a model pair is the median, over the reference's exclusively timed runs, of their training time and of
@@ -28,17 +28,23 @@ def equal_time_preset(index: RunIndex, names: Sequence[str], reference: str) -> 
         index: recorded runs of the preset.
         names: of the tables whose runs are planned.
         reference: a method.
+        only: plan these methods beside it; none = all of the tables.
 
     Raises:
-        BenchError: a method has runs in several ways (output sources, init students), has no time that may be shown, or
-            needs more than the budget before its first step.
+        BenchError: a method has runs in several ways (output sources, init students), has no time that may be shown or
+            does not say what came before, or has no time left for its warm-up.
     """
     by_pair: dict[str, dict[str, tuple[RunSpec, list[Run]]]] = {}
     for name in names:
         table = index.table(name)
         selection = index.select(table)
+        if reference not in {spec.method for spec in table.specs}:
+            raise BenchError(f"--equal-time {reference}: table {name} has no such row to take the time of")
         for spec in table.specs:
-            there, _ = by_pair.setdefault(spec.models, {}).setdefault(spec.method, (spec, list(selection.runs[spec])))
+            if only and spec.method not in (*only, reference):
+                continue
+            of_pair = by_pair.setdefault(recorded_name(spec.models), {})
+            there, _ = of_pair.setdefault(spec.method, (spec, list(selection.runs[spec])))
             if there != spec:
                 raise BenchError(
                     f"--equal-time: table {name} has {spec.method} in several ways, and steps are planned by method; "
@@ -47,13 +53,14 @@ def equal_time_preset(index: RunIndex, names: Sequence[str], reference: str) -> 
     pairs: dict[str, Layer] = {}
     for models, of_pair in by_pair.items():
         timed = exclusively_timed({method: runs for method, (_, runs) in of_pair.items()})
-        missing = [method for method in (reference, *timed) if not timed.get(method)]
+        missing = [method for method, runs in timed.items() if not runs or any(_before(run) is None for run in runs)]
         if missing:
             raise BenchError(
-                f"--equal-time {reference}: no training time that may be shown of {', '.join(dict.fromkeys(missing))} "
+                f"--equal-time {reference}: no training time that may be shown, or none of what came before it, of "
+                f"{', '.join(missing)} "
                 f"with models {models}; make the runs first: the same command without --equal-time"
             )
-        budget = median(_before(run) + run.record.time.training_seconds for run in timed[reference])
+        budget = median((_before(run) or 0.0) + run.record.time.training_seconds for run in timed[reference])
         pairs[models] = {
             "methods": {method: {"training": _steps(method, its, budget)} for method, its in timed.items()}
         }
@@ -62,16 +69,20 @@ def equal_time_preset(index: RunIndex, names: Sequence[str], reference: str) -> 
 
 
 def _steps(method: str, runs: Sequence[Run], budget: float) -> Layer:
-    left = budget - median(map(_before, runs))
+    left = budget - median(_before(run) or 0.0 for run in runs)
     steps = round(left / median(run.record.time.training_seconds / run.record.training.steps for run in runs))
-    if steps < 1:
-        raise BenchError(f"--equal-time: {method} needs more than the budget of {budget:.3g} s before its first step")
+    warmup = runs[0].record.config.training.warmup_steps
+    if steps <= warmup:
+        raise BenchError(
+            f"--equal-time: {method} has time for {max(0, steps)} steps in the budget of {budget:.3g} s, of "
+            f"{warmup} that its learning rate takes to rise (training.warmup_steps)"
+        )
     epochs = {} if runs[0].record.config.training.epochs is None else {"epochs": None}
     return {"steps": steps, **epochs}
 
 
-def _before(run: Run) -> float:
-    return sum(run.record.time.before.values())
+def _before(run: Run) -> float | None:
+    return seconds_before(run.record)
 
 
 def write_preset(path: Path, planned: Layer) -> None:
@@ -82,7 +93,7 @@ def write_preset(path: Path, planned: Layer) -> None:
     """
     base = planned["extends"]
     content = {**planned, "extends": f"./{os.path.relpath(base, path.parent)}" if is_path(base) else base}
-    before = yaml_text.read(path)["pairs"] if path.exists() else {}
+    before = yaml_text.read(path).get("pairs", {}) if path.exists() else {}
     content["pairs"] = before | {
         models: {"methods": of_pair["methods"] | before.get(models, {}).get("methods", {})}
         for models, of_pair in planned["pairs"].items()

@@ -153,20 +153,20 @@ def make_plan(
             found = recorded.get(key)
             planned.setdefault(key, PlannedRun(whole, seed, recorded=found is not None))
             if times and spec in timed:
-                # at every seed, each run counts for itself; else any one of the spec's will do
-                same = (seed,) if timed[spec] == "every seed" else seeds
-                if timed[spec] == "first seed" and seed != seeds[0]:
+                arm = (recorded.get(_key(whole.config(preset, s))) for s in seeds)
+                of_arm = [r for r in arm if r and has_exclusive_timing(r) and hardware(r) == usual]
+                # one that was made again and is as slow has its reason in itself
+                again = {r.run_id for r in of_arm if not r.time.earlier}
+                slow_here = {name: share for name, share in slow_runs(of_arm).items() if name in again}
+                slow |= slow_here
+                is_slow = found is not None and found.run_id in slow_here
+                if timed[spec] == "first seed" and seed != seeds[0] and not is_slow:
                     continue
-                candidates = (recorded.get(_key(whole.config(preset, s))) for s in same)
-                timed_here = [r for r in candidates if r and has_exclusive_timing(r) and hardware(r) == usual]
-                if found is not None and len(seeds) > 1:
-                    arm = (recorded.get(_key(whole.config(preset, s))) for s in seeds)
-                    of_arm = [r for r in arm if r and has_exclusive_timing(r) and hardware(r) == usual]
-                    slow |= slow_runs(of_arm)
-                is_slow = found is not None and found.run_id in slow
-                has_time = bool(timed_here) and not is_slow
+                # at every seed, each run counts for itself; else any one of the spec's will do
+                counted = [r for r in of_arm if timed[spec] != "every seed" or r is found]
+                has_time = bool(counted) and not is_slow
                 needs_time = found is not None and not has_time
-                timed_elsewhere += needs_time and not can_time
+                timed_elsewhere += needs_time and not can_time and not is_slow
                 planned[key] = replace(
                     planned[key],
                     exclusive=not has_time and jobs > 1,

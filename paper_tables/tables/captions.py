@@ -72,8 +72,8 @@ def _noise_note(found: TableStatistics, labels: Mapping[str, str]) -> str:
 
 
 COST_NOTE = (
-    "Before: what a method needs before its training (init student, the teacher's responses), in the unit of time, "
-    "where it is recorded. Tokens: of responses, means over runs."
+    "Before: what a method needs before its training (init student, the teacher's responses), in the unit of time, as "
+    "measured once, whatever else ran then; empty where it is not recorded. Tokens: of responses, means over runs."
 )
 
 
@@ -90,7 +90,14 @@ def _time_note(table: Table, found: TableStatistics) -> str:
 def _slow_notes(found: TableStatistics) -> Iterable[str]:
     if found.slow:
         slow = _list(f"{name} by {share:.0%}" for name, share in found.slow.items())
-        yield f"Slower than the others of its row by more than their spread, to be timed again: {slow}."
+        yield f"Slower than the others of its row by more than these differ: {slow}."
+    again = {run.record.run_id: run.record.time for cell in found.times.values() for run in cell.runs}
+    if told := _list(
+        f"{name} ({' s, then '.join(f'{seconds:.3g}' for seconds in reversed(time.earlier))} s before)"
+        for name, time in again.items()
+        if time.earlier
+    ):
+        yield f"Timed more than once, the last counts: {told}."
 
 
 def setting_notes(records: list[RunRecord]) -> list[str]:

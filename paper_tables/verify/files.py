@@ -48,8 +48,10 @@ def check_files(store: Store, presets: Sequence[str], found: Findings) -> Iterat
     reasons: dict[Path, str] = {}
     for choice in sorted(_choices(there, presets), key=str):
         try:
-            index = RunIndex(store, choice.preset, choice.seeds, choice.keys)
+            index = RunIndex(store, _preset_of(store, choice.preset), choice.seeds, choice.keys)
         except BenchError as error:
+            named = [path for path in there if f"-{choice.preset}-" in path.name or path.stem.endswith(choice.preset)]
+            reasons.update(dict.fromkeys(named, str(error)))
             found.unchecked[f"files of {choice.preset}: {error}"] += 1
             continue
         for what, make in (("tables", _tables), ("claims", _claims), ("figures", _figures), ("report", _report)):
@@ -60,6 +62,12 @@ def check_files(store: Store, presets: Sequence[str], found: Findings) -> Iterat
                     _compare(path, path.read_bytes(), content, found)
     for path in sorted(there):
         found.unchecked[f"{path}: {reasons.get(path, 'no record makes it')}"] += 1
+
+
+def _preset_of(store: Store, name: str) -> str:
+    """A recorded preset's name, or its file where `bench tune` or `bench suite --equal-time` put it."""
+    files = [*store.root.glob("*.yaml"), *store.root.glob("tuning/*.yaml")]
+    return next((str(path) for path in files if path.stem == name), name)
 
 
 def _choices(paths: set[Path], presets: Sequence[str]) -> set[Choice]:
@@ -94,9 +102,14 @@ def _claims(index: RunIndex, there: set[Path], reasons: dict[Path, str]) -> Made
     path = index.store.root / CLAIMS
     if path in there and not index.chosen:
         said = path.read_text(encoding="utf-8", errors="replace")
-        content = as_markdown(verdicts(index), index.preset_name) + "\n"
-        if f"preset {index.preset_name}," in said or "preset " not in said.partition("\n\n|")[0]:
-            yield path, content.encode()
+        if f"preset {index.preset_name}," not in said and "preset " in said.partition("\n\n|")[0]:
+            return
+        try:
+            content = as_markdown(verdicts(index), index.preset_name) + "\n"
+        except BenchError as error:
+            reasons[path] = str(error)
+            return
+        yield path, content.encode()
 
 
 def _figures(index: RunIndex, there: set[Path], reasons: dict[Path, str]) -> Made:

@@ -82,8 +82,8 @@ def test_responses_of_the_teacher_go_on_where_a_killed_process_was(workshop, mon
 
     monkeypatch.setattr(LanguageModel, "sample", dying)
     with pytest.raises(KeyboardInterrupt):
-        stages.training_sequences(context, workshop, path)
-    found = stages.training_sequences(context, workshop, path)
+        stages.training_sequences(context, stages.teacher_responses(context, workshop, path))
+    found = stages.training_sequences(context, stages.teacher_responses(context, workshop, path))
     assert asked == [8, 8, 4, 4], "batches that were done are not made again"
     monkeypatch.setattr(LanguageModel, "sample", sample)
     model = stages.frozen(context, path)

@@ -96,6 +96,7 @@ def test_the_same_command_again_gives_the_record_and_fresh_makes_it_again(tmp_pa
     fresh = record_of(*command, "--fresh")
     assert fresh.scores == first.scores
     assert fresh.validations == first.validations
+    assert fresh.time.earlier == [first.time.training_seconds]
     assert sorted(p.name for p in (tmp_path / "runs" / first.run_id).iterdir()) == [
         "lock",
         "predictions.jsonl.gz",

@@ -166,7 +166,7 @@ def test_the_teachers_responses_are_searched_by_as_many_beams_as_asked_for(beams
         stages.load(one, folder).sample(train, Decoding(6, beams=n), "teacher responses", batch_size=size)
         for n in (beams, 4 - beams)
     )
-    responses = stages.training_sequences(one, workshop, folder)
+    responses = stages.training_sequences(one, stages.teacher_responses(one, workshop, folder))
     assert [s.response for s in responses] == expected != other
     assert [(s.id, s.prompt, s.sampled_at_step) for s in responses] == [(s.id, s.prompt, None) for s in train]
 
@@ -253,7 +253,7 @@ def test_train_without_bos(world, context, workshop):
 
     before = kept()
     for one in (with_bos, without):
-        responses = stages.training_sequences(one, workshop, folder)
+        responses = stages.training_sequences(one, stages.teacher_responses(one, workshop, folder))
         assert [s.prompt for s in responses] == [s.prompt for s in one.sequences["train"]]
     assert len(kept() - before) == 2
 

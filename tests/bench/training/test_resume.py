@@ -78,7 +78,7 @@ def scored_by_length(job: TrainingJob) -> TrainingJob:
 
 
 def comparable(state) -> dict:
-    return {k: v for k, v in asdict(state).items() if k not in ("resumes", "seconds")}
+    return {k: v for k, v in asdict(state).items() if k not in ("resumes", "seconds", "step_seconds")}
 
 
 DISTILLM = {"source": "adaptive-off-policy", "options": SourceOptions(initial_phi=0.8, capacity=4, epsilon=0.0)}

@@ -169,6 +169,11 @@ def test_a_run_slower_than_its_arms_others_is_timed_again(jobs):
     assert made.to_do[0].exclusive is (jobs > 1)
     assert f"  slow: {records[1].run_id}, by 20%" in describe(made, jobs)
     assert not plan(records=records, jobs=jobs, times=False).to_do
+    records[1] = altered(records[1], time__earlier=[50.0])  # made again, and as slow
+    assert not plan(records=records, jobs=jobs).to_do
+    # of what is only shown, at one seed, too: with one job all seeds have times
+    records[4] = altered(records[4], time__training_seconds=1.2 * records[4].time.training_seconds)
+    assert [(run.spec.method, run.seed) for run in plan(records=records, jobs=jobs).to_do] == [("rkld", 20)]
 
 
 def test_one_job_takes_the_times_again_that_were_shared():

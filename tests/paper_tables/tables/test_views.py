@@ -70,8 +70,9 @@ def test_what_a_method_costs_beside_its_training_time(tmp_path):
     seqkd = write_record(tmp_path, "seqkd", seconds=30.0)
     distillm = write_record(tmp_path, "distillm", seconds=40.0)
     rewrite(tmp_path, kld, time__before={"init student": 2.0})
-    rewrite(tmp_path, seqkd, time__before={"teacher responses": 13.0}, training__tokens_trained=52_400)
-    rewrite(tmp_path, distillm, time__steps={}, training__tokens_generated=7_600)  # of a version that did not say
+    before = {"init student": 0.0, "teacher responses": 13.0}
+    rewrite(tmp_path, seqkd, time__before=before, training__tokens_trained=52_400)
+    rewrite(tmp_path, distillm, time__before={}, training__tokens_generated=7_600)  # of a version that did not say
     view = views(tmp_path, "main")[0]
     assert view.headings[-5:] == ["time / KLD", "before / KLD", "k tokens trained", "k tokens generated", "n"]
     rows = texts(view)
