@@ -50,7 +50,6 @@ def verify(context: click.Context, folder: Path, rerun: str | None, as_json: boo
     from bench.record.store import RECORD, Store
     from paper_tables.verify.files import check_files
     from paper_tables.verify.found import Findings
-    from paper_tables.verify.rerun import chosen_runs
     from paper_tables.verify.runs import Examples, check_run
 
     roots = [folder] if (folder / "runs").is_dir() else sorted(path.parent for path in folder.glob("*/runs"))
@@ -59,7 +58,11 @@ def verify(context: click.Context, folder: Path, rerun: str | None, as_json: boo
         raise BenchError(f"{folder}: no records in it; make some with bench run or bench suite, or give another folder")
     if rerun is not None and len(stores) > 1:
         raise BenchError("--rerun takes one results folder: give the folder that has the runs in it")
-    again = chosen_runs(stores[0], rerun) if rerun is not None else []
+    again = []
+    if rerun is not None:
+        from paper_tables.verify.rerun import chosen_runs  # imports torch
+
+        again = chosen_runs(stores[0], rerun)
     found = Findings()
     with Progress(console=messages(), transient=True) as bar:
         for store in stores:
