@@ -176,7 +176,7 @@ def _open(halving: Halving, rungs: Sequence[Rung], metric: MetricInfo) -> Iterat
             f"{', '.join(late)} went out while hardly training on student outputs (φ below 0.5): what these do "
             "later was not seen."
         )
-    yield "Every method had the preset's settings: one that needs another learning rate was at a disadvantage."
+    yield "Every method had the settings that the preset gives it: one that needs others was at a disadvantage."
     if halving.untried:
         yield f"Not tried, for want of time: {', '.join(halving.untried)}. More --minutes try them."
     if halving.cut:

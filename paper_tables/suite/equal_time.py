@@ -53,14 +53,20 @@ def equal_time_preset(index: RunIndex, names: Sequence[str], reference: str, onl
     pairs: dict[str, Layer] = {}
     for models, of_pair in by_pair.items():
         timed = exclusively_timed({method: runs for method, (_, runs) in of_pair.items()})
-        missing = [method for method, runs in timed.items() if not runs or any(_before(run) is None for run in runs)]
+        missing = [
+            method
+            for method, runs in timed.items()
+            if not runs or any(seconds_before(run.record) is None for run in runs)
+        ]
         if missing:
             raise BenchError(
                 f"--equal-time {reference}: no training time that may be shown, or none of what came before it, of "
                 f"{', '.join(missing)} "
                 f"with models {models}; make the runs first: the same command without --equal-time"
             )
-        budget = median((_before(run) or 0.0) + run.record.time.training_seconds for run in timed[reference])
+        budget = median(
+            (seconds_before(run.record) or 0.0) + run.record.time.training_seconds for run in timed[reference]
+        )
         pairs[models] = {
             "methods": {method: {"training": _steps(method, its, budget)} for method, its in timed.items()}
         }
@@ -69,7 +75,7 @@ def equal_time_preset(index: RunIndex, names: Sequence[str], reference: str, onl
 
 
 def _steps(method: str, runs: Sequence[Run], budget: float) -> Layer:
-    left = budget - median(_before(run) or 0.0 for run in runs)
+    left = budget - median(seconds_before(run.record) or 0.0 for run in runs)
     steps = round(left / median(run.record.time.training_seconds / run.record.training.steps for run in runs))
     warmup = runs[0].record.config.training.warmup_steps
     if steps <= warmup:
@@ -79,10 +85,6 @@ def _steps(method: str, runs: Sequence[Run], budget: float) -> Layer:
         )
     epochs = {} if runs[0].record.config.training.epochs is None else {"epochs": None}
     return {"steps": steps, **epochs}
-
-
-def _before(run: Run) -> float | None:
-    return seconds_before(run.record)
 
 
 def write_preset(path: Path, planned: Layer) -> None:
