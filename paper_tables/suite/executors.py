@@ -89,8 +89,9 @@ def run_locally(plan: Plan, out: Path, jobs: int, limit: TimeLimit | None = None
             if limit is not None and limit.left <= 0:
                 _stop(list(running))
                 for process, began in running.items():
-                    # one may have been over just then
-                    yield RunEvent(process.run, time.monotonic() - began, cut=process.popen.returncode != 0)
+                    # one may have been over just then, or recorded and not yet over
+                    over = process.popen.returncode == 0 or process.run in newcomers
+                    yield RunEvent(process.run, time.monotonic() - began, cut=not over)
                 running.clear()
                 return
             while (queue := waiting or begun_elsewhere) and _may_start(queue[0], running, jobs):

@@ -8,16 +8,19 @@ import os
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 
 import pytest
 
+from bench import __version__
 from bench.record.record import RunRecord
 from bench.record.store import Store
 from bench.system.files import write_json
 from paper_tables.paper.run_spec import default_run
+from paper_tables.suite import executors
 from paper_tables.suite.packing import pack_file
-from paper_tables.suite.plan import PlannedRun
+from paper_tables.suite.plan import Plan, PlannedRun
 from paper_tables.suite.time_limit import TimeLimit, estimate
 from tests.conftest import short
 from tests.records import make_record
@@ -81,6 +84,26 @@ def test_the_packed_file_has_runs_and_facts_without_weights(tmp_path):
     (found,) = Store(tmp_path / "elsewhere").all()
     assert found.scores == record.scores
     assert not list((tmp_path / "elsewhere").rglob("*.safetensors"))
+
+
+def test_a_run_that_is_recorded_but_not_yet_over_when_time_is_up_counts_as_made(tmp_path, monkeypatch):
+    """Its process is stopped while it ends, so its exit code says "interrupted"."""
+    record, rows = make_record("kld", seconds=1.0)
+    record = record.model_copy(
+        update={"environment": record.environment.model_copy(update={"distillm_bench": __version__})}
+    )
+
+    def start(run, *_rest, **_options):
+        popen = subprocess.Popen(["sleep", "60"])
+        if run.seed == 10:
+            Store(tmp_path).write(record, rows)
+        return executors._Process(run, run.seed // 20, popen, tempfile.TemporaryFile())
+
+    monkeypatch.setattr(executors, "_start", start)
+    plan = Plan("tiny", (planned(), planned(seed=20)), {planned(): None, planned(seed=20): None})
+    limit = TimeLimit(1 / 30, Store(tmp_path / "other"), "tiny", time.monotonic())
+    ended = [event for event in executors.run_locally(plan, tmp_path, 2, limit) if event.seconds is not None]
+    assert [(event.run.seed, event.cut, event.failure) for event in ended] == [(10, False, None), (20, True, None)]
 
 
 def test_what_is_needed_is_asked_for_before_anything_runs(command, tmp_path):
