@@ -20,7 +20,7 @@ test: setup
 
 # what takes long: processes that are killed and resumed, every method with every output source, shipped models
 test-slow: setup
-	$(PYTEST) -m slow
+	$(PYTEST) -m slow --dist loadgroup
 
 # kills, damaged files, wrong arguments, odd settings; TORTURE_SEED=1 draws others, TORTURE_ROUNDS=5 more of them
 torture: setup

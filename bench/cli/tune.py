@@ -91,7 +91,7 @@ def tune(
             raise BenchError(f"{what} {','.join(map(str, given))}: give each once")
     studies = plan_studies(preset, tasks, chosen, trials, seeds, device=device, data_dir=data_dir, space_file=space)
     to = to or out / TRIALS / f"{recorded_name(preset)}-tuned.yaml"
-    check_target(to)
+    check_target(to, studies)
     check_folder(out / TRIALS / "runs", "--out", write=not dry_run)
     count = len(studies) * trials * len(seeds)
     if dry_run:

@@ -20,7 +20,7 @@ from bench.models import smollm2
 from bench.models.loading import load_architecture, load_tokenizer
 from bench.record.example_scores import Prediction
 from bench.record.record import EVALUATE, DataInfo, ModelsInfo, RunRecord, TimeInfo, TrainingInfo
-from bench.record.store import WORK, Store
+from bench.record.store import LOCK, WORK, Store
 from bench.synthetic import shipped_teacher
 from bench.system.artifacts import locked
 from bench.system.environment import describe, peak_memory, reset_peak_memory
@@ -103,7 +103,7 @@ def evaluate_model(config: Config, method: Method, store: Store, workshop: Works
         if before is not None and not fresh:
             return Outcome(before, folder, cached=True)
         folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder / "lock", f"the evaluation {run_id}", reporter.note):
+        with locked(folder / LOCK, f"the evaluation {run_id}", reporter.note):
             recorded = store.finished(run_id)
             if recorded is not None and recorded != before:  # by a process that this one waited for
                 return Outcome(recorded, folder, cached=True)

@@ -24,7 +24,7 @@ from bench.models.language_model import LanguageModel
 from bench.models.loading import parameter_count
 from bench.record.example_scores import Prediction
 from bench.record.record import DataInfo, ModelsInfo, RunRecord, StepTime, TimeInfo, TrainingInfo, Validation
-from bench.record.store import FAILURE, PREDICTIONS, RECORD, WORK, Store
+from bench.record.store import FAILURE, LOCK, PREDICTIONS, RECORD, WORK, Store
 from bench.system.artifacts import MANIFEST, Busy, locked
 from bench.system.environment import (
     EnergyMeter,
@@ -114,7 +114,7 @@ def _run(config: Config, method: Method, store: Store, workshop: Workshop, *, fr
                 _make_folder(folder)
         if not processes.leads:
             return _help(context, workshop, store)
-        with _busy_told(processes), locked(folder / "lock", f"the run {context.run_id}", reporter.note, wait=wait):
+        with _busy_told(processes), locked(folder / LOCK, f"the run {context.run_id}", reporter.note, wait=wait):
             remove_leftovers(folder)
             recorded = store.finished(context.run_id)
             # one that another process made while this one waited is as fresh as its own would be
@@ -328,7 +328,7 @@ def _time(state: TrainerState, stages: dict[str, float], before: dict[str, float
 def _clean(folder: Path) -> None:
     """Remove what a killed process left of a finished run, unless one makes it again; who may only read leaves it."""
     if (folder / WORK).is_dir() or any(folder.glob(".*.part")):
-        with suppress(OSError, Timeout), FileLock(folder / "lock", timeout=1.0):
+        with suppress(OSError, Timeout), FileLock(folder / LOCK, timeout=1.0):
             remove_leftovers(folder)
             remove(folder / WORK)
 

@@ -7,6 +7,7 @@ is: what is recorded is not made again, and an interrupted trial goes on from it
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -177,18 +178,29 @@ def tune(study: Study, make: Make) -> TunedMethod:
     )
 
 
-def check_target(path: Path) -> None:
-    """Refuse a file that could not be read as a tuned preset later, before any work is done for it.
+def check_target(path: Path, studies: Sequence[Study]) -> None:
+    """Refuse a file that could not take what is found, before any work is done for it.
 
     Raises:
-        BenchError: its name is no preset's, is that of one that ships, or it cannot be written.
+        BenchError: its name is no preset's, is that of one that ships, or it cannot be written; it extends another
+            preset than the studies', or holds other methods of their tasks that were tuned with another budget.
     """
     checked_name(path.stem, f"--to {path}")
     if path.suffix not in (".yaml", ".yml") or path.stem in shipped("presets"):
         raise BenchError(f"--to {path}: give a name that ends in .yaml and is no shipped preset's")
     check_file(path, "--to", write=True)
-    if path.exists():
-        read_preset(str(path))
+    if not path.exists():
+        return
+    read_preset(str(path))
+    content: Layer = yaml_text.read(path)
+    for study in studies:
+        _check_base(path, content, study)
+        task, method = find_task(study.task).name, study.run({}, study.seeds[0])[0].method.name
+        trials = math.prod(map(len, study.space.values()))
+        for other, entry in content.get("tuning", {}).get(task, {}).items():
+            there = validated(TunedMethod, entry)
+            if other != method and (there.trials, there.seeds) != (trials, list(study.seeds)):
+                raise _other_budget(path, task, other, there, method, trials, study.seeds)
 
 
 def write_tuned(path: Path, study: Study, found: TunedMethod, method: str) -> None:
@@ -198,28 +210,42 @@ def write_tuned(path: Path, study: Study, found: TunedMethod, method: str) -> No
         BenchError: the file extends another preset, cannot be written, or holds methods of the task that were tuned
             with another budget or otherwise than in what was tuned.
     """
-    base = os.path.relpath(study.preset, path.parent) if is_path(study.preset) else study.preset
-    base = base if base == study.preset or "/" in base else f"./{base}"
     task = find_task(study.task).name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_name(f".{path.name}.lock")):
-            content: Layer = yaml_text.read(path) if path.exists() else {"extends": base}
-            if content.get("extends") != base:
-                raise BenchError(f"{path} extends {content.get('extends')}, not {base}; give another file with --to")
+            content: Layer = yaml_text.read(path) if path.exists() else {"extends": _base(path, study)}
+            _check_base(path, content, study)
             of_task = content.setdefault("tuning", {}).setdefault(task, {})
             for other, entry in of_task.items():
                 there = validated(TunedMethod, entry)
                 if other != method and _budget(there) != _budget(found):
-                    raise BenchError(
-                        f"{path}: {other} on {task} was tuned with {there.trials} trials and training seeds "
-                        f"{there.seeds}, and {method} with {found.trials} and {found.seeds}, or on other data, devices "
-                        "or versions: tune all methods of a task alike, or give another file with --to"
-                    )
+                    raise _other_budget(path, task, other, there, method, found.trials, found.seeds)
             of_task[method] = found.model_dump(mode="json")
             write_bytes(path, yaml_text.dump(content).encode())
     except OSError as error:
         raise cannot_write(path, error) from error
+
+
+def _base(path: Path, study: Study) -> str:
+    """What a tuned preset says that it extends."""
+    base = os.path.relpath(study.preset, path.parent) if is_path(study.preset) else study.preset
+    return base if base == study.preset or "/" in base else f"./{base}"
+
+
+def _check_base(path: Path, content: Layer, study: Study) -> None:
+    if content.get("extends") != (base := _base(path, study)):
+        raise BenchError(f"{path} extends {content.get('extends')}, not {base}; give another file with --to")
+
+
+def _other_budget(
+    path: Path, task: str, other: str, there: TunedMethod, method: str, trials: int, seeds: Sequence[int]
+) -> BenchError:
+    return BenchError(
+        f"{path}: {other} on {task} was tuned with {there.trials} trials and training seeds {there.seeds}, and "
+        f"{method} with {trials} and {list(seeds)}, or on other data, devices or versions: tune all methods of a task "
+        "alike, or give another file with --to"
+    )
 
 
 def _budget(found: TunedMethod) -> tuple[int, list[int], str]:

@@ -19,6 +19,7 @@ RECORD = "record.json"
 PREDICTIONS = "predictions.jsonl.gz"
 WORK = "work"
 FAILURE = "failure.json"
+LOCK = "lock"  # held by the process that makes the run
 JUDGED = "judged"  # folder of what judges made of a run
 SHOWN = 20  # ids in a message
 

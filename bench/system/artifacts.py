@@ -117,6 +117,21 @@ class Busy(BenchError):
     """Another process holds the lock."""
 
 
+def is_locked(path: Path) -> bool:
+    """Whether a process holds a lock of `locked`; to find out, it is taken for an instant."""
+    if not path.exists():
+        return False
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        return True
+    except OSError:  # another user's
+        return False
+    lock.release()
+    return False
+
+
 @contextmanager
 def locked(path: Path, what: str, note: Callable[[str], None], *, wait: bool = True) -> Iterator[None]:
     """Hold a lock between processes; says so if it has to wait.

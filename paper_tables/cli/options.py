@@ -67,6 +67,22 @@ def parse_seeds(text: str | None) -> tuple[int, ...]:
     return tuple(seeds)
 
 
+def parse_shard(text: str | None) -> tuple[int, int]:
+    """Number and count of a part, "2/4"; the whole where none is given.
+
+    Raises:
+        BenchError: it is no such part.
+    """
+    if text is None:
+        return 1, 1
+    number, _, count = text.partition("/")
+    if not all(part.isascii() and part.isdigit() and len(part) < _DIGITS for part in (number, count)):
+        raise BenchError(f"--shard {text}: expected I/N, such as 1/4 to 4/4 for four parts")
+    if not 1 <= int(number) <= int(count):
+        raise BenchError(f"--shard {text}: parts are numbered from 1 to {count}; so begin an array of jobs at 1")
+    return int(number), int(count)
+
+
 def run_index(
     out: Path,
     preset: str,

@@ -17,7 +17,7 @@ from bench.cli.plan import planning_options, report
 from bench.system.errors import BenchError, did_you_mean
 from bench.system.paths import check_folder
 from bench.system.terminal import say
-from paper_tables.cli.options import parse_seeds
+from paper_tables.cli.options import parse_seeds, parse_shard
 
 
 def _could_show(suite: str, preset: str, seeds: int, out: Path) -> Iterator[str]:
@@ -66,7 +66,7 @@ def _as_long_as(method: str, suite: str, preset: str, only: tuple[str, ...], out
     if all(one in planned.get(models, {}).get("methods", {}) for models, one in wanted):
         return str(path)
     if not write:
-        raise BenchError(f"{path} is not planned yet: the same command without --dry-run or --plan plans it")
+        raise BenchError(f"{path} is not planned yet: the same command without --dry-run, --plan and --status plans it")
     write_preset(path, equal_time_preset(RunIndex(Store(out), preset), tables_of(suite), method, only))
     say(f"planned: {path}")
     return str(path)
@@ -100,6 +100,10 @@ def _as_long_as(method: str, suite: str, preset: str, only: tuple[str, ...], out
     metavar="METHOD",
     help="Give each method as many steps as take the recorded time of this one, and make those runs.",
 )
+@click.option(
+    "--shard", metavar="I/N", help="Make the I-th of N parts, such as 2/4: each machine a part, on one shared folder."
+)
+@click.option("--status", "show_status", is_flag=True, help="Print what is recorded, being made, stopped; and stop.")
 @click.option("--dry-run", is_flag=True, help="Print the plan, what its seeds could show, and its commands.")
 @click.option(
     "--plan", "plan_runs", is_flag=True, help="Print what the runs left take, as `bench plan` does, and stop."
@@ -117,6 +121,8 @@ def suite(
     data_dir: Path | None,
     minutes: float | None,
     equal_time: str | None,
+    shard: str | None,
+    show_status: bool,
     dry_run: bool,
     plan_runs: bool,
     device: str | None,
@@ -137,6 +143,10 @@ def suite(
     main table and Table 2 at the first seed, those that a claim rests on at every seed. Recorded runs whose time does
     not count are made again.
 
+    With several GPUs and --jobs, each run has a GPU of its own. Several machines on one shared folder need nothing but
+    the same command on each; where its file system has no locks, each takes a part with --shard. --status shows how far
+    all of them are.
+
     With --minutes the runs come in the order of the plan, of which the first makes what others need: teacher,
     pretrained student, init student. A run begins if runs like it were short enough; what the limit stops goes on next
     time. All that is recorded goes into OUT/packed.tar.gz, with what is known of teachers and students, without
@@ -153,6 +163,7 @@ def suite(
     bench suite table1 --preset paper --plan --memory-gib 40
     bench suite main --preset small --only distillm --only gkd --dry-run
     bench suite main --equal-time distillm
+    bench suite paper --shard 2/4 --out /shared/results
     """
     from bench.config.presets import read_preset
     from bench.experiment.examples import check_pretraining_text, require_real
@@ -164,17 +175,18 @@ def suite(
     from paper_tables.suite.packing import pack_file
     from paper_tables.suite.plan import make_plan
     from paper_tables.suite.progress import SuiteGrid, describe, duration, name_of
+    from paper_tables.suite.status import status
     from paper_tables.suite.time_limit import TimeLimit, estimate
 
     began, since = time.monotonic(), time.time()
     if data_dir is not None:
         settings = (*settings, f"data.dir={json.dumps(str(data_dir), ensure_ascii=False)}", "data.hub=false")
-    wanted = parse_seeds(seeds)
-    check_folder(out / "runs", "--out", write=not (dry_run or plan_runs))
+    wanted, part = parse_seeds(seeds), parse_shard(shard)
+    check_folder(out / "runs", "--out", write=not (dry_run or plan_runs or show_status))
     with messages().status("reading runs"):
         records = list(Store(out, warn).all())
     if equal_time is not None:
-        preset = _as_long_as(equal_time, name, preset, only, out, write=not (dry_run or plan_runs))
+        preset = _as_long_as(equal_time, name, preset, only, out, write=not (dry_run or plan_runs or show_status))
     plan = make_plan(
         run_specs(name, preset),
         timed_specs(preset),
@@ -186,7 +198,13 @@ def suite(
         settings=settings,
         times=times,
         here=this_machine(),
+        shard=part,
     )
+    if show_status:
+        output().print(SuiteGrid(plan, jobs, output()).render())
+        for line in status(plan, Store(out)):
+            say(line)
+        return
     if plan_runs:
         runs = {run.spec: run.spec.config(preset, run.seed) for run in plan.to_do}
         seeds_of = Counter(run.spec for run in plan.to_do)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
+from filelock import FileLock
+
 from bench.config.layers import Layer
 from bench.config.presets import is_path, recorded_name
 from bench.system import yaml_text
@@ -95,13 +97,14 @@ def write_preset(path: Path, planned: Layer) -> None:
     """
     base = planned["extends"]
     content = {**planned, "extends": f"./{os.path.relpath(base, path.parent)}" if is_path(base) else base}
-    before = yaml_text.read(path).get("pairs", {}) if path.exists() else {}
-    content["pairs"] = before | {
-        models: {"methods": of_pair["methods"] | before.get(models, {}).get("methods", {})}
-        for models, of_pair in planned["pairs"].items()
-    }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, yaml_text.dump(content).encode())
+        with FileLock(path.with_name(f".{path.name}.lock")):
+            before = yaml_text.read(path).get("pairs", {}) if path.exists() else {}
+            content["pairs"] = before | {
+                models: {"methods": of_pair["methods"] | before.get(models, {}).get("methods", {})}
+                for models, of_pair in planned["pairs"].items()
+            }
+            write_bytes(path, yaml_text.dump(content).encode())
     except OSError as error:
         raise cannot_write(path, error) from error

@@ -81,6 +81,7 @@ def run_locally(plan: Plan, out: Path, jobs: int, limit: TimeLimit | None = None
     if limit is not None:
         waiting.sort(key=lambda run: run.retimed)
     running: dict[_Process, float] = {}
+    given = {**os.environ, **visible_gpus(os.environ)}
     newcomers = Newcomers(Store(out), plan.preset)
     try:
         while waiting or begun_elsewhere or running:
@@ -100,7 +101,8 @@ def run_locally(plan: Plan, out: Path, jobs: int, limit: TimeLimit | None = None
                     yield RunEvent(run, elsewhere="made")
                     continue
                 slot = min(set(range(jobs)) - {process.slot for process in running})
-                process = _start(run, plan.preset, out, slot, jobs, wait=queue is begun_elsewhere)
+                variables = environment(given, slot, jobs, run.threads)
+                process = _start(run, plan.preset, out, slot, variables, wait=queue is begun_elsewhere)
                 running[process] = time.monotonic()
                 yield RunEvent(process.run)
             time.sleep(POLL_SECONDS)
@@ -127,7 +129,7 @@ def _may_start(run: PlannedRun, running: Mapping[_Process, float], jobs: int) ->
     return not running if exclusive else len(running) < jobs
 
 
-def _start(run: PlannedRun, preset: str, out: Path, slot: int, jobs: int, *, wait: bool) -> _Process:
+def _start(run: PlannedRun, preset: str, out: Path, slot: int, variables: Mapping[str, str], *, wait: bool) -> _Process:
     words = shlex.split(run.spec.command(preset, run.seed))[1:]
     command = [sys.executable, "-m", "bench.cli.main", *words, "--out", str(out), "--quiet"]
     if not wait:
@@ -138,13 +140,23 @@ def _start(run: PlannedRun, preset: str, out: Path, slot: int, jobs: int, *, wai
     # in a session of its own, so that Ctrl-C reaches it once, from here
     popen = subprocess.Popen(
         command,
-        env=environment(os.environ, slot, jobs, run.threads),
+        env=variables,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=log,
         start_new_session=True,
     )
     return _Process(run, slot, popen, log)
+
+
+def visible_gpus(given: Mapping[str, str]) -> dict[str, str]:
+    """The variable that names the GPUs of this machine, for runs to share out; none where it is set or one GPU does."""
+    if "CUDA_VISIBLE_DEVICES" in given:
+        return {}
+    from torch.cuda import device_count
+
+    count = device_count()
+    return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, range(count)))} if count > 1 else {}
 
 
 def environment(given: Mapping[str, str], slot: int, jobs: int, threads: int | None = None) -> dict[str, str]:

@@ -109,6 +109,7 @@ def make_plan(
     settings: Sequence[str] = (),
     times: bool = True,
     here: tuple[str, str] | None = None,
+    shard: tuple[int, int] = (1, 1),
 ) -> Plan:
     """Plan the runs of some specs.
 
@@ -123,6 +124,7 @@ def make_plan(
         settings: more `--set KEY=VALUE` for all.
         times: see to it that timed specs have exclusively timed runs, all on the same hardware.
         here: device and processor of this machine; None = those of most recorded runs.
+        shard: number and count of the part to take. What is recorded does not change which runs are in it.
 
     Raises:
         BenchError: a setting that no configuration takes or that the specs differ in, or a method that no spec has.
@@ -173,7 +175,9 @@ def make_plan(
                     retimed=needs_time and can_time,
                     threads=usual.threads if usual else None,
                 )
-    runs = tuple(sorted(planned.values(), key=lambda run: not run.exclusive))
+    number, count = shard
+    part = list(planned.values())[number - 1 :: count]
+    runs = tuple(sorted(part, key=lambda run: not run.exclusive))
     seconds = _durations(runs, FIRST_GUESS.get(preset), at_scale)
     return Plan(preset, runs, seconds, not at_scale, slow, timed_elsewhere)
 

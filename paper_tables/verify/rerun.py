@@ -8,7 +8,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from bench.config.comparable import comparison_fields
 from bench.config.resolve import resolve_again
+from bench.experiment.context import prepare
 from bench.experiment.run import run
 from bench.experiment.stages import Workshop
 from bench.record.pack import thinned
@@ -17,6 +19,7 @@ from bench.record.store import PREDICTIONS, RECORD, Store
 from bench.system.artifacts import ArtifactCache, default_root
 from bench.system.errors import BenchError
 from bench.system.progress import Reporter
+from bench.training.job import NonFiniteLoss
 from paper_tables.verify.found import Findings
 
 _SAMPLE_SEED = 0
@@ -44,23 +47,30 @@ def check_rerun(store: Store, record: RunRecord, reporter: Reporter, found: Find
     """Make a run again in a folder of its own, and compare every number but times with the record's.
 
     What it shares with other runs is taken from the artifact cache. Where the version, the data or a model is another
-    one, the run would be another run: it is named as not checked.
+    one, the run would be another run: it is named as not checked. One that diverges here is wrong, since it is
+    recorded to have ended.
     """
     file = store.folder(record.run_id) / RECORD
     try:
         config, method = resolve_again(record.config.canonical(), device=record.config.device)
+        workshop = Workshop(ArtifactCache(default_root(), reporter.note), reporter)
+        context = prepare(config, method, workshop.cache)
+        if context.run_id != record.run_id:
+            now = comparison_fields(context.run_key)
+            other = ", ".join(name for name, value in now.items() if value != record.comparison_fields.get(name))
+            found.unchecked[
+                f"rerun of {record.run_id}: here it is another run (other: {other or 'configuration'})"
+            ] += 1
+            return
         with TemporaryDirectory() as folder:
             scratch = Store(Path(folder))
-            workshop = Workshop(ArtifactCache(default_root(), reporter.note), reporter)
             made = run(config, method, scratch, workshop).record
             rows = scratch.predictions(made)
+    except NonFiniteLoss as error:
+        found.equal("runs made again", file, "", "training", "it ended", str(error))
+        return
     except BenchError as error:
         found.unchecked[f"rerun of {record.run_id}: {error}"] += 1
-        return
-    if made.run_id != record.run_id:
-        of = {name: (record.comparison_fields.get(name), value) for name, value in made.comparison_fields.items()}
-        other = ", ".join(name for name, (before, now) in of.items() if before != now) or "configuration"
-        found.unchecked[f"rerun of {record.run_id}: here it is another run (other: {other})"] += 1
         return
     before = len(found.wrong)
     curve = thinned(made.curve) if record.packed else made.curve

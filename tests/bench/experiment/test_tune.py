@@ -181,6 +181,25 @@ def test_methods_of_a_task_are_tuned_alike(tuned, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (
+            ["--methods", "rkld", "--trials", "1"],
+            "kld on dolly was tuned with 2 trials and training seeds [10], and rkld",
+        ),
+        (["--methods", "rkld", "--seed", "20"], "and rkld with 2 and [20]"),
+        (["--trials", "4"], "distillm on dolly was tuned with 2 trials"),
+        (["--preset", "small"], "extends"),
+    ],
+)
+def test_a_file_of_another_budget_or_preset_is_refused_before_any_trial(tuned, more, told):
+    before = records(tuned).keys()
+    result = invoke(*words(tuned, "--to", str(preset_in(tuned)), *more))
+    assert (result.exit_code, told in " ".join(result.stderr.split())) == (2, True), result.stderr
+    assert records(tuned).keys() == before
+
+
+@pytest.mark.parametrize(
     ("trials", "factors"), [(1, [1]), (2, [0.5, 1]), (4, [0.25, 0.5, 1, 2]), (5, [0.25, 0.5, 1, 2, 4])]
 )
 def test_the_grid_lies_around_the_presets_rate(trials, factors):

@@ -29,7 +29,8 @@ from paper_tables.figures.model_probes import (
 from paper_tables.numbers.probes import COEFFICIENTS, Coefficients
 from paper_tables.numbers.runs import RunIndex
 
-pytestmark = pytest.mark.usefixtures("style")
+# in one process of pytest-xdist: the probes are made once
+pytestmark = [pytest.mark.usefixtures("style"), pytest.mark.xdist_group("probes")]
 
 
 # the theory

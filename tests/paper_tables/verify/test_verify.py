@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,9 @@ import pytest
 from bench.record.pack import pack
 from bench.record.store import PREDICTIONS, RECORD, Store
 from bench.system.files import write_sealed_json
+from bench.training.job import NonFiniteLoss
+from bench.training.state import TrainerState
+from paper_tables.verify import rerun
 from tests.conftest import record_of, short
 from tests.paper_tables.conftest import declared, write_table_1
 
@@ -207,6 +211,18 @@ def test_a_tampered_number_is_found_by_a_run_made_again(command, ran, copy, key,
     assert code == 1
     (one,) = found["wrong"]
     assert one["column"].startswith(key)
+
+
+def test_a_run_that_diverges_when_made_again_is_wrong(command, ran, monkeypatch):
+    def diverges(*_):
+        raise NonFiniteLoss("student", 3, "loss", {"loss": math.nan}, [], TrainerState(8))
+
+    monkeypatch.setattr(rerun, "run", diverges)
+    code, found = checked(command, ran / "packed", "--rerun", "1")
+    assert (code, found["not_checked"]) == (1, {})
+    (one,) = found["wrong"]
+    assert one["holds"] == "it ended"
+    assert "loss is not finite at step 3" in one["should"]
 
 
 def test_a_run_of_another_version_is_not_compared(command, ran, copy):
