@@ -71,6 +71,11 @@ BUSY = 75
     help="Where another process makes the same run: wait for it (default), or end with exit code 75.",
 )
 @click.option(
+    "--push-to-hub",
+    metavar="OWNER/NAME",
+    help="Push the student, its record and a model card to the Hugging Face hub; a recorded run's, too.",
+)
+@click.option(
     "--dry-run", is_flag=True, help="Check what can be checked without work, print the configuration, and stop."
 )
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
@@ -92,6 +97,7 @@ def run(
     out: Path,
     resume: bool,
     wait: bool,
+    push_to_hub: str | None,
     dry_run: bool,
     quiet: bool,
     as_json: bool,
@@ -146,6 +152,7 @@ def run(
             _print_configuration(config, as_json)
         return
 
+    from bench.experiment.push import prepare_push, push
     from bench.experiment.run import run as make_run
     from bench.experiment.stages import Workshop
     from bench.models.loading import quiet_libraries
@@ -154,6 +161,8 @@ def run(
     from bench.system.progress import Reporter
 
     quiet_libraries()
+    if push_to_hub is not None and leads:
+        prepare_push(push_to_hub)
     title = f"{config.method.name} x {config.sgo.source} on {config.task}, preset {config.preset}, seed {config.seed}"
     reporter = Reporter(messages(), quiet=quiet or as_json, title=title)
     workshop = Workshop(ArtifactCache(default_root(), reporter.note), reporter)
@@ -165,6 +174,9 @@ def run(
         click.get_current_context().exit(BUSY)
     if not leads:
         return
+    if push_to_hub is not None:
+        url = push(push_to_hub, outcome.record, found, outcome.folder)
+        say(f"pushed: {url}", err=as_json)
     if as_json:
         say_json(outcome.record.plain())
         return

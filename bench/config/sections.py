@@ -264,7 +264,7 @@ class TuningConfig(Section):
 class Config(Section):
     """Everything that determines a run."""
 
-    added_later = frozenset({"student_pretraining", "score_on", "tuning"})
+    added_later = frozenset({"student_pretraining", "score_on", "tuning", "tracking"})
 
     preset: Name = Field(description="what --preset was given; of a file, its stem")
     task: Name
@@ -295,6 +295,9 @@ class Config(Section):
         validate_default=True,
         description="what the other methods have at the keys of method_settings",
     )
+    tracking: Literal["none", "tensorboard", "wandb", "mlflow", "trackio"] = Field(
+        "none", description="also send figures to this tracker while the run trains; changes no number"
+    )
     tuning: TuningConfig | None = Field(None, description="where a tuned preset chose the method's settings: how")
 
     @field_validator("shared_settings")
@@ -317,8 +320,8 @@ class Config(Section):
         return self.model_dump(mode="json")
 
     def identity(self) -> dict[str, Any]:
-        """All of it that makes a run another run: where the files of a method or a task lie does not.
+        """All of it that makes a run another run: where the files of a method or a task lie does not, nor a tracker.
 
         What a method's file says stands in `method.file_sha256`, what a task's file says in the run's key.
         """
-        return self.model_dump(mode="json", exclude={"method": {"file"}, "task_file": True})
+        return self.model_dump(mode="json", exclude={"method": {"file"}, "task_file": True, "tracking": True})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import statistics
 import time
@@ -20,6 +21,7 @@ from bench.experiment import stages
 from bench.experiment.context import RunContext, prepare
 from bench.experiment.identity import model_fingerprint
 from bench.experiment.stages import Workshop
+from bench.experiment.tracking import tracked
 from bench.models.language_model import LanguageModel
 from bench.models.loading import parameter_count
 from bench.record.example_scores import Prediction
@@ -226,25 +228,35 @@ def make(context: RunContext, workshop: Workshop, folder: Path) -> tuple[RunReco
     with reporter.stage("init student"):
         init_student = stages.init_student(context, workshop)
         init_scores = stages.scores(context, workshop, init_student, "init-student")
-    with reporter.stage("training"):
-        job = stages.distillation(context, workshop, teacher, init_student, train_on, folder / WORK)
-        reset_peak_memory(context.device)
-        energy, load = EnergyMeter(context.device), LoadMeter()
-        state = Trainer(job).fit()
-        memory = largest(processes.gather(peak_memory(context.device)))
-        measured = [joules for joules in processes.gather(energy.joules()) if joules is not None]
-        joules = sum(measured) if measured else None
-        other_load = load.mean(sum(processes.gather(load.used())))
-        several = processes.size if processes.size > 1 else None
-        environment = environment.model_copy(update={"other_load": other_load, "processes": several})
-    student = job.student
-    sizes = student.parameters, student.trained_parameters
-    del job  # and with it the teacher
-    with reporter.stage("evaluation"):
-        predictions = stages.predictions(context, workshop, student, folder / WORK / "evaluation")
-        lora = context.config.models.lora
-        if processes.leads:
-            _save_student(student, folder / STUDENT, merge=lora is not None and lora.save == "merged")
+    watched = tracked(
+        *(context.config, context.run_id, context.device, folder.parents[1], reporter.note), leads=processes.leads
+    )
+    with watched as tracker:
+        with reporter.stage("training"):
+            job = stages.distillation(context, workshop, teacher, init_student, train_on, folder / WORK)
+            job = dataclasses.replace(job, watch=tracker.log)
+            reset_peak_memory(context.device)
+            energy, load = EnergyMeter(context.device), LoadMeter()
+            state = Trainer(job).fit()
+            memory = largest(processes.gather(peak_memory(context.device)))
+            measured = [joules for joules in processes.gather(energy.joules()) if joules is not None]
+            joules = sum(measured) if measured else None
+            other_load = load.mean(sum(processes.gather(load.used())))
+            several = processes.size if processes.size > 1 else None
+            environment = environment.model_copy(update={"other_load": other_load, "processes": several})
+        student = job.student
+        sizes = student.parameters, student.trained_parameters
+        del job  # and with it the teacher
+        with reporter.stage("evaluation"):
+            predictions = stages.predictions(context, workshop, student, folder / WORK / "evaluation")
+            lora = context.config.models.lora
+            if processes.leads:
+                _save_student(student, folder / STUDENT, merge=lora is not None and lora.save == "merged")
+        scores = summarise(predictions, context.metrics)
+        tracker.log(
+            state.step,
+            {f"{name}_{m}": one.mean for name, of_set in scores.items() for m, one in of_set.metrics.items()},
+        )
     record = RunRecord(
         run_id=context.run_id,
         started=started.isoformat(timespec="seconds"),
@@ -254,7 +266,7 @@ def make(context: RunContext, workshop: Workshop, folder: Path) -> tuple[RunReco
         comparison_key=digest(comparison_fields(context.run_key)),
         comparison_fields=comparison_fields(context.run_key),
         metrics=context.metric_infos,
-        scores=summarise(predictions, context.metrics),
+        scores=scores,
         teacher_scores=teacher_scores,
         init_scores=init_scores,
         data=DataInfo(

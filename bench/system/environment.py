@@ -103,6 +103,11 @@ def autocast(device: torch.device, precision: Literal["fp32", "bf16"]) -> Abstra
     return context
 
 
+def prepare_accelerate(device: torch.device, precision: Literal["fp32", "bf16"]) -> None:
+    """Have accelerate's state made: of one process, whatever a launcher has set."""
+    _accelerator(device.type, precision)
+
+
 @functools.lru_cache(maxsize=1)  # accelerate has one state a process: another precision is another state
 def _accelerator(device: str, precision: str) -> Accelerator:
     from accelerate import Accelerator

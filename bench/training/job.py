@@ -40,6 +40,10 @@ class ValidationSet:
     batch_size: int
 
 
+def _nobody(step: int, figures: dict[str, float]) -> None:
+    """Watches nothing."""
+
+
 @dataclass(frozen=True)
 class TrainingJob:
     """Everything one training needs.
@@ -57,6 +61,7 @@ class TrainingJob:
         work: folder for checkpoints, the training's alone.
         on_step: told step, total steps and what to show.
         note: told what a user should know.
+        watch: told step and figures, at each point of the curve and each validation.
         precision: of forward passes.
         auxiliary_loss: None where it is off.
         fidelity: the authors' defects to repeat.
@@ -80,6 +85,7 @@ class TrainingJob:
     auxiliary_loss: AuxiliaryLoss | None = None
     fidelity: Fidelity = field(default_factory=Fidelity)
     processes: Processes = ALONE
+    watch: Callable[[int, dict[str, float]], None] = _nobody
 
     def autocast(self) -> AbstractContextManager[None]:
         """What forward passes run under."""

@@ -221,6 +221,7 @@ class Trainer:
         self.state.log(figures | taken.known | means, taken.sourced, taken.buffer_size, job.student.tokenizer.eos_id)
         if self.state.at_point(step):
             self.timer.read()  # marks would pile up
+            job.watch(step, figures | taken.known | means)
         shown = {"loss": figures["loss"]}
         if job.output_source.rule.phi in ("constant", "adaptive"):
             shown["phi"] = taken.known["phi"]
@@ -511,6 +512,7 @@ class Trainer:
                 row["metric"] = self.processes.tell(scored)  # a metric that is not exact must not part them
             student.network.train(was_training)
         self.state.validations.append(row)
+        job.watch(self.state.step, {f"validation_{name}": value for name, value in row.items() if name != "step"})
         job.output_source.observe(row["loss"])
 
     def save(self) -> None:

@@ -6,6 +6,7 @@ after a redirect, as the real hub does.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import json
@@ -25,6 +26,7 @@ Fill = Callable[[Path], None]
 Branches = Mapping[str, Fill]
 """What makes the files of each branch of a repository."""
 
+TOKEN = "hf_stand_in"
 _LARGE = (".bin", ".safetensors", ".model", ".parquet")
 
 
@@ -43,6 +45,7 @@ class Hub:
         gated: ids whose terms nobody accepted.
         cut: file names of which half is sent.
         requests: method, status and path of each request.
+        pushed: files by repository, of those that were pushed with the token `TOKEN`.
     """
 
     root: Path
@@ -50,6 +53,7 @@ class Hub:
     gated: set[str] = field(default_factory=set)
     cut: set[str] = field(default_factory=set)
     requests: list[str] = field(default_factory=list)
+    pushed: dict[str, dict[str, bytes]] = field(default_factory=dict)
     refs: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
     server: ThreadingHTTPServer | None = None
     connections: set[socket.socket] = field(default_factory=set)
@@ -147,7 +151,9 @@ class _Handler(BaseHTTPRequestHandler):
         length = int(self.headers.get("Content-Length") or 0)
         self.body = self.rfile.read(length)
         try:
-            if match := re.fullmatch(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(.*))?", path):
+            if path == "/api/repos/create" or re.fullmatch(r"/api/models/[^/]+/[^/]+/(preupload|commit)/main", path):
+                self._push(path)
+            elif match := re.fullmatch(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(.*))?", path):
                 self._api(match[1], match[2], match[3] or "revision/main")
             elif match := re.fullmatch(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
                 self._resolve(
@@ -162,6 +168,29 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(401 if error.args[0] == "RepoNotFound" else 404, error.args[0])
 
     do_HEAD = do_POST = do_GET
+
+    def _push(self, path: str) -> None:
+        """Make a repository, or commit files that come with the request."""
+        if self.headers.get("Authorization") != f"Bearer {TOKEN}":
+            self._refuse(401, "", "Invalid username or password.")
+        elif path == "/api/repos/create":
+            asked = json.loads(self.body)
+            name = f"{asked['organization']}/{asked['name']}" if "organization" in asked else asked["name"]
+            self.hub.pushed.setdefault(name, {})
+            self._send_json({"url": f"{self.hub.url}/{name}", "id": "0" * 24, "name": name})
+        elif "/preupload/" in path:
+            files = [one["path"] for one in json.loads(self.body)["files"]]
+            self._send_json(
+                {"files": [{"path": file, "uploadMode": "regular", "shouldIgnore": False} for file in files]}
+            )
+        else:
+            _, *lines = (json.loads(line) for line in self.body.decode().splitlines())
+            name = path.removeprefix("/api/models/").removesuffix("/commit/main")
+            self.hub.pushed[name] |= {
+                one["value"]["path"]: base64.b64decode(one["value"]["content"]) for one in lines if one["key"] == "file"
+            }
+            oid = "c" * 40
+            self._send_json({"success": True, "commitOid": oid, "commitUrl": f"{self.hub.url}/{name}/commit/{oid}"})
 
     def _api(self, kind: str, name: str, rest: str) -> None:
         verb, _, rest = rest.partition("/")

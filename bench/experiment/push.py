@@ -1,0 +1,81 @@
+"""`bench run --push-to-hub`: a run's student, its record and a model card, as one commit to the Hugging Face hub."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.experiment.run import STUDENT
+from bench.record.model_card import model_card
+from bench.record.record import RunRecord
+from bench.record.store import RECORD
+from bench.system.artifacts import MANIFEST
+from bench.system.errors import BenchError
+
+if TYPE_CHECKING:
+    from distillm import Method
+
+
+def prepare_push(repository: str) -> None:
+    """See to it that there is a repository to push to, before any work.
+
+    Raises:
+        BenchError: it is no id, nobody is logged in, or the hub refuses it or cannot be reached.
+    """
+    from huggingface_hub import HfApi, constants, get_token
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    option = f"--push-to-hub {repository}"
+    try:
+        validate_repo_id(repository)
+    except HFValidationError as error:
+        raise BenchError(f"{option}: expected OWNER/NAME: {error}") from error
+    if "/" not in repository:
+        raise BenchError(f"{option}: expected OWNER/NAME")
+    if constants.HF_HUB_OFFLINE:
+        raise BenchError(f"{option}: HF_HUB_OFFLINE=1 forbids it; unset it, or leave out --push-to-hub")
+    if get_token() is None:
+        raise BenchError(f"{option}: nobody is logged in: hf auth login, or set HF_TOKEN")
+    with _told(f"{option}: the repository cannot be made"):
+        HfApi().create_repo(repository, exist_ok=True)
+
+
+def push(repository: str, record: RunRecord, method: Method, folder: Path) -> str:
+    """Push a recorded run; returns the address of the commit.
+
+    Args:
+        repository: OWNER/NAME, as `prepare_push` has made it.
+        record: of the run.
+        method: the run's.
+        folder: the run's.
+
+    Raises:
+        BenchError: the student is not there, or the hub refuses it or cannot be reached.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi
+
+    files = sorted(path for path in (folder / STUDENT).glob("*") if path.is_file() and path.name != MANIFEST)
+    if not files:
+        raise BenchError(f"--push-to-hub: {folder / STUDENT} has no student; --fresh makes the run again")
+    card = model_card(record, repository, method.paper)
+    operations = [
+        CommitOperationAdd("README.md", card.encode()),
+        CommitOperationAdd(RECORD, folder / RECORD),
+        *(CommitOperationAdd(path.name, path) for path in files),
+    ]
+    message = f"{record.config.method.name} on {record.task}, run {record.run_id}"
+    with _told(f"{folder} is recorded, but not pushed to {repository}; the same command tries again"):
+        return HfApi().create_commit(repository, operations, commit_message=message).commit_url
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    import httpx
+
+    try:
+        yield
+    except (OSError, httpx.HTTPError, ValueError) as error:  # the hub's refusals are of the first two kinds
+        raise BenchError(f"{what}: {type(error).__name__}: {str(error).strip()}") from error
