@@ -30,8 +30,8 @@ def model_card(record: RunRecord, repository: str, method_paper: str) -> str:
         "student": f"{_model(config.models.student)}, {record.models.student_parameters:,} parameters",
         "init student": config.init,
         "data": f"{config.task}, {record.data.source}: {record.data.examples['train']:,} training examples",
-        "training": f"{record.training.steps} steps of {batch}, learning rate {rate:g}, seed {config.seed}; this is the "
-        f"checkpoint of step {record.training.best_step}",
+        "training": f"{record.training.steps} steps of {batch}, learning rate {rate:g}, seed {config.seed}; this is "
+        f"the checkpoint of step {record.training.best_step}",
         "time": f"{record.time.training_seconds:.0f} s on {record.environment.hardware}",
     }
     seeds = len(config.evaluation.seeds)
