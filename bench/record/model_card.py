@@ -96,6 +96,8 @@ def _scores(record: RunRecord) -> str:
 
 def _model(given: str) -> str:
     """A model by its id on the hub; of a folder, its name alone."""
+    if given in ("shipped", "shipped-small", "smollm2"):
+        return f"{given} (of distillm-bench)"
     return given if _HUB_ID.fullmatch(given) and not given.startswith(".") else given.rstrip("/").rpartition("/")[2]
 
 

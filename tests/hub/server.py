@@ -153,6 +153,8 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             if path == "/api/repos/create" or re.fullmatch(r"/api/models/[^/]+/[^/]+/(preupload|commit)/main", path):
                 self._push(path)
+            elif path == "/api/validate-yaml":
+                self._send_json({"errors": [], "warnings": []})
             elif match := re.fullmatch(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(.*))?", path):
                 self._api(match[1], match[2], match[3] or "revision/main")
             elif match := re.fullmatch(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
