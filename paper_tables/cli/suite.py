@@ -144,7 +144,7 @@ def suite(
     not count are made again.
 
     With several GPUs and --jobs, each run has a GPU of its own. Several machines on one shared folder need nothing but
-    the same command on each; where its file system has no locks, each takes a part with --shard. --status shows how far
+    the same command on each; where locks do not reach from one to the other, each takes a part with --shard. --status shows how far
     all of them are.
 
     With --minutes the runs come in the order of the plan, of which the first makes what others need: teacher,
