@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
@@ -29,6 +30,7 @@ B = TypeVar("B")
 
 RENDEZVOUS_SECONDS = 50.0  # for all processes to be there
 _GRACE_SECONDS = 10.0  # for a process to end by itself, and with its own message, after another has ended
+STOPPED_SECONDS = 40  # that a process may be stopped, as by SIGSTOP, while others run
 _LONGEST = timedelta(days=7)  # that one waits for another which lives: the leader may have to wait for a lock
 
 _LAUNCHER = ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -213,9 +215,10 @@ def joined(device: torch.device) -> Iterator[Processes]:
 
 
 class _Watch(threading.Thread):
-    """Ends this process after another one of the run has died.
+    """Ends this process after another one of the run has died, or was stopped for long: that one is killed.
 
-    A process that waits for a dead one may wait for ever: what it waits in knows nothing of processes.
+    A process that waits for a dead one may wait for ever: what it waits in knows nothing of processes. One that is
+    stopped might hold the run's lock for ever.
     """
 
     def __init__(self, ids: list[int]) -> None:
@@ -224,7 +227,13 @@ class _Watch(threading.Thread):
         self.others = {rank: _process(pid) for rank, pid in enumerate(ids) if pid != os.getpid()}
 
     def run(self) -> None:
+        seen_stopped = Counter[int]()  # looks, not time: where all are stopped, none looks
         while not self.over.wait(1.0):
+            for rank, other in self.others.items():
+                seen_stopped[rank] = seen_stopped[rank] + 1 if other is not None and _is_stopped(other) else 0
+                if other is not None and seen_stopped[rank] > STOPPED_SECONDS:
+                    with suppress(psutil.Error):
+                        other.kill()
             dead = [rank for rank, other in self.others.items() if not _lives(other)]
             if dead and not self.over.wait(_GRACE_SECONDS):
                 sys.stderr.write(f"error: process {dead[0]} {_ENDED}\n")
@@ -245,6 +254,13 @@ def _process(pid: int) -> psutil.Process | None:
 def _lives(process: psutil.Process | None) -> bool:
     try:
         return process is not None and process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def _is_stopped(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_STOPPED
     except psutil.Error:
         return False
 

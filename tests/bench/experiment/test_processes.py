@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -168,6 +169,21 @@ def test_a_killed_process_ends_the_others_and_the_same_command_goes_on(tmp_path,
     assert last_step(out) >= steps > 0
     assert [code for code, _ in ends(start(cache, "-m", "bench.cli.main", *words))] == [0, 0]
     check_equal(out, tmp_path / "alone", "distillm", resumed=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_is_stopped_for_long_is_killed_and_the_other_ends(tmp_path, cache, rank):
+    impatient = f"from bench.system import processes; processes.STOPPED_SECONDS = 3; {OFTEN}"
+    started = start(cache, "-c", impatient, *command(tmp_path, "distillm", "--set", "training.steps=10000"))
+    deadline = time.monotonic() + 120
+    while last_step(tmp_path) == 0 and time.monotonic() < deadline:
+        assert all(one.poll() is None for one in started), ends(started)
+        time.sleep(0.02)
+    started[rank].send_signal(signal.SIGSTOP)
+    codes = ends(started, 60)
+    assert codes[rank][0] == -signal.SIGKILL
+    assert (codes[1 - rank][0], f"process {rank} of this run has ended" in codes[1 - rank][1]) == (2, True), codes
 
 
 def last_step(out: Path) -> int:
