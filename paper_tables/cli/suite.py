@@ -101,6 +101,16 @@ def _as_long_as(method: str, suite: str, preset: str, only: tuple[str, ...], out
     help="Give each method as many steps as take the recorded time of this one, and make those runs.",
 )
 @click.option(
+    "--executor",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Make the runs on this machine, or on the nodes of a Ray cluster (extra `cluster`).",
+)
+@click.option(
+    "--address", default="auto", show_default=True, help="Of the Ray cluster: auto, or HOST:PORT of its head."
+)
+@click.option(
     "--shard", metavar="I/N", help="Make the I-th of N parts, such as 2/4: each machine a part, on one shared folder."
 )
 @click.option("--status", "show_status", is_flag=True, help="Print what is recorded, being made, stopped; and stop.")
@@ -121,6 +131,8 @@ def suite(
     data_dir: Path | None,
     minutes: float | None,
     equal_time: str | None,
+    executor: str,
+    address: str,
     shard: str | None,
     show_status: bool,
     dry_run: bool,
@@ -144,7 +156,7 @@ def suite(
     not count are made again.
 
     With several GPUs and --jobs, each run has a GPU of its own. Several machines on one shared folder need nothing but
-    the same command on each; where locks do not reach from one to the other, each takes a part with --shard. --status
+    the same command on each, or --executor ray; where locks do not reach from one to the other, each takes a part with --shard. --status
     shows how far all of them are.
 
     With --minutes the runs come in the order of the plan, of which the first makes what others need: teacher,
@@ -164,6 +176,7 @@ def suite(
     bench suite main --preset small --only distillm --only gkd --dry-run
     bench suite main --equal-time distillm
     bench suite paper --shard 2/4 --out /shared/results
+    bench suite paper --executor ray --address HOST:6379 --out /shared/results
     """
     from bench.config.presets import read_preset
     from bench.experiment.examples import check_pretraining_text, require_real
@@ -175,6 +188,7 @@ def suite(
     from paper_tables.suite.packing import pack_file
     from paper_tables.suite.plan import make_plan
     from paper_tables.suite.progress import SuiteGrid, describe, duration, name_of
+    from paper_tables.suite.ray_executor import connected, run_on_ray
     from paper_tables.suite.status import status
     from paper_tables.suite.time_limit import TimeLimit, estimate
 
@@ -182,11 +196,18 @@ def suite(
     if data_dir is not None:
         settings = (*settings, f"data.dir={json.dumps(str(data_dir), ensure_ascii=False)}", "data.hub=false")
     wanted, part = parse_seeds(seeds), parse_shard(shard)
-    check_folder(out / "runs", "--out", write=not (dry_run or plan_runs or show_status))
+    makes = not (dry_run or plan_runs or show_status)
+    check_folder(out / "runs", "--out", write=makes)
+    cluster = None
+    if executor == "ray" and minutes is not None:
+        raise BenchError("--minutes goes with --executor local only: a cluster has queues for that")
+    if executor == "ray" and makes:
+        cluster = click.get_current_context().with_resource(connected(address))
+        jobs = cluster.jobs
     with messages().status("reading runs"):
         records = list(Store(out, warn).all())
     if equal_time is not None:
-        preset = _as_long_as(equal_time, name, preset, only, out, write=not (dry_run or plan_runs or show_status))
+        preset = _as_long_as(equal_time, name, preset, only, out, write=makes)
     plan = make_plan(
         run_specs(name, preset),
         timed_specs(preset),
@@ -197,7 +218,7 @@ def suite(
         only=only,
         settings=settings,
         times=times,
-        here=this_machine(),
+        here=this_machine() if cluster is None else None,
         shard=part,
     )
     if show_status:
@@ -231,7 +252,8 @@ def suite(
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs would ignore
     with grid.shown():
         limit = None if minutes is None else TimeLimit(minutes, Store(out), read_preset(preset).name, began)
-        for event in run_locally(plan, out, jobs, limit):
+        events = run_locally(plan, out, jobs, limit) if cluster is None else run_on_ray(plan, out, cluster)
+        for event in events:
             grid.take(event)
     if limit is not None:
         packed = pack_file(Store(out, warn), default_root(), since, warn)

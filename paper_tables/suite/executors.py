@@ -1,4 +1,4 @@
-"""Executors of a plan. There is one: processes on this machine, so many at a time, going on past a failure."""
+"""Runs of a plan as processes on this machine, so many at a time, going on past a failure."""
 
 from __future__ import annotations
 
@@ -40,10 +40,18 @@ class _Process:
     popen: subprocess.Popen[bytes]
     log: IO[bytes]
 
-    def last_lines(self) -> tuple[str, ...]:
-        self.log.seek(0)
-        lines = self.log.read().decode(errors="replace").splitlines()
-        return tuple(line for line in lines if line.strip())[-SHOWN_LINES:]
+
+def last_lines(log: IO[bytes]) -> tuple[str, ...]:
+    """The last that a run wrote to its messages."""
+    log.seek(0)
+    lines = log.read().decode(errors="replace").splitlines()
+    return tuple(line for line in lines if line.strip())[-SHOWN_LINES:]
+
+
+def words_of(run: PlannedRun, preset: str, out: Path, *, wait: bool) -> list[str]:
+    """What stands behind `bench` to make a run; without `wait` it ends with BUSY where another process makes it."""
+    words = [*shlex.split(run.spec.command(preset, run.seed))[1:], "--out", str(out), "--quiet"]
+    return [*words, *["--no-wait"] * (not wait), *["--fresh"] * run.retimed]
 
 
 @dataclass(frozen=True)
@@ -115,7 +123,7 @@ def run_locally(plan: Plan, out: Path, jobs: int, limit: TimeLimit | None = None
                     process.log.close()
                     yield RunEvent(process.run, elsewhere="begun")
                     continue
-                failure = Failure(process.run, code, process.last_lines()) if code else None
+                failure = Failure(process.run, code, last_lines(process.log)) if code else None
                 if limit is not None and failure is None:
                     limit.took(process.run, seconds)
                 process.log.close()
@@ -130,12 +138,7 @@ def _may_start(run: PlannedRun, running: Mapping[_Process, float], jobs: int) ->
 
 
 def _start(run: PlannedRun, preset: str, out: Path, slot: int, variables: Mapping[str, str], *, wait: bool) -> _Process:
-    words = shlex.split(run.spec.command(preset, run.seed))[1:]
-    command = [sys.executable, "-m", "bench.cli.main", *words, "--out", str(out), "--quiet"]
-    if not wait:
-        command.append("--no-wait")
-    if run.retimed:
-        command.append("--fresh")
+    command = [sys.executable, "-m", "bench.cli.main", *words_of(run, preset, out, wait=wait)]
     log = tempfile.TemporaryFile()  # noqa: SIM115  closed when the process has ended
     # in a session of its own, so that Ctrl-C reaches it once, from here
     popen = subprocess.Popen(
