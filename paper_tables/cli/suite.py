@@ -156,8 +156,8 @@ def suite(
     not count are made again.
 
     With several GPUs and --jobs, each run has a GPU of its own. Several machines on one shared folder need nothing but
-    the same command on each, or --executor ray; where locks do not reach from one to the other, each takes a part with --shard. --status
-    shows how far all of them are.
+    the same command on each, or --executor ray; where locks do not reach from one to the other, each takes a part with
+    --shard. --status shows how far all of them are.
 
     With --minutes the runs come in the order of the plan, of which the first makes what others need: teacher,
     pretrained student, init student. A run begins if runs like it were short enough; what the limit stops goes on next

@@ -200,7 +200,7 @@ def _make(
         popen = subprocess.Popen(
             [sys.executable, "-m", "bench.cli.main", *words],
             env={**os.environ, **variables},
-            cwd=cwd if os.path.isdir(cwd) else None,  # which relative paths of presets and data are relative to
+            cwd=cwd if Path(cwd).is_dir() else None,  # which relative paths of presets and data are relative to
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=log,
@@ -226,7 +226,7 @@ def _die_with_parent() -> None:
 
 
 def _is_there(path: str) -> bool:
-    return os.path.exists(path)
+    return Path(path).exists()
 
 
 def _check_shared(cluster: Cluster, folders: Sequence[Path]) -> None:

@@ -45,9 +45,9 @@ def test_the_runs_of_a_node_that_is_killed_go_on_elsewhere(tmp_path):
         second = nodes.add_node(num_cpus=1)
         slow = short(training__steps=300, training__checkpoint_seconds=0.2)
         words = ["suite", "table1", "--only", "kld", "--only", "srkl", "--only", "rkld", "--seeds", "10", "--no-times"]
+        words += ["--executor", "ray"]
         suite = subprocess.Popen(
-            [sys.executable, "-c", CODE, *words, *slow, "--out", "results"]
-            + ["--executor", "ray", "--address", nodes.address],
+            [sys.executable, "-c", CODE, *words, *slow, "--out", "results", "--address", nodes.address],
             cwd=tmp_path,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
