@@ -175,8 +175,8 @@ def suite(
     bench suite table1 --preset paper --plan --memory-gib 40
     bench suite main --preset small --only distillm --only gkd --dry-run
     bench suite main --equal-time distillm
-    bench suite paper --shard 2/4 --out /shared/results
-    bench suite paper --executor ray --address HOST:6379 --out /shared/results
+    bench suite paper --shard 2/4 --out shared/results
+    bench suite paper --executor ray --address HOST:6379 --out shared/results
     """
     from bench.config.presets import read_preset
     from bench.experiment.examples import check_pretraining_text, require_real

@@ -7,6 +7,7 @@ are timed take a whole node. All nodes share the results folder and the artifact
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import signal
 import subprocess
@@ -78,14 +79,14 @@ def connected(address: str) -> Iterator[Cluster]:
     except ImportError as error:
         raise BenchError("--executor ray needs Ray: pip install 'distillm-bench[cluster]'") from error
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         told = next(iter(str(error).splitlines()), type(error).__name__)
         raise BenchError(
             f"--address {address}: no Ray cluster answers ({told}); start one: ray start --head"
         ) from error
     try:
-        alive = {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
+        alive = {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}  # type: ignore[no-untyped-call]
         nodes = {name: (int(has.get("CPU", 0)), int(has.get("GPU", 0))) for name, has in alive.items()}
         cluster = Cluster({name: has for name, has in nodes.items() if has[0]})
         if not cluster.nodes:
@@ -111,7 +112,7 @@ def run_on_ray(plan: Plan, out: Path, cluster: Cluster) -> Iterator[RunEvent]:
     from ray.exceptions import RayError
 
     out, cache = out.resolve(), default_root().resolve()
-    board = ray.remote(num_cpus=0)(_Board).remote()
+    board: Any = ray.remote(num_cpus=0)(_Board).remote()
     task = ray.remote(max_retries=-1)(_make)  # of tasks whose node or worker died
     runs = list(plan.to_do)
     pending: dict[Any, int] = {}

@@ -183,7 +183,9 @@ def test_a_process_that_is_stopped_for_long_is_killed_and_the_other_ends(tmp_pat
     started[rank].send_signal(signal.SIGSTOP)
     codes = ends(started, 60)
     assert codes[rank][0] == -signal.SIGKILL
-    assert (codes[1 - rank][0], f"process {rank} of this run has ended" in codes[1 - rank][1]) == (2, True), codes
+    assert (codes[1 - rank][0], "of this run has ended; the same command goes on" in codes[1 - rank][1]) == (2, True), (
+        codes
+    )
 
 
 def last_step(out: Path) -> int:
