@@ -162,7 +162,7 @@ def run(
 
     quiet_libraries()
     if push_to_hub is not None and leads:
-        prepare_push(push_to_hub)
+        prepare_push(push_to_hub, config.models)
     title = f"{config.method.name} x {config.sgo.source} on {config.task}, preset {config.preset}, seed {config.seed}"
     reporter = Reporter(messages(), quiet=quiet or as_json, title=title)
     workshop = Workshop(ArtifactCache(default_root(), reporter.note), reporter)

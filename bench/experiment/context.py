@@ -25,7 +25,6 @@ from bench.evaluation.evaluate import EvaluationSet
 from bench.experiment.checks import check_pair
 from bench.experiment.examples import check_pretraining_text, examples_of
 from bench.experiment.identity import run_id, run_key, task_key, tokenizer_path
-from bench.experiment.tracking import check_tracking
 from bench.metrics.metric import CautiousMetric, Metric, references_of
 from bench.metrics.registry import find_metrics
 from bench.models import smollm2
@@ -158,7 +157,6 @@ def prepare(
     metrics = find_metrics(task.metrics)
     data = data or examples_of(task, config.data, progress)
     check_pretraining_text(config)
-    check_tracking(config)
     if smollm2.NAME in (config.models.teacher, config.models.student):
         smollm2.converted(cache, progress)
     fingerprint = data.fingerprint()

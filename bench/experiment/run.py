@@ -21,7 +21,7 @@ from bench.experiment import stages
 from bench.experiment.context import RunContext, prepare
 from bench.experiment.identity import model_fingerprint
 from bench.experiment.stages import Workshop
-from bench.experiment.tracking import tracked
+from bench.experiment.tracking import check_tracking, tracked
 from bench.models.language_model import LanguageModel
 from bench.models.loading import parameter_count
 from bench.record.example_scores import Prediction
@@ -103,6 +103,7 @@ def _run(config: Config, method: Method, store: Store, workshop: Workshop, *, fr
             for place in (store.runs, workshop.cache.root):
                 # one that is there may hold all that is needed, for a user who may only read it
                 check_folder(place, write=not place.is_dir())
+            check_tracking(config)
             context = prepare(config, method, workshop.cache, progress=reporter.progress)
             for note in context.notes:
                 reporter.note(note)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 PROJECT = "distillm-bench"
 FOLDER = "tracking"
-"""Below the results folder, where trackers that write files have theirs."""
+"""Below the results folder, where TensorBoard has its files."""
 PACKAGES = {
     "tensorboard": ("tensorboard", "tensorboardX"),
     "wandb": ("wandb",),
@@ -42,14 +42,25 @@ class Tracker:
     """Takes figures by step; after its first failure it takes none.
 
     Args:
-        open_backend: opens accelerate's tracker; None = there is none.
+        make: makes accelerate's tracker; None = there is none.
+        about: told to it first.
         note: told once if it fails.
     """
 
-    def __init__(self, open_backend: Callable[[], GeneralTracker] | None, note: Callable[[str], None]) -> None:
-        self._note, self._backend = note, None
-        if open_backend is not None:
-            self._backend = self._tried(open_backend)
+    def __init__(
+        self, make: Callable[[], GeneralTracker] | None, about: dict[str, Any], note: Callable[[str], None]
+    ) -> None:
+        self._note = note
+        self._backend: GeneralTracker | None = None
+        if make is not None:
+            self._tried(lambda: self._open(make, about))
+
+    def _open(self, make: Callable[[], GeneralTracker], about: dict[str, Any]) -> None:
+        backend = make()
+        if hasattr(backend, "start"):
+            backend.start()
+        self._backend = backend
+        backend.store_init_configuration(about)
 
     def log(self, step: int, values: dict[str, float]) -> None:
         """Send some figures of a step."""
@@ -61,13 +72,15 @@ class Tracker:
         if (backend := self._backend) is not None:
             self._tried(backend.finish)
 
-    def _tried(self, action: Callable[[], Any]) -> Any:
+    def _tried(self, action: Callable[[], None]) -> None:
         try:
-            return action()
+            action()
         except Exception as error:  # whatever a service or its client does, the run goes on
-            self._backend = None
+            backend, self._backend = self._backend, None
             self._note(f"the tracker failed, and the run goes on without it: {type(error).__name__}: {error}")
-            return None
+            if backend is not None:
+                with suppress(Exception):  # it may not even be able to end
+                    backend.finish()
 
 
 @contextmanager
@@ -78,14 +91,15 @@ def tracked(
 
     Args:
         config: says which.
-        run_id: names the run there; one that goes on goes on there.
+        run_id: names the run there. One that goes on after an interruption goes on there, too; MLflow begins another.
         device: the run's.
         out: the results folder.
         note: told if it fails.
         leads: whether this process is the one of the run's that tells.
     """
     wanted = config.tracking != "none" and leads
-    tracker = Tracker((lambda: _backend(config, run_id, device, out)) if wanted else None, note)
+    make = (lambda: _backend(config, run_id, device, out)) if wanted else None
+    tracker = Tracker(make, _flat(config.canonical()), note)
     try:
         yield tracker
     finally:
@@ -102,14 +116,11 @@ def _backend(config: Config, run_id: str, device: torch.device, out: Path) -> Ge
         case "tensorboard":
             backend = kind(run_id, logging_dir=folder)
         case "mlflow":
-            backend = kind(PROJECT, logging_dir=folder, run_name=run_id)
+            backend = kind(PROJECT, run_name=run_id)
         case "wandb":
             backend = kind(PROJECT, id=run_id, dir=folder, resume="allow")
         case _:
             backend = kind(PROJECT, name=run_id, resume="allow")
-    if hasattr(backend, "start"):
-        backend.start()
-    backend.store_init_configuration(_flat(config.canonical()))
     return backend
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 from bench.record.record import RunRecord
@@ -59,7 +60,7 @@ def model_card(record: RunRecord, repository: str, method_paper: str) -> str:
 
 def _metadata(record: RunRecord, repository: str, adapters: bool) -> dict[str, Any]:
     models = record.config.models
-    named = [one for one in (models.student, models.teacher) if _HUB_ID.fullmatch(one)]
+    named = [one for one in (models.student, models.teacher) if on_hub(one)]
     task = "text-generation" if models.kind == "causal" else "text2text-generation"
     results = [
         {
@@ -98,7 +99,12 @@ def _model(given: str) -> str:
     """A model by its id on the hub; of a folder, its name alone."""
     if given in ("shipped", "shipped-small", "smollm2"):
         return f"{given} (of distillm-bench)"
-    return given if _HUB_ID.fullmatch(given) and not given.startswith(".") else given.rstrip("/").rpartition("/")[2]
+    return given if on_hub(given) else given.rstrip("/").rpartition("/")[2]
+
+
+def on_hub(given: str) -> bool:
+    """Whether a model is named by its id on the hub, not as a folder or one of the package's own."""
+    return _HUB_ID.fullmatch(given) is not None and not given.startswith(".") and not Path(given).exists()
 
 
 def _cell(text: str) -> str:

@@ -6,6 +6,7 @@ that are compared load the very same files. A damaged entry is noticed by its ch
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -117,18 +118,20 @@ class Busy(BenchError):
     """Another process holds the lock."""
 
 
-def is_locked(path: Path) -> bool:
-    """Whether a process holds a lock of `locked`; to find out, it is taken for an instant."""
-    if not path.exists():
-        return False
-    lock = filelock.FileLock(path)
+def is_locked(path: Path) -> bool | None:
+    """Whether a process holds a lock of `locked`; None where the file system does not say.
+
+    To find out, a lock that several may share is asked for, and given back.
+    """
     try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        return True
-    except OSError:  # another user's
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
         return False
-    lock.release()
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
     return False
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import click
@@ -188,7 +189,7 @@ def suite(
     from paper_tables.suite.packing import pack_file
     from paper_tables.suite.plan import make_plan
     from paper_tables.suite.progress import SuiteGrid, describe, duration, name_of
-    from paper_tables.suite.ray_executor import connected, run_on_ray
+    from paper_tables.suite.ray_executor import connected, kind_of_node, run_on_ray
     from paper_tables.suite.status import status
     from paper_tables.suite.time_limit import TimeLimit, estimate
 
@@ -218,7 +219,7 @@ def suite(
         only=only,
         settings=settings,
         times=times,
-        here=this_machine() if cluster is None else None,
+        here=this_machine() if cluster is None else kind_of_node(cluster),
         shard=part,
     )
     if show_status:
@@ -253,8 +254,9 @@ def suite(
     with grid.shown():
         limit = None if minutes is None else TimeLimit(minutes, Store(out), read_preset(preset).name, began)
         events = run_locally(plan, out, jobs, limit) if cluster is None else run_on_ray(plan, out, cluster)
-        for event in events:
-            grid.take(event)
+        with closing(events):  # which ends what runs, before the cluster is left
+            for event in events:
+                grid.take(event)
     if limit is not None:
         packed = pack_file(Store(out, warn), default_root(), since, warn)
         if packed is not None:

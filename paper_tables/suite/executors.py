@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
@@ -68,7 +68,7 @@ class RunEvent:
     cut: bool = False
 
 
-def run_locally(plan: Plan, out: Path, jobs: int, limit: TimeLimit | None = None) -> Iterator[RunEvent]:
+def run_locally(plan: Plan, out: Path, jobs: int, limit: TimeLimit | None = None) -> Generator[RunEvent, None, None]:
     """Make the runs left, telling of each start and end.
 
     Exclusive runs come first, one at a time. Every run is a `bench run` of its own, which resumes if it was begun
@@ -152,6 +152,14 @@ def _start(run: PlannedRun, preset: str, out: Path, slot: int, variables: Mappin
     return _Process(run, slot, popen, log)
 
 
+def usable_cores() -> int:
+    """CPU cores that this process may use: of a job on a cluster's node, those it was given."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        return os.cpu_count() or 1
+
+
 def visible_gpus(given: Mapping[str, str]) -> dict[str, str]:
     """The variable that names the GPUs of this machine, for runs to share out; none where it is set or one GPU does."""
     if "CUDA_VISIBLE_DEVICES" in given:
@@ -168,7 +176,7 @@ def environment(given: Mapping[str, str], slot: int, jobs: int, threads: int | N
     A thread count that the user has set stays; where several GPUs are named, the slots share them out.
     """
     own = dict(given)
-    own.setdefault("OMP_NUM_THREADS", str(threads or max(1, (os.cpu_count() or 1) // jobs)))
+    own.setdefault("OMP_NUM_THREADS", str(threads or max(1, usable_cores() // jobs)))
     named = [part for part in given.get("CUDA_VISIBLE_DEVICES", "").split(",") if part.strip()]
     if len(named) > 1:
         own["CUDA_VISIBLE_DEVICES"] = named[slot % len(named)].strip()

@@ -15,19 +15,25 @@ import sys
 import tempfile
 import time
 import uuid
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bench.cli.run import BUSY
 from bench.system.artifacts import default_root
+from bench.system.environment import this_machine
 from bench.system.errors import BenchError
+from bench.system.files import cannot_write
 from paper_tables.suite.executors import STOP_SECONDS, Failure, RunEvent, last_lines, words_of
 from paper_tables.suite.plan import Plan, PlannedRun
 
+if TYPE_CHECKING:
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+A = TypeVar("A")
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
@@ -58,10 +64,9 @@ class Cluster:
         return sum(gpus if self.gpus else cpus for cpus, gpus in self.nodes.values())
 
     @property
-    def whole(self) -> tuple[int, int]:
-        """CPUs and GPUs of the kind of node that there are most of, of several the largest: for runs that are timed."""
-        able = Counter(one for one in self.nodes.values() if one[1] or not self.gpus)
-        return max(able, key=lambda one: (able[one], one))
+    def largest(self) -> str:
+        """The node with the most GPUs, then CPUs. What takes all of it fits on no other kind: so runs are timed."""
+        return max(self.nodes, key=lambda name: self.nodes[name][::-1])
 
 
 @contextmanager
@@ -76,11 +81,12 @@ def connected(address: str) -> Iterator[Cluster]:
     """
     try:
         import ray
+        from ray.exceptions import RayError
     except ImportError as error:
         raise BenchError("--executor ray needs Ray: pip install 'distillm-bench[cluster]'") from error
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+    except (OSError, RayError, RuntimeError, ValueError) as error:
         told = next(iter(str(error).splitlines()), type(error).__name__)
         raise BenchError(
             f"--address {address}: no Ray cluster answers ({told}); start one: ray start --head"
@@ -96,7 +102,16 @@ def connected(address: str) -> Iterator[Cluster]:
         ray.shutdown()
 
 
-def run_on_ray(plan: Plan, out: Path, cluster: Cluster) -> Iterator[RunEvent]:
+def kind_of_node(cluster: Cluster) -> tuple[str, str]:
+    """Device and processor of the nodes that runs are timed on.
+
+    Raises:
+        BenchError: that node has no distillm-bench.
+    """
+    return _asked(cluster.largest, this_machine)
+
+
+def run_on_ray(plan: Plan, out: Path, cluster: Cluster) -> Generator[RunEvent, None, None]:
     """Make the runs left, telling of each start and end; to be used while `connected`.
 
     Args:
@@ -112,15 +127,21 @@ def run_on_ray(plan: Plan, out: Path, cluster: Cluster) -> Iterator[RunEvent]:
     from ray.exceptions import RayError
 
     out, cache = out.resolve(), default_root().resolve()
-    board: Any = ray.remote(num_cpus=0)(_Board).remote()
+    board: Any = ray.remote(num_cpus=0)(_Board).options(scheduling_strategy=_on(_this_node())).remote()
     task = ray.remote(max_retries=-1)(_make)  # of tasks whose node or worker died
     runs = list(plan.to_do)
     pending: dict[Any, int] = {}
     begun_elsewhere: list[int] = []
+    begun: set[int] = set()
+
+    def begins() -> Iterator[RunEvent]:
+        for number in ray.get(board.taken.remote()):
+            begun.add(number)
+            yield RunEvent(runs[number])
 
     def submit(number: int, *, wait: bool) -> None:
         run = runs[number]
-        cpus, gpus = cluster.whole if run.exclusive else (cluster.cpus, cluster.gpus)
+        cpus, gpus = cluster.nodes[cluster.largest] if run.exclusive else (cluster.cpus, cluster.gpus)
         variables = {"BENCH_CACHE": str(cache), "OMP_NUM_THREADS": str(run.threads or cluster.cpus)}
         words = words_of(run, plan.preset, out, wait=wait)
         pending[task.options(num_cpus=cpus, num_gpus=gpus).remote(words, variables, str(Path.cwd()), board, number)] = (
@@ -132,11 +153,14 @@ def run_on_ray(plan: Plan, out: Path, cluster: Cluster) -> Iterator[RunEvent]:
         for number in range(len(runs)):
             submit(number, wait=False)
         while pending:
-            for number in ray.get(board.taken.remote()):
-                yield RunEvent(runs[number])
+            yield from begins()
             done, _ = ray.wait(list(pending), num_returns=1, timeout=0.5)
+            if done:
+                yield from begins()
             for found in done:
                 number, result = pending.pop(found), _result(found)
+                if number not in begun:  # it could not even begin
+                    yield RunEvent(runs[number])
                 if result[0] == BUSY:
                     begun_elsewhere.append(number)
                 yield _ended(runs[number], result)
@@ -205,7 +229,7 @@ def _make(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=log,
-            preexec_fn=_die_with_parent,
+            preexec_fn=partial(_die_with, os.getpid()),
         )
         try:
             while popen.poll() is None:  # Ray's way to cancel interrupts Python, not a system call
@@ -220,37 +244,69 @@ def _make(
         return popen.returncode, last_lines(log), time.monotonic() - began
 
 
-def _die_with_parent() -> None:
+_LIBC = ctypes.CDLL(None)
+
+
+def _die_with(parent: int) -> None:
     """Where a worker is killed, its run ends as by SIGTERM, and another node can go on with it (Linux)."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGTERM)
-
-
-def _is_there(path: str) -> bool:
-    return Path(path).exists()
+    with suppress(AttributeError):
+        _LIBC.prctl(_DIE_WITH_PARENT, signal.SIGTERM)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def _check_shared(cluster: Cluster, folders: Sequence[Path]) -> None:
     """Refuse folders that a node does not share with this machine.
 
     Raises:
-        BenchError: names folder and node.
+        BenchError: names folder and node, or the node without distillm-bench.
     """
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
     for folder in folders:
-        folder.mkdir(parents=True, exist_ok=True)
         mark = folder / f".shared-{uuid.uuid4().hex}"
-        mark.touch()
         try:
-            task = ray.remote(num_cpus=0)(_is_there)
+            folder.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+        except OSError as error:
+            raise cannot_write(folder, error) from error
+        try:
             for node in cluster.nodes:
-                where = NodeAffinitySchedulingStrategy(node, soft=False)
-                if not ray.get(task.options(scheduling_strategy=where).remote(str(mark))):
+                if not _asked(node, _is_there, str(mark)):
                     raise BenchError(
                         f"node {node[:8]} of the Ray cluster does not see {folder}: give a folder that all nodes share "
                         "(--out for records, BENCH_CACHE for teachers and init students)"
                     )
         finally:
             mark.unlink()
+
+
+def _asked(node: str, question: Callable[..., A], *words: str) -> A:
+    """What a function says on a node."""
+    import ray
+    from ray.exceptions import RayTaskError
+
+    task = ray.remote(num_cpus=0)(question)
+    try:
+        answer: A = ray.get(task.options(scheduling_strategy=_on(node)).remote(*words))
+    except RayTaskError as error:
+        raise BenchError(
+            f"node {node[:8]} of the Ray cluster cannot run distillm-bench ({error.cause or 'see its logs'}): install "
+            "the same version there, in the Python that Ray runs with"
+        ) from error
+    return answer
+
+
+def _is_there(path: str) -> bool:
+    return Path(path).exists()
+
+
+def _on(node: str) -> NodeAffinitySchedulingStrategy:
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(node, soft=False)
+
+
+def _this_node() -> str:
+    import ray
+
+    found: str = ray.get_runtime_context().get_node_id()
+    return found

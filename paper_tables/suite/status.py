@@ -16,13 +16,16 @@ def status(plan: Plan, store: Store) -> Iterator[str]:
     """Lines on a suite's runs, and on every run in its folder that is being made, or was begun and is not recorded."""
     recorded = sum(run.recorded for run in plan.runs)
     yield f"{recorded} of {len(plan.runs)} runs are recorded in {store.root}"
-    made = {path.parent.name for path in store.runs.glob(f"*/{LOCK}") if is_locked(path)}
-    for run_id in sorted(made):
+    locks = {path.parent.name: is_locked(path) for path in store.runs.glob(f"*/{LOCK}")}
+    for run_id in sorted(run_id for run_id, held in locks.items() if held):
         yield f"  being made: {run_id}, {_reached(store.folder(run_id))}"
     for run_id in store.unfinished():
-        if run_id in made:
+        held = locks.get(run_id, False)
+        if held:
             continue
-        if (store.folder(run_id) / FAILURE).is_file():
+        if held is None:
+            yield f"  being made or stopped, its lock cannot be read: {run_id}, {_reached(store.folder(run_id))}"
+        elif (store.folder(run_id) / FAILURE).is_file():
             yield f"  failed: {run_id} (`bench show {run_id}` says why)"
         else:
             yield f"  stopped: {run_id}, {_reached(store.folder(run_id))}; the suite goes on with it"

@@ -11,7 +11,7 @@ from typing import Any
 from bench.config.comparable import comparison_fields
 from bench.config.resolve import resolve_again
 from bench.experiment.context import prepare
-from bench.experiment.run import run
+from bench.experiment.run import run, told_in_words
 from bench.experiment.stages import Workshop
 from bench.record.pack import thinned
 from bench.record.record import CurvePoint, RunRecord
@@ -54,7 +54,9 @@ def check_rerun(store: Store, record: RunRecord, reporter: Reporter, found: Find
     try:
         config, method = resolve_again(record.config.canonical(), device=record.config.device)
         workshop = Workshop(ArtifactCache(default_root(), reporter.note), reporter)
-        context = prepare(config, method, workshop.cache)
+        config = config.model_copy(update={"tracking": "none"})  # no run at the service of who made the record
+        with told_in_words(reporter, config):
+            context = prepare(config, method, workshop.cache)
         if context.run_id != record.run_id:
             now = comparison_fields(context.run_key)
             other = ", ".join(name for name, value in now.items() if value != record.comparison_fields.get(name))

@@ -89,6 +89,7 @@ def mended(hub: Hub) -> None:
     hub.gated.clear()
     hub.cut.clear()
     hub.requests.clear()
+    hub.pushed.clear()
     hub.refs.clear()
     if hub.server is None:
         hub.start()

@@ -46,6 +46,7 @@ class Hub:
         cut: file names of which half is sent.
         requests: method, status and path of each request.
         pushed: files by repository, of those that were pushed with the token `TOKEN`.
+        upload_mode: how files are to come; large ones ("lfs") are refused.
     """
 
     root: Path
@@ -54,6 +55,7 @@ class Hub:
     cut: set[str] = field(default_factory=set)
     requests: list[str] = field(default_factory=list)
     pushed: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    upload_mode: str = "regular"
     refs: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
     server: ThreadingHTTPServer | None = None
     connections: set[socket.socket] = field(default_factory=set)
@@ -153,6 +155,15 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             if path == "/api/repos/create" or re.fullmatch(r"/api/models/[^/]+/[^/]+/(preupload|commit)/main", path):
                 self._push(path)
+            elif (match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(/tree/main)?", path)) and match[
+                1
+            ] in self.hub.pushed:
+                files = sorted(self.hub.pushed[match[1]])
+                if match[2]:
+                    self._send_json([{"type": "file", "oid": "0" * 40, "size": 1, "path": file} for file in files])
+                else:
+                    info = {"_id": "0" * 24, "id": match[1], "sha": "c" * 40, "private": True, "tags": []}
+                    self._send_json(info | {"siblings": [{"rfilename": file} for file in files]})
             elif path == "/api/validate-yaml":
                 self._send_json({"errors": [], "warnings": []})
             elif match := re.fullmatch(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(.*))?", path):
@@ -178,16 +189,20 @@ class _Handler(BaseHTTPRequestHandler):
         elif path == "/api/repos/create":
             asked = json.loads(self.body)
             name = f"{asked['organization']}/{asked['name']}" if "organization" in asked else asked["name"]
+            assert asked["private"] is True
             self.hub.pushed.setdefault(name, {})
             self._send_json({"url": f"{self.hub.url}/{name}", "id": "0" * 24, "name": name})
         elif "/preupload/" in path:
             files = [one["path"] for one in json.loads(self.body)["files"]]
             self._send_json(
-                {"files": [{"path": file, "uploadMode": "regular", "shouldIgnore": False} for file in files]}
+                {"files": [{"path": file, "uploadMode": self.hub.upload_mode, "shouldIgnore": False} for file in files]}
             )
         else:
             _, *lines = (json.loads(line) for line in self.body.decode().splitlines())
             name = path.removeprefix("/api/models/").removesuffix("/commit/main")
+            for one in lines:
+                if one["key"] == "deletedFile":
+                    del self.hub.pushed[name][one["value"]["path"]]
             self.hub.pushed[name] |= {
                 one["value"]["path"]: base64.b64decode(one["value"]["content"]) for one in lines if one["key"] == "file"
             }

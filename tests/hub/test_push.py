@@ -49,9 +49,27 @@ def test_student_record_and_card_arrive_and_a_recorded_run_is_pushed_again(
     assert f"| teacher | {record.teacher_scores['test'].primary.mean:.1f}" in card
     assert "generated to test methods" in card
     assert str(tmp_path) not in card
-    fresh_hub.pushed.clear()
+    fresh_hub.pushed[REPOSITORY] = {"pytorch_model.bin": b"of an earlier push", "notes.txt": b"kept"}
     assert invoke(*words).exit_code == 0
-    assert fresh_hub.pushed[REPOSITORY]["README.md"] == files["README.md"]
+    assert fresh_hub.pushed[REPOSITORY] == files | {"notes.txt": b"kept"}
+
+
+def test_an_upload_that_fails_is_told_and_the_run_stays_recorded(fresh_hub: Hub, words, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setattr(fresh_hub, "upload_mode", "lfs")
+    result = invoke(*words)
+    assert result.exit_code == 2, result.output
+    assert "is recorded, but not pushed to me/my-student; the same command tries again" in " ".join(
+        result.stderr.split()
+    )
+    assert len(list(Store(tmp_path / "results").all())) == 1
+
+
+def test_adapters_to_a_model_in_a_folder_are_not_pushed(fresh_hub: Hub, words, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    result = invoke(*words, "--set", "models.lora.targets=[q, v]")
+    assert (result.exit_code, "models.lora.save=merged" in result.stderr) == (2, True), result.output
+    assert not fresh_hub.pushed
 
 
 @pytest.mark.parametrize(

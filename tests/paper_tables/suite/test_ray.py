@@ -18,9 +18,9 @@ CODE = "from paper_tables.cli.suite import suite; from bench.cli.main import mai
 
 def test_what_a_run_takes_follows_from_the_nodes():
     cpus = Cluster({"a": (4, 0), "b": (4, 0), "c": (16, 0)})
-    assert (cpus.cpus, cpus.gpus, cpus.jobs, cpus.whole) == (1, 0, 24, (4, 0))
+    assert (cpus.cpus, cpus.gpus, cpus.jobs, cpus.largest) == (1, 0, 24, "c")
     gpus = Cluster({"head": (8, 0), "a": (32, 4), "b": (16, 8)})
-    assert (gpus.cpus, gpus.gpus, gpus.jobs, gpus.whole) == (2, 1, 12, (32, 4))
+    assert (gpus.cpus, gpus.gpus, gpus.jobs, gpus.largest) == (2, 1, 12, "b")
 
 
 @pytest.mark.parametrize(

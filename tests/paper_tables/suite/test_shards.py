@@ -100,7 +100,8 @@ def test_the_status_says_what_is_made_what_stopped_and_what_failed(command, tmp_
     assert re.search(r"being made: dolly-being-made, step 250 \d+ s ago", result.stdout)
     assert re.search(r"stopped: dolly-stopped, step 250 \d+ s ago; the suite goes on with it", result.stdout)
     assert "failed: dolly-failed (`bench show dolly-failed` says why)" in result.stdout
-    assert not is_locked(being_made / LOCK)
+    assert is_locked(being_made / LOCK) is False
+    assert is_locked(tmp_path) is None, "a file that cannot be read says nothing"
     assert "a reason" in command("show", "dolly-failed", "--out", tmp_path).stderr
 
 

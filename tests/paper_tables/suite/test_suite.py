@@ -21,6 +21,7 @@ from bench.system.errors import BenchError
 from paper_tables.paper.ablations import ABLATIONS, OWN_ALPHA, OWN_CAPACITY, OWN_RATIO, ablations, all_tables
 from paper_tables.paper.suites import SUITES, run_specs, timed_specs
 from paper_tables.paper.tables import tables
+from paper_tables.suite import executors
 from paper_tables.suite.executors import environment
 from paper_tables.suite.plan import make_plan
 from paper_tables.suite.progress import describe, name_of
@@ -216,7 +217,7 @@ def test_unknown_names_are_told():
 
 
 def test_each_process_gets_its_share_of_the_cores_and_of_the_gpus_named(monkeypatch):
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(executors, "usable_cores", lambda: 8)
     assert environment({}, 0, 2)["OMP_NUM_THREADS"] == "4"
     assert environment({"OMP_NUM_THREADS": "1"}, 0, 2)["OMP_NUM_THREADS"] == "1"
     assert [environment({"CUDA_VISIBLE_DEVICES": "2,5"}, slot, 3)["CUDA_VISIBLE_DEVICES"] for slot in range(3)] == [
