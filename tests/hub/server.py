@@ -189,7 +189,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif path == "/api/repos/create":
             asked = json.loads(self.body)
             name = f"{asked['organization']}/{asked['name']}" if "organization" in asked else asked["name"]
-            assert asked["private"] is True
+            assert asked["visibility"] == "private"
             self.hub.pushed.setdefault(name, {})
             self._send_json({"url": f"{self.hub.url}/{name}", "id": "0" * 24, "name": name})
         elif "/preupload/" in path:

@@ -7,8 +7,11 @@ import json
 import pytest
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
+from bench.config.resolve import resolve
+from bench.experiment.push import prepare_push
 from bench.record.store import Store
 from bench.system import yaml_text
+from bench.system.errors import BenchError
 from tests.conftest import invoke, short
 from tests.hub.conftest import offline
 from tests.hub.server import TOKEN, Hub
@@ -65,11 +68,15 @@ def test_an_upload_that_fails_is_told_and_the_run_stays_recorded(fresh_hub: Hub,
     assert len(list(Store(tmp_path / "results").all())) == 1
 
 
-def test_adapters_to_a_model_in_a_folder_are_not_pushed(fresh_hub: Hub, words, monkeypatch):
+def test_adapters_to_a_model_in_a_folder_are_not_pushed(fresh_hub: Hub, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", TOKEN)
-    result = invoke(*words, "--set", "models.lora.targets=[q, v]")
-    assert (result.exit_code, "models.lora.save=merged" in result.stderr) == (2, True), result.output
+    lora = ("models.lora.targets=[q_proj, v_proj]",)
+    config, _ = resolve(preset="tiny", task="iwslt", method="srkl", assignments=lora)
+    with pytest.raises(BenchError, match=r"\(shipped\): add --set models.lora.save=merged"):
+        prepare_push(REPOSITORY, config.models)
     assert not fresh_hub.pushed
+    prepare_push(REPOSITORY, config.models.model_copy(update={"student": "openai-community/gpt2"}))
+    assert fresh_hub.pushed == {REPOSITORY: {}}
 
 
 @pytest.mark.parametrize(
