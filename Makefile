@@ -20,7 +20,7 @@ test: setup
 
 # what takes long: processes that are killed and resumed, every method with every output source, shipped models
 test-slow: setup
-	$(PYTEST) -m slow --dist loadgroup
+	$(PYTEST) -m slow --dist loadgroup --durations=20
 
 # kills, damaged files, wrong arguments, odd settings; TORTURE_SEED=1 draws others, TORTURE_ROUNDS=5 more of them
 torture: setup

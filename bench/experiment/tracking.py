@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 PROJECT = "distillm-bench"
 FOLDER = "tracking"
-"""Below the results folder, where TensorBoard has its files."""
+"""Below the results folder, where TensorBoard and W&B have their files."""
 PACKAGES = {
     "tensorboard": ("tensorboard", "tensorboardX"),
     "wandb": ("wandb",),
@@ -111,6 +111,7 @@ def _backend(config: Config, run_id: str, device: torch.device, out: Path) -> Ge
 
     prepare_accelerate(device, config.precision)  # its trackers ask it which process they are in
     kind = LOGGER_TYPE_TO_CLASS[config.tracking]
+    (out / FOLDER).mkdir(parents=True, exist_ok=True)
     folder = str(out / FOLDER)
     match config.tracking:
         case "tensorboard":
