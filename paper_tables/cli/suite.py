@@ -223,7 +223,7 @@ def suite(
         shard=part,
     )
     if show_status:
-        output().print(SuiteGrid(plan, jobs, output()).render())
+        output().print(SuiteGrid(plan, jobs, output()).table())
         for line in status(plan, Store(out)):
             say(line)
         return

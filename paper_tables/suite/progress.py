@@ -75,8 +75,8 @@ class SuiteGrid(LiveDisplay):
             total += seconds if run.exclusive else seconds / self.jobs
         return total
 
-    def render(self) -> RenderableType:
-        """The grid as it is now."""
+    def table(self) -> Table:
+        """A row for each run spec, with the state of its runs by seed."""
         seeds = list(dict.fromkeys(run.seed for run in self.plan.runs))
         table = Table(box=None, pad_edge=False)
         table.add_column("")
@@ -88,6 +88,11 @@ class SuiteGrid(LiveDisplay):
         for spec, runs in by_spec.items():
             marks = [mark(self.states[runs[seed]]) if seed in runs else "" for seed in seeds]
             table.add_row(Text(name_of(spec)), *marks)
+        return table
+
+    def render(self) -> RenderableType:
+        """The grid as it is now."""
+        table = self.table()
         left = self.left()
         words = f"{self.done} of {len(self.plan.to_do)} runs done"
         words += f", {len(self.failures)} failed" if self.failures else ""
@@ -97,7 +102,7 @@ class SuiteGrid(LiveDisplay):
             for run, began in self.started.items()
         ]
         # a terminal that is too low for the grid shows what changes
-        fits = len(by_spec) + len(now) + 3 < self.console.height
+        fits = table.row_count + len(now) + 3 < self.console.height
         return Group(*([table] if fits else []), Text(words, "bold"), *now)
 
 

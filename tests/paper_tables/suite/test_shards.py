@@ -96,6 +96,7 @@ def test_the_status_says_what_is_made_what_stopped_and_what_failed(command, tmp_
         assert is_locked(being_made / LOCK)
         result = command("suite", "table1", "--seeds", "10", "--status", "--out", tmp_path)
     assert result.exit_code == 0, result.output
+    assert "runs done" not in result.stdout, "nothing is done by this command"
     assert f"1 of 5 runs are recorded in {tmp_path}" in result.stdout
     assert re.search(r"being made: dolly-being-made, step 250 \d+ s ago", result.stdout)
     assert re.search(r"stopped: dolly-stopped, step 250 \d+ s ago; the suite goes on with it", result.stdout)
