@@ -115,14 +115,13 @@ def _backend(config: Config, run_id: str, device: torch.device, out: Path) -> Ge
     folder = str(out / FOLDER)
     match config.tracking:
         case "tensorboard":
-            backend = kind(run_id, logging_dir=folder)
+            return kind(run_id, logging_dir=folder)
         case "mlflow":
-            backend = kind(PROJECT, run_name=run_id)
+            return kind(PROJECT, run_name=run_id)
         case "wandb":
-            backend = kind(PROJECT, id=run_id, dir=folder, resume="allow")
+            return kind(PROJECT, id=run_id, dir=folder, resume="allow")
         case _:
-            backend = kind(PROJECT, name=run_id, resume="allow")
-    return backend
+            return kind(PROJECT, name=run_id, resume="allow")
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
