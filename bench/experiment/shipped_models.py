@@ -3,59 +3,63 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from bench.config.resolve import resolve
-from bench.config.sections import TrainingConfig
-from bench.data import SPLITS, TASKS, TaskData, load_task
+from bench.config.sections import StudentPretraining, TrainingConfig
+from bench.data import SPLITS, TASKS, load_task
 from bench.experiment import stages
 from bench.experiment.context import RunContext, prepare
 from bench.experiment.identity import Side
 from bench.experiment.stages import Workshop
-from bench.synthetic import shipped_student, shipped_teacher
+from bench.synthetic import reading, shipped_student, shipped_teacher
 from bench.system.artifacts import ArtifactCache, default_root
 from bench.system.environment import describe
 from bench.system.files import read_json, sha256_of, write_json
 from bench.system.progress import Reporter
 
 CARD = "teacher.json"
-TEACHER_TRAIN = "teacher_train"
+_TEACHER_TRAIN = "teacher_train"
 
-# A student of this size needs more steps than a run has to find out how to copy and translate at all. Like the paper's
-# students it comes pretrained; it stays far below the teacher.
-PRETRAINED_STUDENTS = ("iwslt",)
-PRETRAINING = TrainingConfig.model_validate(
-    {
-        "steps": 1200,
-        "batch_size": 16,
-        "learning_rate": 8e-3,
-        "warmup_steps": 100,
-        "adam_beta2": 0.98,
-        "validations": 1,
-        "select_by": "loss",
-    }
-)
-
-
-def _teachers_data(task: str) -> TaskData:
-    """The synthetic examples of a task, with the large split for teachers in the place of the training set."""
-    sets = (*SPLITS, TEACHER_TRAIN, *TASKS[task].evaluation_sets)
-    data = load_task(task, synthetic_splits=sets)
-    kept = {name: examples for name, examples in data.splits.items() if name != TEACHER_TRAIN}
-    return dataclasses.replace(data, splits=kept | {"train": data.splits[TEACHER_TRAIN]})
+# Like the paper's students these come pretrained. Dolly's and SAMSum's have read text and know little of the task. At
+# this scale a model learns to translate from pairs only, so IWSLT's has seen pairs; it was stopped early.
+_ON_TEXT = {"steps": 6000, "batch_size": 16, "length": 64, "warmup_steps": 50}
+PRETRAINING: dict[str, TrainingConfig] = {
+    "dolly": StudentPretraining.model_validate({**_ON_TEXT, "learning_rate": 3e-3}),
+    "samsum": StudentPretraining.model_validate({**_ON_TEXT, "learning_rate": 5e-3}),
+    "iwslt": TrainingConfig.model_validate(
+        {
+            "steps": 1600,
+            "batch_size": 32,
+            "learning_rate": 3e-3,
+            "warmup_steps": 100,
+            "adam_beta2": 0.98,
+            "validations": 4,
+            "select_by": "loss",
+        }
+    ),
+}
 
 
-def make_teacher(task: str, target: Path | None, reporter: Reporter) -> dict[str, dict[str, float]]:
+def make_models(
+    task: str, target: Path | None, reporter: Reporter, sides: Sequence[Side] = ("teacher", "student")
+) -> dict[str, dict[str, float]]:
     """Train the tiny models of a task and write them in half precision, each with a card: checksums, scores, origin.
+
+    A student gets the tokenizer of the teacher that ships.
 
     Args:
         task: a task with synthetic data.
         target: parent folder of the models; None is the package's own.
         reporter: shows the progress.
+        sides: those to make.
 
     Returns:
         for each model made, its mean score on each test set.
@@ -63,31 +67,55 @@ def make_teacher(task: str, target: Path | None, reporter: Reporter) -> dict[str
     Raises:
         BenchError: unknown task, or the folder cannot be written.
     """
-    config, method = resolve(
-        preset="tiny",
-        task=task,
-        method="sft",
-        device="cpu",
-        assignments=["models.teacher=scratch", "models.student=scratch", "models.tokenizer=trained"],
-    )
     workshop = Workshop(ArtifactCache(default_root(), reporter.note), reporter)
-    sides: dict[Side, tuple[Path, TrainingConfig]] = {"teacher": (shipped_teacher(task), config.teacher_training)}
-    if task in PRETRAINED_STUDENTS:
-        sides["student"] = (shipped_student(task), PRETRAINING)
-    scores = {}
-    with reporter.session(["data", *sides, "evaluation"]):
-        with reporter.stage("data"):
-            context = prepare(config, method, workshop.cache, data=_teachers_data(task))
-        made = {}
-        for side, (_, training) in sides.items():
+    scores: dict[str, dict[str, float]] = {}
+    with reporter.session(["data", *sides, "evaluation"]), tempfile.TemporaryDirectory() as temporary:
+        made: dict[Side, tuple[RunContext, Path, TrainingConfig]] = {}
+        for side in sides:
+            with reporter.stage("data"):
+                context = _context(task, side, workshop, Path(temporary))
             with reporter.stage(side):
-                label = "teacher" if side == "teacher" else "pretrained student"
-                made[side] = stages.fine_tuned(context, workshop, side, training, stages.TEACHER_SEED, label)
+                if side == "teacher":
+                    training = context.config.teacher_training
+                    label = "teacher"
+                else:
+                    training = PRETRAINING[task]
+                    label = "pretrained student"
+                folder = (
+                    stages.pretrained_student(context, workshop)
+                    if side == "student" and context.config.student_pretraining
+                    else stages.fine_tuned(context, workshop, side, training, stages.TEACHER_SEED, label)
+                )
+                assert folder is not None
+                made[side] = context, folder, training
         with reporter.stage("evaluation"):
-            for side, (shipped, training) in sides.items():
-                folder = target / shipped.name if target else shipped
-                scores[side] = _write(context, workshop, made[side], folder, training)
-    return {str(side): found for side, found in scores.items()}
+            for side, (context, folder, training) in made.items():
+                shipped = shipped_teacher(task) if side == "teacher" else shipped_student(task)
+                to = target / shipped.name if target else shipped
+                scores[side] = _write(context, workshop, folder, to, training)
+    return scores
+
+
+def _context(task: str, side: Side, workshop: Workshop, temporary: Path) -> RunContext:
+    """The synthetic examples of a task, with the large split for teachers in the place of the training set."""
+    assignments = ["models.student=scratch"]
+    if side == "teacher":
+        assignments += ["models.teacher=scratch", "models.tokenizer=trained"]
+    elif isinstance(given := PRETRAINING[task], StudentPretraining):
+        for split, texts in reading(task).items():
+            lines = (json.dumps({"text": text}) + "\n" for text in texts)
+            (temporary / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")
+        settings = given.model_dump(mode="json") | {"file": str(temporary)}
+        assignments += [f"student_pretraining={json.dumps(settings)}"]
+    # of the settings of the preset only its training set is not used
+    config, method = resolve(
+        preset="tiny", task=task, method="sft", device="cpu", assignments=[*assignments, "data.max_train=null"]
+    )
+    sets = (*SPLITS, _TEACHER_TRAIN, *TASKS[task].evaluation_sets)
+    data = load_task(task, synthetic_splits=sets)
+    kept = {name: examples for name, examples in data.splits.items() if name != _TEACHER_TRAIN}
+    data = dataclasses.replace(data, splits=kept | {"train": data.splits[_TEACHER_TRAIN]})
+    return prepare(config, method, workshop.cache, data=data)
 
 
 def _write(
@@ -96,7 +124,8 @@ def _write(
     shutil.rmtree(folder, ignore_errors=True)
     stages.load(context, str(made), torch.float16).save(folder)
     found = stages.scores(context, workshop, str(folder), "shipped-model")
-    history = read_json(made / "training.json")
+    history = read_json(made / ("training.json" if (made / "training.json").is_file() else "pretraining.json"))
+    seconds = history["seconds"]
     result = {name: round(one.primary.mean, 4) for name, one in found.items()}
     card: dict[str, Any] = {
         "task": context.config.task,
@@ -106,7 +135,7 @@ def _write(
         "files": {p.name: sha256_of(p) for p in sorted(folder.iterdir())},
         "training": training.model_dump(mode="json"),
         "validations": history["validations"],
-        "seconds": round(sum(history["seconds"].values()), 1),
+        "seconds": round(sum(seconds.values()) if isinstance(seconds, dict) else seconds, 1),
         "environment": describe(torch.device("cpu")).model_dump(include={"cpu", "threads", "packages"}),
     }
     write_json(folder / CARD, card)
@@ -115,7 +144,7 @@ def _write(
 
 def shipped(task: str) -> list[Path]:
     """Folders of all models that ship for a task."""
-    return [shipped_teacher(task), *([shipped_student(task)] if task in PRETRAINED_STUDENTS else [])]
+    return [shipped_teacher(task), shipped_student(task)]
 
 
 def intact(task: str) -> bool:

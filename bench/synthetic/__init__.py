@@ -3,7 +3,8 @@
 Grammars of our own make it. The same seed gives the same data on every machine; a prompt of the evaluation sets has
 several right answers; no prompt is in two splits. `dolly/`, `samsum/` and `iwslt/` make the records of a task each,
 `plain_text.py` makes prose, `world/` holds the facts that the English texts tell.
-Tiny teachers trained on the split `teacher_train` ship beside it (`models/`, made by `bench make-teachers`).
+Tiny teachers trained on the split `teacher_train`, and pretrained students, ship beside it (`models/`, made by `bench
+make-teachers`).
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import copy
 import functools
 from importlib import resources
 from pathlib import Path
+from random import Random
 from typing import Any
 
-from bench.synthetic import dolly, iwslt, samsum
+from bench.synthetic import dolly, iwslt, plain_text, samsum
 
 PLAIN_TEXT_TASKS = ("dolly", "samsum")
 """Tasks that plain text is generated for: those that answer in its language, English."""
@@ -36,8 +38,29 @@ def _records(task: str, split: str, seed: int) -> list[dict[str, Any]]:
     return _GENERATORS[task](split, seed)
 
 
+def reading(task: str) -> dict[str, list[str]]:
+    """What the pretrained student of a task has read: prose and, among it, prompts of the teachers without responses.
+
+    Returns:
+        texts by split, `train` and `validation`; no prompt is of a split that runs use.
+
+    Raises:
+        KeyError: a task that no plain text is generated for.
+    """
+    if task not in PLAIN_TEXT_TASKS:
+        raise KeyError(task)
+    records = _records(task, "teacher_train", 0)
+    if task == "samsum":
+        prompts = [record["dialogue"] for record in records]
+    else:
+        prompts = [f"{record['instruction']}\n{record['context']}".strip() for record in records]
+    texts = prompts + plain_text.generate(12_000, seed=7)
+    Random(0).shuffle(texts)
+    return {"train": texts, "validation": plain_text.generate(200, seed=1)}
+
+
 def shipped_student(task: str) -> Path:
-    """Folder of the pretrained tiny student of a task whose student would learn too little from scratch."""
+    """Folder of the pretrained tiny student of a task, with its tokenizer."""
     return shipped_teacher(f"{task}-student")
 
 

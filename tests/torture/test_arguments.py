@@ -93,7 +93,7 @@ def place(tmp_path, monkeypatch):
     def stopped(*arguments: object, **options: object) -> None:
         raise BenchError("real work would begin here")
 
-    monkeypatch.setattr("bench.experiment.shipped_models.make_teacher", stopped)
+    monkeypatch.setattr("bench.experiment.shipped_models.make_models", stopped)
     monkeypatch.setattr("bench.cli.perf._measured", stopped)
     monkeypatch.setattr("bench.recommend.halving.Halving.run", stopped)
     monkeypatch.setattr("bench.experiment.planning.plan.make_plan", stopped)
