@@ -38,7 +38,7 @@ ROOMS = {
         ("suite", "tables", "claims", "figures"),
         ("report",),
         ("verify",),
-        ("cli", "overview"),
+        ("cli", "overview", "published"),
     ),
 }
 """The rooms of a package, from the bottom up; each may import those below it, and none beside it."""

@@ -37,6 +37,7 @@ class _TaskBlock(Section):
     model_config = ConfigDict(extra="allow")
 
     models: str | None = None
+    synthetic: dict[str, JsonValue] = Field({}, description="settings of `data` for the data that ships, and no other")
 
 
 _OfMethods = dict[str, dict[str, dict[str, JsonValue]]]
@@ -61,6 +62,7 @@ class _PresetFile(Section):
     models: str | None = Field(None, description="the model pair, where --models names none")
     init: Literal["paper", "pretrained", "sft"] | None = Field(None, description="paper = each method its own paper's")
     sgo: dict[str, JsonValue] = Field({}, description="options for the output sources that read them")
+    synthetic: dict[str, JsonValue] = Field({}, description="settings of `data` for the data that ships, and no other")
     tasks: dict[str, _TaskBlock] = Field({}, description="settings by task")
     pairs: dict[str, _PairBlock] = Field({}, description="settings by model pair, and those that begin from it")
     methods: _OfMethods = Field({}, description="settings by method")
@@ -95,7 +97,8 @@ class Preset:
 
     def settings(self, task: str, pair: Pair) -> Layer:
         """The sections it gives every method on a task with a model pair."""
-        return {k: v for k, v in self._merged(task, pair).items() if k not in ("summary", "models", "init", "sgo")}
+        apart = ("summary", "models", "init", "sgo", "synthetic")
+        return {k: v for k, v in self._merged(task, pair).items() if k not in apart}
 
     def settings_of(self, method: str, pair: Pair) -> Layer:
         """The sections it gives one method alone, with a model pair."""
@@ -118,6 +121,10 @@ class Preset:
     def sgo(self, task: str, pair: Pair) -> Layer:
         """Options for the output sources that read them."""
         return dict(self._merged(task, pair).get("sgo", {}))
+
+    def synthetic(self, task: str, pair: Pair) -> Layer:
+        """Settings of `data` for the data that ships, where none are given; other data has sizes of its own."""
+        return dict(self._merged(task, pair).get("synthetic", {}))
 
     def models(self, task: str) -> str:
         """Name or file of the model pair for a task.
@@ -217,7 +224,7 @@ def _pair_in(path: Path, begun: tuple[Path, ...]) -> Pair:
         raise BenchError(f"{path}: it extends itself")
     content = yaml_text.read(path)
     _checked(path, _PairFile, content)
-    _refuse(path, content, _NOT_GIVEN | dict.fromkeys(("init", "sgo"), "the preset gives it"))
+    _refuse(path, content, _NOT_GIVEN | dict.fromkeys(("init", "sgo", "synthetic"), "the preset gives it"))
     models = dict(content["models"])
     for side in _SIDES:
         if isinstance(models.get(side), str) and models[side].startswith("."):

@@ -115,7 +115,8 @@ def resolve(
     own = merge(layer, settings)
     if (tuned := chosen.tuned(spec.name, found.name)) is not None:
         own = with_values(own, tuned.chosen) | {"tuning": tuned.told}
-    return _resolved(_Draft(spec, found, layer, own, chosen.sgo(spec.name, pair), weight), assignments), found
+    draft = _Draft(spec, found, layer, own, chosen.sgo(spec.name, pair), chosen.synthetic(spec.name, pair), weight)
+    return _resolved(draft, assignments), found
 
 
 def resolve_again(
@@ -151,7 +152,7 @@ def resolve_again(
     own = merge(layer, {"method": where, "task_file": task_file})
     shared = with_values(own, given.shared_settings)
     weight = method.plain_text.weight
-    return _resolved(_Draft(task_of(given.task, task_file), method, shared, own, {}, weight), assignments), method
+    return _resolved(_Draft(task_of(given.task, task_file), method, shared, own, {}, {}, weight), assignments), method
 
 
 def parse_assignment(text: str) -> tuple[list[str], Any]:
@@ -185,6 +186,7 @@ class _Draft:
         shared: the settings that hold for every method.
         own: the same with the settings that the preset gives this method.
         sgo: the preset's options for the output sources that read them.
+        synthetic: the preset's settings of `data` for the data that ships.
         plain_text_weight: of the method's auxiliary loss where there is plain text and nothing else is asked for.
     """
 
@@ -193,6 +195,7 @@ class _Draft:
     shared: Layer
     own: Layer
     sgo: Layer
+    synthetic: Layer
     plain_text_weight: Any
 
 
@@ -291,7 +294,9 @@ def _settled(draft: _Draft, layer: Layer) -> Layer:
     """A layer in which every section is there, and settled by the others it depends on."""
     layer = _with_every_section(layer)
     data, init = layer["data"], layer["init"]
+    data = {**draft.synthetic, **data} if _ships(data) else data
     return layer | {
+        "data": data,
         "init": "sft" if init == "init" else init,
         "models": _models_on(data, layer["models"]),
         "student_pretraining": _pretraining_on(data, layer.get("student_pretraining")),
@@ -323,6 +328,11 @@ def _is_synthetic(data: Layer) -> bool:
     return not data.get("dir") and not data.get("hub") and data.get("synthetic", True) is not False
 
 
+def _ships(data: Layer) -> bool:
+    """Whether it is the data that the shipped models know."""
+    return _is_synthetic(data) and data.get("seed", 0) == 0
+
+
 def _pretraining_on(data: Layer, given: object) -> object:
     """Pretraining with the plain text beside the task's data, where no other is given."""
     folder = data.get("dir")
@@ -340,7 +350,7 @@ def _models_on(data: Layer, models: Layer) -> Layer:
             f"models.kind is missing: say which kind of model {models.get('student')} is: --set models.kind=causal "
             "(decoder only, such as GPT-2) or --set models.kind=seq2seq (encoder and decoder, such as T5)"
         )
-    if models.get("teacher") == "shipped" and not (_is_synthetic(data) and data.get("seed", 0) == 0):
+    if models.get("teacher") == "shipped" and not _ships(data):
         models["teacher"] = "scratch"
     if models.get("student") == "shipped" and models.get("teacher") != "shipped":
         models["student"] = "scratch"

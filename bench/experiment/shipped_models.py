@@ -22,14 +22,15 @@ from bench.experiment.stages import Workshop
 from bench.synthetic import reading, shipped_student, shipped_teacher
 from bench.system.artifacts import ArtifactCache, default_root
 from bench.system.environment import describe
+from bench.system.errors import BenchError, did_you_mean
 from bench.system.files import read_json, sha256_of, write_json
 from bench.system.progress import Reporter
 
 CARD = "teacher.json"
 _TEACHER_TRAIN = "teacher_train"
 
-# Like the paper's students these come pretrained. Dolly's and SAMSum's have read text and know little of the task. At
-# this scale a model learns to translate from pairs only, so IWSLT's has seen pairs; it was stopped early.
+# Like the paper's students these come pretrained. Dolly's and SAMSum's have read text of the synthetic world. At this
+# scale a model learns to translate from pairs only, so IWSLT's has seen pairs; it was stopped early.
 _ON_TEXT = {"steps": 6000, "batch_size": 16, "length": 64, "warmup_steps": 50}
 PRETRAINING: dict[str, TrainingConfig] = {
     "dolly": StudentPretraining.model_validate({**_ON_TEXT, "learning_rate": 3e-3}),
@@ -53,7 +54,7 @@ def make_models(
 ) -> dict[str, dict[str, float]]:
     """Train the tiny models of a task and write them in half precision, each with a card: checksums, scores, origin.
 
-    A student gets the tokenizer of the teacher that ships.
+    A student gets the tokenizer of the teacher made with it, or of the one that ships.
 
     Args:
         task: a task with synthetic data.
@@ -67,38 +68,46 @@ def make_models(
     Raises:
         BenchError: unknown task, or the folder cannot be written.
     """
+    if task not in PRETRAINING:
+        raise BenchError(f"no tiny models ship for {task}: {did_you_mean(task, PRETRAINING)}")
     workshop = Workshop(ArtifactCache(default_root(), reporter.note), reporter)
     scores: dict[str, dict[str, float]] = {}
-    with reporter.session(["data", *sides, "evaluation"]), tempfile.TemporaryDirectory() as temporary:
-        made: dict[Side, tuple[RunContext, Path, TrainingConfig]] = {}
+    tokenizer = "shipped"
+    with reporter.session([f"{side}{part}" for side in sides for part in _PARTS]):
         for side in sides:
-            with reporter.stage("data"):
-                context = _context(task, side, workshop, Path(temporary))
-            with reporter.stage(side):
-                if side == "teacher":
-                    training = context.config.teacher_training
-                    label = "teacher"
-                else:
-                    training = PRETRAINING[task]
-                    label = "pretrained student"
-                folder = (
-                    stages.pretrained_student(context, workshop)
-                    if side == "student" and context.config.student_pretraining
-                    else stages.fine_tuned(context, workshop, side, training, stages.TEACHER_SEED, label)
-                )
-                assert folder is not None
-                made[side] = context, folder, training
-        with reporter.stage("evaluation"):
-            for side, (context, folder, training) in made.items():
-                shipped = shipped_teacher(task) if side == "teacher" else shipped_student(task)
-                to = target / shipped.name if target else shipped
-                scores[side] = _write(context, workshop, folder, to, training)
+            with tempfile.TemporaryDirectory() as temporary:
+                with reporter.stage(f"{side}{_PARTS[0]}"):
+                    context = _context(task, side, tokenizer, workshop, Path(temporary))
+                with reporter.stage(side):
+                    made, training = _trained(context, side, workshop)
+            shipped = shipped_teacher(task) if side == "teacher" else shipped_student(task)
+            folder = target / shipped.name if target else shipped
+            with reporter.stage(f"{side}{_PARTS[2]}"):
+                scores[side] = _write(context, workshop, made, folder, training)
+            if side == "teacher":
+                tokenizer = str(folder)
     return scores
 
 
-def _context(task: str, side: Side, workshop: Workshop, temporary: Path) -> RunContext:
+_PARTS = (": data", "", ": evaluation")
+
+
+def _trained(context: RunContext, side: Side, workshop: Workshop) -> tuple[Path, TrainingConfig]:
+    """The model's folder in the artifact cache, and how it was trained."""
+    if side == "teacher":
+        training = context.config.teacher_training
+        return stages.fine_tuned(context, workshop, side, training, stages.TEACHER_SEED, "teacher"), training
+    training = PRETRAINING[context.config.task]
+    on_text = stages.pretrained_student(context, workshop)
+    if on_text is not None:
+        return on_text, training
+    return stages.fine_tuned(context, workshop, side, training, stages.TEACHER_SEED, "pretrained student"), training
+
+
+def _context(task: str, side: Side, tokenizer: str, workshop: Workshop, temporary: Path) -> RunContext:
     """The synthetic examples of a task, with the large split for teachers in the place of the training set."""
-    assignments = ["models.student=scratch"]
+    # the preset takes few examples for training; teachers have all of their split
+    assignments = ["data.max_train=null", "models.student=scratch", f"models.tokenizer={json.dumps(tokenizer)}"]
     if side == "teacher":
         assignments += ["models.teacher=scratch", "models.tokenizer=trained"]
     elif isinstance(given := PRETRAINING[task], StudentPretraining):
@@ -107,10 +116,7 @@ def _context(task: str, side: Side, workshop: Workshop, temporary: Path) -> RunC
             (temporary / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")
         settings = given.model_dump(mode="json") | {"file": str(temporary)}
         assignments += [f"student_pretraining={json.dumps(settings)}"]
-    # of the settings of the preset only its training set is not used
-    config, method = resolve(
-        preset="tiny", task=task, method="sft", device="cpu", assignments=[*assignments, "data.max_train=null"]
-    )
+    config, method = resolve(preset="tiny", task=task, method="sft", device="cpu", assignments=assignments)
     sets = (*SPLITS, _TEACHER_TRAIN, *TASKS[task].evaluation_sets)
     data = load_task(task, synthetic_splits=sets)
     kept = {name: examples for name, examples in data.splits.items() if name != _TEACHER_TRAIN}
@@ -148,8 +154,10 @@ def shipped(task: str) -> list[Path]:
 
 
 def intact(task: str) -> bool:
-    """Whether the shipped models of a task have the checksums of their cards."""
+    """Whether the shipped models of a task have the checksums of their cards, and one vocabulary."""
     try:
+        if len({sha256_of(folder / "tokenizer.json") for folder in shipped(task)}) > 1:
+            return False
         for folder in shipped(task):
             files: dict[str, str] = read_json(folder / CARD)["files"]
             if any(sha256_of(folder / name) != checksum for name, checksum in files.items()):

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from bench.record.record import RunRecord
 from bench.record.store import Store
-from paper_tables.overview import main, overview, signal
+from paper_tables.overview import main, overview, regime
 from tests.records import altered, make_record
 
 
@@ -56,22 +56,34 @@ def test_runs_with_settings_of_their_own_have_rows_of_their_own(tmp_path):
     assert list(overview(store, "tiny")["settings"]) == ["", "method.alpha=0.3, training.steps=7"]
 
 
-def test_the_signal_is_that_of_sft_alone(tmp_path):
+def validated(made: RunRecord, losses: tuple[float, ...]) -> RunRecord:
+    return altered(made, validations=[{"step": 10 * i, "loss": loss} for i, loss in enumerate(losses)])
+
+
+def test_the_regime_is_told_by_sft_and_kld_alone(tmp_path):
     store = Store(tmp_path)
     for seed, score in ((10, 38.0), (20, 40.0), (30, 42.0)):
-        store.write(record("sft", seed, score), [])
+        store.write(validated(record("sft", seed, score), (3.0, 2.0, 2.5, 2.9, 3.0)), [])
+        store.write(record("kld", seed, score + 4.0), [])
     store.write(record("srkl", 10, 59.0), [])
-    row = signal(store, "tiny").iloc[0]
-    assert row["seeds"] == 3
-    assert row["sft"] == pytest.approx(40.0)
-    assert row["sd"] == pytest.approx(2.0)
-    assert row["gap"] == pytest.approx(20.0)
-    assert row["sd/gap"] == pytest.approx(0.1)
-    assert row["gain"] == pytest.approx(30.0)
-    assert "samsum" in printed("--out", tmp_path, "--signal")
+    row = regime(store, "tiny").iloc[0]
+    assert (row["seeds"], row["missed"]) == (3, "none")
+    assert (row["sft"], row["kld"], row["gap"]) == pytest.approx((40.0, 44.0, 20.0))
+    assert (row["least_loss_at"], row["gain/gap"], row["spread/gap"]) == pytest.approx((0.25, 0.2, 0.2))
+    assert "samsum" in printed("--out", tmp_path, "--regime")
 
 
-@pytest.mark.parametrize(("arguments", "said"), [((), "bench run --method srkl"), (("--signal",), "--method sft")])
+def test_each_criterion_can_be_missed(tmp_path):
+    store = Store(tmp_path)
+    for seed, score in ((10, 20.0), (20, 30.0)):  # less than half of the teacher's, ten points apart
+        store.write(validated(record("sft", seed, score), (3.0, 2.5, 2.0)), [])  # the loss falls to the end
+        store.write(record("kld", seed, score + 1.0), [])
+    slow = altered(record("imitkd", 10, 45.0), time__training_seconds=121.0)
+    store.write(slow, [])
+    assert regime(store, "tiny").iloc[0]["missed"] == "1, 2, 3, 5, time"
+
+
+@pytest.mark.parametrize(("arguments", "said"), [((), "bench run --method srkl"), (("--regime",), "--method sft")])
 def test_nothing_recorded(tmp_path, arguments, said):
     result = CliRunner().invoke(main, ["--out", str(tmp_path), *arguments])
     assert result.exit_code == 2

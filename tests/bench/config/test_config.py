@@ -316,12 +316,12 @@ def test_canonical_values_are_the_configuration(task, method, preset, sgo, seed,
 @pytest.mark.parametrize(
     ("sgo", "settings", "capacity"),
     [
-        ("adaptive-off-policy", (), 64),
-        ("off-policy", (), 64),
+        ("adaptive-off-policy", (), 32),
+        ("off-policy", (), 32),
         ("off-policy", ("sgo.capacity=99",), 99),
         ("dataset", (), 1000),
         ("on-policy", (), 1000),
-        ("on-policy", ("fidelity=faithful",), 64),
+        ("on-policy", ("fidelity=faithful",), 32),
     ],
 )
 def test_a_presets_buffer_is_for_sources_that_have_one(sgo, settings, capacity):
@@ -348,13 +348,13 @@ def test_mixed_is_not_on_policy_under_another_name(method):
 @pytest.mark.parametrize(
     ("options", "assignments", "words"),
     [
-        ({"method": "distillm"}, ["sgo.capacity=4"], "sgo.capacity 4 is smaller than the batch of 16"),
-        ({"sgo": "off-policy"}, ["training.batch_size=99"], "sgo.capacity 64 is smaller than the batch of 99"),
-        ({"method": "minillm"}, ["sgo.rollouts=8"], "sgo.rollouts 8 are fewer than the batch of 16"),
+        ({"method": "distillm"}, ["sgo.capacity=4"], "sgo.capacity 4 is smaller than the batch of 8"),
+        ({"sgo": "off-policy"}, ["training.batch_size=99"], "sgo.capacity 32 is smaller than the batch of 99"),
+        ({"method": "minillm"}, ["sgo.rollouts=4"], "sgo.rollouts 4 are fewer than the batch of 8"),
         (
             {"sgo": "on-policy"},
             ["fidelity.replayed_on_policy=true", "sgo.capacity=4"],
-            "sgo.capacity 4 is smaller than the batch of 16",
+            "sgo.capacity 4 is smaller than the batch of 8",
         ),
         ({"data_dir": "no/folder"}, [], "data.dir=no/folder: there is no such folder"),
         ({}, ["data.dir=no/folder"], "data.dir=no/folder: there is no such folder"),

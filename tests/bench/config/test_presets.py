@@ -181,7 +181,10 @@ def test_a_pair_of_the_users(write, tmp_path):
         ("models: {}\nextends: tiny-lama", ["unknown model pair 'tiny-lama'", "did you mean 'tiny-llama'"]),
         ("models: {lora: {rank: 0}}\nextends: tiny-t5", ["models.lora.rank"]),
         ("models: {lora: {targets: []}}\nextends: tiny-t5", ["models.lora.targets", "name a layer at least"]),
-        ("models: {lora: {}}\nextends: tiny-t5", ["models.student=scratch has none", "--set models.lora=null"]),
+        (
+            "models: {lora: {}, student: scratch}\nextends: tiny-t5",
+            ["models.student=scratch has none", "--set models.lora=null"],
+        ),
     ],
 )
 def test_what_is_wrong_in_a_pair_is_told(write, text, words):

@@ -93,7 +93,7 @@ def test_plain_text_beside_the_data_is_found(tmp_path):
     [
         (["--preset", "real"], "this preset is for real data, and none is given: add --data-dir FOLDER"),
         (short(models__student="teacher", models__student_layers="[0,9]"), "expected layers from 0 to 3"),
-        (short(models__student_layers=2), "as many layers as models.student_config says"),
+        (short(models__student="scratch", models__student_layers=2), "as many layers as models.student_config says"),
         (short(models__student="teacher", models__teacher="scratch"), "the teacher is made from scratch"),
         (short(student_pretraining__file="no.txt"), "student_pretraining.file=no.txt: there is no such file"),
         (short(student_pretraining__length=1000), "the student has 256 positions, texts of its pretraining take 1000"),

@@ -21,7 +21,7 @@ RUNS = ["samsum-skl-dataset-s10-aaaa111111", "samsum-skl-dataset-s10-aaaa222222"
 PREDICTED: list[Prediction] = [
     {"set": "test", "seed": 10, "id": f"e{i}", "prediction": "für", "scores": {"rouge_l": 1.5 * i}} for i in range(300)
 ]
-PUBLISHED = Path(__file__).resolve().parents[3] / "results" / "paper-tiny"
+SCHEMA_1 = Path(__file__).resolve().parents[2] / "golden" / "schema_1"
 TEMPLATE = make_record("skl", "samsum")[0]
 
 
@@ -254,7 +254,7 @@ def counted(monkeypatch, module, name: str) -> list[object]:
 
 @pytest.mark.parametrize("schema", [1, 2])
 def test_a_summary_says_what_its_record_says_and_reads_no_more(store, monkeypatch, schema):
-    published = Store(PUBLISHED) if schema == 1 else store
+    published = Store(SCHEMA_1) if schema == 1 else store
     records = {record.run_id: record for record in published.all()}
     read = counted(monkeypatch, bench.record.summary, "read_record")
     summaries = list(published.summaries())

@@ -105,7 +105,7 @@ def test_plain_text_goes_with_the_method_and_not_into_the_comparison_key(tmp_pat
     assert small("minillm").plain_text.kl_share == 0.5
     assert small("kld").plain_text.weight == 0.0
     assert small("distillm", "plain_text.weight=0").plain_text.weight == 0.0
-    assert config(method="minillm").plain_text.weight == 0.0  # nothing is pretrained at the tiny preset
+    assert config(method="minillm").plain_text.weight == 0.0  # off for all methods at the tiny preset
     assert config("plain_text.weight=1", method="minillm").plain_text.weight == 1.0
     fields = [comparison_fields({"config": small(method).canonical()}) for method in ("minillm", "kld")]
     assert fields[0] == fields[1]

@@ -217,7 +217,7 @@ def test_a_distillm_that_hardly_used_student_outputs_is_neither_fast_nor_slow(tm
     assert one.holds is (fast < 30), "what was measured is still shown"
     if expected == "mechanism not active":
         mean = sum(phis) / 3
-        assert f"DistiLLM, dolly, tiny-llama, sft init student, buffer of 64: {mean:.3f}" in judged.reason
+        assert f"DistiLLM, dolly, tiny-llama, sft init student, buffer of 32: {mean:.3f}" in judged.reason
         assert judged.p is None
         assert judged.deciding == one
     assert f"adaptive φ {sum(phis) / 3:.2f} on average" in judged.scope

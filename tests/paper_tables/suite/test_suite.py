@@ -64,7 +64,7 @@ def test_the_methods_own_value_of_an_ablation_is_the_run_of_the_main_table(name)
 def test_what_an_ablation_takes_for_the_default_is_the_default():
     config = tables("tiny")["main"].rows[-1].specs["dolly"].config("tiny")
     assert config.method.options["alpha"] == OWN_ALPHA
-    assert config.sgo.capacity == 64
+    assert config.sgo.capacity == 32
     assert tables("paper")["main"].rows[-1].specs["dolly"].config("paper").sgo.capacity == OWN_CAPACITY
     assert config.sgo.probability == OWN_RATIO
 
@@ -74,7 +74,7 @@ def test_every_value_of_an_ablation_is_a_run_of_its_own_with_that_value():
     alphas = {(spec.method, spec.config("tiny").method.options["alpha"]) for spec in of_alpha}
     assert alphas == {(loss, a) for loss in ("skl", "srkl") for a in (0.01, 0.1, 0.3, 0.5, 0.7, 0.9)}
     capacities = [spec.config("tiny").sgo.capacity for spec in ablations("tiny")["buffer-capacity"].specs]
-    assert capacities == [16, 32, 64, 128, 256] == [row.value for row in ablations("tiny")["buffer-capacity"].rows]
+    assert capacities == [8, 16, 32, 64, 128] == [row.value for row in ablations("tiny")["buffer-capacity"].rows]
     papers = [spec.config("paper").sgo.capacity for spec in ablations("paper")["buffer-capacity"].specs]
     assert papers == [250, 500, 1000, 2000, 4000]
     of_ratio = ablations("tiny")["sgo-ratio"].specs
