@@ -71,8 +71,8 @@ def regime(store: Store, preset: str) -> pd.DataFrame:
     Columns: task, comparison (the key's beginning), seeds; teacher, init_student, sft, kld (means over seeds on the
     test set); least_loss_at (where in training SFT's validation loss is least, the latest of the seeds'), sft/teacher,
     gap (teacher - sft), gain/gap (gain = kld - sft), spread/gap (spread = between SFT's highest and lowest seed),
-    seconds (the longest training of a method that generates every batch, of runs that had the machine to themselves), missed (numbers of the criteria that
-    do not hold, of those that records can tell: all but the fourth; "none").
+    seconds (the longest training of a method that generates every batch, of runs that had the machine to themselves),
+    missed (numbers of the criteria that do not hold, of those that records can tell: all but the fourth; "none").
     """
     found: dict[tuple[str, str], dict[int, RunRecord]] = {}
     longest: dict[str, float] = {}

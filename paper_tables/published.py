@@ -78,8 +78,15 @@ def _item(text: str) -> list[str]:
     return _wrapped(text, initial_indent="- ", subsequent_indent="  ")
 
 
-def _wrapped(text: str, **indents: str) -> list[str]:
-    return textwrap.wrap(text, WIDTH, break_long_words=False, break_on_hyphens=False, **indents)
+def _wrapped(text: str, initial_indent: str = "", subsequent_indent: str = "") -> list[str]:
+    return textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=initial_indent,
+        subsequent_indent=subsequent_indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _verdicts(glance: Glance) -> Iterator[str]:
