@@ -54,7 +54,7 @@ def predictions(out: Path, record: RunRecord) -> bytes:
 @pytest.mark.parametrize(("more", "times"), [((), 3), (LORA, 1)], ids=["all weights", "adapters"])
 def test_killed_at_random_moments_it_ends_in_the_same_numbers(more, times, tmp_path):
     whole, seconds = finish(tmp_path / "whole", tmp_path / "whole-cache", more)
-    assert (whole.models.trained_parameters < 20_000) == bool(more)
+    assert (whole.models.trained_parameters < whole.models.student_parameters / 10) == bool(more)
     out, cache = tmp_path / "killed", tmp_path / "killed-cache"
     seed = time.time_ns()
     moments = random.Random(seed)

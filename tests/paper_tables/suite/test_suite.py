@@ -199,7 +199,7 @@ def test_the_estimate_comes_from_runs_of_the_same_kind():
 
 
 def test_a_guess_is_called_one_only_while_nothing_of_the_preset_is_recorded():
-    assert "about 11 min (a guess until runs are recorded)" in list(describe(plan(), 1))
+    assert "about 15 min (a guess until runs are recorded)" in list(describe(plan(), 1))
     other, _ = make_record("gkd", "samsum", seconds=10.0)
     assert list(describe(plan(records=[other]), 1)) == [
         "15 runs, 0 recorded, 15 to do, 1 at a time",
