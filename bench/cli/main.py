@@ -199,7 +199,7 @@ def export(formats: str, to: Path | None, out: Path) -> None:
 @click.option("--to", type=FOLDER, required=True, metavar="FOLDER", help="Where the copies go.")
 @OUT
 def pack(to: Path, out: Path) -> None:
-    """Copy all runs in a form small enough to publish: every score, thinner curves, no texts and no students.
+    """Copy all runs in a form small enough to publish: all texts and scores, thinner curves, no students.
 
     Tables, claims and figures made from the copy are the same.
     """

@@ -57,6 +57,7 @@ def test_reading_commands_import_nothing_heavy(command, out):
     assert done.returncode == 0, done.stderr
     modules = set(json.loads(done.stderr.splitlines()[-1]))
     assert "bench.cli.main" in modules
-    assert sorted(modules & HEAVY) == []
+    scores_again = {"nltk", "scipy.stats"} if command == "verify" else set()
+    assert sorted(modules & HEAVY - scores_again) == []
     if command == "--help":
         assert sorted(modules & {"pydantic", "numpy", "yaml", "bench.record.store"}) == []
