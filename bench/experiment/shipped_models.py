@@ -28,6 +28,7 @@ from bench.system.progress import Reporter
 
 CARD = "teacher.json"
 _TEACHER_TRAIN = "teacher_train"
+_PARTS = (": data", "", ": evaluation")  # of making a model, as the progress shows them
 
 # Like the paper's students these come pretrained. Dolly's and SAMSum's have read text of the synthetic world. At this
 # scale a model learns to translate from pairs only, so IWSLT's has seen pairs; it was stopped early.
@@ -87,9 +88,6 @@ def make_models(
             if side == "teacher":
                 tokenizer = str(folder)
     return scores
-
-
-_PARTS = (": data", "", ": evaluation")
 
 
 def _trained(context: RunContext, side: Side, workshop: Workshop) -> tuple[Path, TrainingConfig]:
