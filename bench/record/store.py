@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from bench.record.example_scores import Prediction, upgraded
+from bench.record.example_scores import ExampleArray, Prediction, arrays_of_lines, example_arrays, upgraded
 from bench.record.read import Unreadable, read_record
 from bench.record.record import CurvePoint, RunRecord
 from bench.record.summary import RunSummary, read_curve, read_summary
 from bench.system.errors import BenchError, nearest
-from bench.system.files import read_json, read_jsonl_gz, write_jsonl_gz, write_sealed_json
+from bench.system.files import read_gz, read_json, read_jsonl_gz, write_jsonl_gz, write_sealed_json
 
 RECORD = "record.json"
 PREDICTIONS = "predictions.jsonl.gz"
@@ -143,6 +143,19 @@ class Store:
     def curve(self, record: RunRecord) -> list[CurvePoint]:
         """The curve of a run, for a record that was kept without it."""
         return read_curve(self.folder(record.run_id) / RECORD)
+
+    def example_arrays(self, record: RunRecord) -> dict[str, ExampleArray]:
+        """What each example of a run scored by its first metric, by set.
+
+        Raises:
+            BenchError: the predictions are missing or damaged, or lack the scores.
+        """
+        path, metric = self.folder(record.run_id) / PREDICTIONS, record.metric.name
+        try:
+            found = arrays_of_lines(read_gz(path), metric)
+        except (OSError, ValueError):  # `predictions` says what is wrong
+            found = None
+        return found or example_arrays(self.predictions(record), metric)
 
     def predictions(self, record: RunRecord) -> list[Prediction]:
         """The predictions of a run.

@@ -286,13 +286,7 @@ def read_jsonl_gz(path: Path) -> list[dict[str, Any]]:
         OSError: the file cannot be read.
         ValueError: it is damaged, cut off or empty, or a row is no object.
     """
-    try:
-        data = path.read_bytes()
-        text = gzip.decompress(data)
-    except (EOFError, zlib.error) as error:
-        raise ValueError(str(error)) from error
-    if not data:  # gzip takes it for no rows
-        raise ValueError("the file is empty")
+    text = read_gz(path)
     # one call: a fraction of the time of a call a row
     whole = b"[" + text.rstrip(b"\n").replace(b"\n", b",") + b"]"
     rows: list[dict[str, Any]]
@@ -303,6 +297,22 @@ def read_jsonl_gz(path: Path) -> list[dict[str, Any]]:
     if not all(isinstance(row, dict) for row in rows):
         raise ValueError("a row is no JSON object")
     return rows
+
+
+def read_gz(path: Path) -> bytes:
+    """What a gzip file holds.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is damaged, cut off or empty.
+    """
+    data = path.read_bytes()
+    if not data:  # gzip takes it for no rows
+        raise ValueError("the file is empty")
+    try:
+        return gzip.decompress(data)
+    except (EOFError, zlib.error) as error:
+        raise ValueError(str(error)) from error
 
 
 def checksum_of(path: Path) -> str:

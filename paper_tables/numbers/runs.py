@@ -11,7 +11,7 @@ from bench.config.comparable import comparison_fields, differences, scoring_fiel
 from bench.config.presets import is_path, read_preset, recorded_name, shipped
 from bench.config.sections import Config
 from bench.data import find_task
-from bench.record.example_scores import ExampleArray, example_arrays
+from bench.record.example_scores import ExampleArray
 from bench.record.record import RunRecord, Scores
 from bench.record.store import Store
 from bench.system.errors import BenchError
@@ -343,7 +343,7 @@ def _examples(store: Store, record: RunRecord) -> ExampleScores:
         BenchError: the predictions cannot be read, or some are not there.
     """
     try:
-        found = example_arrays(store.predictions(record), record.metric.name)
+        found = store.example_arrays(record)
     except (KeyError, TypeError) as error:
         raise BenchError("its predictions hold no scores; make the run again with --fresh") from error
     there = {name: len(one.ids) for name, one in found.items()}

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
-from bench.record.example_scores import example_arrays, example_scores, upgraded
+from bench.record.example_scores import arrays_of_lines, example_arrays, example_scores, upgraded
 from bench.system.errors import BenchError
 
 ROW = {"set": "test", "seed": 10, "id": "a", "prediction": "text", "tokens": 5, "ended": True}
+
+
+def lines(rows: list[dict[str, object]]) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
 @pytest.mark.parametrize(
@@ -45,18 +51,22 @@ def test_a_metric_that_was_not_measured_is_told():
 @pytest.mark.parametrize("ragged", [False, True])
 def test_arrays_hold_the_same_numbers_to_the_last_bit(seeds, counts, ragged):
     rng = np.random.default_rng(seeds)
+    order = rng.permutation(50)
     rows = [
         ROW | {"id": f"e{i}", "seed": seed, "scores": {"x": drawn}}
         for seed in range(seeds)
-        for i in rng.permutation(50)
+        for i in order
         for drawn in [rng.integers(0, 99, counts).tolist() if counts else float(rng.uniform(0, 100))]
     ]
     if ragged:
         rows.append(ROW | {"id": "e7", "seed": seeds, "scores": {"x": [1] * counts if counts else 1.0}})
-    (array,) = example_arrays(rows, "x").values()
     one_by_one = example_scores(rows, "x")[ROW["set"]]
-    assert array.ids == tuple(sorted(one_by_one))
-    np.testing.assert_array_equal(array.values, [one_by_one[i] for i in array.ids])
+    read = arrays_of_lines(lines(rows), "x")
+    assert (read is None) == ragged  # a short block is left to the slow way
+    for found in (example_arrays(rows, "x"), read or {}):
+        for array in found.values():
+            assert array.ids == tuple(sorted(one_by_one))
+            np.testing.assert_array_equal(array.values, [one_by_one[i] for i in array.ids])
 
 
 @pytest.mark.parametrize("scores", [[1.0, "high"], [1.0, None], [[1, 2], [1, 2, 3]], [1.0, [1, 2]]])
@@ -64,3 +74,22 @@ def test_scores_of_several_forms_are_refused(scores):
     rows = [ROW | {"id": f"e{i}", "scores": {"x": score}} for i, score in enumerate(scores)]
     with pytest.raises(BenchError, match=r"--fresh$"):
         example_arrays(rows, "x")
+    assert arrays_of_lines(lines(rows), "x") is None
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        b"",
+        b'{"set": "test", "seed": 10, "id": "a"}\n',
+        b'{"set": "test", "seed": 10, "id": "a", "rouge_l": 12.5}\n',  # of an earlier version
+        b'{"set": "test", "seed": 10, "id": "a", "prediction": "\xff", "scores": {"x": 1.0}}\n{"set": "te',
+        b'{"set": "test", "seed": 10, "id": "a", "scores": {"x": NaN}}\n',
+        b'{"set": "test", "seed": 10, "id": "a", "scores": {"x": 1e999}}\n',
+        b'{"set": "test", "seed": 10, "id": "a", "scores": {"y": 1.0}}\n',
+        b'{"set": "test", "id": "a", "scores": {"x": 1.0}}\n{"set": "test", "id": "a", "scores": {"x": 2.0}}\n',
+        b"[]\n",
+    ],
+)
+def test_rows_of_another_form_are_left_to_the_way_that_says_what_is_wrong(damaged):
+    assert arrays_of_lines(damaged, "x") is None

@@ -120,18 +120,18 @@ def test_no_records_say_what_to_run(tmp_path, out):
 
 def test_a_record_and_its_predictions_are_read_once_for_all_tables(out, monkeypatch):
     read = {"record": 0, "predictions": 0}
-    whole, predictions = bench.record.store.read_record, Store.predictions
+    whole, packed = bench.record.store.read_record, bench.record.store.read_gz
 
     def counting_record(path):
         read["record"] += 1
         return whole(path)
 
-    def counting_predictions(store, record):
+    def counting_predictions(path):
         read["predictions"] += 1
-        return predictions(store, record)
+        return packed(path)
 
     monkeypatch.setattr(bench.record.store, "read_record", counting_record)
-    monkeypatch.setattr(Store, "predictions", counting_predictions)
+    monkeypatch.setattr(bench.record.store, "read_gz", counting_predictions)
     index = RunIndex(Store(out), "tiny")
     for name in ("1", "2", "main", "alpha"):
         fill_table(index, name)
