@@ -8,7 +8,6 @@ layer, what an objective keeps, what a family does. Layers are alike: two depths
 from __future__ import annotations
 
 import functools
-import gc
 import logging
 import math
 import weakref
@@ -26,6 +25,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.module_tracker import ModuleTracker
 
 from baselines.sft import CrossEntropy
 from bench.config.sections import LoraConfig, TrainingConfig
@@ -45,7 +45,6 @@ from distillm.methods import SRKL
 
 _TRACED_DEPTHS = (2, 3)
 _RAND = torch.rand
-_BETWEEN_COLLECTIONS = 8  # operations
 _SHALLOW = 4  # layers; so few are run as they are
 
 
@@ -107,26 +106,17 @@ class Pass:
 
 
 class _Living(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of all tensors that are alive.
+    """Counts the bytes of all tensors that are alive."""
 
-    Args:
-        in_cycles: tensors without contents die late, as those formed again under gradient checkpointing, which hang in
-            cycles of references; they are collected now and then.
-    """
-
-    def __init__(self, *, in_cycles: bool = False) -> None:
+    def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.peak = 0
-        self.in_cycles, self._operations = in_cycles, 0
         self._known: set[int] = set()
 
     def __torch_dispatch__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         made = function(*args, **(kwargs or {}))
-        self._operations += 1
-        if self.in_cycles and self._operations % _BETWEEN_COLLECTIONS == 0:
-            gc.collect()
         for one in tree_leaves(made):
             if isinstance(one, Tensor):
                 self.note(one)
@@ -151,6 +141,22 @@ class _Living(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _gone(self, key: int, size: int) -> None:
         self._known.discard(key)
         self.now -= size
+
+
+class _Operations(FlopCounterMode):
+    """Counts the whole, not each module: for these it would keep alive all that checkpointing forms again."""
+
+    def __init__(self) -> None:
+        super().__init__(display=False)
+        self.mod_tracker = _NoModules()
+
+
+class _NoModules(ModuleTracker):
+    def __enter__(self) -> _NoModules:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
 
 
 def step(student: Shape, teacher: Shape | None, objective: Objective, setting: Setting) -> Pass:
@@ -241,7 +247,7 @@ def _traced_step(student: Shape, teacher: Shape | None, objective: Objective, se
         trainer = Trainer(made)
         trainer.restore()
         parameters = [p for p in made.student.network.parameters() if p.requires_grad]
-        with FlopCounterMode(display=False) as counter, _Living(in_cycles=setting.checkpointing) as living:
+        with _Operations() as counter, _Living() as living:
             base = living.note_all(
                 *made.student.network.parameters(), *(made.teacher.network.parameters() if made.teacher else ())
             )
@@ -283,7 +289,7 @@ class _OutputLayer:
         uncounted: its operations, less those that were counted.
     """
 
-    def __init__(self, living: _Living, counter: FlopCounterMode, base: int) -> None:
+    def __init__(self, living: _Living, counter: _Operations, base: int) -> None:
         self.living, self.counter, self.base = living, counter, base
         self.reached_at = self.added = self.uncounted = 0
 
@@ -365,7 +371,7 @@ def _generation(student: _Known, teacher: _Known | None, setting: Setting, promp
         uniform = torch.zeros(len(rows), 1, dtype=torch.float64)
         for side in sides:
             side.network.eval()
-        with FlopCounterMode(display=False) as flops, _Living() as living:
+        with _Operations() as flops, _Living() as living:
             weights = living.note_all(*(weight for side in sides for weight in side.network.parameters()))
             with torch.autocast("cpu", torch.bfloat16, enabled=setting.bf16):
                 readers = [Reader(side.network, 0 if side.kind == "seq2seq" else None) for side in sides]
@@ -397,11 +403,9 @@ def _shapes_only(setting: Setting) -> Iterator[None]:
         patch("distillm.fused.slices", _few),
         patch("torch.rand", _rand),
     ):
-        gc.freeze()  # so that collecting takes no time
         try:
             yield
         finally:
-            gc.unfreeze()
             quiet.setLevel(level)
 
 

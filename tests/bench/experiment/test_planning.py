@@ -96,6 +96,7 @@ MEASURED = {
     "gpt2 on-policy": (GPT2, {"source": "on-policy"}),
     "gpt2 adapters": (GPT2, {"lora": True}),
     "t5": (T5, {}),
+    "t5 checkpointing": (T5, {"checkpointing": True}),
 }
 
 
@@ -104,13 +105,6 @@ MEASURED = {
 def test_memory_is_as_measured(shape, how, tmp_path):
     planned, taken = measured(tmp_path, shape, **how)
     assert planned == pytest.approx(taken, rel=0.15)
-
-
-@pytest.mark.slow
-def test_an_encoder_decoder_with_checkpointing_is_planned_too_large(tmp_path):
-    """What its layers form again dies later in the plan than in a run; the plan errs on the safe side, by so much."""
-    planned, taken = measured(tmp_path, T5, checkpointing=True)
-    assert 0.95 <= planned / taken <= 1.5
 
 
 @pytest.mark.parametrize("name", [name for name in published() if "like" not in published()[name]])
