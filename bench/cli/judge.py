@@ -106,7 +106,7 @@ def judge(
     options = Options(
         Judge(model, base_url, temperature, max_tokens),
         Protocol("pairwise" if against else "rating"),
-        sets=tuple(part.strip() for part in (sets or "").split(",") if part.strip()),
+        sets=_parts("--sets", sets),
         seeds=decoding_seeds,
         limit=limit,
         repeats=repeats,
@@ -144,6 +144,16 @@ def judge(
         output().print(table)
     for path in written:
         say(str(path))
+
+
+def _parts(option: str, text: str | None) -> tuple[str, ...]:
+    """The parts of a list; an empty one may be a shell's variable that is not set, and every call costs money."""
+    if text is None:
+        return ()
+    parts = tuple(part.strip() for part in text.split(","))
+    if not all(parts):
+        raise BenchError(f"{option} {text!r}: a part of the list is empty; expected names such as test,selfinst")
+    return parts
 
 
 def _prices(text: str | None) -> Prices | None:

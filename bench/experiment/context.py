@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -335,6 +335,7 @@ def _auxiliary_loss(
     given = config.plain_text
     if given.weight == 0:
         return None
+    paragraphs: Iterable[str]
     if corpus is None:
         paragraphs = load_plain_text(given.file)
     else:

@@ -14,7 +14,7 @@ from bench.evaluation.evaluate import summarise
 from bench.experiment import stages
 from bench.experiment.context import RunContext, prepare
 from bench.experiment.identity import SCRATCH, TEACHER, model_fingerprint, model_path
-from bench.experiment.run import Outcome, told_in_words
+from bench.experiment.run import Outcome, clean, make_folder, told_in_words
 from bench.experiment.stages import Workshop
 from bench.models import smollm2
 from bench.models.loading import load_architecture, load_tokenizer
@@ -25,7 +25,7 @@ from bench.synthetic import shipped_teacher
 from bench.system.artifacts import locked
 from bench.system.environment import describe, peak_memory, reset_peak_memory
 from bench.system.errors import BenchError
-from bench.system.files import remove
+from bench.system.files import remove, remove_leftovers
 from bench.system.hashing import digest
 from bench.system.names import checked_name
 from distillm import Method
@@ -101,9 +101,11 @@ def evaluate_model(config: Config, method: Method, store: Store, workshop: Works
         run_id = f"{config.task}-{EVALUATE}-{config.models.name}-{digest(key)[:10]}"
         folder, before = store.folder(run_id), store.finished(run_id)
         if before is not None and not fresh:
+            clean(folder)
             return Outcome(before, folder, cached=True)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         with locked(folder / LOCK, f"the evaluation {run_id}", reporter.note):
+            remove_leftovers(folder)
             recorded = store.finished(run_id)
             if recorded is not None and recorded != before:  # by a process that this one waited for
                 return Outcome(recorded, folder, cached=True)

@@ -110,11 +110,11 @@ def _run(config: Config, method: Method, store: Store, workshop: Workshop, *, fr
             processes.check_same(context.run_id, "the run to make")
             folder, before = store.folder(context.run_id), store.finished(context.run_id)
             if processes.leads and before is not None and not fresh:
-                _clean(folder)
+                clean(folder)
                 processes.tell(False)
                 return Outcome(before, folder, cached=True)
             if processes.leads:
-                _make_folder(folder)
+                make_folder(folder)
         if not processes.leads:
             return _help(context, workshop, store)
         with _busy_told(processes), locked(folder / LOCK, f"the run {context.run_id}", reporter.note, wait=wait):
@@ -221,6 +221,7 @@ def make(context: RunContext, workshop: Workshop, folder: Path) -> tuple[RunReco
     started, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
     environment = describe(context.device)
     with reporter.stage("teacher"):
+        stages.check_pretraining(context, workshop)
         teacher = stages.teacher(context, workshop)
         teacher_scores = stages.scores(context, workshop, teacher, "teacher")
         responses = stages.teacher_responses(context, workshop, teacher)
@@ -338,7 +339,7 @@ def _time(state: TrainerState, stages: dict[str, float], before: dict[str, float
     )
 
 
-def _clean(folder: Path) -> None:
+def clean(folder: Path) -> None:
     """Remove what a killed process left of a finished run, unless one makes it again; who may only read leaves it."""
     if (folder / WORK).is_dir() or any(folder.glob(".*.part")):
         with suppress(OSError, Timeout), FileLock(folder / LOCK, timeout=1.0):
@@ -353,8 +354,12 @@ def _remove_work(folder: Path) -> None:
         raise cannot_write(folder / WORK, error) from error
 
 
-def _make_folder(folder: Path) -> None:
-    """Make the folder of a run, where everything that will be written has its place."""
+def make_folder(folder: Path) -> None:
+    """Make the folder of a run, where everything that will be written has its place.
+
+    Raises:
+        BenchError: something else stands in the place of a file or folder, or it cannot be written.
+    """
     for name in (WORK, STUDENT):
         check_folder(folder / name, write=True)
     for name in (RECORD, PREDICTIONS, FAILURE):

@@ -189,20 +189,35 @@ def pretrained_student(context: RunContext, workshop: Workshop) -> Path | None:
         )
         write_json(folder / "pretraining.json", about.model_dump(mode="json"))
 
+    return workshop.make("pretrained-student", _pretraining_key(context), build)
+
+
+def check_pretraining(context: RunContext, workshop: Workshop) -> None:
+    """Read the text of a pretraining that is still to be made, as it will be: before the teacher is trained.
+
+    Raises:
+        BenchError: it cannot be read, or is too short.
+    """
+    given = context.config.student_pretraining
+    if given is None or workshop.cache.place("pretrained-student", _pretraining_key(context)).is_dir():
+        return
+    pretraining_text(given, context.tokenizer, workshop.reporter.progress)
+
+
+def _pretraining_key(context: RunContext) -> dict[str, object]:
     added = {name: value for name, value in context.added_key.items() if name in ("entries", "environment")}
-    key = {
-        "what": config.models.student,
-        "architecture": config.models.student_config,
+    return {
+        "what": context.config.models.student,
+        "architecture": context.config.models.student_config,
         "identity": context.run_key["models"]["student"],
         **_before_the_task(context),
-        "kind": config.models.kind,
+        "kind": context.config.models.kind,
         "tokenizer": context.tokenizer.fingerprint,
         **added,
-        "precision": config.precision,
+        "precision": context.config.precision,
         "device": context.device.type,
         "version": __version__,
     }
-    return workshop.make("pretrained-student", key, build)
 
 
 def about_pretraining(context: RunContext, workshop: Workshop) -> StudentPretrainingInfo | None:

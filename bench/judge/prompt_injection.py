@@ -28,7 +28,8 @@ PATTERNS: dict[str, re.Pattern[str]] = {
     "imitates the quotation": re.compile(
         r"\[ ?(?:/|the )?"
         r"(?:end|start|begin|beginning|request|response|question|assistant|system|user)\b[^\]\n]{0,80}\]"
-        r"|<\|?/?(?:im_start|im_end|system|assistant|user|endoftext|eot_id)\b[^>]{0,80}>|</?(?:think|thinking|reasoning)>|\[/?INST\]"
+        r"|<\|?/?(?:im_start|im_end|system|assistant|user|endoftext|eot_id)\b[^>]{0,80}>"
+        r"|[<\[]/?(?:think|thinking|thought|reasoning)[>\]]|\[/?INST\]"
         rf"|{_BEGIN}(?:assistant [12AB]|system)[ *]{{0,4}}:",
         re.IGNORECASE | re.MULTILINE,
     ),

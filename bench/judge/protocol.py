@@ -34,8 +34,9 @@ _RATINGS = [
 ]
 _EMPHASIS = re.compile(r"(?<![\w*`])(\*\*|__|[*_`])(?=\S)([^*_`]+)(?<=\S)\1(?![\w*`])")
 # what a model thought before it answered. The opening tag may stand in the server's prompt instead
-_THOUGHT = re.compile(r"(?:<(think|thinking|reasoning)>)?(.*?)</(think|thinking|reasoning)>", re.DOTALL | re.IGNORECASE)
-_TAG = re.compile(r"<(/?)(?:think|thinking|reasoning)>", re.IGNORECASE)
+_THINKING = "think|thinking|thought|reasoning"
+_THOUGHT = re.compile(rf"(?:[<\[]({_THINKING})[>\]])?(.*?)[<\[]/({_THINKING})[>\]]", re.DOTALL | re.IGNORECASE)
+_TAG = re.compile(rf"[<\[](/?)(?:{_THINKING})[>\]]", re.IGNORECASE)
 # how models decline in plain text: an apology followed by a "but" or a person, or an inability right away
 _REFUSAL = re.compile(
     r"(?:(?:i'm|i am)(?: very| so| really)? sorry|sorry|i apologi[sz]e|my apologies|unfortunately)\b,?(?: but)? "

@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 from bench.judge.messages import Parameters
 from bench.judge.protocol import Outcome, ProtocolName
 from bench.record.read import Unreadable
-from bench.system.files import checksum_of, write_bytes, write_json, write_jsonl_gz
+from bench.system.files import checksum_of, read_bytes, write_bytes, write_json, write_jsonl_gz
 from bench.system.hashing import digest
 from bench.system.manifest import Plain
 from bench.system.names import LongName
@@ -240,7 +240,7 @@ def read(path: Path) -> Judgement:
         Unreadable: the file is missing, damaged, changed, of a newer schema or no judgement; a wrong field is named.
     """
     try:
-        judgement = Judgement.model_validate_json(path.read_bytes())
+        judgement = Judgement.model_validate_json(read_bytes(path))
         beside = path.parent / CHECKSUMS / path.stem
         if beside.is_file() and beside.read_bytes().strip() != checksum_of(path).encode():
             raise Unreadable(f"changed since it was written; remove {beside} if you changed it")

@@ -157,18 +157,34 @@ def _check_undamaged(folder: Path) -> None:
 def _check_complete(name: str, found: Mapping[str, Iterable[object]], network: PreTrainedModel) -> None:
     """Refuse a checkpoint that is not the network's: transformers would fill with random numbers what it lacks.
 
-    More than the network has is left out, unless it is more of the same: layers or experts that config.json leaves out.
+    More than the network has is left out, unless the network would compute otherwise with it: more of the same, such as
+    layers or experts that config.json leaves out, and what belongs into a layer that is there, such as a bias.
     """
     lacking = {what: sorted(map(str, found[f"{what}_keys"])) for what in ("missing", "mismatched", "unexpected")}
     kinds = {_without_numbers(weight) for weight, _ in network.named_parameters()}
-    more_of_the_same = any(_without_numbers(weight) in kinds for weight in lacking["unexpected"])
-    if not (lacking["missing"] or lacking["mismatched"] or more_of_the_same):
+    modules = dict(network.named_modules())
+    left_out = any(_without_numbers(w) in kinds or _is_of_a_layer(w, modules) for w in lacking["unexpected"])
+    if not (lacking["missing"] or lacking["mismatched"] or left_out):
         return
     told = [f"{what}: {_some(names)}" for what, names in lacking.items() if names]
     raise BenchError(
         f"{name}: the checkpoint does not hold the weights of its config.json ({'; '.join(told)}). "
         "Save the whole model again (save_pretrained), with the names that transformers gives its weights"
     )
+
+
+def _is_of_a_layer(weight: str, modules: Mapping[str, torch.nn.Module]) -> bool:
+    """Whether a weight that no module has belongs to one that has others, or to one that a layer of the network lacks.
+
+    A module without weights of its own may have had buffers, as GPT-2's attention has its mask, under the name `bias`.
+    """
+    parent, _, name = weight.rpartition(".")
+    if name not in ("weight", "bias"):
+        return False
+    if parent in modules:
+        return any(True for _ in modules[parent].parameters(recurse=False))
+    layer = re.match(r".*\.\d+(?=\.)", parent)
+    return layer is not None and layer.group() in modules
 
 
 def _without_numbers(weight: str) -> str:

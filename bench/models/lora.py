@@ -175,12 +175,18 @@ def load_adapter(network: PreTrainedModel, name: str, *, trainable: bool) -> Pef
             adapted = PeftModel.from_pretrained(network, folder, is_trainable=trainable, torch_device="cpu")
             given = load_peft_weights(folder, device="cpu")
             has = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+            has |= {name: given[name] for name in given if _embeds(name)}
     except Exception as error:  # peft and torch raise many kinds for the same cause
         lines = str(error).splitlines() or [type(error).__name__]
         raise BenchError(f"the adapter {name} does not fit its base model: {' '.join(lines[:2])}") from error
-    if odd := {weight for weight in given.keys() ^ has.keys() if "lora_" in weight}:
+    if odd := given.keys() ^ has.keys():
         raise BenchError(f"the adapter {name} does not fit its base model: {min(odd)} is only in one of them")
     return adapted
+
+
+def _embeds(name: str) -> bool:
+    """Whether a tensor is an embedding or output layer, which peft saves beside an adapter where a vocabulary grew."""
+    return any(part in name for part in ("embed", "lm_head", "wte", "shared"))
 
 
 def _folder(name: str) -> str:

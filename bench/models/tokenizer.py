@@ -8,7 +8,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -78,10 +78,11 @@ class TokenizerAdapter:
         """Ids of a response, closed by EOS."""
         return tuple(next(self.responses_ids([response])))
 
-    def responses_ids(self, responses: Sequence[str]) -> Iterator[Ids[int]]:
+    def responses_ids(self, responses: Iterable[str]) -> Iterator[Ids[int]]:
         """As `response_ids`, of many."""
-        for start in range(0, len(responses), _AT_ONCE):
-            for ids in self._ids(responses[start : start + _AT_ONCE], add_special_tokens=False):
+        left = iter(responses)
+        while chunk := list(islice(left, _AT_ONCE)):
+            for ids in self._ids(chunk, add_special_tokens=False):
                 ids.append(self.eos_id)
                 yield ids
 

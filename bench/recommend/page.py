@@ -14,6 +14,7 @@ from bench.experiment.run import STUDENT, Outcome
 from bench.recommend.halving import Halving, Rung, Trial, ranked
 from bench.record.example_scores import example_scores
 from bench.record.record import MetricInfo, RunRecord
+from bench.system.cells import escape_markdown
 from bench.system.files import write_bytes
 
 LOADERS = {"causal": "AutoModelForCausalLM", "seq2seq": "AutoModelForSeq2SeqLM"}
@@ -136,7 +137,7 @@ def _test_rows(records: Sequence[RunRecord]) -> Iterator[str]:
     first = records[0]
     for name in first.scores:
         scores = [*(record.scores for record in records), first.init_scores, first.teacher_scores]
-        yield f"| {name} | " + " | ".join(f"{one[name].primary.mean:.2f}" for one in scores) + " |"
+        yield f"| {escape_markdown(name)} | " + " | ".join(f"{one[name].primary.mean:.2f}" for one in scores) + " |"
 
 
 def _rung_rows(rungs: Sequence[Rung]) -> Iterator[str]:
@@ -182,7 +183,7 @@ def _open(halving: Halving, rungs: Sequence[Rung], metric: MetricInfo) -> Iterat
     if halving.cut:
         yield f"Fewer than planned went on after step {' and '.join(map(str, halving.cut))}, for want of time."
     for name, reason in halving.failed.items():
-        yield f"{name} was left out: {reason.splitlines()[0]}"
+        yield f"{name} was left out: {escape_markdown(reason.splitlines()[0])}"
 
 
 def write(folder: Path, text: str) -> Path:

@@ -8,6 +8,7 @@ from typing import Any
 
 from bench.record.record import RunRecord
 from bench.system import yaml_text
+from bench.system.cells import escape_markdown
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
@@ -40,11 +41,11 @@ def model_card(record: RunRecord, repository: str, method_paper: str) -> str:
         f"---\n{yaml_text.dump(_metadata(record, repository, adapters)).rstrip()}\n---",
         f"# {repository.partition('/')[2]}",
         f"A student that was distilled with `{name}` by distillm-bench {record.environment.distillm_bench}.",
-        "\n".join(["| | |", "|---|---|", *(f"| {key} | {_cell(value)} |" for key, value in facts.items())]),
+        "\n".join(["| | |", "|---|---|", *(f"| {key} | {escape_markdown(value)} |" for key, value in facts.items())]),
         "## Scores",
         _scores(record),
-        f"{record.metric.label}, mean ± standard deviation over {seeds} decoding seeds of this one student, "
-        f"temperature {config.evaluation.temperature:g}. Another training seed gives another student.",
+        f"{escape_markdown(record.metric.label)}, mean ± standard deviation over {seeds} decoding seeds of this one "
+        f"student, temperature {config.evaluation.temperature:g}. Another training seed gives another student.",
         "## Use",
         f"```python\nfrom transformers import AutoTokenizer, {load}\n\n"
         f'tokenizer = AutoTokenizer.from_pretrained("{repository}")\n'
@@ -84,7 +85,7 @@ def _metadata(record: RunRecord, repository: str, adapters: bool) -> dict[str, A
 
 def _scores(record: RunRecord) -> str:
     rows = {"teacher": record.teacher_scores, "init student": record.init_scores, "this model": record.scores}
-    lines = [f"| | {' | '.join(record.scores)} |", f"|---|{'--:|' * len(record.scores)}"]
+    lines = [f"| | {' | '.join(map(escape_markdown, record.scores))} |", f"|---|{'--:|' * len(record.scores)}"]
     for label, scores in rows.items():
         cells = []
         for where in record.scores:
@@ -105,7 +106,3 @@ def _model(given: str) -> str:
 def on_hub(given: str) -> bool:
     """Whether a model is named by its id on the hub, not as a folder or one of the package's own."""
     return _HUB_ID.fullmatch(given) is not None and not given.startswith(".") and not Path(given).exists()
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;")

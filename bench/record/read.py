@@ -14,7 +14,7 @@ from bench.record.migrations import MIGRATIONS
 from bench.record.record import SCHEMA, RunRecord
 from bench.system import yaml_text
 from bench.system.errors import BenchError
-from bench.system.files import seal_holds, unsealed
+from bench.system.files import read_bytes, seal_holds, unsealed
 
 
 class Unreadable(Exception):
@@ -61,10 +61,8 @@ def record_bytes(path: Path) -> bytes:
     Raises:
         Unreadable: there is no file, or it cannot be read.
     """
-    if path.exists() and not path.is_file():
-        raise Unreadable("it is no file")  # a pipe would be waited for, for ever
     try:
-        return path.read_bytes()
+        return read_bytes(path)
     except OSError as error:
         raise Unreadable(error.strerror or str(error)) from error
 

@@ -46,6 +46,7 @@ def read_summary(path: Path) -> RunSummary:
     """
     try:
         part = _Part.model_validate_json(unsealed(record_bytes(path)))
+        _Config.model_validate(part.config)
         return RunSummary(
             run_id=part.run_id,
             started=part.started,
@@ -135,6 +136,25 @@ class _Data(_Lenient):
 class _Models(_Lenient):
     teacher: str
     generation: dict[str, str] = dict.fromkeys(("teacher", "student"), GENERATE)
+
+
+class _Named(_Lenient):
+    name: str
+
+
+class _Source(_Lenient):
+    source: str
+
+
+class _Config(_Lenient):
+    """What lists tell runs apart by first."""
+
+    task: str
+    preset: str
+    seed: int
+    method: _Named
+    models: _Named
+    sgo: _Source
 
 
 class _Part(_Lenient):

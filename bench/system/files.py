@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -226,7 +227,18 @@ def read_json(path: Path) -> Any:
         OSError: the file cannot be read.
         ValueError: it is no JSON, or nested deeper than anything that is written here.
     """
-    return _parsed(path.read_bytes())
+    return _parsed(read_bytes(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a regular file: a named pipe in its place would be waited for, for ever.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file")
+    return path.read_bytes()
 
 
 def _parsed(data: bytes) -> Any:
@@ -249,7 +261,7 @@ def read_sealed_json(path: Path) -> dict[str, Any]:
         OSError: the file cannot be read.
         ValueError: it holds no JSON object, or its checksum differs.
     """
-    data = path.read_bytes()
+    data = read_bytes(path)
     found = _parsed(data)
     if not isinstance(found, dict):
         raise ValueError("no JSON object")
@@ -306,7 +318,7 @@ def read_gz(path: Path) -> bytes:
         OSError: the file cannot be read.
         ValueError: it is damaged, cut off or empty.
     """
-    data = path.read_bytes()
+    data = read_bytes(path)
     if not data:  # gzip takes it for no rows
         raise ValueError("the file is empty")
     try:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import gzip
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -20,7 +22,7 @@ from bench.models.tokenizer import TokenizerAdapter
 from bench.synthetic import plain_text
 from bench.system.artifacts import ArtifactCache
 from bench.system.errors import BenchError
-from bench.system.files import read_jsonl_gz, read_text, write_jsonl_gz
+from bench.system.files import read_text
 from distillm import Objective, TokenSequence
 from distillm.divergences import Kernel
 
@@ -96,8 +98,10 @@ def load_plain_text(file: str | None) -> list[str]:
 
 def load_hub_text(
     source: HubSource, count: int, max_length: int, cache: ArtifactCache, progress: Progress
-) -> list[str]:
+) -> Iterator[str]:
     """The first texts of a data set on the hub, each cut to what the loss can read of it; kept in the cache.
+
+    Twenty epochs need hundreds of thousands of web pages: no more than one is in memory.
 
     Args:
         source: the data set, at a commit; it has a column `text`.
@@ -114,9 +118,16 @@ def load_hub_text(
 
     def build(folder: Path) -> None:
         texts = stream_texts(source, count, longest, lambda done: progress(done, count, f"texts of {source.id}"))
-        write_jsonl_gz(folder / _TEXTS, ({"text": text} for text in texts))
+        with gzip.open(folder / _TEXTS, "wt", encoding="utf-8") as file:
+            file.writelines(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts)
 
-    return [row["text"] for row in read_jsonl_gz(cache.get("plain-text", key, build) / _TEXTS)]
+    return _texts_in(cache.get("plain-text", key, build) / _TEXTS)
+
+
+def _texts_in(path: Path) -> Iterator[str]:
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        for line in file:
+            yield json.loads(line)["text"]
 
 
 def _paragraph(record: RawRecord) -> str:
@@ -125,7 +136,7 @@ def _paragraph(record: RawRecord) -> str:
     return clean_text(record, "text", record.values["text"])
 
 
-def encode_plain_text(texts: list[str], tokenizer: TokenizerAdapter, max_length: int) -> Sequence[TokenSequence]:
+def encode_plain_text(texts: Iterable[str], tokenizer: TokenizerAdapter, max_length: int) -> Sequence[TokenSequence]:
     """Paragraphs as sequences, cut at `max_length` tokens.
 
     A causal model predicts every token after the first. An encoder-decoder reads the first half and predicts the

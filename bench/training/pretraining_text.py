@@ -16,6 +16,7 @@ from bench.synthetic import plain_text
 from bench.system.errors import BenchError
 from bench.system.files import sha256_of
 from bench.system.hashing import digest
+from bench.system.paths import check_file
 from bench.training.auxiliary_loss import load_plain_text
 
 _GENERATED = {"train": 4000, "validation": 400}  # paragraphs
@@ -31,8 +32,17 @@ class PretrainingText:
 
 
 def text_checksum(file: str | None) -> str:
-    """What determines the text: checksums of the files it is read from."""
-    return "generated" if file is None else digest([sha256_of(path) for path in _files(Path(file)).values()])
+    """What determines the text: checksums of the files it is read from.
+
+    Raises:
+        BenchError: a file cannot be read.
+    """
+    if file is None:
+        return "generated"
+    paths = _files(Path(file)).values()
+    for path in paths:
+        check_file(path, "student_pretraining.file", there=True)
+    return digest([sha256_of(path) for path in paths])
 
 
 def pretraining_text(given: StudentPretraining, tokenizer: TokenizerAdapter, progress: Progress) -> PretrainingText:

@@ -127,13 +127,17 @@ def verdicts(index: RunIndex, ids: Sequence[str] = ()) -> list[ClaimVerdict]:
     judged = [replace(one, scope=_scope(one, runs_of[one.claim.id], phis[one.claim.id], comparisons)) for one in judged]
     if index.own is None:
         return judged
-    named = f"--task {shlex.quote(index.own.file or index.own.name)} names them"  # a suite has the paper's tasks
+    own, of_task = index.own, f"--task {shlex.quote(index.own.file or index.own.name)}"
+    direct = own.teacher is not None  # a suite takes no two models that were given directly
+
+    def command(suite: str) -> str:
+        if direct:
+            return f"bench tables {suite.removeprefix('table')} {of_task} names them"
+        return f"bench suite {suite} {of_task} --models {shlex.quote(own.models)}"
+
     return [
-        replace(
-            one, reason=one.reason.replace(suite, f": bench tables {one.claim.suite.removeprefix('table')} {named}")
-        )
+        replace(one, reason=one.reason.replace(f"bench suite {one.claim.suite}", command(one.claim.suite)))
         for one in judged
-        if (suite := f": bench suite {one.claim.suite}")
     ]
 
 

@@ -21,16 +21,15 @@ from bench.system.terminal import say
 from paper_tables.cli.options import parse_seeds, parse_shard
 
 
-def _could_show(suite: str, preset: str, seeds: int, out: Path) -> Iterator[str]:
+def _could_show(suite: str, preset: str, seeds: int, out: Path, task: str | None, models: str | None) -> Iterator[str]:
     """By table of a suite, which differences so many seeds would show, as far as recorded runs tell."""
     from bench.record.store import Store
     from paper_tables.numbers.cells import visible_differences
     from paper_tables.numbers.runs import RunIndex
-    from paper_tables.paper.ablations import find_table
     from paper_tables.paper.suites import tables_of
 
     try:
-        index = RunIndex(Store(out), preset)
+        index = RunIndex(Store(out), preset, task=task, models=models)
     except BenchError:
         yield f"nothing is recorded in {out} of the noise of seeds: what {seeds} of them could show is not known"
         return
@@ -39,7 +38,7 @@ def _could_show(suite: str, preset: str, seeds: int, out: Path) -> Iterator[str]
         return
     yield f"{seeds} seeds would show these differences to the best (80 % power, by the noise of recorded runs):"
     for name in tables_of(suite):
-        table = find_table(name, preset)
+        table = index.table(name)
         try:
             found = visible_differences(table, index.select(table), seeds)
         except BenchError:
@@ -90,6 +89,8 @@ def _as_long_as(method: str, suite: str, preset: str, only: tuple[str, ...], out
     "--times/--no-times", default=True, help="Run what is timed with nothing else on the machine (default), or do not."
 )
 @click.option("--data-dir", type=FOLDER, help="Local data for every run, as in `bench run`.")
+@click.option("--task", metavar="NAME_OR_FILE", help="Ask the same of this task, such as your own, alone.")
+@click.option("--models", metavar="PAIR", help="With --task, the model pair.  [default: the preset's]")
 @click.option(
     "--minutes",
     type=FiniteRange(min=0, min_open=True),
@@ -130,6 +131,8 @@ def suite(
     settings: tuple[str, ...],
     times: bool,
     data_dir: Path | None,
+    task: str | None,
+    models: str | None,
     minutes: float | None,
     equal_time: str | None,
     executor: str,
@@ -165,6 +168,9 @@ def suite(
     time. All that is recorded goes into OUT/packed.tar.gz, with what is known of teachers and students, without
     weights: `tar -xzf packed.tar.gz -C results` elsewhere gives a results folder.
 
+    With --task and --models the runs are those of another task or model pair, which `bench tables`, `claims` and
+    `report` with the same two options show: what the paper has on Dolly, on a task of yours.
+
     With --equal-time, the recorded runs say how many steps each method makes in the time that one of them takes, what
     it needs before its training included. The steps go into a preset, OUT/PRESET-as-long-as-METHOD.yaml, and the runs
     are made with it; the table is that of `bench tables SUITE --preset` with this file.
@@ -176,6 +182,8 @@ def suite(
     bench suite table1 --preset paper --plan --memory-gib 40
     bench suite main --preset small --only distillm --only gkd --dry-run
     bench suite main --equal-time distillm
+    bench suite main --preset paper --task dolly --models openllama2-7b-to-openllama2-3b
+    bench suite table1 --task my.yaml --data-dir my/data
     bench suite paper --shard 2/4 --out shared/results
     bench suite paper --executor ray --address HOST:6379 --out shared/results
     """
@@ -184,6 +192,7 @@ def suite(
     from bench.record.store import Store
     from bench.system.artifacts import default_root
     from bench.system.environment import this_machine
+    from paper_tables.paper.own_task import own_task
     from paper_tables.paper.suites import run_specs, timed_specs
     from paper_tables.suite.executors import run_locally
     from paper_tables.suite.packing import pack_file
@@ -197,6 +206,10 @@ def suite(
     if data_dir is not None:
         settings = (*settings, f"data.dir={json.dumps(str(data_dir), ensure_ascii=False)}", "data.hub=false")
     wanted, part = parse_seeds(seeds), parse_shard(shard)
+    if models is not None and task is None:
+        raise BenchError(f"--models {models} goes with --task: name the task, such as --task dolly")
+    if equal_time is not None and task is not None:
+        raise BenchError("--equal-time goes with the paper's tasks and pairs only: leave out --task")
     makes = not (dry_run or plan_runs or show_status)
     check_folder(out / "runs", "--out", write=makes)
     cluster = None
@@ -209,9 +222,10 @@ def suite(
         records = list(Store(out, warn).all())
     if equal_time is not None:
         preset = _as_long_as(equal_time, name, preset, only, out, write=makes)
+    own = None if task is None else own_task(task, preset, models)
     plan = make_plan(
-        run_specs(name, preset),
-        timed_specs(preset),
+        run_specs(name, preset, own),
+        timed_specs(preset, own),
         records,
         preset=preset,
         seeds=wanted,
@@ -243,7 +257,7 @@ def suite(
         output().print(line)
     if dry_run:
         with messages().status("what the seeds could show"):
-            told = list(_could_show(name, preset, len(wanted), out))
+            told = list(_could_show(name, preset, len(wanted), out, task, models))
         for line in told:
             output().print(line)
         for run in plan.to_do:

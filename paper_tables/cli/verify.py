@@ -45,7 +45,7 @@ def verify(context: click.Context, folder: Path, rerun: str | None, as_json: boo
     bench verify results/paper-tiny --rerun dolly-kld-dataset-s10
     """
     prepare_to_read()
-    from rich.progress import Progress
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     from bench.record.store import RECORD, Store
     from paper_tables.verify.files import check_files
@@ -64,7 +64,8 @@ def verify(context: click.Context, folder: Path, rerun: str | None, as_json: boo
 
         again = chosen_runs(stores[0], rerun)
     found = Findings()
-    with Progress(console=messages(), transient=True) as bar:
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=messages(), transient=True) as bar:
         for store in stores:
             store.warn = partial(found.unreadable, store.runs)
             presets, examples = set(), Examples()

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from paper_tables.paper.run_spec import RunSpec
-from paper_tables.paper.tables import Column, Table
+from bench.config.presets import recorded_name
+from bench.data import find_task
+from bench.metrics.registry import find_metric
+from paper_tables.paper.published_values import published
+from paper_tables.paper.run_spec import RunSpec, default_models
+from paper_tables.paper.tables import Column, Row, Table
 
 
 @dataclass(frozen=True)
 class OwnTask:
-    """A task and a model pair in place of the paper's, as recorded runs have them.
+    """A task and a model pair in place of those that the paper's tables have under a preset.
 
     Attributes:
         name: of the task.
@@ -32,26 +37,60 @@ class OwnTask:
     options: tuple[str, ...]
 
     def table(self, table: Table) -> Table:
-        """A table of the paper with this task's runs. Where columns stood for settings, they still do."""
+        """A table of the paper with this task's runs. Where columns stood for settings, they still do.
+
+        A table that is of this task anyway keeps its columns, with the values that were published for the pair.
+        """
+        if {column.task for column in table.columns} == {self.name}:
+            pair = recorded_name(self.models)
+            known = any(value.models == pair for value in published(table.name)) if table.published_for else False
+            return replace(
+                table,
+                caption=f"{table.caption}, {pair}",
+                rows=tuple(self._rows(table, {column.group for column in table.columns})),
+                published_for={self.name: pair} if known else {},
+            )
         settings = len({column.task for column in table.columns}) == 1
         groups = list(dict.fromkeys(column.group for column in table.columns)) if settings else [self.name]
         if len(groups) == 1:
             columns = [Column(name, f"{name} ({self.label})", groups[0], self.name, (name,)) for name in self.sets]
         else:
             columns = [replace(one, task=self.name, sets=self.sets[:1]) for one in table.columns]
-        rows = []
-        for row in table.rows:
-            specs = row.specs if settings else {groups[0]: next(iter(row.specs.values()))}
-            rows.append(replace(row, specs={group: self._spec(spec) for group, spec in specs.items()}))
         return replace(
             table,
             caption=f"{table.caption.removesuffix(', on Dolly')}, asked of {self.name}",
-            rows=tuple(rows),
+            rows=tuple(self._rows(table, groups)),
             columns=tuple(columns),
             published_for={},
         )
 
-    def _spec(self, spec: RunSpec) -> RunSpec:
+    def _rows(self, table: Table, groups: Iterable[str]) -> Iterable[Row]:
+        """A table's rows with the specs of these groups of columns; of one task's only group, with each row's first."""
+        for row in table.rows:
+            specs = {group: row.specs.get(group, next(iter(row.specs.values()))) for group in groups}
+            yield replace(row, specs={group: self.spec(one) for group, one in specs.items()})
+
+    def spec(self, spec: RunSpec) -> RunSpec:
+        """The run of this task and pair that a run of the paper's stands for."""
         pair = None if self.teacher is None or self.student is None else (self.teacher, self.student)
         options = (*spec.options, *self.options)
         return replace(spec, task=self.name, task_file=self.file, models=self.models, pair=pair, options=options)
+
+
+def own_task(task: str, preset: str, models: str | None = None) -> OwnTask:
+    """A task, by its name or file, with a model pair, by default the preset's; no record is asked.
+
+    Raises:
+        BenchError: no such task, or the preset has no pair for it.
+    """
+    known = find_task(task)
+    return OwnTask(
+        name=known.name,
+        file=None if task == known.name else task,
+        models=models or default_models(preset, known.name),
+        teacher=None,
+        student=None,
+        sets=("test", *known.evaluation_sets),
+        label=find_metric(known.metrics[0]).label,
+        options=(),
+    )

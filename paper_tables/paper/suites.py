@@ -8,6 +8,7 @@ from typing import Literal
 from bench.system.errors import BenchError, did_you_mean
 from paper_tables.paper.ablations import ABLATIONS, all_tables
 from paper_tables.paper.claim_specs import timed_rows
+from paper_tables.paper.own_task import OwnTask
 from paper_tables.paper.run_spec import RunSpec
 from paper_tables.paper.tables import TABLE_NAMES, tables
 
@@ -26,13 +27,13 @@ TimedAt = Literal["every seed", "first seed"]
 """At which training seeds a run needs exclusive timing: with nothing else running on the machine."""
 
 
-def run_specs(suite: str, preset: str) -> tuple[RunSpec, ...]:
-    """The run specs that a suite needs, each once.
+def run_specs(suite: str, preset: str, own: OwnTask | None = None) -> tuple[RunSpec, ...]:
+    """The run specs that a suite needs, each once; those of another task where one is given.
 
     Raises:
         BenchError: no such suite or preset.
     """
-    return _specs_of(tables_of(suite), preset)
+    return _specs_of(tables_of(suite), preset, own)
 
 
 def tables_of(suite: str) -> tuple[str, ...]:
@@ -48,7 +49,7 @@ def tables_of(suite: str) -> tuple[str, ...]:
     return known[wanted]
 
 
-def timed_specs(preset: str) -> Mapping[RunSpec, TimedAt]:
+def timed_specs(preset: str, own: OwnTask | None = None) -> Mapping[RunSpec, TimedAt]:
     """The run specs whose training time is shown; at every seed where a claim rests on it, for its spread."""
     claimed = timed_rows()
     timed: dict[RunSpec, TimedAt] = dict.fromkeys(_specs_of(TABLES_WITH_TIMES, preset), "first seed")
@@ -56,9 +57,9 @@ def timed_specs(preset: str) -> Mapping[RunSpec, TimedAt]:
         for row in tables(preset)[name].rows:
             if (name, row.name) in claimed:
                 timed |= dict.fromkeys(row.specs.values(), "every seed")
-    return timed
+    return {own.spec(spec): at for spec, at in timed.items()} if own else timed
 
 
-def _specs_of(names: Iterable[str], preset: str) -> tuple[RunSpec, ...]:
-    every = all_tables(preset)
-    return tuple(dict.fromkeys(spec for name in names for spec in every[name].specs))
+def _specs_of(names: Iterable[str], preset: str, own: OwnTask | None = None) -> tuple[RunSpec, ...]:
+    chosen = [all_tables(preset)[name] for name in names]
+    return tuple(dict.fromkeys(spec for table in chosen for spec in (own.table(table) if own else table).specs))

@@ -26,11 +26,11 @@ FIRST_GUESS = {"tiny": 60.0}
 _VARIED = {
     "seed": "choose training seeds with --seeds",
     "method.name": "choose methods with --only",
-    "task": "choose a suite of that task, such as table1",
+    "task": "choose a suite of that task, such as table1, or ask one of it with --task",
     "preset": "choose it with --preset",
     "init": "`bench run --init` makes a single run",
     "sgo.source": "`bench run --sgo` makes a single run",
-    "models.name": "`bench run --models` makes a single run",
+    "models.name": "choose them with --task and --models",
 }
 
 

@@ -55,7 +55,7 @@ def fill_table(index: RunIndex, name: str) -> FilledTable:
     found = table_statistics(table, selection)
     judged = judge_scores(table, selection, index.store)
     views = [measured_view(table, preset, selection, found, judged)]
-    if table.name not in ABLATIONS and index.own is None:
+    if table.name not in ABLATIONS and table.published_for:
         views += [published_view(find_table(name, "paper")), side_by_side_view(table, preset, selection, found)]
     return FilledTable(table, selection, found, tuple(views))
 

@@ -147,6 +147,23 @@ def test_after_a_first_run_the_hub_is_not_needed(fresh_hub: Hub, cache, tmp_path
     assert (again.run_id, again.scores, again.data) == (first.run_id, first.scores, first.data)
 
 
+def test_released_models_are_scored_by_their_ids(hub: Hub, cache, tmp_path):
+    """Beside each other, with the commit of each, and without a word about training."""
+    names = ("MiniLLM/KD-gpt2-120M", "MiniLLM/MiniLLM-gpt2-120M")
+    settings = {key: value for key, value in FEW_STEPS.items() if key.startswith(("data", "evaluation", "precision"))}
+    result = invoke(
+        *("evaluate", *names, "--task", "dolly", "--preset", "paper", "--device", "cpu", "--json"),
+        *("--out", str(tmp_path), *(part for key, value in settings.items() for part in ("--set", f"{key}={value}"))),
+    )
+    assert result.exit_code == 0, result.output
+    records = [RunRecord.model_validate(one) for one in json.loads(result.stdout)]
+    for record, name in zip(records, names, strict=True):
+        assert record.evaluated == name.removeprefix("MiniLLM/")
+        assert record.models.teacher == f"{name}@{commit_of('models', name, 'main')}"
+        assert set(record.scores) == {"test", "SelfInst", "Vicuna", "S-NI", "UnNI"}
+        assert record.training.steps == 0
+
+
 @pytest.mark.slow
 def test_the_variables_do_what_these_tests_set_up(fresh_hub: Hub, tmp_path):
     """HF_ENDPOINT, HF_HOME and HF_HUB_OFFLINE, read by a process of its own."""

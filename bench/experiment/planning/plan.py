@@ -24,6 +24,7 @@ from bench.models.tokenizer import LengthLimits, TokenizerAdapter
 from bench.system.environment import pick_device
 from bench.system.errors import BenchError
 from bench.system.hub import split_revision
+from bench.training.auxiliary_loss import LanguageModelling
 from bench.training.trainer import busy_part, total_steps
 from distillm import SOURCES, BatchObjective, Objective
 
@@ -233,6 +234,9 @@ class _Planner:
         if pretraining is not None:
             planned = "is one for all runs" if pretraining.steps is not None else "for epochs of a text is not planned"
             yield f"the student's pretraining on plain text {planned}"
+        text = self.config.plain_text
+        if text.weight:
+            yield f"plain text: {text.batch_size} texts of {text.max_length} tokens a step, beside the method's batch"
         yield "memory: sequences at their limits; a step's own code run on tensors without contents"
 
     def setting(self, training: TrainingConfig, micro: int) -> Setting:
@@ -267,20 +271,33 @@ class _Planner:
 
     def pretraining(self, given: StudentPretraining) -> Stage:
         """Of all weights, on full sequences of plain text; nothing is generated."""
-        causal = self.config.models.kind == "causal"
-        prompt = 1 if causal else given.length // 2
-        response = given.length - prompt
-        data = self.config.data.model_copy(update={"max_prompt_length": prompt, "max_response_length": response})
         models = self.config.models.model_copy(update={"lora": None})
-        planner = _Planner(
-            self.config.model_copy(update={"data": data, "models": models}),
-            self.device,
-            self.teacher,
-            self.student,
-            Amounts(0, given.held_out, 0, prompt, response, "plain text"),
-            self.speed,
-        )
+        planner = self.of_texts(self.config.model_copy(update={"models": models}), given.length, given.held_out)
         return planner.fine_tuning(PRETRAINING, self.student, given)
+
+    def of_texts(self, config: Config, length: int, held_out: int = 0) -> _Planner:
+        """The same with texts of so many tokens in place of examples, cut as `encode_plain_text` does."""
+        prompt = 1 if config.models.kind == "causal" else length // 2
+        limits = {"max_prompt_length": prompt, "max_response_length": length - prompt}
+        config = config.model_copy(update={"data": config.data.model_copy(update=limits)})
+        amounts = Amounts(0, held_out, 0, prompt, length - prompt, "plain text")
+        return _Planner(config, self.device, self.teacher, self.student, amounts, self.speed)
+
+    def plain_text_pass(self) -> Pass | None:
+        """Forward and backward pass over a micro-batch of plain text, with the operations of a step's whole batch."""
+        given, training = self.config.plain_text, self.config.training
+        if given.weight == 0:
+            return None
+        at_once = given.batch_size
+        if self.device == "cuda" or training.micro_batch_size is not None:
+            at_once = min(at_once, self.micro_batch(training))
+        objective = LanguageModelling(given.kl_share)
+        teacher = self.teacher if objective.needs_teacher else None
+        planner = self.of_texts(self.config, given.max_length)
+        # the method's gradients are there already
+        setting = replace(planner.setting(training, at_once), accumulating=True)
+        made = step(self.student, teacher, objective, setting)
+        return replace(made, flops=given.batch_size * planner.sequence_flops(self.student, teacher, training))
 
     def distillation(self) -> Stage:
         config, rule, objective = self.config, self.rule, self.objective
@@ -301,6 +318,7 @@ class _Planner:
             config.training,
             generated=share * sequences,
             mixture=mixture,
+            on_plain_text=self.plain_text_pass(),
         )
 
     def training(
@@ -313,6 +331,7 @@ class _Planner:
         *,
         generated: float,
         mixture: bool,
+        on_plain_text: Pass | None = None,
     ) -> Stage:
         micro, data = self.micro_batch(training), self.config.data
         wide = step(shape, teacher, objective, self.setting(training, micro))
@@ -331,15 +350,16 @@ class _Planner:
         gradients = 4.0 * trained
         generating = max((one.peak for one in written), default=0.0)
         kept = gradients if self.device == "cuda" else 0.0
+        if on_plain_text is not None and on_plain_text.peak > wide.peak:
+            wide = on_plain_text
         peak = weights + optimiser + frozen + max(wide.peak, generating + kept)
         beyond = max(0.0, wide.peak - gradients)
         output_layer = min(beyond, wide.output_layer)
         steps = total_steps(training, self.amounts.train)
         sequences = steps * training.batch_size
-        mean = replace(
-            self.setting(training, 1), prompt=self.amounts.prompt, response=self.amounts.response, accumulating=False
-        )
-        one = step(shape, None, CrossEntropy(), mean).flops + (self.forward(teacher) if teacher is not None else 0.0)
+        computed = sequences * self.sequence_flops(shape, teacher, training)
+        if on_plain_text is not None:
+            computed += steps * on_plain_text.flops
         validations = min(training.validations, steps) * self.amounts.validation * validated_by_metric
         responses = generated + validations
         per_response = self.response_flops(shape) + (self.response_flops(teacher) if mixture and teacher else 0.0)
@@ -349,7 +369,7 @@ class _Planner:
         seconds = None
         if self.speed is not None:
             side = self.speed.of(shape)
-            seconds = one * sequences / side.training + batches * data.max_response_length * side.decode_step
+            seconds = computed / side.training + batches * data.max_response_length * side.decode_step
             if mixture and teacher is not None:
                 seconds += batches * data.max_response_length * self.speed.of(teacher).decode_step
         return Stage(
@@ -362,7 +382,7 @@ class _Planner:
             output_layer=output_layer,
             generation=generating,
             peak=peak,
-            flops=one * sequences + responses * per_response,
+            flops=computed + responses * per_response,
             tokens=responses * self.amounts.response,
             seconds=seconds,
             micro_batch=micro,
@@ -394,6 +414,13 @@ class _Planner:
             seconds=seconds,
             micro_batch=0,
         )
+
+    def sequence_flops(self, shape: Shape, teacher: Shape | None, training: TrainingConfig) -> float:
+        """Operations of a training step for a sequence of mean length."""
+        prompt, response = self.amounts.prompt, self.amounts.response
+        setting = replace(self.setting(training, 1), prompt=prompt, response=response, accumulating=False)
+        made = step(shape, None, CrossEntropy(), setting).flops
+        return made if teacher is None else made + self.forward(teacher)
 
     def forward(self, shape: Shape) -> float:
         """Operations of a forward pass over a sequence of mean length: two a parameter and token."""

@@ -48,6 +48,20 @@ def test_the_scores_are_those_that_a_run_gives_the_model(out):
         assert (record.config.method.name, record.training.steps, record.teacher_scores) == (EVALUATE, 0, {})
 
 
+def test_what_stands_in_the_place_of_its_record_is_told_before_anything_is_scored(out, tmp_path):
+    run_id = by_name(out)["shipped"].run_id
+    (tmp_path / "runs" / run_id / "record.json").mkdir(parents=True)
+    (tmp_path / "runs" / run_id / ".a-file.part").touch()
+    asked = ("evaluate", "shipped", *TASK, *SIZE, "--out", str(tmp_path))
+    result = invoke(*asked)
+    assert result.exit_code == 2
+    assert "record.json: cannot write or read there: it is a folder" in result.stderr
+    assert not (tmp_path / "runs" / run_id / "work").exists()
+    (tmp_path / "runs" / run_id / "record.json").rmdir()
+    assert invoke(*asked).exit_code == 0
+    assert not list((tmp_path / "runs" / run_id).glob(".*.part"))
+
+
 def test_every_command_reads_it(out, tmp_path):
     ids = {name: record.run_id for name, record in by_name(out).items()}
     where = ("--out", str(out))

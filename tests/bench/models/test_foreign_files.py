@@ -54,6 +54,33 @@ def test_a_checkpoint_with_more_than_the_model_needs_loads(saved):
     assert all(torch.equal(loaded[name], tensor) for name, tensor in tensors.items())
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.layers.0.self_attn.q_proj.bias",  # of a layer that is there, and would compute otherwise
+        "model.norm.bias",
+        "model.layers.1.self_attn.q_norm.weight",  # a layer within a layer, as Qwen3 has it
+        "model.layers.0.self_attn.q_proj.lora_A.weight",  # an adapter that was not merged
+    ],
+)
+def test_a_checkpoint_with_weights_that_its_configuration_leaves_out_is_refused(saved, name):
+    folder, tensors = saved
+    write(folder, {**tensors, name: torch.zeros(2)})
+    with pytest.raises(BenchError, match=f"unexpected: {name}"):
+        load_network(str(folder), "causal")
+
+
+@pytest.mark.parametrize(
+    "name", ["model.layers.0.self_attn.bias", "model.layers.0.self_attn.rotary_emb.inv_freq", "v_head.summary.weight"]
+)
+def test_buffers_and_heads_of_other_tasks_are_left_out(saved, name):
+    folder, tensors = saved
+    write(folder, {**tensors, name: torch.zeros(2)})
+    loaded = load_network(str(folder), "causal").state_dict()
+    assert loaded.keys() == load_network(str(folder), "causal").state_dict().keys()
+    assert name not in loaded
+
+
 def test_a_checkpoint_with_more_layers_than_its_configuration_is_refused(saved):
     folder, _ = saved
     config = json.loads((folder / "config.json").read_text())

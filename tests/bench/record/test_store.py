@@ -2,6 +2,7 @@
 
 import functools
 import gzip
+import os
 from pathlib import Path
 
 import pytest
@@ -276,6 +277,7 @@ def test_a_summary_says_what_its_record_says_and_reads_no_more(store, monkeypatc
         ({"metrics": []}, "metrics: list should have"),
         ({"time": None}, "time"),
         ({"run_id": 3}, "run_id"),
+        ({"config": {}}, "config"),
     ],
 )
 def test_a_summary_of_a_record_of_another_shape_names_the_field(store, change, told):
@@ -283,6 +285,16 @@ def test_a_summary_of_a_record_of_another_shape_names_the_field(store, change, t
     warnings: list[str] = []
     assert len(list(Store(store.root, warnings.append).summaries())) == len(RUNS) - 1
     assert told in warnings[0]
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(store):
+    (store.folder(RUNS[0]) / PREDICTIONS).unlink()
+    os.mkfifo(store.folder(RUNS[0]) / PREDICTIONS)
+    with pytest.raises(BenchError, match="no regular file"):
+        store.predictions(store.find(RUNS[0]))
+    store.folder("dolly-failed").mkdir()
+    os.mkfifo(store.folder("dolly-failed") / FAILURE)
+    assert store.unfinished() == []
 
 
 def test_one_run_of_many_is_found_without_reading_the_others(store, monkeypatch):

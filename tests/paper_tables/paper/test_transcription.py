@@ -15,7 +15,7 @@ from paper_tables.paper.published_values import published
 from paper_tables.paper.tables import TABLE_NAMES
 
 Cell = tuple[str, str, str, str, str, str, str]
-GPT2, LLAMA = "gpt2-xl-to-gpt2", "openllama2-7b-to-3b"
+GPT2, LLAMA = "gpt2-xl-to-gpt2", "openllama2-7b-to-openllama2-3b"
 SECTIONS = {
     # section 2.1
     ("1", GPT2): """

@@ -56,8 +56,57 @@ def test_claims_are_judged_by_that_tasks_runs(command, both):
     assert runs
     assert all(run.startswith("samsum-") for run in runs)
     lacking = [one["reason"] for one in ours.values() if "no runs" in one["reason"]]
-    assert any("bench tables main --task samsum names them" in reason for reason in lacking)
-    assert not any("bench suite" in reason for reason in lacking)
+    assert any("bench suite main --task samsum --models tiny-t5" in reason for reason in lacking)
+    assert all("--task samsum --models tiny-t5" in reason for reason in lacking if "bench suite" in reason)
+
+
+def test_a_suite_of_the_task_makes_the_runs_that_its_table_lacks(command, both):
+    asked = ("--task", "samsum", "--models", "tiny-t5", "--out", both)
+    planned = command("suite", "table1", *asked, "--dry-run")
+    assert planned.exit_code == 0, planned.output
+    assert "15 runs, 12 recorded, 3 to do" in planned.stdout
+    lacking = [line for line in command("tables", "1", *asked).stdout.splitlines() if "bench run" in line]
+    commands = [line for line in planned.stdout.splitlines() if line.startswith("bench run")]
+    assert len(commands) == 3
+    assert {line[line.index("bench run") :] for line in lacking} == set(commands)
+    assert all("--method srkl --task samsum --preset tiny" in line for line in commands)
+    # what can be shown is told of these runs, not of Dolly's
+    assert "  table1: test " in planned.stdout
+
+
+def test_a_suite_of_another_pair_and_of_a_task_file(command, tmp_path):
+    given = ("--seeds", "10", "--dry-run", "--out", tmp_path / "none")
+    other = command("suite", "main", "--preset", "paper", "--task", "dolly", "--models", "opt-2.7b-to-opt-125m", *given)
+    assert other.exit_code == 0, other.output
+    commands = [line for line in other.stdout.splitlines() if line.startswith("bench run")]
+    assert len(commands) == 13
+    assert all("--task dolly --preset paper" in line and "--models opt-2.7b-to-opt-125m" in line for line in commands)
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "name: mine\nmetrics: [rouge_l]\nprompt_columns: [question]\nresponse_column: answer\n"
+        'templates: {plain: "{question}\\n"}\n'
+    )
+    (tmp_path / "data").mkdir()
+    for split in ("train", "validation", "test"):
+        (tmp_path / "data" / f"{split}.jsonl").write_text('{"question": "a?", "answer": "b"}\n')
+    own = command("suite", "table4", "--task", file, "--data-dir", tmp_path / "data", *given)
+    assert own.exit_code == 0, own.output
+    commands = [line for line in own.stdout.splitlines() if line.startswith("bench run")]
+    assert len(commands) == 8
+    assert all(f"--task {file} --preset tiny" in line and "data.dir=" in line for line in commands)
+
+
+def test_published_values_stand_beside_runs_of_their_pair(command, tmp_path):
+    pair = "openllama2-7b-to-openllama2-3b"
+    for seed in (10, 20):
+        write_record(tmp_path, "kld", seed=seed, preset="paper", models=pair)
+    result = command("tables", "main", "--preset", "paper", "--task", "dolly", "--models", pair, "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    (file,) = (tmp_path / "tables").glob("main-paper-task-dolly-*-side-by-side.csv")
+    found = {(line["row"], line["column"]): line for line in csv.DictReader(file.open(encoding="utf-8"))}
+    assert found["kld", "dolly"]["published"] == "20.95"
+    assert found["kld", "dolly"]["measured"]
+    assert {line["published_for"] for line in found.values()} == {pair}
 
 
 def test_the_report_names_the_task(command, both):
@@ -80,3 +129,19 @@ def test_what_is_not_there_is_told(command, both, more, told):
     result = command("tables", "1", "--out", both, *more)
     assert result.exit_code == 2
     assert told in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--models", "tiny-t5"], "--models tiny-t5 goes with --task"),
+        (["--task", "dolyl"], "unknown task 'dolyl': did you mean 'dolly'?"),
+        (["--task", "samsum", "--models", "tiny-t6"], "tiny-t6"),
+        (["--task", "samsum", "--equal-time", "distillm"], "--equal-time goes with the paper's tasks"),
+        (["--set", "models.name=tiny-t5"], "choose them with --task and --models"),
+    ],
+)
+def test_a_suite_of_what_is_not_there_is_refused(command, tmp_path, more, told):
+    result = command("suite", "table1", "--out", tmp_path, "--dry-run", *more)
+    assert result.exit_code == 2
+    assert told in result.stderr
