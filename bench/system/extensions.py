@@ -13,7 +13,7 @@ from types import ModuleType
 
 from bench.system.errors import BenchError
 
-_LOADED: set[str] = set()  # the user's files, as tracebacks name them
+_LOADED: set[str] = set()  # files of users and of other packages, as tracebacks name them
 
 
 def in_file(text: str) -> tuple[Path, str] | None:
@@ -56,7 +56,7 @@ def from_file(path: Path, name: str, fits: Callable[[object], bool], where: str)
 
 
 def blamed(error: BaseException) -> BenchError | None:
-    """The error that a user's file raised while it was used, with its line; None where it comes from elsewhere."""
+    """The error that a user's file, or another package's, raised in use, with its line; None of one from elsewhere."""
     frames = [one for one in traceback.extract_tb(error.__traceback__) if one.filename in _LOADED]
     if not frames:
         return None
@@ -82,4 +82,5 @@ def from_entry_points(group: str) -> Iterator[tuple[str, object]]:
             raise
         except BaseException as error:  # whatever the package raises; its name is what the user needs
             raise BenchError(f"{where}: cannot be loaded: {type(error).__name__}: {error}") from error
+        _LOADED.add(getattr(sys.modules.get(point.module), "__file__", None) or "")
         yield where, loaded

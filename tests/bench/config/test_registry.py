@@ -11,6 +11,7 @@ import torch
 from bench.config.registry import ENTRY_POINTS, find_method, methods
 from bench.config.resolve import resolve
 from bench.system.errors import BenchError
+from bench.system.extensions import blamed
 from distillm import SOURCES, Method, SourceOptions, TokenSequence
 
 BATCH = [TokenSequence("a", (5, 6), (7, 8, 2)), TokenSequence("b", (5,), (9, 2))]
@@ -295,6 +296,14 @@ def test_an_installed_packages_method_is_known_by_name(install):
     config, _ = resolve(preset="tiny", task="dolly", method="mine", assignments=["method.scale=0.5"])
     assert (config.method.name, config.method.file_sha256) == ("mine", None)
     assert config.method.options == {"scale": 0.5}
+
+
+def test_what_an_installed_package_raises_is_told_with_its_line(install):
+    install("MINE")
+    find_method("mine")
+    with pytest.raises(ZeroDivisionError) as caught:
+        exec(compile("\n1 / 0", sys.modules["my_method"].__file__, "exec"))
+    assert "my_method.py, line 2: ZeroDivisionError: division by zero" in str(blamed(caught.value))
 
 
 @pytest.mark.parametrize(
