@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -243,6 +244,27 @@ def test_the_command_plans_from_data_and_measures(cache):
     assert "the data" in plan["notes"][0]
     assert all(stage["seconds"] > 0 and stage["fits"] for stage in plan["stages"])
     assert plan["money"] == pytest.approx(2 * plan["seconds"] / 3600)
+
+
+@pytest.mark.slow
+def test_the_plans_of_all_pairs_are_those_in_the_documentation():
+    page = (Path(__file__).parents[3] / "docs" / "planning.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if "-to-" in line]
+    documented = {row[0]: row[1:] for row in rows if len(row) == 8}
+    given = ("--preset", "paper", "--models", "all", "--method", "distillm", "--memory-gib", "80", "--no-calibrate")
+    result = invoke("plan", *given, "--json")
+    assert result.exit_code == 0, result.output
+    plans = {plan["models"]: plan for plan in json.loads(result.stdout)}
+    assert plans.keys() == documented.keys()
+    for name, (task, *_, tuning, training, operations, _) in documented.items():
+        stages = {stage["name"]: stage for stage in plans[name]["stages"]}
+        before = max(stages[one]["peak"] for one in ("teacher", "init student") if one in stages)
+        planned = [before / GIB, stages["training"]["peak"] / GIB, sum(s["flops"] for s in stages.values()) / 1e15]
+        assert plans[name]["task"] == task
+        assert planned == pytest.approx(
+            [float(one.replace(",", "")) for one in (tuning, training, operations)], rel=0.01
+        )
+        assert all(stage["fits"] for stage in stages.values())
 
 
 SCRATCH = ("models.student=scratch", "student_pretraining.length=32", "data.max_response_length=8")
