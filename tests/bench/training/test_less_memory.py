@@ -13,7 +13,7 @@ from baselines.sft import CrossEntropy
 from bench.config.sections import TrainingConfig
 from bench.system.errors import BenchError
 from bench.training import checkpoint, optimiser
-from bench.training.checkpoint import Pace
+from bench.training.checkpoint import MOST_OF_TIME, Pace
 from bench.training.trainer import Trainer
 from distillm import SourceOptions
 from tests.tiny import same, weights
@@ -139,7 +139,7 @@ def test_bitsandbytes_itself(make_job):
 
 def test_saving_takes_two_per_cent_of_the_time(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(checkpoint, "MOST_OF_TIME", 0.02)
+    monkeypatch.setattr(checkpoint, "MOST_OF_TIME", MOST_OF_TIME)  # the tests beside save often
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     pace, spent, saved_at = Pace(15.0), 0.0, []
     while now[0] < 10_000:
@@ -156,7 +156,7 @@ def test_saving_takes_two_per_cent_of_the_time(monkeypatch):
 
 def test_a_cheap_save_keeps_the_interval_and_comes_sooner_at_validations(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(checkpoint, "MOST_OF_TIME", 0.02)
+    monkeypatch.setattr(checkpoint, "MOST_OF_TIME", MOST_OF_TIME)  # the tests beside save often
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     pace = Pace(15.0)
     with pace.saving():
