@@ -108,6 +108,7 @@ def evaluate_model(config: Config, method: Method, store: Store, workshop: Works
             remove_leftovers(folder)
             recorded = store.finished(run_id)
             if recorded is not None and recorded != before:  # by a process that this one waited for
+                remove(folder / WORK)
                 return Outcome(recorded, folder, cached=True)
             if fresh:
                 remove(folder / WORK)

@@ -221,7 +221,6 @@ def make(context: RunContext, workshop: Workshop, folder: Path) -> tuple[RunReco
     started, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
     environment = describe(context.device)
     with reporter.stage("teacher"):
-        stages.check_pretraining(context, workshop)
         teacher = stages.teacher(context, workshop)
         teacher_scores = stages.scores(context, workshop, teacher, "teacher")
         responses = stages.teacher_responses(context, workshop, teacher)

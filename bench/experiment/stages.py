@@ -192,8 +192,8 @@ def pretrained_student(context: RunContext, workshop: Workshop) -> Path | None:
     return workshop.make("pretrained-student", _pretraining_key(context), build)
 
 
-def check_pretraining(context: RunContext, workshop: Workshop) -> None:
-    """Read the text of a pretraining that is still to be made, as it will be: before the teacher is trained.
+def _check_pretraining(context: RunContext, workshop: Workshop) -> None:
+    """Read the text of the student's pretraining before the teacher is trained, whose time would be lost.
 
     Raises:
         BenchError: it cannot be read, or is too short.
@@ -259,6 +259,8 @@ def fine_tuned(
     """Folder of a model after supervised fine-tuning on the task."""
 
     def build(folder: Path) -> None:
+        if side == "teacher":
+            _check_pretraining(context, workshop)
         train_on = context.sequences["train"]
         steps = total_steps(training, len(train_on))
         job = TrainingJob(

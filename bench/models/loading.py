@@ -174,7 +174,7 @@ def _check_complete(name: str, found: Mapping[str, Iterable[object]], network: P
 
 
 def _is_of_a_layer(weight: str, modules: Mapping[str, torch.nn.Module]) -> bool:
-    """Whether a weight that no module has belongs to one that has others, or to one that a layer of the network lacks.
+    """Whether a weight that no module has belongs to one that has others, or to a part that one of the layers lacks.
 
     A module without weights of its own may have had buffers, as GPT-2's attention has its mask, under the name `bias`.
     """

@@ -186,7 +186,7 @@ def load_adapter(network: PreTrainedModel, name: str, *, trainable: bool) -> Pef
 
 def _embeds(name: str) -> bool:
     """Whether a tensor is an embedding or output layer, which peft saves beside an adapter where a vocabulary grew."""
-    return any(part in name for part in ("embed", "lm_head", "wte", "shared"))
+    return "lora_" not in name and any(part in name for part in ("embed", "lm_head", "wte", "shared"))
 
 
 def _folder(name: str) -> str:

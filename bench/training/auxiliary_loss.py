@@ -101,7 +101,7 @@ def load_hub_text(
 ) -> Iterator[str]:
     """The first texts of a data set on the hub, each cut to what the loss can read of it; kept in the cache.
 
-    Twenty epochs need hundreds of thousands of web pages: no more than one is in memory.
+    Twenty epochs need hundreds of thousands of web pages: they are read from the cache one by one.
 
     Args:
         source: the data set, at a commit; it has a column `text`.

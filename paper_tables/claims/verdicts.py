@@ -133,7 +133,9 @@ def verdicts(index: RunIndex, ids: Sequence[str] = ()) -> list[ClaimVerdict]:
     def command(suite: str) -> str:
         if direct:
             return f"bench tables {suite.removeprefix('table')} {of_task} names them"
-        return f"bench suite {suite} {of_task} --models {shlex.quote(own.models)}"
+        preset = "" if index.preset == "tiny" else f" --preset {shlex.quote(index.preset)}"
+        settings = "".join(f" --set {shlex.quote(option)}" for option in own.options)
+        return f"bench suite {suite}{preset} {of_task} --models {shlex.quote(own.models)}{settings}"
 
     return [
         replace(one, reason=one.reason.replace(f"bench suite {one.claim.suite}", command(one.claim.suite)))

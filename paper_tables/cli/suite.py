@@ -257,7 +257,7 @@ def suite(
         output().print(line)
     if dry_run:
         with messages().status("what the seeds could show"):
-            told = list(_could_show(name, preset, len(wanted), out, task, models))
+            told = list(_could_show(name, preset, len(wanted), out, task, own.models if own else None))
         for line in told:
             output().print(line)
         for run in plan.to_do:

@@ -204,7 +204,13 @@ class RunIndex:
         if direct and "scratch" in (config.models.teacher, config.models.student):
             raise BenchError(f"the runs on {name} have models {pair}, which came from a file: give it with --models")
         data = {"dir": config.data.dir, "hub": config.data.hub}
+        options = [f"data.{key}={json.dumps(value)}" for key, value in data.items() if value]
+        if config.data.dir is not None:
+            options.append("data.hub=false")  # which some presets turn on
+        if config.plain_text.file is not None:
+            options.append(f"plain_text.file={json.dumps(config.plain_text.file)}")
         return OwnTask(
+            preset=self.preset,
             name=name,
             file=None if task == name else task,
             models=pair if models is None or direct else models,
@@ -212,7 +218,7 @@ class RunIndex:
             student=config.models.student if direct else None,
             sets=tuple(record.scores),
             label=record.metric.label,
-            options=tuple(f"data.{key}={json.dumps(value)}" for key, value in data.items() if value),
+            options=tuple(options),
         )
 
     def select(self, table: Table) -> Selection:

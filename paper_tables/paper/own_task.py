@@ -8,9 +8,12 @@ from dataclasses import dataclass, replace
 from bench.config.presets import recorded_name
 from bench.data import find_task
 from bench.metrics.registry import find_metric
+from paper_tables.paper.methods import OUTPUT_SOURCES
 from paper_tables.paper.published_values import published
 from paper_tables.paper.run_spec import RunSpec, default_models
-from paper_tables.paper.tables import Column, Row, Table
+from paper_tables.paper.tables import TABLE_NAMES, Column, Row, Table
+
+_TEXT_WEIGHT = "plain_text.weight="
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,7 @@ class OwnTask:
     """A task and a model pair in place of those that the paper's tables have under a preset.
 
     Attributes:
+        preset: its name or file.
         name: of the task.
         file: its task file; None for one that ships.
         models: name of the pair.
@@ -27,6 +31,7 @@ class OwnTask:
         options: `--set KEY=VALUE` that say where its data is.
     """
 
+    preset: str
     name: str
     file: str | None
     models: str
@@ -43,11 +48,11 @@ class OwnTask:
         """
         if {column.task for column in table.columns} == {self.name}:
             pair = recorded_name(self.models)
-            known = any(value.models == pair for value in published(table.name)) if table.published_for else False
+            known = table.name in TABLE_NAMES and any(value.models == pair for value in published(table.name))
             return replace(
                 table,
                 caption=f"{table.caption}, {pair}",
-                rows=tuple(self._rows(table, {column.group for column in table.columns})),
+                rows=tuple(self._rows(table, dict.fromkeys(column.group for column in table.columns))),
                 published_for={self.name: pair} if known else {},
             )
         settings = len({column.task for column in table.columns}) == 1
@@ -73,8 +78,17 @@ class OwnTask:
     def spec(self, spec: RunSpec) -> RunSpec:
         """The run of this task and pair that a run of the paper's stands for."""
         pair = None if self.teacher is None or self.student is None else (self.teacher, self.student)
-        options = (*spec.options, *self.options)
-        return replace(spec, task=self.name, task_file=self.file, models=self.models, pair=pair, options=options)
+        own = tuple(option for option in spec.options if not option.startswith(_TEXT_WEIGHT))
+        options = (*own, *self.options)
+        found = replace(spec, task=self.name, task_file=self.file, models=self.models, pair=pair, options=options)
+        if own == spec.options:
+            return found
+        # the paper's run has the weight of plain text that DistiLLM has on Dolly: this one, that of DistiLLM here
+        distillm = replace(found, method="distillm", output_source=OUTPUT_SOURCES["distillm"], options=self.options)
+        weight = distillm.config(self.preset).plain_text.weight
+        if found.config(self.preset).plain_text.weight == weight:
+            return found
+        return replace(found, options=(*own, f"{_TEXT_WEIGHT}{weight:g}", *self.options))
 
 
 def own_task(task: str, preset: str, models: str | None = None) -> OwnTask:
@@ -85,6 +99,7 @@ def own_task(task: str, preset: str, models: str | None = None) -> OwnTask:
     """
     known = find_task(task)
     return OwnTask(
+        preset=preset,
         name=known.name,
         file=None if task == known.name else task,
         models=models or default_models(preset, known.name),

@@ -83,7 +83,7 @@ def test_scores_of_several_forms_are_refused(scores):
         b"",
         b'{"set": "test", "seed": 10, "id": "a"}\n',
         b'{"set": "test", "seed": 10, "id": "a", "rouge_l": 12.5}\n',  # of an earlier version
-        b'{"set": "test", "seed": 10, "id": "a", "prediction": "\xff", "scores": {"x": 1.0}}\n{"set": "te',
+        b'{"set": "test", "seed": 10, "id": "a", "prediction": "b", "scores": {"x": 1.0}}\n{"set": "te',
         b'{"set": "test", "seed": 10, "id": "a", "scores": {"x": NaN}}\n',
         b'{"set": "test", "seed": 10, "id": "a", "scores": {"x": 1e999}}\n',
         b'{"set": "test", "seed": 10, "id": "a", "scores": {"y": 1.0}}\n',

@@ -96,6 +96,19 @@ def test_a_suite_of_another_pair_and_of_a_task_file(command, tmp_path):
     assert all(f"--task {file} --preset tiny" in line and "data.dir=" in line for line in commands)
 
 
+@pytest.mark.parametrize("preset", ["tiny", "paper"])
+@pytest.mark.parametrize("task", ["dolly", "samsum"])
+def test_every_suite_can_be_asked_of_every_task(command, tmp_path, preset, task):
+    """Ablations, which nothing is published of, and the weight of plain text, which SAMSum has none of, among them."""
+    given = ("--preset", preset, "--task", task, "--seeds", "10", "--dry-run", "--out", tmp_path)
+    whole = command("suite", "paper", *given)
+    assert whole.exit_code == 0, whole.output
+    commands = [line for line in whole.stdout.splitlines() if line.startswith("bench run")]
+    assert len(commands) > 40
+    parts = [command("suite", "paper", *given, "--shard", f"{part}/3").stdout.splitlines() for part in (1, 2, 3)]
+    assert sorted(line for part in parts for line in part if line.startswith("bench run")) == sorted(commands)
+
+
 def test_published_values_stand_beside_runs_of_their_pair(command, tmp_path):
     pair = "openllama2-7b-to-openllama2-3b"
     for seed in (10, 20):
