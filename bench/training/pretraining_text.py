@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,7 +109,7 @@ def _pieces(
     """Texts, each closed by EOS, as pieces of the length that is asked for; the last is left out if it is shorter."""
     pieces: list[array[int]] = []
     left = array("i")
-    for place, ids in enumerate(_tokens(texts, tokenizer)):
+    for place, ids in enumerate(tokenizer.responses_ids(texts)):
         if place % _AT_ONCE == 0:
             progress(place, len(texts), "texts as tokens")
         left.extend(ids)
@@ -119,11 +119,6 @@ def _pieces(
         if most is not None and len(pieces) >= most:
             return pieces[:most]
     return pieces
-
-
-def _tokens(texts: Sequence[str], tokenizer: TokenizerAdapter) -> Iterator[array[int]]:
-    for start in range(0, len(texts), _AT_ONCE):
-        yield from tokenizer.responses_ids(texts[start : start + _AT_ONCE])
 
 
 def _encoded(name: str, pieces: Sequence[array[int]], kind: Kind) -> EncodedSplit:
