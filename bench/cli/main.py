@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
 import click
 
@@ -228,8 +227,12 @@ def doctor(data_dir: Path | None, out: Path, as_json: bool) -> None:
 @main.command("make-teachers")
 @click.argument("tasks", nargs=-1, metavar="[TASK]...")
 @click.option("--to", type=FOLDER, help="Folder to write to.  [default: the package's own]")
-@click.option("--only", type=click.Choice(["teacher", "student"]), help="Make this model alone.  [default: both]")
-def make_teachers(tasks: tuple[str, ...], to: Path | None, only: Literal["teacher", "student"] | None) -> None:
+@click.option(
+    "--only",
+    type=click.Choice(["teacher", "student", "student-small"]),
+    help="Make this model alone.  [default: all that the task has]",
+)
+def make_teachers(tasks: tuple[str, ...], to: Path | None, only: str | None) -> None:
     """Train the tiny models that ship with the package again (about twenty minutes a task on one core)."""
     from bench.data import TASKS
     from bench.experiment.shipped_models import make_models
@@ -241,7 +244,7 @@ def make_teachers(tasks: tuple[str, ...], to: Path | None, only: Literal["teache
         check_folder(to, "--to", write=True)
     for task in tasks or TASKS:
         reporter = Reporter(messages(), title=f"tiny models for {task}")
-        say(f"{task}: {make_models(task, to, reporter, [only] if only else ('teacher', 'student'))}")
+        say(f"{task}: {make_models(task, to, reporter, [only] if only else None)}")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from bench.config.sections import Config, DataConfig, MethodConfig, ModelsConfig
 from bench.config.strict import Section, dataclass_options, validated
 from bench.data import TaskSpec, find_task, require_source, task_of, template_name
 from bench.data.readers import EXTENSIONS
-from bench.synthetic import PLAIN_TEXT_TASKS
+from bench.synthetic import PLAIN_TEXT_TASKS, STUDENTS
 from bench.system import yaml_text
 from bench.system.errors import BenchError, did_you_mean
 from distillm import SOURCES, Method, SourceOptions
@@ -352,7 +352,7 @@ def _models_on(data: Layer, models: Layer) -> Layer:
         )
     if models.get("teacher") == "shipped" and not _ships(data):
         models["teacher"] = "scratch"
-    if models.get("student") == "shipped" and models.get("teacher") != "shipped":
+    if models.get("student") in STUDENTS and models.get("teacher") != "shipped":
         models["student"] = "scratch"
     if models.get("tokenizer") == "shipped" and models.get("teacher") != "shipped":
         models["tokenizer"] = "teacher"

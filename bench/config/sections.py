@@ -115,7 +115,7 @@ class ModelsConfig(Section):
     name: LongName = Field(description="what --models was given; of a file, its stem")
     kind: Literal["causal", "seq2seq"] = Field(description="decoder-only or encoder-decoder")
     teacher: str = Field(description="'shipped', 'scratch', 'smollm2', a local folder or a hub id")
-    student: str = Field(description="the same, or 'teacher': the teacher before its fine-tuning")
+    student: str = Field(description="the same, 'shipped-small', or 'teacher': the teacher before its fine-tuning")
     student_layers: int | list[int] | None = Field(
         None, description="layers kept of a loaded student: every n-th from the first, or these; none = all"
     )

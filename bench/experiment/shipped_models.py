@@ -12,14 +12,14 @@ from typing import Any
 
 import torch
 
+from bench.config.presets import read_preset
 from bench.config.resolve import resolve
 from bench.config.sections import StudentPretraining, TrainingConfig
 from bench.data import SPLITS, TASKS, load_task
 from bench.experiment import stages
 from bench.experiment.context import RunContext, prepare
-from bench.experiment.identity import Side
 from bench.experiment.stages import Workshop
-from bench.synthetic import reading, shipped_student, shipped_teacher
+from bench.synthetic import reading, shipped_teacher
 from bench.system.artifacts import ArtifactCache, default_root
 from bench.system.environment import describe
 from bench.system.errors import BenchError, did_you_mean
@@ -27,6 +27,14 @@ from bench.system.files import read_json, sha256_of, write_json
 from bench.system.progress import Reporter
 
 CARD = "teacher.json"
+TEACHER = "teacher"
+SMALL = "student-small"
+MODELS: dict[str, tuple[str, ...]] = {
+    "dolly": (TEACHER, "student"),
+    "samsum": (TEACHER, "student", SMALL),
+    "iwslt": (TEACHER, "student", SMALL),
+}
+"""The models of each task, by what their folders' names end in; Table 3's tasks have two sizes of student."""
 _TEACHER_TRAIN = "teacher_train"
 _PARTS = (": data", "", ": evaluation")  # of making a model, as the progress shows them
 
@@ -51,7 +59,7 @@ PRETRAINING: dict[str, TrainingConfig] = {
 
 
 def make_models(
-    task: str, target: Path | None, reporter: Reporter, sides: Sequence[Side] = ("teacher", "student")
+    task: str, target: Path | None, reporter: Reporter, models: Sequence[str] | None = None
 ) -> dict[str, dict[str, float]]:
     """Train the tiny models of a task and write them in half precision, each with a card: checksums, scores, origin.
 
@@ -61,52 +69,59 @@ def make_models(
         task: a task with synthetic data.
         target: parent folder of the models; None is the package's own.
         reporter: shows the progress.
-        sides: those to make.
+        models: those to make, of `MODELS`; None is all that the task has.
 
     Returns:
         for each model made, its mean score on each test set.
 
     Raises:
-        BenchError: unknown task, or the folder cannot be written.
+        BenchError: unknown task, no such model of it, or the folder cannot be written.
     """
-    if task not in PRETRAINING:
-        raise BenchError(f"no tiny models ship for {task}: {did_you_mean(task, PRETRAINING)}")
+    if task not in MODELS:
+        raise BenchError(f"no tiny models ship for {task}: {did_you_mean(task, MODELS)}")
+    models = MODELS[task] if models is None else models
+    if absent := [name for name in models if name not in MODELS[task]]:
+        raise BenchError(f"{task} has no {absent[0]}: {', '.join(MODELS[task])}")
     workshop = Workshop(ArtifactCache(default_root(), reporter.note), reporter)
     scores: dict[str, dict[str, float]] = {}
     tokenizer = "shipped"
-    with reporter.session([f"{side}{part}" for side in sides for part in _PARTS]):
-        for side in sides:
+    with reporter.session([f"{name}{part}" for name in models for part in _PARTS]):
+        for name in models:
             with tempfile.TemporaryDirectory() as temporary:
-                with reporter.stage(f"{side}{_PARTS[0]}"):
-                    context = _context(task, side, tokenizer, workshop, Path(temporary))
-                with reporter.stage(side):
-                    made, training = _trained(context, side, workshop)
-            shipped = shipped_teacher(task) if side == "teacher" else shipped_student(task)
-            folder = target / shipped.name if target else shipped
-            with reporter.stage(f"{side}{_PARTS[2]}"):
-                scores[side] = _write(context, workshop, made, folder, training)
-            if side == "teacher":
+                with reporter.stage(f"{name}{_PARTS[0]}"):
+                    context = _context(task, name, tokenizer, workshop, Path(temporary))
+                with reporter.stage(name):
+                    made, training = _trained(context, name, workshop)
+            folder = (shipped_teacher(task).parent if target is None else target) / _folder(task, name)
+            with reporter.stage(f"{name}{_PARTS[2]}"):
+                scores[name] = _write(context, workshop, made, folder, training)
+            if name == TEACHER:
                 tokenizer = str(folder)
     return scores
 
 
-def _trained(context: RunContext, side: Side, workshop: Workshop) -> tuple[Path, TrainingConfig]:
+def _folder(task: str, name: str) -> str:
+    return task if name == TEACHER else f"{task}-{name}"
+
+
+def _trained(context: RunContext, name: str, workshop: Workshop) -> tuple[Path, TrainingConfig]:
     """The model's folder in the artifact cache, and how it was trained."""
-    if side == "teacher":
+    seed = stages.TEACHER_SEED
+    if name == TEACHER:
         training = context.config.teacher_training
-        return stages.fine_tuned(context, workshop, side, training, stages.TEACHER_SEED, "teacher"), training
+        return stages.fine_tuned(context, workshop, "teacher", training, seed, "teacher"), training
     training = PRETRAINING[context.config.task]
     on_text = stages.pretrained_student(context, workshop)
     if on_text is not None:
         return on_text, training
-    return stages.fine_tuned(context, workshop, side, training, stages.TEACHER_SEED, "pretrained student"), training
+    return stages.fine_tuned(context, workshop, "student", training, seed, "pretrained student"), training
 
 
-def _context(task: str, side: Side, tokenizer: str, workshop: Workshop, temporary: Path) -> RunContext:
+def _context(task: str, name: str, tokenizer: str, workshop: Workshop, temporary: Path) -> RunContext:
     """The synthetic examples of a task, with the large split for teachers in the place of the training set."""
     # the preset takes few examples for training; teachers have all of their split
     assignments = ["data.max_train=null", "models.student=scratch", f"models.tokenizer={json.dumps(tokenizer)}"]
-    if side == "teacher":
+    if name == TEACHER:
         assignments += ["models.teacher=scratch", "models.tokenizer=trained"]
     elif isinstance(given := PRETRAINING[task], StudentPretraining):
         for split, texts in reading(task).items():
@@ -114,7 +129,8 @@ def _context(task: str, side: Side, tokenizer: str, workshop: Workshop, temporar
             (temporary / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")
         settings = given.model_dump(mode="json") | {"file": str(temporary)}
         assignments += [f"student_pretraining={json.dumps(settings)}"]
-    config, method = resolve(preset="tiny", task=task, method="sft", device="cpu", assignments=assignments)
+    pair = f"{read_preset('tiny').models(task)}{'-small' if name == SMALL else ''}"
+    config, method = resolve(preset="tiny", task=task, method="sft", models=pair, device="cpu", assignments=assignments)
     sets = (*SPLITS, _TEACHER_TRAIN, *TASKS[task].evaluation_sets)
     data = load_task(task, synthetic_splits=sets)
     kept = {name: examples for name, examples in data.splits.items() if name != _TEACHER_TRAIN}
@@ -148,7 +164,7 @@ def _write(
 
 def shipped(task: str) -> list[Path]:
     """Folders of all models that ship for a task."""
-    return [shipped_teacher(task), shipped_student(task)]
+    return [shipped_teacher(task).with_name(_folder(task, name)) for name in MODELS[task]]
 
 
 def intact(task: str) -> bool:

@@ -59,9 +59,17 @@ def reading(task: str) -> dict[str, list[str]]:
     return {"train": texts, "validation": plain_text.generate(200, seed=1)}
 
 
-def shipped_student(task: str) -> Path:
-    """Folder of the pretrained tiny student of a task, with its tokenizer."""
-    return shipped_teacher(f"{task}-student")
+STUDENTS = {"shipped": "student", "shipped-small": "student-small"}
+"""What a configuration calls the pretrained tiny students, and what their folders' names end in."""
+
+
+def shipped_student(task: str, name: str = "shipped") -> Path:
+    """Folder of a pretrained tiny student of a task, with its tokenizer; not every task has the small one.
+
+    Raises:
+        KeyError: no name in `STUDENTS`.
+    """
+    return shipped_teacher(f"{task}-{STUDENTS[name]}")
 
 
 def shipped_teacher(task: str) -> Path:

@@ -35,6 +35,8 @@ TASK_LABELS = {"samsum": "SAMSum", "iwslt": "IWSLT En-De"}
 STUDENT_SIZES = {
     ("paper", "samsum"): ("t5-xl-to-t5-base", "t5-xl-to-t5-small"),
     ("paper", "iwslt"): ("mt5-xl-to-mt5-base", "mt5-xl-to-mt5-small"),
+    ("tiny", "samsum"): ("tiny-t5", "tiny-t5-small"),
+    ("tiny", "iwslt"): ("tiny-marian", "tiny-marian-small"),
 }
 """Model pairs of Table 3, by preset and task, where there is more than the preset's own."""
 TABLE_NAMES = ("1", "2", "3", "4", "5", "main")

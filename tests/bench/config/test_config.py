@@ -112,6 +112,8 @@ def test_the_shipped_teacher_serves_the_synthetic_data_only(tmp_path):
         assert (other.models.teacher, other.models.tokenizer) == ("scratch", "trained")
     assert resolved("models.teacher=org/name").models.tokenizer == "teacher"
     assert resolved(data_dir=folder).models.teacher_config == resolved().models.teacher_config
+    assert resolved(models="tiny-t5-small").models.student == "shipped-small"
+    assert resolved(models="tiny-t5-small", data_dir=folder).models.student == "scratch"
 
 
 @pytest.mark.parametrize("preset", shipped("presets"))
