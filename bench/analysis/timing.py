@@ -11,6 +11,8 @@ from bench.record.record import RunRecord
 
 # of the machine's cores: what an idle system's services take stays below it, a second run does not
 OTHERS_MAY_USE = 0.05
+CORES_LEFT = 2
+"""What a process that computes on a GPU keeps busy at most: Python, and the threads that launch kernels."""
 SLOWER = 0.03
 """A time is to repeat within this."""
 RANGES, ENOUGH_RUNS = 2, 3
@@ -23,23 +25,31 @@ class Hardware(NamedTuple):
     cpu: str
     threads: int
     processes: int | None
+    sharded: bool
 
 
 def has_exclusive_timing(record: RunRecord) -> bool:
     """Whether a run's wall-clock may stand in a table: known to have been measured with nothing else running.
 
-    False where the record does not say, and for a resumed run, whose earlier parts nobody watched.
+    On a GPU that means: nothing else on this GPU, and `CORES_LEFT` of the machine's cores free for each process of the
+    run. On a CPU, and where nobody can say who else used the GPU: nothing else on the machine. False where the record
+    does not say, and for a resumed run, whose earlier parts nobody watched.
     """
-    load, cores = record.environment.other_load, record.environment.cpu_cores
+    environment = record.environment
+    load, cores = environment.other_load, environment.cpu_cores
     if load is None or not cores or record.training.resumes:
         return False
+    if environment.other_gpu_processes is not None:
+        return environment.other_gpu_processes == 0 and load <= cores - CORES_LEFT * (environment.processes or 1)
     return load <= OTHERS_MAY_USE * cores
 
 
 def hardware(record: RunRecord) -> Hardware:
     """The hardware that a run was timed on."""
     environment = record.environment
-    return Hardware(environment.device_name, environment.cpu, environment.threads, environment.processes)
+    return Hardware(
+        environment.device_name, environment.cpu, environment.threads, environment.processes, environment.sharded
+    )
 
 
 def usual_hardware(records: Iterable[RunRecord]) -> Hardware | None:

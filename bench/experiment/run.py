@@ -30,6 +30,7 @@ from bench.record.store import FAILURE, LOCK, PREDICTIONS, RECORD, WORK, Store
 from bench.system.artifacts import MANIFEST, Busy, locked
 from bench.system.environment import (
     EnergyMeter,
+    GpuWatch,
     LoadMeter,
     describe,
     largest,
@@ -42,7 +43,7 @@ from bench.system.extensions import blamed
 from bench.system.files import WRITE_ERRORS, cannot_write, publish, remove, remove_leftovers, seal, write_json
 from bench.system.hashing import digest
 from bench.system.paths import check_file, check_folder
-from bench.system.processes import Processes, joined
+from bench.system.processes import Processes, joined, launched
 from bench.system.progress import Reporter
 from bench.training.job import NonFiniteLoss
 from bench.training.state import TrainerState
@@ -90,10 +91,28 @@ def run(
         Busy: another process makes the same run, and `wait` is off.
         BenchError: bad input, or files cannot be written.
     """
+    if launched().sharded:
+        _check_shareable(config)
     with joined(pick_device(config.device)) as processes:
         if not processes.leads:
             workshop.reporter.quiet = True
         return _run(config, method, store, workshop._replace(processes=processes), fresh=fresh, wait=wait)
+
+
+def _check_shareable(config: Config) -> None:
+    """Refuse what cannot be trained in parts (FSDP).
+
+    Raises:
+        BenchError: what it is, and what to take.
+    """
+    trainings = (config.teacher_training, config.init_training, config.training, config.student_pretraining)
+    if any(training is not None and training.optimizer != "adamw" for training in trainings):
+        raise BenchError("FSDP: the moments of optimizer=adamw-8bit cannot be shared out; take optimizer=adamw")
+    if config.models.lora is not None:
+        raise BenchError(
+            "FSDP: adapters (models.lora) are small and their base is frozen: leave out --use_fsdp, or set "
+            "models.lora=null to train all weights"
+        )
 
 
 def _run(config: Config, method: Method, store: Store, workshop: Workshop, *, fresh: bool, wait: bool) -> Outcome:
@@ -238,13 +257,19 @@ def make(context: RunContext, workshop: Workshop, folder: Path) -> tuple[RunReco
             job = dataclasses.replace(job, watch=tracker.log)
             reset_peak_memory(context.device)
             energy, load = EnergyMeter(context.device), LoadMeter()
-            state = Trainer(job).fit()
+            with GpuWatch(context.device) as gpu:
+                state = Trainer(job).fit()
             memory = largest(processes.gather(peak_memory(context.device)))
             measured = [joules for joules in processes.gather(energy.joules()) if joules is not None]
             joules = sum(measured) if measured else None
-            other_load = load.mean(sum(processes.gather(load.used())))
-            several = processes.size if processes.size > 1 else None
-            environment = environment.model_copy(update={"other_load": other_load, "processes": several})
+            seen = [count for count in processes.gather(gpu.most) if count is not None]
+            about = {
+                "other_load": load.mean(sum(processes.gather(load.used()))),
+                "other_gpu_processes": max(seen) if len(seen) == processes.size else None,
+                "processes": processes.size if processes.size > 1 else None,
+                "sharded": processes.sharded,
+            }
+            environment = environment.model_copy(update=about)
         student = job.student
         sizes = student.parameters, student.trained_parameters
         del job  # and with it the teacher

@@ -46,18 +46,23 @@ def check_layers(config: PretrainedConfig, layers: int | Sequence[int]) -> None:
             )
 
 
+def layer_lists(network: PreTrainedModel) -> list[tuple[str, nn.ModuleList]]:
+    """A model's lists of layers with their names: of its decoder, of its encoder. Empty where it has no such list."""
+    found = set(depths(network.config).values())
+    return [
+        (name, part)
+        for name, part in network.named_modules()
+        if isinstance(part, nn.ModuleList) and len(part) in found and not any(c.isdigit() for c in name.split("."))
+    ]
+
+
 def keep_layers(network: PreTrainedModel, layers: int | Sequence[int]) -> None:
     """Leave out a model's other layers, of encoder and decoder alike; embeddings and output layer stay.
 
     Raises:
         BenchError: as `kept_layers`, or the model has no list of layers as long as its configuration says.
     """
-    found = set(depths(network.config).values())
-    lists = [
-        (name, part)
-        for name, part in network.named_modules()
-        if isinstance(part, nn.ModuleList) and len(part) in found and not any(c.isdigit() for c in name.split("."))
-    ]
+    lists = layer_lists(network)
     if not lists:
         raise BenchError(f"models.student_layers: {network.config.model_type} keeps its layers in no list to cut")
     for name, part in lists:

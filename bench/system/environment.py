@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+import threading
 import time
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -277,6 +278,59 @@ def _own_seconds() -> float:
     return float(
         sum(t.user + t.system + getattr(t, "children_user", 0) + getattr(t, "children_system", 0) for t in own)
     )
+
+
+class GpuWatch:
+    """Who computes on a GPU beside this process, looked at every `WATCH_SECONDS` and at the end of the context.
+
+    Args:
+        device: on any but CUDA there is nothing to watch.
+
+    Attributes:
+        most: of them at once; None where nobody can say.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.most: int | None = None
+        self._uuid = str(torch.cuda.get_device_properties(device).uuid) if device.type == "cuda" else None
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True, name="watch over the GPU")
+
+    def __enter__(self) -> GpuWatch:
+        if self._uuid is not None:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._uuid is not None:
+            self._over.set()
+            self._thread.join()
+
+    def _watch(self) -> None:
+        assert self._uuid is not None
+        while True:
+            over = self._over.wait(WATCH_SECONDS)
+            found = others_on_gpu(self._uuid)
+            self.most = max((count for count in (self.most, found) if count is not None), default=None)
+            if over:
+                return
+
+
+WATCH_SECONDS = 30.0
+
+
+def others_on_gpu(uuid: str) -> int | None:
+    """How many processes compute on a GPU beside this one, which does; None where the driver shows none at all.
+
+    In a container the driver hides other processes, or numbers them otherwise: this one is counted, not looked for.
+    """
+    asked = ["nvidia-smi", "--query-compute-apps=pid", "--format=csv,noheader", f"--id=GPU-{uuid.removeprefix('GPU-')}"]
+    try:
+        answer = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=20).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    shown = [line for line in answer.splitlines() if line.strip().isdecimal()]
+    return len(shown) - 1 if shown else None
 
 
 class EnergyMeter:

@@ -30,7 +30,10 @@ class Environment(Plain):
         variables: of the process's environment, those that choose kernels.
         load_before: the machine's load average at the start.
         other_load: cores that others kept busy during training; None where that was not measured.
+        other_gpu_processes: the most that computed on a GPU of the run during training, beside it; None where it had
+            none, or where nobody could say.
         processes: that made the run together, `threads` of each; None = one.
+        sharded: whether each of them held a part of the models that were in training (FSDP).
     """
 
     python: str
@@ -49,12 +52,14 @@ class Environment(Plain):
     variables: dict[str, str] = Field(default_factory=dict)
     load_before: float | None = None
     other_load: float | None = None
+    other_gpu_processes: int | None = None
     processes: int | None = None
+    sharded: bool = False
 
     @property
     def hardware(self) -> str:
         """Device, processor and CPU threads in words, such as "cpu (AMD EPYC, 1 thread)"."""
-        several = f"{self.processes} processes of " if self.processes else ""
+        several = f"{self.processes} processes {'with FSDP ' if self.sharded else ''}of " if self.processes else ""
         return f"{self.device_name} ({self.cpu}, {several}{self.threads} thread{'' if self.threads == 1 else 's'})"
 
 

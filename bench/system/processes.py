@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
@@ -34,7 +35,7 @@ STOPPED_SECONDS = 40  # that a process may be stopped, as by SIGSTOP, while othe
 _LONGEST = timedelta(days=7)  # that one waits for another which lives: the leader may have to wait for a lock
 
 _LAUNCHER = ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-_OTHER_KINDS = ("FSDP", "DEEPSPEED", "MEGATRON_LM", "PARALLELISM_CONFIG")
+_OTHER_KINDS = ("DEEPSPEED", "MEGATRON_LM", "PARALLELISM_CONFIG")
 _WITHOUT = "start it without `torchrun` or `accelerate launch`, or unset WORLD_SIZE"
 
 
@@ -48,6 +49,7 @@ class Processes:
         rank: which one this is, from 0.
         size: how many there are.
         group: what they talk through; None before they have met.
+        sharded: whether each has a part of the models that are in training (FSDP2), not all of them.
 
     Raises:
         BenchError: from any method, where another process has ended.
@@ -56,6 +58,7 @@ class Processes:
     rank: int = 0
     size: int = 1
     group: ProcessGroup | None = None
+    sharded: bool = False
 
     @property
     def leads(self) -> bool:
@@ -147,12 +150,27 @@ def launched() -> Processes:
     if not 0 <= rank < size:
         raise BenchError(f"RANK={rank} is not below WORLD_SIZE={size}")
     for kind in _OTHER_KINDS:
-        if os.environ.get(f"ACCELERATE_USE_{kind}", "false").lower() in ("1", "true", "yes"):
+        if _is_set(f"ACCELERATE_USE_{kind}"):
             raise BenchError(
-                f"ACCELERATE_USE_{kind}: each process of a run holds the whole model (data parallel); take "
-                "`accelerate launch --multi_gpu` or torchrun"
+                f"ACCELERATE_USE_{kind}: each process of a run holds the whole model (data parallel), or with FSDP its "
+                "part of it; take torchrun, or `accelerate launch` with --multi_gpu or --use_fsdp"
             )
-    return Processes(rank, size)
+    return Processes(rank, size, sharded=_sharded())
+
+
+def _sharded() -> bool:
+    """Whether the launcher was asked for FSDP."""
+    if not _is_set("ACCELERATE_USE_FSDP"):
+        return False
+    if _number("FSDP_VERSION") != 2:
+        raise BenchError("FSDP of version 1 is not supported: accelerate launch --use_fsdp --fsdp_version 2")
+    if _is_set("FSDP_OFFLOAD_PARAMS"):
+        raise BenchError("FSDP here leaves nothing in the host's memory: leave out --fsdp_offload_params")
+    return True
+
+
+def _is_set(name: str) -> bool:
+    return os.environ.get(name, "false").lower() in ("1", "true", "yes")
 
 
 def check_one_process(what: str) -> None:
@@ -201,13 +219,17 @@ def joined(device: torch.device) -> Iterator[Processes]:
         dist.init_process_group(
             backend, rank=place.rank, world_size=place.size, timeout=timedelta(seconds=RENDEZVOUS_SECONDS)
         )
-        made = Processes(place.rank, place.size, dist.new_group(timeout=_LONGEST))
+        made = replace(place, group=dist.new_group(timeout=_LONGEST))
     except (RuntimeError, ValueError) as error:
         raise BenchError(f"the {place.size} processes of this run did not meet: {_first_line(error)}") from error
     watch = _Watch(made.gather(os.getpid()))
     watch.start()
     try:
         yield made
+    except RuntimeError as error:  # from a pass of layers that are shared out, in which processes wait for each other
+        if not (dead := watch.dead_soon()):
+            raise
+        raise BenchError(f"process {dead[0]} {_ENDED}") from error
     finally:
         watch.over.set()
     made.wait()  # nobody's watch sees another one end that is done
@@ -226,6 +248,18 @@ class _Watch(threading.Thread):
         self.over = threading.Event()
         self.others = {rank: _process(pid) for rank, pid in enumerate(ids) if pid != os.getpid()}
 
+    def dead(self) -> list[int]:
+        """Ranks of those that have ended."""
+        return [rank for rank, other in self.others.items() if not _lives(other)]
+
+    def dead_soon(self) -> list[int]:
+        """The same, of those too that are just ending: their connections go first."""
+        for _ in range(30):
+            if dead := self.dead():
+                return dead
+            time.sleep(0.1)
+        return []
+
     def run(self) -> None:
         seen_stopped = Counter[int]()  # looks, not time: where all are stopped, none looks
         while not self.over.wait(1.0):
@@ -234,8 +268,7 @@ class _Watch(threading.Thread):
                 if other is not None and seen_stopped[rank] > STOPPED_SECONDS:
                     with suppress(psutil.Error):
                         other.kill()
-            dead = [rank for rank, other in self.others.items() if not _lives(other)]
-            if dead and not self.over.wait(_GRACE_SECONDS):
+            if (dead := self.dead()) and not self.over.wait(_GRACE_SECONDS):
                 sys.stderr.write(f"error: process {dead[0]} {_ENDED}\n")
                 sys.stderr.flush()
                 os._exit(2)  # the main thread may be waiting inside a library

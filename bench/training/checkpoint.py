@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file, save_model
-from safetensors.torch import load_model as load_weights
 from transformers import PreTrainedModel
 
 from bench.system.files import (
@@ -28,7 +27,8 @@ from bench.system.files import (
     seal,
     write_json,
 )
-from bench.training.optimiser import load_tensors, tensors_of
+from bench.training.optimiser import load_tensors
+from bench.training.sharded import load_trained
 from bench.training.state import TrainerState
 from distillm import BatchObjective, Objective, OutputSource
 
@@ -63,9 +63,14 @@ class Pace:
         self.cost = self.saved_at - begun
 
 
-def save_weights(network: PreTrainedModel, path: str) -> None:
-    """Write the weights that a training changes: all, or the adapters in a network that is frozen otherwise."""
-    if all(weight.requires_grad for weight in network.parameters()):
+def save_weights(network: PreTrainedModel, path: str, collected: Mapping[str, torch.Tensor] | None = None) -> None:
+    """Write the weights that a training changes: all, or the adapters in a network that is frozen otherwise.
+
+    Of a network whose layers are shared out they were `collected`.
+    """
+    if collected is not None:
+        save_file(dict(collected), path)
+    elif all(weight.requires_grad for weight in network.parameters()):
         save_model(network, path)
     else:
         trained = {name: weight.detach() for name, weight in network.named_parameters() if weight.requires_grad}
@@ -98,7 +103,7 @@ class Checkpoints:
         if last is None:
             return None
         if (last / "model.safetensors").is_file():  # of a training that is over, the best weights are enough
-            load_weights(self.network, last / "model.safetensors", strict=False)
+            load_trained(self.network, last / "model.safetensors")
             load_tensors(self.optimiser, load_file(last / "optimiser.safetensors"))
         saved = read_json(last / "state.json")
         self.output_source.load_state_dict(saved["output_source"])
@@ -118,10 +123,20 @@ class Checkpoints:
             remove(found)
         return None
 
-    def save(self, state: TrainerState) -> None:
+    def save(
+        self,
+        state: TrainerState,
+        moments: dict[str, torch.Tensor],
+        collected: Mapping[str, torch.Tensor] | None = None,
+    ) -> None:
         """Write a checkpoint, then remove what it replaces.
 
         After the last step nothing but the best weights is needed any more, and those lie there already.
+
+        Args:
+            state: of the training.
+            moments: of the optimiser (`tensors_of`), but after the last step.
+            collected: as for `save_weights`.
 
         Raises:
             BenchError: the folder cannot be written or the disk is full; the last checkpoint stays.
@@ -133,8 +148,9 @@ class Checkpoints:
             partial.mkdir(parents=True)
             best = self.best_path(state)
             if state.step < state.total_steps:
-                self._save_weights(partial / "model.safetensors", best if state.step == state.best_step else None)
-                save_file(tensors_of(self.optimiser), partial / "optimiser.safetensors")
+                same = best if state.step == state.best_step else None
+                self._save_weights(partial / "model.safetensors", same, collected)
+                save_file(moments, partial / "optimiser.safetensors")
             saved: dict[str, Any] = {"state": asdict(state), "output_source": self.output_source.state_dict()}
             if isinstance(self.objective, BatchObjective):
                 saved["objective"] = self.objective.state_dict()
@@ -149,15 +165,15 @@ class Checkpoints:
             shutil.rmtree(partial, ignore_errors=True)
             raise cannot_write(final, error) from error
 
-    def _save_weights(self, path: Path, same: Path | None) -> None:
+    def _save_weights(self, path: Path, same: Path | None, collected: Mapping[str, torch.Tensor] | None) -> None:
         """Write the present weights, or give a file that holds the same ones a second name."""
         if same is not None:
             with suppress(OSError):  # no such file, or a file system without links
                 os.link(same, path)
                 return
-        save_weights(self.network, str(path))
+        save_weights(self.network, str(path), collected)
 
-    def save_best(self, state: TrainerState) -> None:
+    def save_best(self, state: TrainerState, collected: Mapping[str, torch.Tensor] | None = None) -> None:
         """Keep the present weights as the best; those of the last checkpoint stay until the next one is written.
 
         Raises:
@@ -167,7 +183,7 @@ class Checkpoints:
         partial = self.folder / ".best.part"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            save_weights(self.network, str(partial))
+            save_weights(self.network, str(partial), collected)
             follow_umask([partial])
             publish(partial, path)
             for old in self.folder.glob("best-*"):

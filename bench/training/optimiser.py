@@ -5,20 +5,30 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch.distributed.tensor import DTensor
 
 from bench.config.sections import TrainingConfig
 from bench.system.errors import BenchError
+from bench.training.sharded import collected, shared_as
 
 
-def make_optimiser(groups: list[dict[str, Any]], config: TrainingConfig, device: torch.device) -> torch.optim.Optimizer:
+def make_optimiser(
+    groups: list[dict[str, Any]], config: TrainingConfig, device: torch.device, *, sharded: bool = False
+) -> torch.optim.Optimizer:
     """AdamW in one kernel, or with its moments in 8 bits (arXiv:2110.02861).
+
+    Args:
+        groups: of parameters.
+        config: of the training.
+        device: of the parameters.
+        sharded: some of them are shared out among processes, others are not: no kernel takes both.
 
     Raises:
         BenchError: bitsandbytes, which has the 8-bit one, is missing or has no kernels for the device.
     """
     betas = (0.9, config.adam_beta2)
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas, fused=True)
+        return torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas, fused=not sharded, foreach=False)
     try:
         from bitsandbytes.optim import AdamW8bit
     except ImportError as error:
@@ -40,16 +50,20 @@ def make_optimiser(groups: list[dict[str, Any]], config: TrainingConfig, device:
 
 def skips_by_itself(optimiser: torch.optim.Optimizer) -> bool:
     """Whether a step with `found_inf` set to 1 changes nothing, so that the host need not look first."""
-    return isinstance(optimiser, torch.optim.AdamW)
+    return isinstance(optimiser, torch.optim.AdamW) and bool(optimiser.defaults["fused"])
 
 
 def tensors_of(optimiser: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """The optimiser's state as tensors of their own, by index of the parameter and name; whole numbers as int64."""
+    """The optimiser's state as tensors of their own, by index of the parameter and name; whole numbers as int64.
+
+    Of what is shared out all is collected, so that every process has to ask; it is left in the host's memory.
+    """
     made: dict[str, torch.Tensor] = {}
     places: set[int] = set()
     for index, entry in optimiser.state_dict()["state"].items():
         for key, value in entry.items():
             tensor = value if isinstance(value, torch.Tensor) else torch.tensor(value, dtype=torch.int64)
+            tensor = collected(tensor).cpu() if isinstance(tensor, DTensor) else tensor
             # parameters share the table that 8-bit numbers stand for
             made[f"{index}.{key}"] = tensor.clone() if tensor.data_ptr() in places else tensor
             places.add(tensor.data_ptr())
@@ -60,10 +74,13 @@ def load_tensors(optimiser: torch.optim.Optimizer, tensors: dict[str, torch.Tens
     """Take back what `tensors_of` gave."""
     moments = optimiser.state_dict()
     moments["state"] = {}
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     for name, tensor in tensors.items():
         index, key = name.split(".")
         whole_number = tensor.ndim == 0 and tensor.dtype == torch.int64
-        moments["state"].setdefault(int(index), {})[key] = int(tensor) if whole_number else tensor
+        moments["state"].setdefault(int(index), {})[key] = (
+            int(tensor) if whole_number else shared_as(tensor, parameters[int(index)])
+        )
     optimiser.load_state_dict(moments)
 
 

@@ -10,13 +10,14 @@ import itertools
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_model as load_weights
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
 from bench.config.sections import TrainingConfig
@@ -33,10 +34,18 @@ from bench.training.data_order import batch_order
 from bench.training.diagnostics import Diagnostics
 from bench.training.job import NonFiniteLoss, TrainingJob
 from bench.training.less_memory import checkpoint_gradients
-from bench.training.optimiser import make_optimiser, skips_by_itself
+from bench.training.optimiser import make_optimiser, skips_by_itself, tensors_of
 from bench.training.phase_timer import PhaseTimer
 from bench.training.reference_bugs import counted_tokens
 from bench.training.rollouts import roll_out
+from bench.training.sharded import (
+    ShardedLayers,
+    all_whole,
+    as_many_passes,
+    clip_gradients,
+    collected_weights,
+    load_trained,
+)
 from bench.training.state import TrainerState
 from distillm import BatchObjective, Objective, Sampling, TokenSequence, token_losses
 from distillm.fused import LossShapeError, Observer, check_gradient, check_shape, is_per_token
@@ -111,11 +120,17 @@ class Trainer:
         self.on_cuda = job.student.device.type == "cuda"
         self.busy_with = sequences_at_once(job.train, job.config.batch_size)
         self.timer = PhaseTimer(job.student.device)
+        self.sharded: dict[str, ShardedLayers] = {}  # by side, where one process does not hold all
+        if self.processes.sharded:
+            for side, model in (("student", job.student), ("teacher", job.teacher)):
+                if model is not None:
+                    _ = model.after_head  # looks at a pass of its own
+                    self.sharded[side] = ShardedLayers(model.network, self.processes)
         trained = [p for p in job.student.network.parameters() if p.requires_grad]
         self.student_pass = self.captured(job.student, trained)
         self.teacher_pass = self.captured(job.teacher, [])
         groups = _parameter_groups(job.student.network, self.config.weight_decay)
-        self.optimiser = make_optimiser(groups, self.config, job.student.device)
+        self.optimiser = make_optimiser(groups, self.config, job.student.device, sharded=bool(self.sharded))
         self.checkpoints = Checkpoints(
             job.work, job.student.network, self.optimiser, job.output_source, job.objective, job.note
         )
@@ -153,9 +168,11 @@ class Trainer:
             queued = queued[due:]
             if validating:
                 self.validate(score=True)
-                if self.state.is_best(self.config.select_by) and self.processes.leads:
+                if self.state.is_best(self.config.select_by):
                     with self.timer.phase("checkpoint"):
-                        self.checkpoints.save_best(self.state)
+                        collected = self.collected()
+                        if self.processes.leads:
+                            self.checkpoints.save_best(self.state, collected)
             if saving:
                 with pace.saving():
                     self.save()
@@ -164,7 +181,9 @@ class Trainer:
 
         self.optimiser.zero_grad(set_to_none=True)
         self.processes.wait()  # until the best weights are written
-        load_weights(job.student.network, self.checkpoints.best_path(self.state), strict=False)
+        if self.sharded:
+            self.sharded["student"].undo()
+        load_trained(job.student.network, self.checkpoints.best_path(self.state))
         self.timer.read()
         self.state.step_seconds = self.timer.steps
         job.student.graphs.forget()  # they hold buffers, and the teacher of a mixture
@@ -228,6 +247,10 @@ class Trainer:
         if job.output_source.buffer is not None:
             shown["buffer"] = taken.buffer_size
         return shown
+
+    def whole(self, *sides: str) -> AbstractContextManager[None]:
+        """Hold models whole that are shared out, for what processes do in different numbers."""
+        return all_whole(self.sharded[side] for side in sides if side in self.sharded)
 
     def captured(self, model: LanguageModel | None, parameters: list[nn.Parameter]) -> CapturedPass | None:
         """What stands for a model's `hidden_states` in training; None where that is not asked for, or not on CUDA."""
@@ -304,7 +327,8 @@ class Trainer:
             except NonFiniteLogits:
                 return [None] * len(part)
 
-        with self.timer.phase("generation"), job.autocast():
+        mixes = sampling.teacher_mix or sampling.log_probs
+        with self.timer.phase("generation"), job.autocast(), self.whole("student", *(["teacher"] if mixes else [])):
             sampled = self.processes.spread(batch, sample)
         made = [s for s in sampled if s is not None]
         if len(made) < len(sampled):  # told to all processes: each ends
@@ -346,13 +370,17 @@ class Trainer:
         flags = counted if counted is not None else [[True] * len(s.response) for s in batch]
         total = max(1, sum(map(sum, flags)))
         mean = torch.zeros((), device=self.job.student.device)
-        for start in range(0, len(batch), micro)[self.processes.rank :: self.processes.size]:
-            part = batch[start : start + micro]
+        for start in as_many_passes(range(0, len(batch), micro), self.processes):
+            if start is None and not self.sharded:
+                continue  # else a pass that counts for nothing: the others' passes need this process's layers
+            part = batch[:1] if start is None else batch[start : start + micro]
             with self.timer.phase("data"):
                 tensors = self.job.student.batch(part)
-                kept = [float(flag) for row in flags[start : start + micro] for flag in row]
+                kept = [float(flag) for row in flags[start or 0 :][: len(part)] for flag in row]
                 weights = on_device(np.array(kept, dtype=np.float32) / total, tensors.tokens.device)
-            observe = diagnostics.observer(tensors.tokens, part) if diagnostics is not None else None
+            weights = weights if start is not None else torch.zeros_like(weights)
+            observed = diagnostics is not None and start is not None
+            observe = diagnostics.observer(tensors.tokens, part) if diagnostics is not None and observed else None
             share = self.weighted_loss(objective, tensors, part, weights, observe)
             with self.timer.phase("student"):
                 torch.autograd.backward(weight * share)
@@ -440,8 +468,8 @@ class Trainer:
         """
         with self.timer.phase("optimiser"):
             losses = self.add_up(losses)
-            parameters = self.job.student.network.parameters()
-            measured = losses | {"gradient_norm": torch.nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm)}
+            parameters = list(self.job.student.network.parameters())
+            measured = losses | {"gradient_norm": clip_gradients(parameters, self.config.max_grad_norm, self.processes)}
             finite = torch.stack(list(measured.values())).isfinite().all()
             self.failed = torch.maximum(self.failed, (~finite).float())
             if skips_by_itself(self.optimiser):
@@ -462,7 +490,8 @@ class Trainer:
         """
         if self.processes.size == 1:
             return losses
-        trained = [p for p in self.job.student.network.parameters() if p.requires_grad]
+        # what is shared out was summed in the backward pass
+        trained = [p for p in self.job.student.network.parameters() if p.requires_grad and not isinstance(p, DTensor)]
         reached = torch.tensor([p.grad is not None for p in trained], dtype=torch.int32)  # on the host: nobody waits
         self.processes.add_up([reached])
         for parameter, processes in zip(trained, reached.tolist(), strict=True):
@@ -478,49 +507,61 @@ class Trainer:
 
         The output source learns the loss: the adaptive ones set phi by it.
         """
+        with self.timer.phase("validation"), self.whole("student"):
+            row = self.validated(score)
+        self.state.validations.append(row)
+        self.job.watch(self.state.step, {f"validation_{name}": value for name, value in row.items() if name != "step"})
+        self.job.output_source.observe(row["loss"])
+
+    def validated(self, score: bool) -> dict[str, float]:
+        """The step's row of `TrainerState.validations`."""
         job, student, validation = self.job, self.job.student, self.job.validation
         if self.processes.size > 1:
             sums = [p.sum(dtype=torch.float64) for p in student.network.parameters() if p.requires_grad]
             self.processes.check_same(float(torch.stack(sums).sum()), "the student's weights")
         sequences, size = validation.sequences, validation.batch_size
         was_training = student.network.training
-        with self.timer.phase("validation"):
-            student.network.eval()
+        student.network.eval()
 
-            def batch_losses(starts: Sequence[int]) -> list[float]:
-                with job.autocast():
-                    batches = (student.batch(sequences[start : start + size]) for start in starts)
-                    return [-float(student.log_probs(tensors).sum()) for tensors in batches]
+        def batch_losses(starts: Sequence[int]) -> list[float]:
+            with job.autocast():
+                batches = (student.batch(sequences[start : start + size]) for start in starts)
+                return [-float(student.log_probs(tensors).sum()) for tensors in batches]
 
-            summed, counted = 0.0, sum(len(s.response) for s in sequences)
-            for loss in self.processes.spread(range(0, len(sequences), size), batch_losses):
-                summed += loss  # not by `sum`, which rounds otherwise from Python 3.12 on
-            if not math.isfinite(summed):
-                values = {"loss": summed / counted}
-                what = "the validation loss"
-                raise NonFiniteLoss(job.label, self.state.step, what, values, sequences, self.state)
-            row: dict[str, float] = {"step": self.state.step, "loss": summed / counted}
-            if score and self.config.select_by == "metric":
-                # one seed for every validation: checkpoints are compared under the same draws
-                seed = (job.seed, "validation")
+        summed, counted = 0.0, sum(len(s.response) for s in sequences)
+        for loss in self.processes.spread(range(0, len(sequences), size), batch_losses):
+            summed += loss  # not by `sum`, which rounds otherwise from Python 3.12 on
+        if not math.isfinite(summed):
+            values = {"loss": summed / counted}
+            what = "the validation loss"
+            raise NonFiniteLoss(job.label, self.state.step, what, values, sequences, self.state)
+        row: dict[str, float] = {"step": self.state.step, "loss": summed / counted}
+        if score and self.config.select_by == "metric":
+            # one seed for every validation: checkpoints are compared under the same draws
+            seed = (job.seed, "validation")
 
-                def sample(part: Sequence[TokenSequence]) -> list[tuple[int, ...]]:
-                    return student.sample(part, validation.decoding, *seed, batch_size=size)
+            def sample(part: Sequence[TokenSequence]) -> list[tuple[int, ...]]:
+                return student.sample(part, validation.decoding, *seed, batch_size=size)
 
-                responses = self.processes.spread(sequences, sample)
-                scored = validation.score([student.tokenizer.text(r) for r in responses])
-                row["metric"] = self.processes.tell(scored)  # a metric that is not exact must not part them
-            student.network.train(was_training)
-        self.state.validations.append(row)
-        job.watch(self.state.step, {f"validation_{name}": value for name, value in row.items() if name != "step"})
-        job.output_source.observe(row["loss"])
+            responses = self.processes.spread(sequences, sample)
+            scored = validation.score([student.tokenizer.text(r) for r in responses])
+            row["metric"] = self.processes.tell(scored)  # a metric that is not exact must not part them
+        student.network.train(was_training)
+        return row
 
     def save(self) -> None:
         """Write a checkpoint."""
         with self.timer.phase("checkpoint"):
             self.state.seconds = self.timer.read()
+            going_on = self.state.step < self.total and (self.processes.leads or self.sharded)
+            moments = tensors_of(self.optimiser) if going_on else {}
+            collected = self.collected() if going_on else None
             if self.processes.leads:
-                self.checkpoints.save(self.state)
+                self.checkpoints.save(self.state, moments, collected)
+
+    def collected(self) -> dict[str, Tensor] | None:
+        """The student's weights where they are shared out."""
+        return collected_weights(self.job.student.network, keep=self.processes.leads) if self.sharded else None
 
 
 def _parameter_groups(network: PreTrainedModel, weight_decay: float) -> list[dict[str, Any]]:

@@ -194,7 +194,7 @@ def suite(
     from bench.system.environment import this_machine
     from paper_tables.paper.own_task import own_task
     from paper_tables.paper.suites import run_specs, timed_specs
-    from paper_tables.suite.executors import run_locally
+    from paper_tables.suite.executors import has_gpu_each, run_locally
     from paper_tables.suite.packing import pack_file
     from paper_tables.suite.plan import make_plan
     from paper_tables.suite.progress import SuiteGrid, describe, duration, name_of
@@ -235,6 +235,7 @@ def suite(
         times=times,
         here=this_machine() if cluster is None else kind_of_node(cluster),
         shard=part,
+        gpu_each=executor == "local" and jobs > 1 and has_gpu_each(jobs),
     )
     if show_status:
         output().print(SuiteGrid(plan, jobs, output()).table())

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
+from bench.analysis.timing import CORES_LEFT
 from bench.cli.run import BUSY
 from bench.record.store import Store
 from paper_tables.suite.plan import Newcomers, Plan, PlannedRun
@@ -168,6 +169,13 @@ def visible_gpus(given: Mapping[str, str]) -> dict[str, str]:
 
     count = device_count()
     return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, range(count)))} if count > 1 else {}
+
+
+def has_gpu_each(jobs: int) -> bool:
+    """Whether each of so many runs at a time gets a GPU of its own, and enough cores beside it to be timed."""
+    from torch.cuda import device_count
+
+    return device_count() >= jobs and usable_cores() >= CORES_LEFT * jobs
 
 
 def environment(given: Mapping[str, str], slot: int, jobs: int, threads: int | None = None) -> dict[str, str]:

@@ -110,6 +110,7 @@ def make_plan(
     times: bool = True,
     here: tuple[str, str] | None = None,
     shard: tuple[int, int] = (1, 1),
+    gpu_each: bool = False,
 ) -> Plan:
     """Plan the runs of some specs.
 
@@ -125,6 +126,7 @@ def make_plan(
         times: see to it that timed specs have exclusively timed runs, all on the same hardware.
         here: device and processor of this machine; None = those of most recorded runs.
         shard: number and count of the part to take. What is recorded does not change which runs are in it.
+        gpu_each: those that run at a time have a GPU each, which is all that timed runs need to themselves.
 
     Raises:
         BenchError: a setting that no configuration takes or that the specs differ in, or a method that no spec has.
@@ -151,7 +153,8 @@ def make_plan(
             if only and spec.method not in only:
                 continue
             whole = replace(spec, options=(*spec.options, *settings))
-            key = _key(whole.config(preset, seed))
+            config = whole.config(preset, seed)
+            key = _key(config)
             found = recorded.get(key)
             planned.setdefault(key, PlannedRun(whole, seed, recorded=found is not None))
             if times and spec in timed:
@@ -171,7 +174,7 @@ def make_plan(
                 timed_elsewhere += needs_time and not can_time and not is_slow
                 planned[key] = replace(
                     planned[key],
-                    exclusive=not has_time and jobs > 1,
+                    exclusive=not has_time and jobs > 1 and not (gpu_each and config.device != "cpu"),
                     retimed=needs_time and can_time,
                     threads=usual.threads if usual else None,
                 )

@@ -22,6 +22,22 @@ def test_whether_a_time_may_stand_in_a_table(fields, verdict):
     assert has_exclusive_timing(make_record(**fields)[0]) is verdict
 
 
+@pytest.mark.parametrize(
+    ("on_gpu", "load", "cores", "verdict"),
+    [
+        (0, 9.0, 16, True),  # others are busy on the host, and leave cores free
+        (0, 14.5, 16, False),
+        (1, 0.0, 16, False),
+        (None, 0.5, 16, True),  # nobody knows who used the GPU: nothing else on the machine
+        (None, 1.0, 16, False),
+    ],
+)
+def test_on_a_gpu_it_counts_who_used_that_gpu(on_gpu, load, cores, verdict):
+    record, _ = make_record(other_load=load)
+    on = record.environment.model_copy(update={"other_gpu_processes": on_gpu, "cpu_cores": cores})
+    assert has_exclusive_timing(record.model_copy(update={"environment": on})) is verdict
+
+
 @pytest.mark.parametrize(("threads", "expected"), [((2, 1, 1), 1), ((2, 2, 1), 2), ((1, 2), 2), ((), None)])
 def test_the_usual_hardware_is_that_of_most_exclusively_timed_runs_then_of_the_latest(threads, expected):
     made = [make_record(seed=number, other_load=0.0)[0] for number in range(len(threads))]

@@ -61,9 +61,13 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def start(cache: Path, *words: str, size: int = 2) -> list[subprocess.Popen[str]]:
+FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
+"""What `accelerate launch --use_fsdp --fsdp_version 2` sets beside."""
+
+
+def start(cache: Path, *words: str, size: int = 2, more: dict[str, str] | None = None) -> list[subprocess.Popen[str]]:
     """Python with some words, in processes of one run."""
-    common = {**os.environ, "BENCH_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+    common = {**os.environ, "BENCH_CACHE": str(cache), "OMP_NUM_THREADS": "1", **(more or {})}
     port = free_port()
     return [
         subprocess.Popen(
@@ -104,6 +108,7 @@ def check_equal(several: Path, alone: Path, method: str, resumed: bool = False) 
         for name, value in their_point.items():
             # Adam turns rounding into steps where a gradient is none but for rounding, and small norms show it
             close = {"loss": 1e-5, "gradient_norm": 1e-2, "student_entropy": 1e-4, "teacher_loss_on_sgo": 1e-4}
+            close |= {"plain_text_loss": 1e-5}
             assert our_point[name] == pytest.approx(value, rel=close.get(name, 0), abs=0), (name, our_point["step"])
     for our_row, their_row in zip(ours.validations, theirs.validations, strict=True):
         assert our_row.model_dump(exclude_none=True) == pytest.approx(their_row.model_dump(exclude_none=True), rel=1e-5)
@@ -117,6 +122,73 @@ def test_two_processes_make_the_run_of_one(tmp_path, cache):
     started = start(cache, "-m", "bench.cli.main", *command(tmp_path / "two"))
     assert [code for code, _ in ends(started)] == [0, 0]
     check_equal(tmp_path / "two", tmp_path / "alone", "distillm")
+
+
+def test_two_processes_that_share_out_the_layers_make_the_run_of_one(tmp_path, cache):
+    assert invoke(*command(tmp_path / "alone")).exit_code == 0
+    started = start(cache, "-m", "bench.cli.main", *command(tmp_path / "two"), more=FSDP)
+    for code, told in ends(started):
+        assert code == 0, told
+    check_equal(tmp_path / "two", tmp_path / "alone", "distillm")
+    assert made(tmp_path / "two", "distillm")[0].environment.sharded
+
+
+HELD = """
+import os
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+from bench.system.processes import joined
+from bench.training.sharded import ShardedLayers, own_part
+
+sizes = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "vocab_size": 16}
+network = LlamaForCausalLM(LlamaConfig(num_hidden_layers=8, **sizes))
+whole = sum(p.numel() for p in network.parameters())
+ids = torch.arange(16).view(1, 16)
+with joined(torch.device("cpu")) as processes:
+    layers = ShardedLayers(network, processes)
+    optimiser = torch.optim.AdamW(network.parameters(), foreach=False)
+    network(ids).logits.square().mean().backward()
+    optimiser.step()
+    moments = [value for entry in optimiser.state.values() for value in entry.values() if value.ndim]
+    held = [*network.parameters(), *(p.grad for p in network.parameters()), *moments]
+    print("held", sum(own_part(tensor).numel() for tensor in held) / (4 * whole))
+    with layers.whole(), torch.no_grad():
+        for _ in range(1 + processes.rank):  # no pass waits for the other process
+            network(ids)
+    print("again", sum(own_part(p).numel() for p in network.parameters()) / whole)
+"""
+
+
+def test_each_process_holds_half_of_weights_gradients_and_moments(tmp_path):
+    started = start(tmp_path, "-c", HELD, more=FSDP)
+    told = [one.communicate(timeout=120) for one in started]
+    assert [one.returncode for one in started] == [0, 0], told
+    for text, _ in told:
+        shares = [float(line.split()[1]) for line in text.splitlines()]
+        assert len(shares) == 2
+        assert all(0.5 <= share < 0.51 for share in shares)  # embeddings and output layer are whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "more"),
+    [
+        # two micro-batches for two processes, then one for one of them
+        ("srkl", ["--set", "training.micro_batch_size=2", "--set", "training.gradient_checkpointing=true"]),
+        ("minillm", ["--set", "training.batch_size=4"]),  # the teacher samples along
+        ("seqkd", ["--set", "plain_text.weight=1"]),
+    ],
+)
+def test_layers_are_shared_out_for_every_kind_of_training(tmp_path, cache, method, more):
+    """Of a causal model, its own teacher and init student included."""
+    words = [*command(tmp_path / "two", method, *more), "--task", "dolly", "--set", "models.teacher=scratch"]
+    # a rate at which rounding does not grow
+    small = [*words, *short(teacher_training__steps=6, teacher_training__validations=2, training__learning_rate=1e-4)]
+    for code, told in ends(start(tmp_path / "cache", "-m", "bench.cli.main", *small, more=FSDP)):
+        assert code == 0, told
+    alone = [str(tmp_path / "alone") if word == str(tmp_path / "two") else word for word in small]
+    assert invoke(*alone).exit_code == 0
+    check_equal(tmp_path / "two", tmp_path / "alone", method)
 
 
 @pytest.mark.slow
@@ -143,7 +215,9 @@ def test_every_kind_of_output_source_is_shared(tmp_path, cache):
 
 
 @pytest.mark.slow
-def test_a_killed_process_ends_the_others_and_the_same_command_goes_on(tmp_path, cache):
+@pytest.mark.parametrize("sharded", [False, True], ids=["whole", "sharded"])
+def test_a_killed_process_ends_the_others_and_the_same_command_goes_on(tmp_path, cache, sharded):
+    """What processes with parts of the layers have saved, those that hold them whole can go on with as well."""
     out = tmp_path / "two"
     # a rate at which rounding does not grow to decisions
     slowly = ["--set", "training.steps=40", "--set", "training.learning_rate=1e-4"]
@@ -151,7 +225,7 @@ def test_a_killed_process_ends_the_others_and_the_same_command_goes_on(tmp_path,
     assert invoke(*command(tmp_path / "alone", "distillm", *slowly)).exit_code == 0
     steps = 0
     for killed in ([1], [0]):
-        started = start(cache, "-c", OFTEN, *words)
+        started = start(cache, "-c", OFTEN, *words, more=FSDP if sharded else None)
         deadline = time.monotonic() + 120
         while (now := last_step(out)) <= steps and time.monotonic() < deadline:
             assert all(one.poll() is None for one in started), ends(started)
@@ -213,7 +287,8 @@ REFUSED = {
     "expected a whole number": {"WORLD_SIZE": "two"},
     "on one machine, and 2 of 4": {"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"},
     "RANK=2 is not below": {"RANK": "2"},
-    "ACCELERATE_USE_FSDP": {"ACCELERATE_USE_FSDP": "true"},
+    "FSDP of version 1 is not supported": {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "1"},
+    "leave out --fsdp_offload_params": {**FSDP, "FSDP_OFFLOAD_PARAMS": "true"},
     "ACCELERATE_USE_DEEPSPEED": {"ACCELERATE_USE_DEEPSPEED": "true"},
     "MPI does not start": {"WORLD_SIZE": "", "OMPI_COMM_WORLD_SIZE": "2"},
 }
@@ -229,6 +304,17 @@ def test_what_cannot_be_is_refused_on_every_process_before_any_wait(message, ran
     result = invoke(*command(tmp_path / "out"))
     assert (result.exit_code, message in result.stderr.replace("\n", " ")) == (2, True), result.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [("models.lora={rank: 4}", "leave out --use_fsdp"), ("training.optimizer=adamw-8bit", "take optimizer=adamw")],
+)
+def test_what_cannot_be_trained_in_parts_is_refused_before_any_wait(setting, message, tmp_path, monkeypatch):
+    for name, value in (variables(1, 1) | FSDP).items():
+        monkeypatch.setenv(name, value)
+    result = invoke(*command(tmp_path / "out", "srkl", "--set", setting))
+    assert (result.exit_code, message in result.stderr.replace("\n", " ")) == (2, True), result.stderr
 
 
 @pytest.mark.parametrize("words", [["list", "methods"], ["evaluate", "--model", "shipped"], ["suite"], ["perf"]])

@@ -19,7 +19,16 @@ from bench.experiment.context import prepare
 from bench.record.record import RunRecord
 from bench.system import environment
 from bench.system.artifacts import ArtifactCache
-from bench.system.environment import EnergyMeter, LoadMeter, choose_kernels, describe, peak_memory, pick_device
+from bench.system.environment import (
+    EnergyMeter,
+    GpuWatch,
+    LoadMeter,
+    choose_kernels,
+    describe,
+    others_on_gpu,
+    peak_memory,
+    pick_device,
+)
 from bench.system.errors import BenchError
 from tests.conftest import record_of, short
 
@@ -40,6 +49,36 @@ def test_own_work_and_that_of_children_is_not_others_work():
     time.sleep(1.5)
     assert other.mean() > alone - 0.2  # others may be at work all along; the spinning one comes on top of them
     assert other.mean() > 0.2
+
+
+@pytest.mark.parametrize(
+    ("answer", "others"),
+    [
+        ("4711\n", 0),  # this process, under whatever number
+        ("4711\n4712\n[N/A]\n", 1),
+        ("", None),  # a container that shows none
+        ("No devices were found\n", None),
+    ],
+)
+def test_other_processes_on_a_gpu_are_counted_where_the_driver_shows_any(answer, others, tmp_path, monkeypatch):
+    """With a real process in the place of the driver's tool, which is asked for one GPU."""
+    tool = tmp_path / "nvidia-smi"
+    (tmp_path / "answer").write_text(answer)
+    tool.write_text(f'#!/bin/bash\n[[ "$*" == *--id=GPU-1234 ]] && /bin/cat "{tmp_path}/answer"\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert others_on_gpu("1234") == others
+    assert others_on_gpu("5678") is None, "the tool failed"
+    watch = GpuWatch(CPU)
+    watch._uuid = "1234"
+    with watch:
+        pass
+    assert watch.most == others
+    monkeypatch.setenv("PATH", str(tmp_path / "absent"))
+    assert others_on_gpu("1234") is None
+    with GpuWatch(CPU) as nobody:
+        pass
+    assert nobody.most is None
 
 
 @pytest.fixture

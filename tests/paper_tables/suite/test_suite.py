@@ -22,7 +22,7 @@ from paper_tables.paper.ablations import ABLATIONS, OWN_ALPHA, OWN_CAPACITY, OWN
 from paper_tables.paper.suites import SUITES, run_specs, timed_specs
 from paper_tables.paper.tables import tables
 from paper_tables.suite import executors
-from paper_tables.suite.executors import environment
+from paper_tables.suite.executors import environment, has_gpu_each
 from paper_tables.suite.plan import make_plan
 from paper_tables.suite.progress import describe, name_of
 from tests.conftest import short
@@ -113,6 +113,18 @@ def test_with_several_jobs_what_is_timed_is_exclusive_and_first_and_made_again_w
     ]
     assert all(run.exclusive for run in made.runs[:6])
     assert not any(run.exclusive for run in plan(records=[shared], jobs=2, times=False).runs)
+
+
+def test_where_runs_have_a_gpu_each_what_is_timed_needs_nothing_else(monkeypatch):
+    shared, _ = make_record("rkld", init="sft", other_load=1.0)
+    made = plan(records=[shared], jobs=2, gpu_each=True)
+    assert [run.retimed for run in made.runs if run.spec.method == "rkld"] == [True, False, False]
+    assert not any(run.exclusive for run in made.runs)
+    on_cpu = plan(records=[shared], jobs=2, gpu_each=True, settings=("device=cpu",))
+    assert any(run.exclusive for run in on_cpu.runs)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    monkeypatch.setattr(executors, "usable_cores", lambda: 7)
+    assert [has_gpu_each(jobs) for jobs in (1, 3, 4, 5)] == [True, True, False, False]
 
 
 def test_what_a_claim_rests_on_is_timed_at_every_seed_and_what_is_only_shown_at_one():
