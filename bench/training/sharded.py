@@ -55,8 +55,11 @@ class ShardedLayers:
         self.plain = [[copy.deepcopy(layer).to("meta") for layer in found] for found in self.lists]
         layers = [layer for found in self.lists for layer in found]
         self.layers = [fully_shard(layer, mesh=mesh, reshard_after_forward=True) for layer in layers]
-        share_comm_ctx(self.layers)
-        for layer in self.layers:
+        share_comm_ctx(self.layers)  # else each layer keeps buffers of its own
+        for at, layer in enumerate(self.layers):
+            # By itself a layer fetches the one last used before it, and that may not be the same on all processes: they
+            # make different numbers of passes while layers are whole. The first layer has nothing to fetch.
+            layer.set_modules_to_backward_prefetch([self.layers[max(0, at - 1)]])
             layer.set_gradient_divide_factor(1.0)  # shares of a sum, not of a mean
             layer.set_force_sum_reduction_for_comms(True)
 

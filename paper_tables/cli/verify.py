@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bench.cli.options import FOLDER, JSON, messages, prepare_to_read
+from bench.cli.tune import TRIALS
 from bench.system.errors import BenchError
 from bench.system.terminal import say, say_json
 
@@ -31,8 +32,9 @@ def verify(context: click.Context, folder: Path, rerun: str | None, as_json: boo
 
     FOLDER is one that has runs in it (OUT of other commands), or a folder of such folders. Each response that a run
     keeps is scored again, by every metric. Each table, verdict, figure's data and report that is there is made again in
-    memory and compared cell by cell. What cannot be checked, such as runs packed without texts or data that is not at
-    hand, is counted and named. Nothing in the folder is written.
+    memory and compared cell by cell, and each preset of `bench tune` with the records of its trials. What cannot be
+    checked, such as runs packed without texts or data that is not at hand, is counted and named. Nothing in the folder
+    is written.
 
     The exit code is 1 if anything is wrong: file, row, column, what is there and what should be are printed. With
     --rerun, runs are also made again in a temporary folder, which takes as long as they did. Then every score, response
@@ -51,12 +53,14 @@ def verify(context: click.Context, folder: Path, rerun: str | None, as_json: boo
     from paper_tables.verify.files import check_files
     from paper_tables.verify.found import Findings
     from paper_tables.verify.runs import Examples, check_run
+    from paper_tables.verify.tuning import check_tuned
 
     roots = [folder] if (folder / "runs").is_dir() else sorted(path.parent for path in folder.glob("*/runs"))
+    roots = [place for root in roots for place in (root, root / TRIALS)]
     stores = [store for store in map(Store, roots) if any(store.runs.glob(f"*/{RECORD}"))]
     if not stores:
         raise BenchError(f"{folder}: no records in it; make some with bench run or bench suite, or give another folder")
-    if rerun is not None and len(stores) > 1:
+    if rerun is not None and len([store for store in stores if store.root.name != TRIALS]) > 1:
         raise BenchError("--rerun takes one results folder: give the folder that has the runs in it")
     again = []
     if rerun is not None:
@@ -68,16 +72,17 @@ def verify(context: click.Context, folder: Path, rerun: str | None, as_json: boo
     with Progress(*columns, console=messages(), transient=True) as bar:
         for store in stores:
             store.warn = partial(found.unreadable, store.runs)
-            presets, examples = set(), Examples()
+            records, examples = {}, Examples()
             task = bar.add_task(f"runs of {store.root}", total=sum(1 for _ in store.runs.glob(f"*/{RECORD}")))
             for record in store.all():
                 check_run(store, record, examples, found)
-                presets.add(record.config.preset)
+                records[record.run_id] = record
                 found.checked["records"] += 1
                 bar.advance(task)
             files = bar.add_task("derived files", total=None)
             store.warn = found.told_before
-            for what in check_files(store, sorted(presets), found):
+            check_tuned(store, records, found)
+            for what in check_files(store, sorted({record.config.preset for record in records.values()}), found):
                 bar.update(files, description=what)
     if again:
         _make_again(stores[0], again, found)

@@ -14,6 +14,7 @@ from paper_tables.paper.run_spec import RunSpec, default_models
 from paper_tables.paper.tables import TABLE_NAMES, Column, Row, Table
 
 _TEXT_WEIGHT = "plain_text.weight="
+_CAPACITY = "sgo.capacity="
 
 
 @dataclass(frozen=True)
@@ -73,15 +74,23 @@ class OwnTask:
         """A table's rows with the specs of these groups of columns; of one task's only group, with each row's first."""
         for row in table.rows:
             specs = {group: row.specs.get(group, next(iter(row.specs.values()))) for group in groups}
-            yield replace(row, specs={group: self.spec(one) for group, one in specs.items()})
+            own = replace(row, specs={group: self.spec(one) for group, one in specs.items()})
+            if table.name == "buffer-capacity":  # rows are shares of the method's own capacity, which a task may set
+                capacity = next(iter(own.specs.values())).config(self.preset).sgo.capacity
+                own = replace(own, label=f"{capacity} responses", value=capacity)
+            yield own
 
     def spec(self, spec: RunSpec) -> RunSpec:
         """The run of this task and pair that a run of the paper's stands for."""
         pair = None if self.teacher is None or self.student is None else (self.teacher, self.student)
-        own = tuple(option for option in spec.options if not option.startswith(_TEXT_WEIGHT))
+        own = tuple(
+            self._scaled(spec, option) if option.startswith(_CAPACITY) else option
+            for option in spec.options
+            if not option.startswith(_TEXT_WEIGHT)
+        )
         options = (*own, *self.options)
         found = replace(spec, task=self.name, task_file=self.file, models=self.models, pair=pair, options=options)
-        if own == spec.options:
+        if len(own) == len(spec.options):
             return found
         # the paper's run has the weight of plain text that DistiLLM has on Dolly: this one, that of DistiLLM here
         distillm = replace(found, method="distillm", output_source=OUTPUT_SOURCES["distillm"], options=self.options)
@@ -89,6 +98,12 @@ class OwnTask:
         if found.config(self.preset).plain_text.weight == weight:
             return found
         return replace(found, options=(*own, f"{_TEXT_WEIGHT}{weight:g}", *self.options))
+
+    def _scaled(self, spec: RunSpec, option: str) -> str:
+        """A capacity that is the same share of this task's own as the option's is of the paper's task."""
+        theirs = replace(spec, options=()).config(self.preset).sgo.capacity
+        own = self.spec(replace(spec, options=())).config(self.preset).sgo.capacity
+        return f"{_CAPACITY}{int(option.removeprefix(_CAPACITY)) * own // theirs}"
 
 
 def own_task(task: str, preset: str, models: str | None = None) -> OwnTask:

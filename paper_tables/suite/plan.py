@@ -10,7 +10,7 @@ from statistics import fmean
 
 from bench import __version__
 from bench.analysis.timing import hardware, has_exclusive_timing, slow_runs, usual_hardware
-from bench.config.presets import read_preset
+from bench.config.presets import read_preset, recorded_name
 from bench.config.resolve import parse_assignment
 from bench.config.sections import Config
 from bench.record.record import RunRecord
@@ -262,15 +262,36 @@ def _key(config: Config) -> str:
 def _durations(
     runs: Sequence[PlannedRun], first_guess: float | None, records: Iterable[RunRecord]
 ) -> dict[PlannedRun, float | None]:
-    """What recorded runs of the same kind took, else those of the same task, else all; a guess without records."""
-    taken: dict[tuple[str, ...], list[float]] = {}
+    """What the recorded runs most like each took; a guess without records."""
+    taken: dict[Kind, list[float]] = {}
     for record in records:
-        kind = (record.task, record.config.sgo.source, record.config.method.name)
-        for depth in range(len(kind) + 1):
-            taken.setdefault(kind[:depth], []).append(record.seconds)
+        for kind in kinds_of_record(record):
+            taken.setdefault(kind, []).append(record.seconds)
     durations = {}
     for run in runs:
-        kind = (run.spec.task, run.spec.output_source, run.spec.method)
-        known = next((taken[kind[:depth]] for depth in range(len(kind), -1, -1) if kind[:depth] in taken), None)
+        known = next((taken[kind] for kind in kinds_of_run(run) if kind in taken), None)
         durations[run] = fmean(known) if known else first_guess
     return durations
+
+
+Kind = tuple[str, ...]
+
+
+def _kinds(task: str, models: str, source: str, method: str) -> tuple[Kind, ...]:
+    """Ever wider kinds of runs that one is of: those of its pair first, whose sizes make most of what a run takes."""
+    of_pair = (f"pair {models}", task)
+    return (
+        *((*of_pair, source, method), (*of_pair, source), of_pair),
+        *((task, source, method), (task, source), (task,), ()),
+    )
+
+
+def kinds_of_run(run: PlannedRun) -> tuple[Kind, ...]:
+    """The kinds of a planned run, the narrowest first; the third is its task and pair."""
+    return _kinds(run.spec.task, recorded_name(run.spec.models), run.spec.output_source, run.spec.method)
+
+
+def kinds_of_record(record: RunRecord) -> tuple[Kind, ...]:
+    """The same of a recorded one."""
+    config = record.config
+    return _kinds(record.task, config.models.name, config.sgo.source, config.method.name)

@@ -9,7 +9,7 @@ from statistics import fmean
 
 from bench.record.record import RunRecord
 from bench.record.store import RECORD, Store
-from paper_tables.suite.plan import PlannedRun
+from paper_tables.suite.plan import PlannedRun, kinds_of_record, kinds_of_run
 
 STOPPING = 20.0
 """Seconds kept for a run that is stopped to end, and for packing."""
@@ -58,8 +58,8 @@ class TimeLimit:
 
     def took(self, run: PlannedRun, seconds: float) -> None:
         """Learn from a run that was just made: its process takes longer than its record says."""
-        kind = (run.spec.task, run.spec.output_source, run.spec.method)
-        made = [record for record in self.records() if (*_kind(record), record.seed) == (*kind, run.seed)]
+        kind = (kinds_of_run(run)[0], run.seed)
+        made = [record for record in self.records() if (kinds_of_record(record)[0], record.seed) == kind]
         if made:
             self.overhead = max(0.0, seconds - max(made, key=lambda one: one.started).seconds)
 
@@ -67,29 +67,25 @@ class TimeLimit:
 def estimate(run: PlannedRun, records: Iterable[RunRecord]) -> float | None:
     """Seconds of a run: its own stages as runs like it had them, and what it has to make first for others.
 
-    The teacher counts where its task has no run yet, the init student where its task and training seed have none. None
-    without a record.
+    The teacher counts where its task and pair have no run yet, the init student where they have none of the training
+    seed. None without a record.
     """
     records = list(records)
     if not records:
         return None
-    kinds = ((run.spec.task, run.spec.output_source, run.spec.method), (run.spec.task, run.spec.output_source))
-    of_kind = [[r for r in records if _kind(r)[: len(kind)] == kind] for kind in (*kinds, (run.spec.task,), ())]
+    kinds = kinds_of_run(run)
+    of_kind = ([record for record in records if kind in kinds_of_record(record)] for kind in kinds)
     own = fmean(map(_own_seconds, next(found for found in of_kind if found)))
-    of_task = [record for record in records if record.task == run.spec.task]
-    if not of_task:
+    of_pair = [record for record in records if kinds[2] in kinds_of_record(record)]
+    if not of_pair:
         own += max(record.time.stages.get("teacher", 0.0) for record in records)
-    if not any(record.seed == run.seed for record in of_task):
-        costs: dict[tuple[str, int], float] = {}  # of each init student, by the run that made it
-        for record in of_task or records:
-            made = (record.task, record.seed)
+    if not any(record.seed == run.seed for record in of_pair):
+        costs: dict[tuple[str, str, int], float] = {}  # of each init student, by the run that made it
+        for record in of_pair or records:
+            made = (record.task, record.config.models.name, record.seed)
             costs[made] = max(costs.get(made, 0.0), record.time.stages.get("init student", 0.0))
         own += min(costs.values(), default=0.0)
     return own
-
-
-def _kind(record: RunRecord) -> tuple[str, str, str]:
-    return record.task, record.config.sgo.source, record.config.method.name
 
 
 def _own_seconds(record: RunRecord) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -80,6 +82,25 @@ def test_the_best_on_validation_is_chosen_and_every_trial_is_told(tuned):
         best = max(entry["tried"], key=lambda trial: trial["scores"])
         assert entry["chosen"] == best["values"]
         assert entry["seconds"] == pytest.approx(sum(made[t["runs"][0]].seconds for t in entry["tried"]), abs=0.1)
+
+
+def test_what_the_preset_says_of_its_trials_is_checked_against_their_records(tuned, tmp_path):
+    found = invoke("verify", str(tuned / "results"), "--json")
+    assert found.exit_code == 0, found.output
+    checked = json.loads(found.stdout)["checked"]
+    assert (checked["trials"], checked["records"]) == (4, 4)
+    copy = Path(shutil.copytree(tuned / "results", tmp_path / "results"))
+    content = yaml_text.read(preset_in(tuned))
+    tried = content["tuning"]["dolly"]["kld"]["tried"]
+    worst = min(tried, key=lambda one: one["scores"][0])
+    run, score = worst["runs"][0], worst["scores"][0]
+    worst["scores"] = [score - 1]
+    (copy / "tuning" / "quick-tuned.yaml").write_text(yaml_text.dump(content))
+    told = invoke("verify", str(copy))
+    assert told.exit_code == 1
+    assert f"dolly kld, {run}: holds" in told.output.replace("\n", " ")
+    shutil.rmtree(copy / "tuning" / "runs" / run)
+    assert "not checked: trials of" in invoke("verify", str(copy)).output
 
 
 def test_trials_see_no_test_set(tuned):

@@ -208,6 +208,10 @@ def test_the_estimate_comes_from_runs_of_the_same_kind():
     assert made.estimate(1) == pytest.approx(9 * 100)
     assert made.estimate(3) == pytest.approx(3 * 100)
     assert plan(preset="small").estimate(1) is None
+    table_3 = {"suite": "table3", "seeds": (10,), "only": ("kld",)}
+    slow, _ = make_record("kld", "samsum", seconds=50.0)
+    fast, _ = make_record("gkd", "samsum", seconds=10.0, models="tiny-t5-small")
+    assert plan(records=[slow, fast], **table_3).estimate(1) == pytest.approx(20 + 2 * 60)  # IWSLT: as all
 
 
 def test_a_guess_is_called_one_only_while_nothing_of_the_preset_is_recorded():

@@ -10,6 +10,7 @@ import sys
 import tarfile
 import tempfile
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -26,8 +27,8 @@ from tests.conftest import short
 from tests.records import make_record
 
 
-def record_with(stages: dict[str, float], method="kld", seed=10, task="dolly", seconds=200.0) -> RunRecord:
-    record, _ = make_record(method, task, seed)
+def record_with(stages: dict[str, float], method="kld", seed=10, task="dolly", seconds=200.0, models=None) -> RunRecord:
+    record, _ = make_record(method, task, seed, models=models)
     return record.model_copy(update={"seconds": seconds, "time": record.time.model_copy(update={"stages": stages})})
 
 
@@ -46,6 +47,17 @@ def test_an_estimate_counts_what_a_run_has_to_make_for_others_where_nobody_has()
     assert estimate(planned("srkl", seed=30), [first, second]) == pytest.approx(40 + 20)
     same = record_with({"teacher": 1.0, "init student": 1.0}, method="gkd", seconds=302.0)
     assert estimate(planned("gkd"), [first, same]) == pytest.approx(300)
+
+
+def test_what_a_run_takes_is_told_from_runs_of_its_own_pair_where_there_are_any():
+    small = record_with(
+        {"teacher": 5.0, "init student": 5.0}, "gkd", task="samsum", seconds=30.0, models="tiny-t5-small"
+    )
+    usual = record_with({"teacher": 100.0, "init student": 60.0}, "kld", task="samsum")
+    of_small = PlannedRun(replace(default_run("tiny", "kld", "samsum"), models="tiny-t5-small"), 10)
+    assert estimate(of_small, [small, usual]) == pytest.approx(20)
+    assert estimate(of_small, [usual]) == pytest.approx(40 + 60 + 100)  # its teacher may be another one
+    assert estimate(planned("kld", "samsum"), [small, usual]) == pytest.approx(40)
 
 
 def test_no_run_is_begun_that_is_known_to_take_longer(tmp_path):

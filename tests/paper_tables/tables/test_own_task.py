@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 
 import pytest
 
@@ -107,6 +108,17 @@ def test_every_suite_can_be_asked_of_every_task(command, tmp_path, preset, task)
     assert len(commands) > 40
     parts = [command("suite", "paper", *given, "--shard", f"{part}/3").stdout.splitlines() for part in (1, 2, 3)]
     assert sorted(line for part in parts for line in part if line.startswith("bench run")) == sorted(commands)
+
+
+def test_capacities_of_the_ablation_are_shares_of_the_tasks_own(command, tmp_path):
+    given = ("--task", "iwslt", "--seeds", "10", "--dry-run", "--out", tmp_path)
+    told = command("suite", "buffer-capacity", *given).stdout
+    assert re.findall(r"sgo.capacity=(\d+)", told) == ["20", "40", "160", "320"]  # of 80; on Dolly of 32
+    write_record(tmp_path, "distillm", "iwslt")
+    made = command("tables", "buffer-capacity", "--task", "iwslt", "--out", tmp_path)
+    assert made.exit_code == 0, made.output
+    (page,) = (tmp_path / "tables").glob("buffer-capacity-tiny-task-iwslt-*-measured.md")
+    assert re.findall(r"(\d+) responses", page.read_text(encoding="utf-8")) == ["20", "40", "80", "160", "320"]
 
 
 def test_published_values_stand_beside_runs_of_their_pair(command, tmp_path):
