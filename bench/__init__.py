@@ -68,7 +68,7 @@ def run(
 
     from bench.config.resolve import resolve, resolve_again
     from bench.experiment.run import run as make_run
-    from bench.experiment.stages import Workshop
+    from bench.experiment.workshop import Workshop
     from bench.models.loading import quiet_libraries
     from bench.record.read import read_configuration
     from bench.record.store import Store

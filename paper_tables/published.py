@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import click
 
 from bench.cli.options import FOLDER, warn
 from bench.cli.told import Told
+from bench.config.presets import read_preset
 from bench.record.store import Store
 from bench.system.errors import BenchError
 from bench.system.files import write_bytes
@@ -25,6 +26,7 @@ from paper_tables.numbers.runs import RunIndex
 from paper_tables.paper.ablations import ABLATIONS, find_table
 from paper_tables.paper.tables import TABLE_NAMES
 from paper_tables.report.glance import Glance, at_a_glance
+from paper_tables.tables.captions import setting_notes
 from paper_tables.tables.make import FilledTable, fill_table
 from paper_tables.tables.rendered import AS_GOOD_AS_BEST, TIME_LABEL
 
@@ -34,6 +36,7 @@ PRESET = "tiny"
 PAGES = {"README.md": "short", "docs/results.md": "long"}
 """Pages with a section, and how much it tells."""
 WIDTH = 120
+TABLES = "../results/paper-tiny/tables"
 
 
 def sections(out: Path) -> dict[str, str]:
@@ -47,11 +50,13 @@ def sections(out: Path) -> dict[str, str]:
     main, tasks = fill_table(index, "main"), fill_table(index, "3")
     glance = at_a_glance(found, [main, tasks], index.records)
     counts = _counts(index, found)
+    files = {"tuned": out / "tuning" / f"{PRESET}-tuned.yaml", "equal time": out / f"{PRESET}-as-long-as-distillm.yaml"}
+    others = {name: RunIndex(Store(out, warn), str(path), warn=warn) for name, path in files.items() if path.is_file()}
     long = [*_wrapped(counts), "", *_verdicts(glance), "## What scored best", ""]
     long += [line for use in glance.use for line in _item(use)]
     if glance.warnings:
         long += ["", *_wrapped(f"Below their own init student: {'; '.join(glance.warnings)}.")]
-    return {"short": "\n".join(_wrapped(counts)), "long": "\n".join([*long, "", *_main_table(main)])}
+    return {"short": "\n".join(_wrapped(counts)), "long": "\n".join([*long, "", *_scores(main, tasks, others)])}
 
 
 def _counts(index: RunIndex, found: Sequence[ClaimVerdict]) -> str:
@@ -97,27 +102,66 @@ def _verdicts(glance: Glance) -> Iterator[str]:
         yield ""
 
 
-def _main_table(filled: FilledTable) -> Iterator[str]:
-    """Scores on Dolly and times: two columns of the main table, with what its caption says of their marks."""
-    view = filled.views[0]
-    shown = [0, 1, view.headings.index(TIME_LABEL)]
-    yield from ("## Scores on Dolly", "")
+def _scores(tiny: FilledTable, tasks: FilledTable, others: Mapping[str, RunIndex]) -> Iterator[str]:
+    """Scores and times of the main table and of Table 3: of the preset, and beside it of those that extend it."""
+    yield from ("## Scores", "")
     yield from _wrapped(
-        "ROUGE-L on the Dolly test set, mean ± standard deviation over training seeds, and training time relative to "
-        "the median of KLD's: two columns of the [main table](../results/paper-tiny/tables/main-tiny-measured.md)."
+        "On the test sets, mean ± standard deviation over training seeds. Bold: the best of a column. "
+        f"{AS_GOOD_AS_BEST}: not significantly different from the best. Where nothing else is said, all methods have one "
+        "learning rate and as many steps."
     )
-    yield from ("", "| | Dolly | time / KLD |", "|---|--:|--:|")
-    for row in view.rows:
-        cells = [f"**{row[i].text}**" if row[i].bold else row[i].text for i in shown]
-        yield f"| {' | '.join(cells)} |"
+    main = {f"Dolly{of}": _column(filled, 1) for of, filled in _beside(tiny, others)}
+    main["time / KLD"] = _column(tiny, tiny.views[0].headings.index(TIME_LABEL))
+    yield from ("", *_side_by_side(main), "")
+    known = {column.label for column in tasks.table.columns}
+    found = _beside(tasks, others)
+    columns = {
+        f"{heading}{of}": _column(filled, number)
+        for number, heading in enumerate(tasks.views[0].headings)
+        for of, filled in found
+        if heading in known and heading in filled.views[0].headings
+    }
+    yield from (*_side_by_side(columns), "")
+    tables = (
+        f"The [main table]({TABLES}/main-tiny-measured.md) and [Table 3]({TABLES}/table3-tiny-measured.md) have more."
+    )
     least = ""
-    if (visible := filled.statistics.minimum_detectable.get("dolly")) is not None:
+    if (visible := tiny.statistics.minimum_detectable.get("dolly")) is not None:
         least = (
-            f" The test finds a difference of {visible:.2f} points with 80 % probability, so that a {AS_GOOD_AS_BEST} "
-            'may mean "unknown" rather than "equal".'
+            f" On Dolly the test finds a difference of {visible:.2f} points with 80 % probability, so that a "
+            f'{AS_GOOD_AS_BEST} may mean "unknown" rather than "equal".'
         )
-    yield ""
-    yield from _wrapped(f"Bold is the best, {AS_GOOD_AS_BEST} = not significantly different from the best.{least}")
+    yield from _wrapped(f"{tables} Time is of training, relative to the median of KLD's.{least}")
+    for name, index in others.items():
+        yield from ("", *_wrapped(f"{name.capitalize()}: {_about(index)}"))
+
+
+def _beside(filled: FilledTable, others: Mapping[str, RunIndex]) -> list[tuple[str, FilledTable]]:
+    """A table of the preset, then the same of presets that extend it, where there are runs for it."""
+    more = [(f", {name}", fill_table(index, filled.table.name)) for name, index in others.items()]
+    return [("", filled), *((of, one) for of, one in more if one.selection.records)]
+
+
+def _column(filled: FilledTable, number: int) -> dict[str, str]:
+    """A column of a table as measured, by the labels of its rows."""
+    view = filled.views[0]
+    return {row[0].text: f"**{row[number].text}**" if row[number].bold else row[number].text for row in view.rows}
+
+
+def _side_by_side(columns: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    yield f"| | {' | '.join(columns)} |"
+    yield "|---|" + "--:|" * len(columns)
+    for label in next(iter(columns.values())):
+        yield f"| {label} | {' | '.join(column.get(label, '') for column in columns.values())} |"
+
+
+def _about(index: RunIndex) -> str:
+    """How the runs of a preset that extends the published one came about."""
+    told = [
+        note for note in setting_notes(index.records) if note.startswith(("Learning rate tuned", "Best at the edge"))
+    ]
+    summary = read_preset(index.preset).summary
+    return f"{' '.join(told) or f'{summary}.'} Training seeds {_seeds(index)}."
 
 
 def _seeds(index: RunIndex) -> str:

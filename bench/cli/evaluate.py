@@ -50,7 +50,7 @@ def evaluate(
     bench evaluate MiniLLM/KD-gpt2-120M MiniLLM/MiniLLM-gpt2-120M --task dolly --preset paper
     """
     from bench.experiment.evaluate_model import configuration, evaluate_model
-    from bench.experiment.stages import Workshop
+    from bench.experiment.workshop import Workshop
     from bench.models.loading import quiet_libraries
     from bench.record.store import Store
     from bench.system.artifacts import ArtifactCache, default_root

@@ -23,7 +23,7 @@ def main(out: Path) -> None:
     """Distil two students under the same conditions, and compare them."""
     from bench.config.resolve import resolve
     from bench.experiment.run import run
-    from bench.experiment.stages import Workshop
+    from bench.experiment.workshop import Workshop
     from bench.models.loading import quiet_libraries
     from bench.system.artifacts import ArtifactCache, default_root
     from bench.system.progress import Reporter

@@ -154,7 +154,7 @@ def run(
 
     from bench.experiment.push import prepare_push, push
     from bench.experiment.run import run as make_run
-    from bench.experiment.stages import Workshop
+    from bench.experiment.workshop import Workshop
     from bench.models.loading import quiet_libraries
     from bench.record.store import Store
     from bench.system.artifacts import ArtifactCache, Busy, default_root

@@ -121,7 +121,7 @@ class _Maker:
 
     def __call__(self, config: Config, method: Method) -> RunRecord:
         from bench.experiment.run import run
-        from bench.experiment.stages import Workshop
+        from bench.experiment.workshop import Workshop
         from bench.system.artifacts import ArtifactCache, default_root
         from bench.system.progress import Reporter
 

@@ -14,8 +14,9 @@ from bench.evaluation.evaluate import summarise
 from bench.experiment import stages
 from bench.experiment.context import RunContext, prepare
 from bench.experiment.identity import SCRATCH, TEACHER, model_fingerprint, model_path
+from bench.experiment.pair import frozen
 from bench.experiment.run import Outcome, clean, make_folder, told_in_words
-from bench.experiment.stages import Workshop
+from bench.experiment.workshop import Workshop
 from bench.models import smollm2
 from bench.models.loading import load_architecture, load_tokenizer
 from bench.record.example_scores import Prediction
@@ -131,7 +132,7 @@ def _make(
     started, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
     path = model_path(context.config, "teacher")
     reset_peak_memory(context.device)
-    model = stages.frozen(context, path)
+    model = frozen(context, path)
     predictions = stages.predictions(context, workshop, model, folder / WORK / "evaluation")
     fields = scoring_fields(context.run_key)
     record = RunRecord(

@@ -20,8 +20,9 @@ from bench.evaluation.evaluate import summarise
 from bench.experiment import stages
 from bench.experiment.context import RunContext, prepare
 from bench.experiment.identity import model_fingerprint
-from bench.experiment.stages import Workshop
+from bench.experiment.pretraining import about_pretraining
 from bench.experiment.tracking import check_tracking, tracked
+from bench.experiment.workshop import Workshop
 from bench.models.language_model import LanguageModel
 from bench.models.loading import parameter_count
 from bench.record.example_scores import Prediction
@@ -311,7 +312,7 @@ def make(context: RunContext, workshop: Workshop, folder: Path) -> tuple[RunReco
             teacher_parameters=parameter_count(teacher, context.tokenizer.kind),
             teacher=model_fingerprint(teacher),
             generation=context.run_key["generation"],
-            student_pretraining=stages.about_pretraining(context, workshop),
+            student_pretraining=about_pretraining(context, workshop),
         ),
         training=TrainingInfo(
             steps=state.step,

@@ -18,7 +18,9 @@ from bench.config.sections import StudentPretraining, TrainingConfig
 from bench.data import SPLITS, TASKS, load_task
 from bench.experiment import stages
 from bench.experiment.context import RunContext, prepare
-from bench.experiment.stages import Workshop
+from bench.experiment.pair import load
+from bench.experiment.pretraining import pretrained_student
+from bench.experiment.workshop import Workshop
 from bench.synthetic import reading, shipped_teacher
 from bench.system.artifacts import ArtifactCache, default_root
 from bench.system.environment import describe
@@ -111,7 +113,7 @@ def _trained(context: RunContext, name: str, workshop: Workshop) -> tuple[Path, 
         training = context.config.teacher_training
         return stages.fine_tuned(context, workshop, "teacher", training, seed, "teacher"), training
     training = PRETRAINING[context.config.task]
-    on_text = stages.pretrained_student(context, workshop)
+    on_text = pretrained_student(context, workshop)
     if on_text is not None:
         return on_text, training
     return stages.fine_tuned(context, workshop, "student", training, seed, "pretrained student"), training
@@ -142,7 +144,7 @@ def _write(
     context: RunContext, workshop: Workshop, made: Path, folder: Path, training: TrainingConfig
 ) -> dict[str, float]:
     shutil.rmtree(folder, ignore_errors=True)
-    stages.load(context, str(made), torch.float16).save(folder)
+    load(context, str(made), torch.float16).save(folder)
     found = stages.scores(context, workshop, str(folder), "shipped-model")
     history = read_json(made / ("training.json" if (made / "training.json").is_file() else "pretraining.json"))
     seconds = history["seconds"]

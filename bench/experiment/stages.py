@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import torch
+from typing import Any
 
 import baselines.sft
 from bench import __version__
@@ -17,223 +15,32 @@ from bench.config.sections import TrainingConfig
 from bench.evaluation.evaluate import evaluate, is_whole, summarise
 from bench.experiment.context import RunContext
 from bench.experiment.identity import SCRATCH, Side, model_fingerprint, model_path
+from bench.experiment.pair import frozen, frozen_dtype, frozen_weights, load, untrained
+from bench.experiment.pretraining import (
+    about_pretraining,
+    base_student,
+    before_the_task,
+    check_pretraining,
+    pretrained_student,
+)
+from bench.experiment.workshop import Workshop
 from bench.metrics.metric import score_texts
 from bench.models import smollm2
-from bench.models.cut import keep_layers
-from bench.models.encoded import EncodedSplitBuilder, lengths
+from bench.models.encoded import EncodedSplitBuilder
 from bench.models.language_model import LanguageModel
-from bench.models.lora import find_adapter
 from bench.models.sampling import Decoding
 from bench.record.example_scores import Prediction
-from bench.record.record import Scores, SetScores, StudentPretrainingInfo, TeacherResponses, Validation
-from bench.system.artifacts import WORK, ArtifactCache
+from bench.record.record import Scores, SetScores, TeacherResponses
+from bench.system.artifacts import WORK
 from bench.system.errors import BenchError
 from bench.system.files import read_json, read_jsonl_gz, write_json, write_jsonl_gz
-from bench.system.processes import ALONE, Processes
-from bench.system.progress import Reporter
 from bench.training.job import TrainingJob, ValidationSet
 from bench.training.phase_timer import NOT_TRAINING
-from bench.training.pretraining_text import pretraining_text
 from bench.training.trainer import Trainer, total_steps
 from distillm import SOURCES, OutputSource, SourceOptions, TokenSequence
 
 RESPONSES_SECONDS = "seconds.json"
 TEACHER_SEED = 0  # one teacher for all training seeds and methods
-
-
-class Workshop(NamedTuple):
-    """Where stages keep what runs share, and whom they tell of their progress."""
-
-    cache: ArtifactCache
-    reporter: Reporter
-    processes: Processes = ALONE
-
-    def make(self, kind: str, key: dict[str, Any], build: Callable[[Path], None]) -> Path:
-        """An artifact as `ArtifactCache.get` gives it, made by all processes of the run.
-
-        The leader asks the cache, and holds its lock; the others help where there is something to make, and write
-        nothing: `build` leaves that to the leader.
-        """
-        processes = self.processes
-        if not processes.leads:
-            while folder := processes.tell(""):
-                build(Path(folder))
-                processes.wait()
-            return self.cache.place(kind, key)
-
-        def lead(folder: Path) -> None:
-            processes.tell(str(folder))
-            build(folder)
-            processes.wait()  # the others may still read what lies there
-
-        made = self.cache.get(kind, key, lead)
-        processes.tell("")
-        return made
-
-    def on_step(self, step: int, total: int, figures: dict[str, float]) -> None:
-        """Show a training step."""
-        shown = {key: f"{value:.3f}" if isinstance(value, float) else value for key, value in figures.items()}
-        self.reporter.progress(step, total, ", ".join(f"{key} {value}" for key, value in shown.items()))
-
-
-def load(context: RunContext, path: str, dtype: torch.dtype = torch.float32) -> LanguageModel:
-    """A model of the pair from a folder or the hub."""
-    return LanguageModel.load(path, context.tokenizer, context.device, dtype, context.common)
-
-
-def frozen(context: RunContext, path: str) -> LanguageModel:
-    """A model of the pair that is not trained, its weights in the run's precision.
-
-    Adapters stay beside the weights, in float32, as they were trained: merged in bfloat16 most of them would vanish.
-    """
-    dtype = _frozen_dtype(context)
-    if dtype == torch.float32 or find_adapter(path) is None:
-        return load(context, path, dtype)
-    model = LanguageModel.load_adapted(path, context.tokenizer, context.device, dtype, context.common)
-    model.network.requires_grad_(False)
-    return model
-
-
-def _frozen_weights(context: RunContext) -> dict[str, str]:
-    """What keeps artifacts apart from those of versions that had frozen weights in float32 whatever the precision."""
-    return {"frozen": "bf16"} if context.config.precision == "bf16" else {}
-
-
-def _frozen_dtype(context: RunContext) -> torch.dtype:
-    """Of weights that are not trained: they need no more than what they are computed with."""
-    return torch.bfloat16 if context.config.precision == "bf16" else torch.float32
-
-
-def untrained(context: RunContext, side: Side, *seed: int | str, whole: bool = False) -> LanguageModel:
-    """Teacher or student before any training here: as loaded, with new adapters if those are trained, or random.
-
-    `whole` leaves out the adapters: all of it will be trained.
-    """
-    path, pair = model_path(context.config, side), context.config.models
-    if path != SCRATCH and pair.lora is not None and not whole:
-        return _with_new_adapters(context, path, *seed, f"{side} adapter")
-    if path != SCRATCH:
-        model = load(context, path)
-        if side == "student" and pair.student_layers is not None:
-            keep_layers(model.network, pair.student_layers)
-        return model
-    architecture = pair.teacher_config if side == "teacher" else pair.student_config
-    if architecture is None:
-        raise BenchError(f"models.{side}={SCRATCH} needs an architecture: models.{side}_config")
-    return LanguageModel.from_scratch(
-        architecture, context.tokenizer, context.device, *seed, f"{side} weights", common=context.common
-    )
-
-
-def _with_new_adapters(context: RunContext, path: str, *seed: int | str) -> LanguageModel:
-    adapters = context.config.models.lora
-    assert adapters is not None
-    model = frozen(context, path)
-    model.add_adapter(adapters, *seed)
-    return model
-
-
-def base_student(context: RunContext, workshop: Workshop, seed: int) -> LanguageModel:
-    """The student before any training on the task: pretrained here where that is asked for, else untrained."""
-    pretrained = pretrained_student(context, workshop)
-    if pretrained is None:
-        return untrained(context, "student", seed)
-    if context.config.models.lora is not None:
-        return _with_new_adapters(context, str(pretrained), seed, "student adapter")
-    return load(context, str(pretrained))
-
-
-def pretrained_student(context: RunContext, workshop: Workshop) -> Path | None:
-    """Folder of the student after language modelling on plain text; None where that is off.
-
-    It is one for all methods, tasks and training seeds. `pretraining.json` in it says what the training was.
-    """
-    config, given = context.config, context.config.student_pretraining
-    if given is None:
-        return None
-
-    def told(step: int, total: int, figures: dict[str, float]) -> None:
-        workshop.reporter.progress(step, total, f"pretraining, loss {figures['loss']:.3f}")
-
-    def build(folder: Path) -> None:
-        text = pretraining_text(given, context.tokenizer, workshop.reporter.progress)
-        steps = total_steps(given, len(text.train))
-        job = TrainingJob(
-            label="pretraining of the student",
-            objective=baselines.sft.CrossEntropy(),
-            output_source=OutputSource("dataset", SourceOptions(), total_steps=steps, batch_size=given.batch_size),
-            student=untrained(context, "student", given.seed, whole=True),
-            teacher=None,
-            train=text.train,
-            validation=ValidationSet(text.held_out, lambda _: 0.0, context.decoding(), config.evaluation.batch_size),
-            config=given,
-            max_response_length=context.limits.response,
-            seed=given.seed,
-            precision=config.precision,
-            work=folder / WORK,
-            on_step=told,
-            note=workshop.reporter.note,
-            processes=workshop.processes,
-        )
-        state = Trainer(job).fit()
-        if not workshop.processes.leads:
-            return
-        job.student.save(folder)
-        about = StudentPretrainingInfo(
-            steps=state.step,
-            best_step=state.best_step,
-            tokens=state.tokens_trained,
-            different_tokens=min(state.tokens_trained, sum(lengths(text.train))),
-            seconds=round(state.training_seconds, 1),
-            validations=[Validation.model_validate(row) for row in state.validations],
-        )
-        write_json(folder / "pretraining.json", about.model_dump(mode="json"))
-
-    return workshop.make("pretrained-student", _pretraining_key(context), build)
-
-
-def _check_pretraining(context: RunContext, workshop: Workshop) -> None:
-    """Read the text of the student's pretraining before the teacher is trained, whose time would be lost.
-
-    Raises:
-        BenchError: it cannot be read, or is too short.
-    """
-    given = context.config.student_pretraining
-    if given is None or workshop.cache.place("pretrained-student", _pretraining_key(context)).is_dir():
-        return
-    pretraining_text(given, context.tokenizer, workshop.reporter.progress)
-
-
-def _pretraining_key(context: RunContext) -> dict[str, object]:
-    added = {name: value for name, value in context.added_key.items() if name in ("entries", "environment")}
-    return {
-        "what": context.config.models.student,
-        "architecture": context.config.models.student_config,
-        "identity": context.run_key["models"]["student"],
-        **_before_the_task(context),
-        "kind": context.config.models.kind,
-        "tokenizer": context.tokenizer.fingerprint,
-        **added,
-        "precision": context.config.precision,
-        "device": context.device.type,
-        "version": __version__,
-    }
-
-
-def about_pretraining(context: RunContext, workshop: Workshop) -> StudentPretrainingInfo | None:
-    """What the student's pretraining was; None where it is off."""
-    folder = pretrained_student(context, workshop)
-    return None if folder is None else StudentPretrainingInfo.model_validate(read_json(folder / "pretraining.json"))
-
-
-def _before_the_task(context: RunContext) -> dict[str, Any]:
-    """What is done to the student before it sees the task; nothing where it is taken as it is."""
-    given, layers = context.config.student_pretraining, context.config.models.student_layers
-    done: dict[str, Any] = {} if layers is None else {"layers": layers}
-    if given is not None:
-        settings = given.model_dump(mode="json", exclude={"file", "checkpoint_seconds"})
-        done["pretraining"] = {**settings, "text": context.run_key["student_pretraining_text"]}
-    return done
 
 
 def teacher(context: RunContext, workshop: Workshop) -> str:
@@ -260,7 +67,7 @@ def fine_tuned(
 
     def build(folder: Path) -> None:
         if side == "teacher":
-            _check_pretraining(context, workshop)
+            check_pretraining(context, workshop)
         train_on = context.sequences["train"]
         steps = total_steps(training, len(train_on))
         job = TrainingJob(
@@ -306,7 +113,7 @@ def scores(context: RunContext, workshop: Workshop, path: str, label: str) -> Sc
         "no_repeat_ngram": config.fidelity.no_repeat_ngram,
         "metrics": [info.model_dump(exclude={"file"}) for info in context.metric_infos],
         "precision": config.precision,
-        **_frozen_weights(context),
+        **frozen_weights(context),
         "device": context.device.type,
         "version": __version__,
     }
@@ -353,7 +160,7 @@ def teacher_responses(context: RunContext, workshop: Workshop, teacher_path: str
         "beams": decoding.beams,
         "train_without_bos": context.config.fidelity.train_without_bos,
         "precision": context.config.precision,
-        **_frozen_weights(context),
+        **frozen_weights(context),
         "device": context.device.type,
         "version": __version__,
     }
@@ -507,7 +314,7 @@ def _init_student(context: RunContext, workshop: Workshop, path: str) -> Languag
         return base_student(context, workshop, context.config.seed)
     if context.config.models.lora is None:
         return load(context, path)
-    dtype = _frozen_dtype(context)
+    dtype = frozen_dtype(context)
     return LanguageModel.load_adapted(path, context.tokenizer, context.device, dtype, context.common)
 
 
@@ -532,7 +339,7 @@ def _trained_on(context: RunContext, training: TrainingConfig, side: Side) -> di
         "architecture": pair[f"{side}_config"],
         **lora,
         "identity": context.run_key["models"][side],
-        **(_before_the_task(context) if side == "student" else {}),
+        **(before_the_task(context) if side == "student" else {}),
         "kind": config.models.kind,
         "tokenizer": context.tokenizer.fingerprint,
         **context.added_key,

@@ -26,7 +26,7 @@ from bench.evaluation.evaluate import EvaluationSet, evaluate, summarise
 from bench.experiment import stages
 from bench.experiment.context import RunContext, prepare
 from bench.experiment.run import Outcome, run, told_in_words
-from bench.experiment.stages import Workshop
+from bench.experiment.workshop import Workshop
 from bench.record.example_scores import Prediction, upgraded
 from bench.record.store import WORK, Store
 from bench.system.artifacts import ArtifactCache, default_root

@@ -21,7 +21,8 @@ from bench.config.presets import read_preset
 from bench.config.resolve import resolve
 from bench.experiment import stages
 from bench.experiment.context import prepare
-from bench.experiment.stages import Workshop
+from bench.experiment.pair import load
+from bench.experiment.workshop import Workshop
 from bench.metrics.rouge_l import RougeL
 from bench.models.language_model import LanguageModel
 from bench.models.sampling import Decoding
@@ -78,18 +79,18 @@ class ModelPair:
     @cached_property
     def teacher(self) -> LanguageModel:
         """The teacher that runs distil from."""
-        return stages.load(self.context, stages.teacher(self.context, self.workshop))
+        return load(self.context, stages.teacher(self.context, self.workshop))
 
     @cached_property
     def sft_student(self) -> LanguageModel:
         """The student after supervised fine-tuning for as long as a run trains: its outputs are worth a look."""
         config = self.context.config
         folder = stages.fine_tuned(self.context, self.workshop, "student", config.training, config.seed, "sft")
-        return stages.load(self.context, str(folder))
+        return load(self.context, str(folder))
 
     def init_student(self, seed: int | None = None) -> LanguageModel:
         """The init student of a training seed; by default that of the pair."""
-        return stages.load(self.context, stages.init_student(self.context, self.workshop, seed))
+        return load(self.context, stages.init_student(self.context, self.workshop, seed))
 
 
 def probe(

@@ -12,7 +12,7 @@ from bench.config.comparable import comparison_fields
 from bench.config.resolve import resolve_again
 from bench.experiment.context import prepare
 from bench.experiment.run import run, told_in_words
-from bench.experiment.stages import Workshop
+from bench.experiment.workshop import Workshop
 from bench.record.pack import thinned
 from bench.record.record import CurvePoint, RunRecord
 from bench.record.store import PREDICTIONS, RECORD, Store

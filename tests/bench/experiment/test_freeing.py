@@ -9,7 +9,9 @@ import torch
 from bench.config.resolve import resolve
 from bench.experiment import stages
 from bench.experiment.context import prepare
+from bench.experiment.pair import frozen
 from bench.experiment.run import run
+from bench.experiment.workshop import Workshop
 from bench.models.language_model import LanguageModel
 from bench.record.store import Store
 from bench.system.artifacts import ArtifactCache
@@ -28,7 +30,7 @@ def configured(method, **changes):
 @pytest.fixture
 def workshop(tmp_path):
     reporter = Reporter(console(err=True), quiet=True, title="")
-    return stages.Workshop(ArtifactCache(tmp_path / "cache", reporter.note), reporter)
+    return Workshop(ArtifactCache(tmp_path / "cache", reporter.note), reporter)
 
 
 @pytest.fixture
@@ -86,7 +88,7 @@ def test_responses_of_the_teacher_go_on_where_a_killed_process_was(workshop, mon
     found = stages.training_sequences(context, stages.teacher_responses(context, workshop, path))
     assert asked == [8, 8, 4, 4], "batches that were done are not made again"
     monkeypatch.setattr(LanguageModel, "sample", sample)
-    model = stages.frozen(context, path)
+    model = frozen(context, path)
     train = context.sequences["train"]
     whole = model.sample(
         train, stages.Decoding(context.limits.response), "teacher responses", batch_size=config.evaluation.batch_size

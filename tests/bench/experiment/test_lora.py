@@ -11,11 +11,11 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from bench.config.resolve import resolve
-from bench.experiment import stages
 from bench.experiment.checks import examine
+from bench.experiment.pair import frozen
 from bench.experiment.run import STUDENT, Outcome
 from bench.experiment.run import run as run_of
-from bench.experiment.stages import Workshop
+from bench.experiment.workshop import Workshop
 from bench.models.language_model import Common, LanguageModel
 from bench.models.loading import load_tokenizer, parameter_count
 from bench.models.lora import SETTINGS, WEIGHTS
@@ -170,7 +170,7 @@ def test_a_frozen_adapter_keeps_its_precision_in_bf16(run, world):
     context = SimpleNamespace(
         config=SimpleNamespace(precision="bf16"), tokenizer=tokenizer, device=tiny.CPU, common=Common()
     )
-    model = stages.frozen(context, str(folder))
+    model = frozen(context, str(folder))
     kept = {name: weight for name, weight in model.network.named_parameters() if "lora_" in name}
     assert kept
     assert {weight.dtype for weight in kept.values()} == {torch.float32}

@@ -9,7 +9,7 @@ from rich.console import Console
 from bench.config.resolve import resolve
 from bench.experiment.context import RunContext, prepare
 from bench.experiment.run import run
-from bench.experiment.stages import Workshop
+from bench.experiment.workshop import Workshop
 from bench.models.loading import load_tokenizer
 from bench.record.store import Store
 from bench.system.artifacts import ArtifactCache

@@ -11,7 +11,7 @@ from bench.experiment import stages
 from bench.experiment.context import prepare
 from bench.experiment.identity import model_path
 from bench.experiment.shipped_models import CARD, PRETRAINING, intact, shipped
-from bench.experiment.stages import Workshop
+from bench.experiment.workshop import Workshop
 from bench.models.loading import load_architecture
 from bench.synthetic import shipped_student, shipped_teacher
 from bench.system.artifacts import ArtifactCache

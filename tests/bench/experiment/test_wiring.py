@@ -12,9 +12,10 @@ from bench.config.fidelity import NO_REPEAT_NGRAM, Fidelity
 from bench.config.resolve import resolve
 from bench.experiment import stages
 from bench.experiment.context import RunContext, prepare
+from bench.experiment.pair import load
 from bench.experiment.run import STAGES, make
 from bench.experiment.run import run as run_of
-from bench.experiment.stages import Workshop
+from bench.experiment.workshop import Workshop
 from bench.models.loading import load_tokenizer
 from bench.models.sampling import Decoding
 from bench.record.record import RunRecord
@@ -163,7 +164,7 @@ def test_the_teachers_responses_are_searched_by_as_many_beams_as_asked_for(beams
     folder = stages.teacher(one, workshop)
     train, size = one.sequences["train"], one.config.evaluation.batch_size
     expected, other = (
-        stages.load(one, folder).sample(train, Decoding(6, beams=n), "teacher responses", batch_size=size)
+        load(one, folder).sample(train, Decoding(6, beams=n), "teacher responses", batch_size=size)
         for n in (beams, 4 - beams)
     )
     responses = stages.training_sequences(one, stages.teacher_responses(one, workshop, folder))
@@ -287,7 +288,7 @@ def test_no_repeat_ngram(world, context, workshop):
             _, rows = make(replace(one, metrics=(noting,)), workshop, folder)
         predictions[switch] = [row["prediction"] for row in rows]
     one = context("srkl", **start, **lengths)
-    student = stages.load(one, str(folder / "student"))
+    student = load(one, str(folder / "student"))
     size = one.config.evaluation.batch_size
     for switch, ngram in ((False, 0), (True, NO_REPEAT_NGRAM)):
         decoding = Decoding(16, temperature=0, no_repeat_ngram=ngram)

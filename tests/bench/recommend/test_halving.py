@@ -14,7 +14,7 @@ from rich.console import Console
 from bench.config.resolve import resolve
 from bench.data import load_task
 from bench.experiment.run import run
-from bench.experiment.stages import Workshop
+from bench.experiment.workshop import Workshop
 from bench.recommend.halving import SLACK, Halving, Trial, rungs_of
 from bench.record.store import Store
 from bench.system.artifacts import ArtifactCache
