@@ -24,7 +24,7 @@ from bench.system.terminal import say
 from paper_tables.claims.verdicts import ClaimVerdict, verdicts
 from paper_tables.numbers.runs import RunIndex
 from paper_tables.paper.ablations import ABLATIONS, find_table
-from paper_tables.paper.tables import TABLE_NAMES
+from paper_tables.paper.tables import TABLE_NAMES, Column
 from paper_tables.report.glance import Glance, at_a_glance
 from paper_tables.tables.captions import setting_notes
 from paper_tables.tables.make import FilledTable, fill_table
@@ -107,20 +107,18 @@ def _scores(tiny: FilledTable, tasks: FilledTable, others: Mapping[str, RunIndex
     yield from ("## Scores", "")
     yield from _wrapped(
         "On the test sets, mean ± standard deviation over training seeds. Bold: the best of a column. "
-        f"{AS_GOOD_AS_BEST}: not significantly different from the best. Where nothing else is said, all methods have one "
-        "learning rate and as many steps."
+        f"{AS_GOOD_AS_BEST}: not significantly different from the best. All methods have one learning "
+        "rate and as many steps, where nothing else is said."
     )
     main = {f"Dolly{of}": _column(filled, 1) for of, filled in _beside(tiny, others)}
     main["time / KLD"] = _column(tiny, tiny.views[0].headings.index(TIME_LABEL))
     yield from ("", *_side_by_side(main), "")
-    known = {column.label for column in tasks.table.columns}
+    columns = {}
     found = _beside(tasks, others)
-    columns = {
-        f"{heading}{of}": _column(filled, number)
-        for number, heading in enumerate(tasks.views[0].headings)
-        for of, filled in found
-        if heading in known and heading in filled.views[0].headings
-    }
+    for column in tasks.table.columns:
+        for of, filled in found:
+            if (number := _place(filled, column)) is not None:
+                columns[f"{column.label}{of}"] = _column(filled, number)
     yield from (*_side_by_side(columns), "")
     tables = (
         f"The [main table]({TABLES}/main-tiny-measured.md) and [Table 3]({TABLES}/table3-tiny-measured.md) have more."
@@ -140,6 +138,12 @@ def _beside(filled: FilledTable, others: Mapping[str, RunIndex]) -> list[tuple[s
     """A table of the preset, then the same of presets that extend it, where there are runs for it."""
     more = [(f", {name}", fill_table(index, filled.table.name)) for name, index in others.items()]
     return [("", filled), *((of, one) for of, one in more if one.selection.records)]
+
+
+def _place(filled: FilledTable, column: Column) -> int | None:
+    """Where a table as measured has the runs of a column's task and pair, whatever it calls them."""
+    same = [one.label for one in filled.table.columns if (one.group, one.task) == (column.group, column.task)]
+    return filled.views[0].headings.index(same[0]) if same else None
 
 
 def _column(filled: FilledTable, number: int) -> dict[str, str]:

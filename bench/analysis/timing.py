@@ -32,7 +32,8 @@ def has_exclusive_timing(record: RunRecord) -> bool:
     """Whether a run's wall-clock may stand in a table: known to have been measured with nothing else running.
 
     On a GPU that means: nothing else on this GPU, and `CORES_LEFT` of the machine's cores free for each process of the
-    run. On a CPU, and where nobody can say who else used the GPU: nothing else on the machine. False where the record
+    run. On a CPU, on a machine without so many cores, and where nobody can say who else used the GPU: nothing else on
+    the machine. False where the record
     does not say, and for a resumed run, whose earlier parts nobody watched.
     """
     environment = record.environment
@@ -40,7 +41,8 @@ def has_exclusive_timing(record: RunRecord) -> bool:
     if load is None or not cores or record.training.resumes:
         return False
     if environment.other_gpu_processes is not None:
-        return environment.other_gpu_processes == 0 and load <= cores - CORES_LEFT * (environment.processes or 1)
+        spare = cores - CORES_LEFT * (environment.processes or 1)
+        return environment.other_gpu_processes == 0 and load <= max(spare, OTHERS_MAY_USE * cores)
     return load <= OTHERS_MAY_USE * cores
 
 

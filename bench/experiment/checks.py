@@ -31,6 +31,8 @@ from bench.models.output_head import wrap_output_head
 from bench.models.tokenizer import TokenizerAdapter
 from bench.synthetic import STUDENTS
 from bench.system.errors import BenchError
+from bench.system.processes import launched
+from bench.training.sharded import check_shareable
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,8 @@ def _look_at(config: Config, side: Side, path: str, tokenizer: TokenizerAdapter 
         generation = load_generation_settings(Path(base_of(path)))
         if side == "student" and config.models.student_layers is not None:
             check_layers(architecture, config.models.student_layers)
+    if launched().sharded:
+        check_shareable(network)
     parts = {"prompts": "encoder", "responses": "decoder"} if kind == "seq2seq" else {"a prompt and its response": ""}
     return _Side(
         config=architecture.get_text_config(),  # of a model that also sees pictures; any other's own

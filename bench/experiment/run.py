@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import gc
 import statistics
 import time
 from collections.abc import Iterator
@@ -214,7 +215,7 @@ def _what_fits(config: Config, stage: str) -> str:
     """What would make a stage that ran out of memory fit, by the plan; else what makes any smaller."""
     pretraining = config.student_pretraining if stage == "init student" else None
     try:
-        if pretraining is not None and pretraining.steps is None:
+        if launched().sharded or (pretraining is not None and pretraining.steps is None):
             raise LookupError  # which no plan covers
         from bench.experiment.planning.fit import remedy
         from bench.experiment.planning.plan import GIB, make_plan, memory_here, of_run_stage
@@ -274,6 +275,8 @@ def make(context: RunContext, workshop: Workshop, folder: Path) -> tuple[RunReco
         student = job.student
         sizes = student.parameters, student.trained_parameters
         del job  # and with it the teacher
+        if processes.sharded:
+            gc.collect()  # hooks and layers hold each other
         with reporter.stage("evaluation"):
             predictions = stages.predictions(context, workshop, student, folder / WORK / "evaluation")
             lora = context.config.models.lora

@@ -166,6 +166,8 @@ def _sharded() -> bool:
         raise BenchError("FSDP of version 1 is not supported: accelerate launch --use_fsdp --fsdp_version 2")
     if _is_set("FSDP_OFFLOAD_PARAMS"):
         raise BenchError("FSDP here leaves nothing in the host's memory: leave out --fsdp_offload_params")
+    # with it transformers would load zeros on all processes but the first, for a launcher that spreads them afterwards
+    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
     return True
 
 
@@ -227,9 +229,9 @@ def joined(device: torch.device) -> Iterator[Processes]:
     try:
         yield made
     except RuntimeError as error:  # from a pass of layers that are shared out, in which processes wait for each other
-        if not (dead := watch.dead_soon()):
+        if not made.sharded or not (dead := watch.dead_soon()):
             raise
-        raise BenchError(f"process {dead[0]} {_ENDED}") from error
+        raise BenchError(f"process {dead[0]} {_ENDED} ({_first_line(error)})") from error
     finally:
         watch.over.set()
     made.wait()  # nobody's watch sees another one end that is done

@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -167,11 +167,13 @@ class Checkpoints:
 
     def _save_weights(self, path: Path, same: Path | None, collected: Mapping[str, torch.Tensor] | None) -> None:
         """Write the present weights, or give a file that holds the same ones a second name."""
-        if same is not None:
-            with suppress(OSError):  # no such file, or a file system without links
-                os.link(same, path)
-                return
-        save_weights(self.network, str(path), collected)
+        if same is None:
+            save_weights(self.network, str(path), collected)
+            return
+        try:
+            os.link(same, path)
+        except OSError:  # a file system without links
+            shutil.copyfile(same, path)
 
     def save_best(self, state: TrainerState, collected: Mapping[str, torch.Tensor] | None = None) -> None:
         """Keep the present weights as the best; those of the last checkpoint stay until the next one is written.

@@ -21,7 +21,8 @@ def make_optimiser(
         groups: of parameters.
         config: of the training.
         device: of the parameters.
-        sharded: some of them are shared out among processes, others are not: no kernel takes both.
+        sharded: some of them are shared out among processes, others are not. No kernel takes both: they are stepped
+            one by one.
 
     Raises:
         BenchError: bitsandbytes, which has the 8-bit one, is missing or has no kernels for the device.
@@ -53,17 +54,22 @@ def skips_by_itself(optimiser: torch.optim.Optimizer) -> bool:
     return isinstance(optimiser, torch.optim.AdamW) and bool(optimiser.defaults["fused"])
 
 
-def tensors_of(optimiser: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+def tensors_of(optimiser: torch.optim.Optimizer, *, keep: bool = True) -> dict[str, torch.Tensor]:
     """The optimiser's state as tensors of their own, by index of the parameter and name; whole numbers as int64.
 
-    Of what is shared out all is collected, so that every process has to ask; it is left in the host's memory.
+    Of what is shared out all is collected, so that every process has to ask; it is left in the host's memory, or on
+    processes that do not `keep` it nowhere.
     """
     made: dict[str, torch.Tensor] = {}
     places: set[int] = set()
     for index, entry in optimiser.state_dict()["state"].items():
         for key, value in entry.items():
             tensor = value if isinstance(value, torch.Tensor) else torch.tensor(value, dtype=torch.int64)
-            tensor = collected(tensor).cpu() if isinstance(tensor, DTensor) else tensor
+            if isinstance(tensor, DTensor):
+                whole = collected(tensor)
+                tensor = whole.cpu() if keep else tensor
+            if not keep:
+                continue
             # parameters share the table that 8-bit numbers stand for
             made[f"{index}.{key}"] = tensor.clone() if tensor.data_ptr() in places else tensor
             places.add(tensor.data_ptr())

@@ -9,6 +9,7 @@ Processes that make different numbers of passes, as in sampling and validation, 
 from __future__ import annotations
 
 import copy
+import gc
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -37,31 +38,31 @@ class ShardedLayers:
         processes: of the run.
 
     Raises:
-        BenchError: the network's layers are in no list.
+        BenchError: the network's layers are in no list, or some of them may be left out of a pass at random.
     """
 
     def __init__(self, network: PreTrainedModel, processes: Processes) -> None:
         assert processes.group is not None
         self.device = network.device
         self.lists = [found for _, found in layer_lists(network)]
-        if not self.lists:
-            raise BenchError(f"FSDP: {network.config.model_type} keeps its layers in no list to share out")
-        if network.config.model_type in (
-            "t5",
-            "mt5",
-        ):  # a layer's position bias is a view, to which nothing is added in place
-            warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
+        check_shareable(network)
+        # some families return views, of position biases, to which nothing is added in place
+        warnings.filterwarnings("ignore", message="FSDP2-wrapped module", category=UserWarning)
         mesh = DeviceMesh.from_group(processes.group, network.device.type)
-        self.plain = [[copy.deepcopy(layer).to("meta") for layer in found] for found in self.lists]
+        # layers share their configurations, with those that replace them too
+        kept = {id(part.config): part.config for part in network.modules() if hasattr(part, "config")}
+        self.plain = [[copy.deepcopy(layer, dict(kept)).to("meta") for layer in found] for found in self.lists]
         layers = [layer for found in self.lists for layer in found]
         self.layers = [fully_shard(layer, mesh=mesh, reshard_after_forward=True) for layer in layers]
         share_comm_ctx(self.layers)  # else each layer keeps buffers of its own
         for at, layer in enumerate(self.layers):
-            # By itself a layer fetches the one last used before it, and that may not be the same on all processes: they
-            # make different numbers of passes while layers are whole. The first layer has nothing to fetch.
+            # In the backward pass a layer by itself fetches the one that was used before it, and that may not be the
+            # same on all processes: while layers are whole they make different numbers of passes. The first has none.
             layer.set_modules_to_backward_prefetch([self.layers[max(0, at - 1)]])
             layer.set_gradient_divide_factor(1.0)  # shares of a sum, not of a mean
             layer.set_force_sum_reduction_for_comms(True)
+            if hasattr(layer, "set_reduce_scatter_unused_params"):  # from PyTorch 2.13 on; some may use an expert alone
+                layer.set_reduce_scatter_unused_params(True)
 
     @contextmanager
     def whole(self) -> Iterator[None]:
@@ -76,6 +77,12 @@ class ShardedLayers:
                 layer.reshard()
                 layer.set_reshard_after_forward(True)
 
+    def forget_passes(self) -> None:
+        """Drop what was noted for a backward pass that does not come: the network is not trained."""
+        for layer in self.layers:
+            if hasattr(layer, "reset_iter_state"):  # from PyTorch 2.13 on; before, some bytes a pass stay
+                layer.reset_iter_state()
+
     def undo(self) -> None:
         """Put plain layers in their place again, whose weights have yet to be loaded."""
         for found, plain in zip(self.lists, self.plain, strict=True):
@@ -84,6 +91,24 @@ class ShardedLayers:
                 for name, buffer in layer.named_buffers():
                     made.get_buffer(name).copy_(buffer)
                 found[at] = made.train(layer.training)
+        self.layers.clear()
+        gc.collect()  # hooks and layers hold each other
+
+
+def check_shareable(network: PreTrainedModel) -> None:
+    """Refuse a network whose layers cannot be shared out.
+
+    Raises:
+        BenchError: as `ShardedLayers`.
+    """
+    family = network.config.model_type
+    if not layer_lists(network):
+        raise BenchError(f"FSDP: {family} keeps its layers in no list to share out; leave out --use_fsdp")
+    if any(getattr(part, "layerdrop", 0) for part in network.modules()):
+        raise BenchError(
+            f"FSDP: {family} leaves out layers at random (layerdrop), on each process others; leave out --use_fsdp, or "
+            "set its rates to 0 in the model's config.json"
+        )
 
 
 @contextmanager

@@ -162,7 +162,7 @@ class Trainer:
         for step, dataset_batch in self.batches(end):
             queued.append(self.take(step, dataset_batch, next(texts, [])))  # no texts without an auxiliary loss
             validating = step in self.validate_at
-            saving = step == end or pace.is_due(validating=validating)
+            saving = step == end or self.is_due(pace, validating=validating)
             due = len(queued) - (0 if saving or validating else self.steps_ahead)
             figures = {taken.step: self.finish(taken) for taken in queued[:due]}
             queued = queued[due:]
@@ -204,6 +204,8 @@ class Trainer:
         if diagnostics is not None:
             diagnostics.add_up(self.processes)
         measured = self.update(losses)
+        if "teacher" in self.sharded:
+            self.sharded["teacher"].forget_passes()
         self.timer.end_step(sourced.decision)
         source = job.output_source
         known = {"learning_rate": rate, "phi": source.phi}
@@ -247,6 +249,11 @@ class Trainer:
         if job.output_source.buffer is not None:
             shown["buffer"] = taken.buffer_size
         return shown
+
+    def is_due(self, pace: Pace, *, validating: bool) -> bool:
+        """Whether to save now; by the leader's clock where it takes all processes to collect what is saved."""
+        due = pace.is_due(validating=validating)
+        return self.processes.tell(due) if self.sharded else due
 
     def whole(self, *sides: str) -> AbstractContextManager[None]:
         """Hold models whole that are shared out, for what processes do in different numbers."""
@@ -478,8 +485,8 @@ class Trainer:
                 self.optimiser.step()
             elif not self.failed:
                 self.optimiser.step()
-            # captured passes add to the gradients where they lie
-            self.optimiser.zero_grad(set_to_none=not self.on_cuda)
+            # captured passes, which one process alone has, add to the gradients where they lie
+            self.optimiser.zero_grad(set_to_none=not self.on_cuda or self.processes.size > 1)
         return measured
 
     def add_up(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -554,13 +561,13 @@ class Trainer:
         with self.timer.phase("checkpoint"):
             self.state.seconds = self.timer.read()
             going_on = self.state.step < self.total and (self.processes.leads or self.sharded)
-            moments = tensors_of(self.optimiser) if going_on else {}
-            collected = self.collected() if going_on else None
+            moments = tensors_of(self.optimiser, keep=self.processes.leads) if going_on else {}
+            collected = self.collected() if going_on and self.state.step != self.state.best_step else None
             if self.processes.leads:
                 self.checkpoints.save(self.state, moments, collected)
 
     def collected(self) -> dict[str, Tensor] | None:
-        """The student's weights where they are shared out."""
+        """The student's weights where they are shared out, on the leader."""
         return collected_weights(self.job.student.network, keep=self.processes.leads) if self.sharded else None
 
 

@@ -156,8 +156,8 @@ def suite(
 
     Training times in tables and claims come only from runs that had the machine to themselves, all on the same
     hardware. With --jobs above 1, the runs whose time is shown are therefore made first, one at a time: those of the
-    main table and Table 2 at the first seed, those that a claim rests on at every seed. Recorded runs whose time does
-    not count are made again.
+    main table and Table 2 at the first seed, those that a claim rests on at every seed. On as many GPUs as jobs, with
+    two cores for each, they go side by side. Recorded runs whose time does not count are made again.
 
     With several GPUs and --jobs, each run has a GPU of its own. Several machines on one shared folder need nothing but
     the same command on each, or --executor ray; where locks do not reach from one to the other, each takes a part with

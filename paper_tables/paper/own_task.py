@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from bench.config.presets import recorded_name
 from bench.data import find_task
 from bench.metrics.registry import find_metric
+from paper_tables.paper.ablations import CAPACITIES, OWN_CAPACITY
 from paper_tables.paper.methods import OUTPUT_SOURCES
 from paper_tables.paper.published_values import published
 from paper_tables.paper.run_spec import RunSpec, default_models
@@ -100,10 +101,12 @@ class OwnTask:
         return replace(found, options=(*own, f"{_TEXT_WEIGHT}{weight:g}", *self.options))
 
     def _scaled(self, spec: RunSpec, option: str) -> str:
-        """A capacity that is the same share of this task's own as the option's is of the paper's task."""
+        """A capacity of the ablation, scaled from the paper's with this task's own in place of Dolly's."""
+        given = int(option.removeprefix(_CAPACITY))
         theirs = replace(spec, options=()).config(self.preset).sgo.capacity
         own = self.spec(replace(spec, options=())).config(self.preset).sgo.capacity
-        return f"{_CAPACITY}{int(option.removeprefix(_CAPACITY)) * own // theirs}"
+        in_paper = next(one for one in CAPACITIES if one * theirs // OWN_CAPACITY == given)
+        return f"{_CAPACITY}{in_paper * own // OWN_CAPACITY}"
 
 
 def own_task(task: str, preset: str, models: str | None = None) -> OwnTask:

@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from transformers import MarianConfig, MarianMTModel
 
 from bench.record.record import RunRecord
 from bench.record.store import Store
@@ -21,6 +22,7 @@ from bench.system import processes
 from bench.system.artifacts import locked
 from bench.system.errors import BenchError
 from bench.system.files import read_jsonl_gz
+from bench.training.sharded import check_shareable
 from tests.conftest import invoke, short
 
 # a batch that two processes cannot share evenly, a buffer in use, a best model that changes
@@ -61,8 +63,16 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
-"""What `accelerate launch --use_fsdp --fsdp_version 2` sets beside."""
+FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}
+"""What `accelerate launch --use_fsdp --fsdp_version 2` sets beside, of what anybody reads."""
+
+UNEQUAL_CLOCKS = """
+import os
+from bench.training import checkpoint
+checkpoint.Pace.is_due = lambda self, *, validating: validating == (os.environ["RANK"] == "0")
+from bench.cli.main import main; main()
+"""
+"""A command whose processes would save at different steps, each by its own clock."""
 
 
 def start(cache: Path, *words: str, size: int = 2, more: dict[str, str] | None = None) -> list[subprocess.Popen[str]]:
@@ -126,7 +136,7 @@ def test_two_processes_make_the_run_of_one(tmp_path, cache):
 
 def test_two_processes_that_share_out_the_layers_make_the_run_of_one(tmp_path, cache):
     assert invoke(*command(tmp_path / "alone")).exit_code == 0
-    started = start(cache, "-m", "bench.cli.main", *command(tmp_path / "two"), more=FSDP)
+    started = start(cache, "-c", UNEQUAL_CLOCKS, *command(tmp_path / "two"), more=FSDP)
     for code, told in ends(started):
         assert code == 0, told
     check_equal(tmp_path / "two", tmp_path / "alone", "distillm")
@@ -308,13 +318,24 @@ def test_what_cannot_be_is_refused_on_every_process_before_any_wait(message, ran
 
 @pytest.mark.parametrize(
     ("setting", "message"),
-    [("models.lora={rank: 4}", "leave out --use_fsdp"), ("training.optimizer=adamw-8bit", "take optimizer=adamw")],
+    [
+        ("models.lora={rank: 4}", "leave out --use_fsdp"),
+        ("training.optimizer=adamw-8bit", "take optimizer=adamw"),
+    ],
 )
 def test_what_cannot_be_trained_in_parts_is_refused_before_any_wait(setting, message, tmp_path, monkeypatch):
     for name, value in (variables(1, 1) | FSDP).items():
         monkeypatch.setenv(name, value)
     result = invoke(*command(tmp_path / "out", "srkl", "--set", setting))
     assert (result.exit_code, message in result.stderr.replace("\n", " ")) == (2, True), result.stderr
+
+
+def test_layers_that_are_left_out_at_random_are_not_shared_out():
+    sizes = {"d_model": 16, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "vocab_size": 32}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    check_shareable(MarianMTModel(MarianConfig(pad_token_id=0, **sizes, **heads)))
+    with pytest.raises(BenchError, match="marian leaves out layers at random"):
+        check_shareable(MarianMTModel(MarianConfig(pad_token_id=0, decoder_layerdrop=0.1, **sizes, **heads)))
 
 
 @pytest.mark.parametrize("words", [["list", "methods"], ["evaluate", "--model", "shipped"], ["suite"], ["perf"]])
