@@ -119,7 +119,8 @@ def _scores(tiny: FilledTable, tasks: FilledTable, others: Mapping[str, RunIndex
         for of, filled in found:
             if (number := _place(filled, column)) is not None:
                 columns[f"{column.label}{of}"] = _column(filled, number)
-    yield from (*_side_by_side(columns), "")
+    if tasks.selection.records:
+        yield from (*_side_by_side(columns), "")
     tables = (
         f"The [main table]({TABLES}/main-tiny-measured.md) and [Table 3]({TABLES}/table3-tiny-measured.md) have more."
     )

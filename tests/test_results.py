@@ -21,6 +21,8 @@ from tests.conftest import invoke
 
 ROOT = Path(__file__).resolve().parents[1]
 PUBLISHED = ROOT / "results" / "paper-tiny"
+TABLE_SUITES = ("main", "table1", "table2", "table3", "table4", "table5")
+SEEDS = (10, 20, 30)
 
 
 @pytest.fixture(scope="module")
@@ -41,18 +43,29 @@ def refuse(message: str) -> None:
     raise AssertionError(message)
 
 
-def test_the_records_are_of_the_suite_with_its_times_made_from_one_commit(monkeypatch):
+def test_the_records_are_of_the_suite_with_its_times_made_from_named_commits(monkeypatch):
     """The suite grows over several sittings: tables and times come first, then sweeps, then more seeds."""
-    records = list(Store(PUBLISHED, refuse).all())
+    every = list(Store(PUBLISHED, refuse).all())
+    records = [record for record in every if record.config.preset == "tiny"]
     (version,) = {record.environment.distillm_bench for record in records}
     monkeypatch.setattr("paper_tables.suite.plan.__version__", version)  # a later one would make them again
     timed = timed_specs("tiny")
     plan = make_plan(run_specs("paper", "tiny"), timed, records, preset="tiny", seeds=(10, 20, 30, 40, 50), jobs=2)
     assert len(plan.runs) - len(plan.to_do) == len(records)
-    for table in ("main", "table1", "table2", "table3"):
+    for table in TABLE_SUITES:
         assert not make_plan(run_specs(table, "tiny"), timed, records, preset="tiny", seeds=(10,), jobs=2).to_do
-    assert len({record.environment.git.commit for record in records}) == 1
-    assert not any(record.environment.git.changed for record in records)
+    rules = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert all(record.environment.git.commit[:7] in rules for record in every)
+    assert not any(record.environment.git.changed for record in every)
+
+
+@pytest.mark.parametrize("preset", ["tuning/tiny-tuned.yaml", "tiny-as-long-as-distillm.yaml"])
+def test_presets_that_extend_the_published_one_have_their_runs(preset):
+    made = [record for record in Store(PUBLISHED, refuse).all() if record.config.preset == Path(preset).stem]
+    plan = make_plan(run_specs("main", str(PUBLISHED / preset)), {}, made, preset=str(PUBLISHED / preset), seeds=SEEDS)
+    assert not plan.to_do
+    others = make_plan(run_specs("table3", "tiny"), {}, [], preset="tiny", seeds=SEEDS)
+    assert len(plan.runs) <= len(made) <= len(plan.runs) + len(others.runs)
 
 
 def test_timed_training_takes_two_minutes_at_most():

@@ -48,3 +48,27 @@ def test_pages_are_written(out, tmp_path, monkeypatch):
     assert result.exit_code == 0, result.output
     for name, kind in PAGES.items():
         assert sections(out)[kind] in (tmp_path / name).read_text()
+
+
+def test_runs_of_presets_that_extend_the_published_one_stand_beside_its_own(tmp_path):
+    as_long = tmp_path / "tiny-as-long-as-distillm.yaml"
+    as_long.write_text(
+        "extends: tiny\nsummary: tiny, each method with as many steps as take the time of distillm\n"
+        "pairs:\n  tiny-llama: {methods: {kld: {training: {steps: 500}}}}\n"
+        "  tiny-t5: {methods: {kld: {training: {steps: 400}}}}\n"
+    )
+    for preset, mean in (("tiny", 30.0), (str(as_long), 40.0)):
+        for seed in (10, 20):
+            for method in ("kld", "sft"):
+                for task in ("dolly", "samsum"):
+                    write_record(tmp_path, method, task, seed, preset=preset, mean=mean + (method == "kld"))
+    page = sections(tmp_path)["long"]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:1] == "|"]
+    dolly, tasks = (row for row in rows if row[0] == "" and "-" not in row[1][:2])
+    assert dolly[1:] == ["Dolly", "Dolly, equal time", "time / KLD"]
+    assert "SAMSum (ROUGE-L), tiny-t5, equal time" in tasks
+    first, second = (row for row in rows if row[0] == "KLD")
+    assert [round(float(first[i].strip("*").split()[0]), -1) for i in (1, 2)] == [30, 40]
+    of_samsum = second[tasks.index("SAMSum (ROUGE-L), tiny-t5, equal time")]
+    assert round(float(of_samsum.strip("*").split()[0]), -1) == 40
+    assert "Equal time: tiny, each method with as many steps as take the time of distillm. Training seeds" in page
