@@ -25,7 +25,7 @@ class Hardware(NamedTuple):
     cpu: str
     threads: int
     processes: int | None
-    sharded: bool
+    sharded: bool | None
 
 
 def has_exclusive_timing(record: RunRecord) -> bool:

@@ -134,7 +134,7 @@ def compare(names: tuple[str, ...], task: str | None, preset: str, out: Path, as
 
     \b
     bench compare --task samsum distillm kld gkd
-    bench compare dolly-jsd-dataset-s10 dolly-rkld-dataset-s10
+    bench compare dolly-jsd-dataset-s40 dolly-rkld-dataset-s40
     """
     from bench.analysis.compare import Side, below_init, compare_runs, compare_sides, method_sides
     from bench.cli.console_tables import comparison_notes, comparison_table

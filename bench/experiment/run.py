@@ -269,7 +269,7 @@ def make(context: RunContext, workshop: Workshop, folder: Path) -> tuple[RunReco
                 "other_load": load.mean(sum(processes.gather(load.used()))),
                 "other_gpu_processes": max(seen) if len(seen) == processes.size else None,
                 "processes": processes.size if processes.size > 1 else None,
-                "sharded": processes.sharded,
+                "sharded": processes.sharded or None,
             }
             environment = environment.model_copy(update=about)
         student = job.student

@@ -33,7 +33,7 @@ class Environment(Plain):
         other_gpu_processes: the most that computed on a GPU of the run during training, beside it; None where it had
             none, or where nobody could say.
         processes: that made the run together, `threads` of each; None = one.
-        sharded: whether each of them held a part of the models that were in training (FSDP).
+        sharded: whether each of them held a part of the models that were in training (FSDP); None = it held all.
     """
 
     python: str
@@ -54,7 +54,7 @@ class Environment(Plain):
     other_load: float | None = None
     other_gpu_processes: int | None = None
     processes: int | None = None
-    sharded: bool = False
+    sharded: bool | None = None
 
     @property
     def hardware(self) -> str:

@@ -44,7 +44,7 @@ def verify(context: click.Context, folder: Path, rerun: str | None, as_json: boo
     \b
     bench verify results/paper-tiny
     bench verify --rerun 2
-    bench verify results/paper-tiny --rerun dolly-kld-dataset-s10
+    bench verify results/paper-tiny --rerun dolly-kld-dataset-s40
     """
     prepare_to_read()
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn

@@ -77,7 +77,7 @@ LISTINGS = [("list", what) for what in ("methods", "sources", "fidelity", "tasks
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
-@pytest.mark.parametrize("command", [*LISTINGS, ("show", "dolly-sft-dataset-s10", "--out", PUBLISHED)])
+@pytest.mark.parametrize("command", [*LISTINGS, ("show", "dolly-sft-dataset-s40", "--out", PUBLISHED)])
 def test_tables_fit_and_cut_no_word(command, width, monkeypatch):
     monkeypatch.setenv("COLUMNS", "400")
     whole = set(re.split(r"[\s│┃]+", invoke(*command).stdout))

@@ -89,7 +89,7 @@ class Steps8Bit(torch.optim.SGD):
 
 
 def test_moments_that_share_a_table_go_through_a_checkpoint(make_job, monkeypatch):
-    def stand_in(groups, config, device):
+    def stand_in(groups, config, device, sharded):
         return Steps8Bit(groups, config.learning_rate, None)
 
     monkeypatch.setattr("bench.training.trainer.make_optimiser", stand_in)
@@ -117,7 +117,7 @@ def test_moments_that_share_a_table_go_through_a_checkpoint(make_job, monkeypatc
 
 
 def test_a_step_that_is_not_finite_changes_nothing_without_the_fused_kernel(make_job, monkeypatch):
-    monkeypatch.setattr("bench.training.trainer.make_optimiser", lambda groups, config, device: torch.optim.SGD(groups))
+    monkeypatch.setattr("bench.training.trainer.make_optimiser", lambda groups, *_, **__: torch.optim.SGD(groups))
     job = make_job("llama", CrossEntropy())
     trainer, before = Trainer(job), weights(job.student)
     trainer.backward(job.objective, list(job.train), float("nan"), None)

@@ -17,6 +17,7 @@ from paper_tables.numbers.probes import COEFFICIENTS
 from paper_tables.numbers.runs import RunIndex
 from paper_tables.paper.ablations import find_table
 from paper_tables.paper.claim_specs import claim_specs
+from paper_tables.paper.tables import STUDENT_SIZES
 from tests.paper_tables.tables.test_tables_command import judged_result
 from tests.records import SETS, noisy, rewrite, rouge_rows, write_record
 
@@ -431,11 +432,13 @@ def test_bleu_is_compared_as_corpus_bleu(tmp_path):
     for task, own in (("iwslt", 70.0), ("samsum", 20.0)):
         for method in (*rivals, "distillm"):
             for seed in SEEDS:
-                write_record(tmp_path, method, task, seed, mean=own if method == "distillm" else 30.0)
+                for models in STUDENT_SIZES["tiny", task]:
+                    mean = own if method == "distillm" else 30.0
+                    write_record(tmp_path, method, task, seed, mean=mean, models=models)
     for claim, expected, unit in (("best-iwslt", "reproduced", "BLEU"), ("best-samsum", "not reproduced", "ROUGE-L")):
         judged = verdict(tmp_path, claim)
         assert judged.verdict == expected
-        assert [c.unit for c in judged.comparisons] == [unit] * len(rivals)
+        assert [c.unit for c in judged.comparisons] == [unit] * len(rivals) * 2
 
 
 @pytest.mark.parametrize("mean", [20.0, 35.0])
