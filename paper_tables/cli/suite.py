@@ -197,7 +197,7 @@ def suite(
     from paper_tables.suite.executors import has_gpu_each, run_locally
     from paper_tables.suite.packing import pack_file
     from paper_tables.suite.plan import make_plan
-    from paper_tables.suite.progress import SuiteGrid, describe, duration, name_of
+    from paper_tables.suite.progress import SuiteGrid, describe, duration, names_of
     from paper_tables.suite.ray_executor import connected, kind_of_node, run_on_ray
     from paper_tables.suite.status import status
     from paper_tables.suite.time_limit import TimeLimit, estimate
@@ -245,8 +245,8 @@ def suite(
     if plan_runs:
         runs = {run.spec: run.spec.config(preset, run.seed) for run in plan.to_do}
         seeds_of = Counter(run.spec for run in plan.to_do)
-        several = len({spec.models for spec in runs}) > 1
-        named = {f"{name_of(spec)} {spec.models if several else ''}".strip(): one for spec, one in runs.items()}
+        names = names_of(runs)
+        named = {names[spec]: one for spec, one in runs.items()}
         counts = dict(zip(named, (seeds_of[spec] for spec in runs), strict=True))
         report(named, device, memory_gib, price, calibrate, as_json=False, times=counts)
         return

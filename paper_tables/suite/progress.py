@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from statistics import fmean
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -28,9 +29,11 @@ class SuiteGrid(LiveDisplay):
     def __init__(self, plan: Plan, jobs: int, console: Console) -> None:
         super().__init__(console)
         self.plan, self.jobs = plan, jobs
+        self.names = names_of(run.spec for run in plan.runs)
         self.states: dict[PlannedRun, State] = {run: "waiting" if run.to_do else "recorded" for run in plan.runs}
         self.started: dict[PlannedRun, float] = {}
         self.failures: list[Failure] = []
+        self.taken: list[float] = []
         self.done = 0
 
     def take(self, event: RunEvent) -> None:
@@ -42,11 +45,11 @@ class SuiteGrid(LiveDisplay):
             self.states[run] = "recorded" if made else "waiting"
             self.done += made
             word = "made" if made else "is being made"
-            self.line(f"{name_of(run.spec)}, seed {run.seed}: {word} by another process")
+            self.line(f"{self.name(run)}: {word} by another process")
             return
         if event.cut:
             self.states[run] = "waiting"
-            self.line(f"{name_of(run.spec)}, seed {run.seed}: stopped by the time limit; goes on next time")
+            self.line(f"{self.name(run)}: stopped by the time limit; goes on next time")
             return
         if event.seconds is None:
             self.states[run], self.started[run] = "running", time.monotonic()
@@ -56,18 +59,27 @@ class SuiteGrid(LiveDisplay):
         self.done += 1
         if event.failure:
             self.failures.append(event.failure)
+        else:
+            self.taken.append(event.seconds)
         word = "failed after" if event.failure else "done in"
-        left = f", about {duration(self.left())} left" if self.done < len(self.plan.to_do) else ""
-        about = f"{self.done}/{len(self.plan.to_do)} {name_of(run.spec)}, seed {run.seed}"
+        seconds = self.left() if self.done < len(self.plan.to_do) else None
+        left = f", about {duration(seconds)} left" if seconds is not None else ""
+        about = f"{self.done}/{len(self.plan.to_do)} {self.name(run)}"
         self.line(f"{about}: {word} {event.seconds:.0f} s{left}")
 
+    def name(self, run: PlannedRun) -> str:
+        """A run in a few words."""
+        return f"{self.names[run.spec]}, seed {run.seed}"
+
     def left(self) -> float | None:
-        """Seconds that are left, by the estimate."""
+        """Seconds that are left, by the estimate; what has none takes as long as those that are done took."""
         total = 0.0
+        so_far = fmean(self.taken) if self.taken else None
         for run in self.plan.to_do:
-            seconds = self.plan.seconds[run]
             if self.states[run] not in ("waiting", "running"):
                 continue
+            seconds = self.plan.seconds[run]
+            seconds = so_far if seconds is None else seconds
             if seconds is None:
                 return None
             if run in self.started:
@@ -87,7 +99,7 @@ class SuiteGrid(LiveDisplay):
             by_spec.setdefault(run.spec, {})[run.seed] = run
         for spec, runs in by_spec.items():
             marks = [mark(self.states[runs[seed]]) if seed in runs else "" for seed in seeds]
-            table.add_row(Text(name_of(spec)), *marks)
+            table.add_row(Text(self.names[spec]), *marks)
         return table
 
     def render(self) -> RenderableType:
@@ -98,7 +110,7 @@ class SuiteGrid(LiveDisplay):
         words += f", {len(self.failures)} failed" if self.failures else ""
         words += f", about {duration(left)} left" if left else ""
         now = [
-            Text(f"  {name_of(run.spec)}, seed {run.seed}: {duration(time.monotonic() - began)}", "cyan")
+            Text(f"  {self.name(run)}: {duration(time.monotonic() - began)}", "cyan")
             for run, began in self.started.items()
         ]
         # a terminal that is too low for the grid shows what changes
@@ -106,10 +118,22 @@ class SuiteGrid(LiveDisplay):
         return Group(*([table] if fits else []), Text(words, "bold"), *now)
 
 
-def name_of(spec: RunSpec) -> str:
-    """A run spec in a few words, such as "SRKL mixed on dolly from sft"."""
-    label = METHOD_LABELS.get(spec.method, spec.method)
-    return " ".join([label, spec.output_source, "on", spec.task, f"from {spec.init_student}", *spec.options])
+def names_of(specs: Iterable[RunSpec]) -> dict[RunSpec, str]:
+    """Run specs in a few words, such as "SRKL mixed on dolly from sft".
+
+    The model pair is named where others of them have another on the same task.
+    """
+    specs = tuple(dict.fromkeys(specs))
+    pairs: dict[str, set[str]] = {}
+    for spec in specs:
+        pairs.setdefault(spec.task, set()).add(spec.models)
+    names = {}
+    for spec in specs:
+        label = METHOD_LABELS.get(spec.method, spec.method)
+        models = [spec.models] if len(pairs[spec.task]) > 1 else []
+        words = [label, spec.output_source, "on", spec.task, f"from {spec.init_student}", *models, *spec.options]
+        names[spec] = " ".join(words)
+    return names
 
 
 def describe(plan: Plan, jobs: int) -> Iterator[str]:

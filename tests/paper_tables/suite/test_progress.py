@@ -116,7 +116,23 @@ def test_what_is_left_counts_exclusive_runs_one_by_one():
     assert exclusive == 4  # kld at both seeds, the others at the first
     grid = SuiteGrid(made, 2, terminal())
     assert grid.left() == pytest.approx(60 * exclusive + 60 * 2 / 2)
-    assert SuiteGrid(a_plan(seconds=None), 1, terminal()).left() is None
+
+
+def test_what_nobody_knows_is_told_by_the_runs_that_are_done():
+    made = a_plan(seconds=None)
+    console = Console(file=StringIO(), width=200)
+    grid = SuiteGrid(made, 1, console)
+    assert grid.left() is None
+    first, second, *others = made.to_do
+    with grid.shown():
+        for run, seconds, failure in ((first, 3.0, Failure(first, 1, ("no",))), (second, 50.0, None)):
+            grid.take(RunEvent(run))
+            grid.take(RunEvent(run, seconds, failure))
+    assert grid.left() == pytest.approx(50 * len(others))
+    assert console.file.getvalue().splitlines() == [
+        f"1/6 {ROW['kld']}, seed 10: failed after 3 s",
+        f"2/6 {ROW['rkld']}, seed 10: done in 50 s, about 3 min left",
+    ]
 
 
 def test_the_plan_says_what_is_timed_and_what_is_timed_again():

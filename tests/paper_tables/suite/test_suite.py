@@ -24,7 +24,7 @@ from paper_tables.paper.tables import tables
 from paper_tables.suite import executors
 from paper_tables.suite.executors import environment, has_gpu_each
 from paper_tables.suite.plan import make_plan
-from paper_tables.suite.progress import describe, name_of
+from paper_tables.suite.progress import describe, names_of
 from tests.conftest import short
 from tests.records import altered, make_record
 
@@ -40,7 +40,8 @@ def plan(suite="table1", records=(), **options):
 @pytest.mark.parametrize("preset", shipped("presets"))
 def test_no_two_runs_of_a_suite_have_one_name(preset):
     specs = run_specs("paper", preset)
-    assert len({(name_of(spec), spec.models) for spec in specs}) == len(specs)
+    names = names_of(specs)
+    assert len(set(names.values())) == len(set(specs)) == len(specs)
 
 
 @pytest.mark.parametrize("preset", shipped("presets"))
