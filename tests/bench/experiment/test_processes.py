@@ -292,6 +292,22 @@ def test_those_of_torchrun_meet_and_all_end_where_the_run_is_busy(tmp_path, cach
     assert "Traceback (most recent call last)" not in done.stderr.partition("torch/distributed/elastic")[0]
 
 
+@pytest.mark.slow
+def test_the_launcher_of_accelerate_shares_out_the_layers(tmp_path, cache):
+    """The variables that it sets are the ones that are read."""
+    rate = ["--set", "training.learning_rate=1e-4"]
+    assert invoke(*command(tmp_path / "alone", "distillm", *rate)).exit_code == 0
+    options = ["--use_fsdp", "--fsdp_version", "2", "--num_processes", "2", "--num_machines", "1"]
+    options += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", str(free_port())]
+    launch = [sys.executable, "-m", "accelerate.commands.launch", *options, "-m", "bench.cli.main"]
+    environment = {**os.environ, "BENCH_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+    words = [*launch, *command(tmp_path / "two", "distillm", *rate)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment, timeout=240)
+    assert done.returncode == 0, done.stderr
+    check_equal(tmp_path / "two", tmp_path / "alone", "distillm")
+    assert made(tmp_path / "two", "distillm")[0].environment.sharded
+
+
 REFUSED = {
     "RANK, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT is not set": {"WORLD_SIZE": "2"},
     "expected a whole number": {"WORLD_SIZE": "two"},
