@@ -62,8 +62,9 @@ def tensors_of(optimiser: torch.optim.Optimizer, *, keep: bool = True) -> dict[s
     """
     made: dict[str, torch.Tensor] = {}
     places: set[int] = set()
-    for index, entry in optimiser.state_dict()["state"].items():
-        for key, value in entry.items():
+    # not `state_dict`, in which bitsandbytes hides what is in 8 bits
+    for index, parameter in enumerate(_parameters(optimiser)):
+        for key, value in optimiser.state.get(parameter, {}).items():
             tensor = value if isinstance(value, torch.Tensor) else torch.tensor(value, dtype=torch.int64)
             if isinstance(tensor, DTensor):
                 whole = collected(tensor)
@@ -80,7 +81,7 @@ def load_tensors(optimiser: torch.optim.Optimizer, tensors: dict[str, torch.Tens
     """Take back what `tensors_of` gave."""
     moments = optimiser.state_dict()
     moments["state"] = {}
-    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    parameters = _parameters(optimiser)
     for name, tensor in tensors.items():
         index, key = name.split(".")
         whole_number = tensor.ndim == 0 and tensor.dtype == torch.int64
@@ -88,6 +89,10 @@ def load_tensors(optimiser: torch.optim.Optimizer, tensors: dict[str, torch.Tens
             int(tensor) if whole_number else shared_as(tensor, parameters[int(index)])
         )
     optimiser.load_state_dict(moments)
+
+
+def _parameters(optimiser: torch.optim.Optimizer) -> list[torch.nn.Parameter]:
+    return [parameter for group in optimiser.param_groups for parameter in group["params"]]
 
 
 def _no_kernels(device: torch.device, error: Exception) -> BenchError:

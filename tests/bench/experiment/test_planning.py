@@ -55,7 +55,8 @@ lora = LoraConfig().model_dump_json() if given["lora"] else ""
 setting = Setting("cpu", False, given["sequences"], 96, 64, given["checkpointing"], parts > 1, lora)
 weights = 4 * shape.parameters
 trained = 4 * shape.adapter_parameters(LoraConfig()) if lora else weights
-planned = weights + trained * (3 if lora else 2) + weights * objective.needs_teacher
+moments = 0.5 if given["optimizer"] == "adamw-8bit" else 2
+planned = weights + trained * (moments + bool(lora)) + weights * objective.needs_teacher
 peak, text = step(shape, shape, objective, setting).peak, None
 if given["text"]:
     loss, length = LanguageModelling(kl_share=0.5), given["text"]
@@ -70,6 +71,7 @@ base = psutil.Process().memory_info().rss
 Path("/proc/self/clear_refs").write_text("5")
 made = job(shape, shape, objective, setting, "cpu")
 steps = {"batch_size": parts * setting.sequences, "micro_batch_size": setting.sequences, "steps": 3}
+steps["optimizer"] = given["optimizer"]
 source = OutputSource(given["source"], SourceOptions(), total_steps=3, batch_size=steps["batch_size"])
 made = replace(
     made, auxiliary_loss=text, train=list(made.train) * parts, work=Path(sys.argv[2]),
@@ -93,6 +95,7 @@ def measured(
     source="dataset",
     lora=False,
     text=0,
+    optimizer="adamw",
 ):
     """Bytes of a training as planned, and as it takes in a process of its own."""
     given = {name: value for name, value in locals().items() if name != "folder"}
@@ -115,6 +118,7 @@ MEASURED = {
     "gpt2 on-policy": (GPT2, {"source": "on-policy"}),
     "gpt2 adapters": (GPT2, {"lora": True}),
     "gpt2 plain text": (GPT2, {"sequences": 4, "text": 320}),
+    "gpt2 8-bit": (GPT2, {"sequences": 4, "optimizer": "adamw-8bit"}),
     "t5": (T5, {}),
     "t5 checkpointing": (T5, {"checkpointing": True}),
 }

@@ -72,28 +72,10 @@ def test_the_8_bit_optimiser_asks_for_its_package(make_job, monkeypatch):
         Trainer(make_job("llama", optimizer="adamw-8bit"))
 
 
-class Steps8Bit(torch.optim.SGD):
-    """Keeps what bitsandbytes keeps: a number that is no tensor, and a table that parameters share."""
-
-    table = torch.arange(256.0)
-
-    def __init__(self, groups, lr, betas):
-        super().__init__(groups, lr=lr)
-
-    def step(self, closure=None):
-        super().step()
-        for group in self.param_groups:
-            for p in group["params"]:
-                state = self.state.setdefault(p, {"step": 0, "qmap1": self.table})
-                state["step"] += 1
-
-
-def test_moments_that_share_a_table_go_through_a_checkpoint(make_job, monkeypatch):
-    def stand_in(groups, config, device, sharded):
-        return Steps8Bit(groups, config.learning_rate, None)
-
-    monkeypatch.setattr("bench.training.trainer.make_optimiser", stand_in)
-    whole = make_job("llama", CrossEntropy(), steps=4, learning_rate=0.1)
+def test_moments_in_8_bits_go_through_a_checkpoint(make_job, monkeypatch):
+    """Those of bitsandbytes, which keeps tables that all parameters share and hides the moments in its state_dict."""
+    training = {"steps": 4, "learning_rate": 0.01, "optimizer": "adamw-8bit"}
+    whole = make_job("llama", CrossEntropy(), **training)
     Trainer(whole).fit()
 
     class Killed(Exception):
@@ -103,35 +85,27 @@ def test_moments_that_share_a_table_go_through_a_checkpoint(make_job, monkeypatc
         if step == 2:
             raise Killed
 
-    job = make_job("llama", CrossEntropy(), steps=4, learning_rate=0.1, checkpoint_seconds=1e-9, work="killed")
+    job = make_job("llama", CrossEntropy(), **training, checkpoint_seconds=1e-9, work="killed")
     with pytest.raises(Killed):
         Trainer(replace(job, on_step=kill)).fit()
-    again = make_job(
-        "llama", CrossEntropy(), steps=4, learning_rate=0.1, checkpoint_seconds=1e-9, work="killed", student_seed=9
-    )
+    again = make_job("llama", CrossEntropy(), **training, checkpoint_seconds=1e-9, work="killed", student_seed=9)
     trainer = Trainer(again)
     state = trainer.fit()
     assert state.resumes == 1
     assert same(weights(again.student), weights(whole.student))
-    assert {entry["step"] for entry in trainer.optimiser.state.values()} == {4}
+    entries = trainer.optimiser.state.values()
+    assert {entry["step"] for entry in entries} == {4}
+    # tensors of fewer than 4,096 numbers are kept in 32 bits
+    assert {entry["state2"].dtype for entry in entries} == {torch.uint8, torch.float32}
 
 
-def test_a_step_that_is_not_finite_changes_nothing_without_the_fused_kernel(make_job, monkeypatch):
-    monkeypatch.setattr("bench.training.trainer.make_optimiser", lambda groups, *_, **__: torch.optim.SGD(groups))
-    job = make_job("llama", CrossEntropy())
+def test_a_step_that_is_not_finite_changes_nothing_without_the_fused_kernel(make_job):
+    job = make_job("llama", CrossEntropy(), optimizer="adamw-8bit")
     trainer, before = Trainer(job), weights(job.student)
+    assert not optimiser.skips_by_itself(trainer.optimiser)
     trainer.backward(job.objective, list(job.train), float("nan"), None)
     trainer.update({"loss": torch.tensor(1.0)})
     assert same(weights(job.student), before)
-
-
-def test_bitsandbytes_itself(make_job):
-    pytest.importorskip("bitsandbytes")
-    job = make_job("llama", CrossEntropy(), steps=3, optimizer="adamw-8bit")
-    before = weights(job.student)
-    Trainer(job).fit()
-    assert not same(weights(job.student), before)
-    assert not optimiser.skips_by_itself(Trainer(job).optimiser)
 
 
 # --- checkpoints
