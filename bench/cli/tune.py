@@ -32,9 +32,10 @@ MOST_TRIALS = 64
 @click.option(
     "--trials",
     type=click.IntRange(1, MOST_TRIALS),
-    default=4,
-    show_default=True,
-    help="Settings to try of each method on each task.",
+    help="Settings to try of each method on each task.  [default: 4]",
+)
+@click.option(
+    "--rates", metavar="LIST", help="Factors of the preset's rate, in place of those of --trials: such as 0.5,1,2,4."
 )
 @click.option(
     "--seed", "seeds", type=click.IntRange(0), multiple=True, default=[10], show_default=True, help="Training seeds."
@@ -50,7 +51,8 @@ MOST_TRIALS = 64
 def tune(
     tasks: tuple[str, ...],
     methods: str | None,
-    trials: int,
+    trials: int | None,
+    rates: str | None,
     seeds: tuple[int, ...],
     space: Path | None,
     preset: str,
@@ -75,21 +77,29 @@ def tune(
     With --space each of some methods tries one option of its own, out of the same number of trials: two values of
     alpha leave two rates of four. The file is such as `options: {distillm: {alpha: [0.05, 0.1]}}`.
 
+    Where many of the best rates are the greatest or the least that were tried, --rates tries more, of every method:
+    what is recorded counts.
+
     \b
     bench tune --task samsum --methods kld,distillm
     bench tune --task dolly --task samsum --task iwslt --trials 4 --dry-run
+    bench tune --task dolly --rates 0.25,0.5,1,2,4,8
     bench suite table1 --preset results/tuning/tiny-tuned.yaml
     """
     from bench.config.presets import recorded_name
     from bench.config.registry import methods as known_methods
-    from bench.experiment.tune import check_target, plan_studies, write_tuned
+    from bench.experiment.tune import check_target, plan_studies, rates_of_trials, write_tuned
     from bench.experiment.tune import tune as run_study
 
     chosen = sorted(known_methods()) if methods is None else [name.strip() for name in methods.split(",")]
     for what, given in (("--task", tasks), ("--methods", chosen), ("--seed", seeds)):
         if not all(map(str, given)) or len(set(given)) < len(given):
             raise BenchError(f"{what} {','.join(map(str, given))}: give each once")
-    studies = plan_studies(preset, tasks, chosen, trials, seeds, device=device, data_dir=data_dir, space_file=space)
+    if rates is not None and trials is not None:
+        raise BenchError("give --rates or --trials, not both: each rate is a trial")
+    factors = rates_of_trials(4 if trials is None else trials) if rates is None else _factors(rates)
+    studies = plan_studies(preset, tasks, chosen, factors, seeds, device=device, data_dir=data_dir, space_file=space)
+    trials = len(factors)
     to = to or out / TRIALS / f"{recorded_name(preset)}-tuned.yaml"
     check_target(to, studies)
     check_folder(out / TRIALS / "runs", "--out", write=not dry_run)
@@ -132,6 +142,16 @@ class _Maker:
         workshop = Workshop(ArtifactCache(default_root(), reporter.note), reporter)
         with redirect_stdout(sys.stderr):  # what a method of the user's prints is no result
             return run(config, method, self.store, workshop).record
+
+
+def _factors(given: str) -> list[float]:
+    try:
+        found = [float(word) for word in given.split(",")]
+    except ValueError:
+        found = []
+    if not found or len(found) > MOST_TRIALS or found != sorted(set(found)) or not all(0 < one < 1e6 for one in found):
+        raise BenchError(f"--rates {given}: expected rising factors of the preset's rate, such as 0.25,0.5,1,2,4,8")
+    return found
 
 
 def _told(found: TunedMethod) -> str:

@@ -78,20 +78,26 @@ class Study:
         )
 
 
+def rates_of_trials(trials: int) -> list[float]:
+    """Factors of a preset's learning rate, at steps of 2 around it: of four trials 1/4, 1/2, 1 and 2."""
+    return [2.0**power for power in range(-(trials // 2), trials - trials // 2)]
+
+
 def plan_studies(
     preset: str,
     tasks: Sequence[str],
     methods: Sequence[str],
-    trials: int,
+    factors: Sequence[float],
     seeds: Sequence[int],
     *,
     device: str | None = None,
     data_dir: str | None = None,
     space_file: Path | None = None,
 ) -> list[Study]:
-    """What to try: learning rates at steps of 2 around the preset's own, the same number of trials for every method.
+    """What to try: the preset's learning rate times each factor, the same number of trials for every method.
 
-    A method with an option in the space file tries each of its values with as many rates as the trials allow.
+    A method with an option in the space file tries each of its values with as many rates as the trials allow, those
+    nearest to the preset's own.
 
     Raises:
         BenchError: an unknown name, a preset that is tuned, a space that does not fit the trials, or a value that no
@@ -108,14 +114,15 @@ def plan_studies(
     for task in tasks:
         for method in methods:
             option = {f"method.{name}": values for name, values in options.get(method, {}).items()}
-            rates, rest = divmod(trials, max(1, *map(len, option.values())) if option else 1)
+            rates, rest = divmod(len(factors), max(1, *map(len, option.values())) if option else 1)
             if rest or not rates:
                 raise BenchError(
-                    f"--space {space_file}: {method}: {trials} trials do not divide among the values of "
-                    f"{next(iter(option))}; every method gets as many trials, so change --trials or the values"
+                    f"--space {space_file}: {method}: {len(factors)} trials do not divide among the values of "
+                    f"{next(iter(option))}; every method gets as many trials, so change their number or the values"
                 )
             usual, _ = resolve(preset=preset, task=task, method=method, data_dir=data_dir)
-            grid = [usual.training.learning_rate * 2.0**power for power in range(-(rates // 2), rates - rates // 2)]
+            nearest = sorted(sorted(factors, key=lambda one: (abs(math.log(one)), one))[:rates])
+            grid = [usual.training.learning_rate * factor for factor in nearest]
             study = Study(preset, task, method, tuple(seeds), device, data_dir, {LEARNING_RATE: grid, **option})
             for key, values in study.space.items():
                 for value in values:

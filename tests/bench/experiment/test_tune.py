@@ -15,7 +15,7 @@ from bench.config.presets import read_preset
 from bench.config.resolve import resolve, resolve_again
 from bench.config.tuned import LEARNING_RATE, Trial
 from bench.data import load_task
-from bench.experiment.tune import Study, plan_studies, tune, write_tuned
+from bench.experiment.tune import Study, plan_studies, rates_of_trials, tune, write_tuned
 from bench.record.store import Store
 from bench.system import yaml_text
 from bench.system.errors import BenchError
@@ -224,15 +224,40 @@ def test_a_file_of_another_budget_or_preset_is_refused_before_any_trial(tuned, m
     ("trials", "factors"), [(1, [1]), (2, [0.5, 1]), (4, [0.25, 0.5, 1, 2]), (5, [0.25, 0.5, 1, 2, 4])]
 )
 def test_the_grid_lies_around_the_presets_rate(trials, factors):
-    for study in plan_studies("paper", ["dolly"], ["kld", "minillm"], trials, [10]):
+    for study in plan_studies("paper", ["dolly"], ["kld", "minillm"], rates_of_trials(trials), [10]):
         usual = resolve(preset="paper", task="dolly", method=study.method)[0].training.learning_rate
         assert list(study.space[LEARNING_RATE]) == [usual * factor for factor in factors]
+
+
+def test_rates_are_tried_of_every_method(tuned):
+    """In place of those of --trials; a trial that is recorded counts."""
+    result = invoke(*("tune", "--task", "dolly", "--methods", "kld,gkd", "--rates", "0.25,1,8", "--dry-run"))
+    assert result.stdout.splitlines() == [
+        "dolly kld: training.learning_rate 0.0015, 0.006, 0.048",
+        "dolly gkd: training.learning_rate 0.0015, 0.006, 0.048",
+        "6 runs: 3 trials of 2 methods and tasks, training seeds 10",
+    ]
+    before, to = records(tuned).keys(), tuned / "again-tuned.yaml"
+    given = words(tuned, "--to", str(to))
+    at = given.index("--trials")
+    result = invoke(*given[:at], *given[at + 2 :], "--rates", "0.5,1")
+    assert result.exit_code == 0, result.stderr
+    assert records(tuned).keys() == before
+    assert read_preset(str(to)).tuned("dolly", "kld") == read_preset(str(preset_in(tuned))).tuned("dolly", "kld")
+
+
+@pytest.mark.parametrize("given", ["1,", "2,1", "1,1", "0,1", "-1", "inf", "nan", "one"])
+def test_rates_that_cannot_be_are_refused(given, tmp_path):
+    result = invoke("tune", "--rates", given, "--out", str(tmp_path))
+    assert (result.exit_code, "such as 0.25,0.5,1,2,4,8" in result.stderr) == (2, True)
+    result = invoke("tune", "--rates", "1", "--trials", "1", "--out", str(tmp_path))
+    assert (result.exit_code, "not both" in result.stderr) == (2, True)
 
 
 def test_an_option_is_tried_within_the_same_trials(tmp_path):
     path = tmp_path / "space.yaml"
     path.write_text("options: {distillm: {alpha: [0.05, 0.1]}}")
-    kld, distillm = plan_studies("tiny", ["dolly"], ["kld", "distillm"], 4, [10], space_file=path)
+    kld, distillm = plan_studies("tiny", ["dolly"], ["kld", "distillm"], rates_of_trials(4), [10], space_file=path)
     assert [len(values) for values in kld.space.values()] == [4]
     assert list(distillm.space["method.alpha"]) == [0.05, 0.1]
     assert len(distillm.space[LEARNING_RATE]) == 2
@@ -254,7 +279,7 @@ def test_a_space_that_cannot_be_is_refused_before_any_work(tmp_path, space, told
     path = tmp_path / "space.yaml"
     path.write_text(space)
     with pytest.raises(BenchError, match=told):
-        plan_studies("tiny", ["dolly"], ["kld", "distillm"], 4, [10], space_file=path)
+        plan_studies("tiny", ["dolly"], ["kld", "distillm"], rates_of_trials(4), [10], space_file=path)
 
 
 @pytest.mark.parametrize(
@@ -275,12 +300,12 @@ def test_arguments_that_cannot_be(tmp_path, more, told):
 
 def test_a_tuned_preset_is_not_tuned_again(tuned):
     with pytest.raises(BenchError, match="it is tuned"):
-        plan_studies(str(preset_in(tuned)), ["dolly"], ["kld"], 2, [10])
+        plan_studies(str(preset_in(tuned)), ["dolly"], ["kld"], rates_of_trials(2), [10])
 
 
 def test_a_trial_that_diverges_is_the_worst(tuned):
     made = {r.config.training.learning_rate: r for r in records(tuned).values() if r.config.method.name == "kld"}
-    (study,) = plan_studies(str(tuned / "quick.yaml"), ["dolly"], ["kld"], 2, [10])
+    (study,) = plan_studies(str(tuned / "quick.yaml"), ["dolly"], ["kld"], rates_of_trials(2), [10])
     chosen = yaml_text.read(preset_in(tuned))["tuning"]["dolly"]["kld"]["chosen"][LEARNING_RATE]
 
     def make(config, method):
