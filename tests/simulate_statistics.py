@@ -85,7 +85,11 @@ def comparisons(arms: Sequence[Arm]) -> tuple[ClaimComparison, ...]:
     """The first arm against each other, as a claim that it scores highest compares them."""
     noise = seed_noise({str(number): arm.scores for number, arm in enumerate(arms)})
     asked = ClaimComparison("", "above", 0.0, "points", even=0.0)
-    return tuple(asked.with_effect(compare_arms(arms[0], other, noise)) for other in arms[1:])
+    assert noise is not None
+    return tuple(
+        asked.with_effect(compare_arms(arms[0], other, noise.between("0", str(number))))
+        for number, other in enumerate(arms[1:], 1)
+    )
 
 
 @dataclass(frozen=True)

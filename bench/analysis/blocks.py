@@ -8,8 +8,8 @@ where the block is what a seed does to all arms alike: they start from the same 
 same order. A difference of two arms over the seeds that both have is free of blocks. Its variance has two parts:
 
 - of seeds: twice the variance of residuals, over the number of seeds. Residuals are pooled over all arms that stand
-  together, with (A - 1)(S - 1) degrees of freedom for A arms of S seeds, unless a test says that their variances differ
-  (`seed_noise`). Then the spread of the two arms' own differences by seed takes its place, with S - 1.
+  together, with (A - 1)(S - 1) degrees of freedom for A arms of S seeds, but those whose residuals are larger by a test
+  (`seed_noise`). These keep the variance of their own, S - 1, and a difference to one has the sum of two variances.
 - of examples: all arms answer the same ones, which are a sample. With differences d(s, i) by seed and example, of n
   examples, the variance over examples of their means over seeds, less what single responses add to it, which the
   residuals of seeds hold already: (MS_examples - MS_interaction) / (S n), not below 0, n - 1 degrees of freedom.
@@ -25,7 +25,7 @@ given, and the interval leaves out what another seed would have changed.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -98,22 +98,26 @@ class SeedNoise:
 
     Attributes:
         within: variance of an arm's scores over its seeds, blocks included, with its degrees of freedom.
-        residual: variance of a residual, with its degrees of freedom; None where no two arms share two seeds.
-        loudest: the arm with the largest residuals.
+        residual: variance of a residual, with its degrees of freedom, of all arms that are not louder than the others;
+            None where no two arms share two seeds.
+        louder: by name, the same of each arm that is, of its own residuals; the loudest first.
         p_equal: p-value for all arms having residuals of one variance.
-        own: variance of each arm's own residuals, by its name.
     """
 
     within: tuple[float, float]
     residual: tuple[float, float] | None = None
-    loudest: str = ""
+    louder: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     p_equal: float = 1.0
-    own: Mapping[str, float] = field(default_factory=dict)
 
-    @property
-    def pooled(self) -> bool:
-        """Whether comparisons use `residual`: the arms' variances may be equal."""
-        return self.residual is not None and self.p_equal >= HOMOGENEITY
+    def between(self, first: str, second: str) -> SeedNoise:
+        """That of two arms: where one of them is louder, `residual` is the mean of theirs, known as well as the worse.
+
+        Satterthwaite's degrees of freedom are more, and trust a variance of few seeds that came out small by chance.
+        """
+        if self.residual is None or not {first, second} & self.louder.keys():
+            return self
+        parts = [self.louder.get(name, self.residual) for name in (first, second)]
+        return replace(self, residual=(sum(variance for variance, _ in parts) / 2, min(df for _, df in parts)))
 
 
 def seed_noise(scores: Mapping[str, Mapping[int, float]]) -> SeedNoise | None:
@@ -123,7 +127,7 @@ def seed_noise(scores: Mapping[str, Mapping[int, float]]) -> SeedNoise | None:
     tested by the largest share that an arm has of the residual sum of squares, which is Cochran's test (1941) for
     residuals of two ways. With equal variances of A arms at S seeds, A / (A - 1) times an arm's share is a
     Beta((S - 1) / 2, (A - 2)(S - 1) / 2) variable, exactly so where no arm lacks a seed; the largest is held to a level
-    of 1 / A of the whole.
+    of 1 / A of the whole. While the test fails, the arm that fails it is taken out, and the others are fitted anew.
     """
     arms = {name: found for name, found in scores.items() if len(found) > 1}
     if not arms:
@@ -131,22 +135,33 @@ def seed_noise(scores: Mapping[str, Mapping[int, float]]) -> SeedNoise | None:
     own = np.array([len(found) - 1.0 for found in arms.values()])
     spread = [float(np.var(list(found.values()), ddof=1)) for found in arms.values()]
     within = float(np.average(spread, weights=own)), float(own.sum())
+    residual, loudest, p_equal = _pooled(arms)
+    louder: dict[str, tuple[float, float]] = {}
+    p, left = p_equal, dict(arms)
+    while p < HOMOGENEITY:
+        name, louder[name] = loudest
+        del left[name]
+        residual, loudest, p = _pooled(left)
+    return SeedNoise(within, residual, louder, p_equal)
+
+
+def _pooled(
+    arms: Mapping[str, Mapping[int, float]],
+) -> tuple[tuple[float, float] | None, tuple[str, tuple[float, float]], float]:
+    """The variance of residuals with its degrees of freedom, the same of the loudest arm alone, the test's p-value."""
+    own = np.array([len(found) - 1.0 for found in arms.values()])
     squares, expected, df = _residual_squares(list(arms.values()))
     if df < 0.5:
-        return SeedNoise(within)
+        return None, ("", (0.0, 0.0)), 1.0
     total = float(squares.sum())
     rest = df - own
     # of an arm whose seeds no other has, and of two arms, there is nothing to test
     tested = (expected > 0.05) & (rest > 0.5) & (total > 0)
     share = np.minimum(1.0, squares * own / np.where(tested, expected, 1.0) / (total or 1.0))
     p = np.where(tested, betaincc(own / 2, np.where(tested, rest, 1.0) / 2, share), 1.0)
-    return SeedNoise(
-        within=within,
-        residual=(total / df, df),
-        loudest=list(arms)[int(p.argmin())],
-        p_equal=min(1.0, float(p.min()) * len(arms)),
-        own={name: float(s / e) for name, s, e in zip(arms, squares, expected, strict=True) if e > 0.05},
-    )
+    at = int(p.argmin())
+    loudest = float(squares[at] / expected[at]) if tested[at] else 0.0, float(own[at])
+    return (total / df, df), (list(arms)[at], loudest), min(1.0, float(p.min()) * len(arms))
 
 
 def _residual_squares(arms: Sequence[Mapping[int, float]]) -> tuple[_Array, _Array, float]:
@@ -176,7 +191,7 @@ def compare_arms(first: Arm, second: Arm, noise: SeedNoise | None = None) -> Est
     Args:
         first: an arm.
         second: another, of the same examples in the same order.
-        noise: of the arms that these two stand among.
+        noise: of the arms that these two stand among, `between` the two.
 
     Raises:
         ValueError: the arms' examples differ in number.
@@ -186,7 +201,7 @@ def compare_arms(first: Arm, second: Arm, noise: SeedNoise | None = None) -> Est
         raise ValueError(f"the arms must share their examples, got {counts[0]} and {counts[1]} of them")
     n = first.values.shape[1]
     shared = sorted(set(first.seeds) & set(second.seeds))
-    pooled = noise.residual if noise and noise.pooled else None
+    pooled = noise.residual if noise else None
     if len(shared) > 1 or (shared and pooled):
         differences = first.at(shared) - second.at(shared)
         by_seed = differences.mean(axis=1)
@@ -207,6 +222,11 @@ def compare_arms(first: Arm, second: Arm, noise: SeedNoise | None = None) -> Est
         _of_examples([first.values, -second.values]),
         n - 1,
     )
+
+
+def compare_among(arms: Mapping[str, Arm], first: str, second: str, noise: SeedNoise | None) -> Estimate:
+    """The difference of two arms by their names, which are those that the noise is of; see `compare_arms`."""
+    return compare_arms(arms[first], arms[second], noise and noise.between(first, second))
 
 
 def _of_examples(terms: Sequence[_Array]) -> float:

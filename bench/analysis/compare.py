@@ -111,30 +111,40 @@ def compare_runs(store: Store, first: RunRecord, second: RunRecord) -> list[SetC
         BenchError: the runs may not stand in one table, or their predictions cannot be read or do not match.
     """
     sides = [Side(record.run_id, (record,)) for record in (first, second)]
-    arms = {arm_key(record): _other_seeds(store, record) for record in (first, second)}
-    return _compare(store, sides, list(arms.values()))
+    return _compare(store, sides, {arm_key(record): _other_seeds(store, record) for record in (first, second)})
 
 
-def method_sides(store: Store, task: str, names: Sequence[str], preset: str = "tiny") -> list[Side]:
-    """Methods on a task, each with all its recorded training seeds.
+def method_sides(
+    store: Store, task: str, names: Sequence[str], preset: str = "tiny", models: str | None = None
+) -> list[Side]:
+    """Methods on a task, each with all its recorded training seeds; of the preset's model pair unless one is given.
 
     Raises:
         BenchError: a method without runs, or with several settings none of which is its default.
     """
     if len(set(names)) < max(2, len(names)):
         raise BenchError(f"give two methods or more, each once; got {' '.join(names)}")
-    return [Side(name, tuple(_runs_of(store, task, name, preset))) for name in names]
+    scale, pair = recorded_name(preset), None if models is None else recorded_name(models)
+    recorded = [
+        record
+        for record in store.all()
+        if (record.task, record.config.preset) == (task, scale) and pair in (None, record.config.models.name)
+    ]
+    return [Side(name, tuple(_runs_of(recorded, store, task, name, preset, models))) for name in names]
 
 
 def compare_sides(store: Store, sides: Sequence[Side]) -> list[SetComparison]:
     """Compare methods in pairs and in the order given, within the training seeds that they share.
 
-    The noise of seeds is pooled over all of them where their variances allow (`bench.analysis.blocks`).
+    The noise of seeds is pooled over all recorded runs that can be compared with them, where their variances allow
+    (`bench.analysis.blocks`): two methods alone say little of it.
 
     Raises:
         BenchError: as `compare_runs`.
     """
-    return _compare(store, sides)
+    key = sides[0].records[0].comparison_key
+    arms = _by_arm(record for record in store.all() if record.comparison_key == key)
+    return _compare(store, sides, {arm: list(runs.values()) for arm, runs in arms.items()})
 
 
 def below_init(sides: Iterable[Side]) -> Iterator[str]:
@@ -150,8 +160,8 @@ def below_init(sides: Iterable[Side]) -> Iterator[str]:
                 yield f"{side.name} ends below its own init student: {end:.2f} after {start:.2f} ({where} {label})"
 
 
-def _compare(store: Store, sides: Sequence[Side], others: Sequence[Sequence[RunRecord]] = ()) -> list[SetComparison]:
-    """All pairs of sides; the noise of seeds is that of the sides themselves, or of others where these are given."""
+def _compare(store: Store, sides: Sequence[Side], arms_of: Mapping[str, Sequence[RunRecord]]) -> list[SetComparison]:
+    """All pairs of sides; the noise of seeds is that of some recorded arms by their keys, the sides' own among them."""
     for first, second in combinations(sides, 2):
         for record in (*first.records, *second.records):
             check_comparable(first.records[0], record)
@@ -165,13 +175,12 @@ def _compare(store: Store, sides: Sequence[Side], others: Sequence[Sequence[RunR
                 if ids != sorted(of_run.get(name, {})):
                     raise BenchError(f"{name}: the two runs' predictions are not over the same examples")
             arms = [_arm_of(side, scores, name, ids, metric) for side in sides]
-            if others:  # by what records have, so that no predictions of theirs are read
-                noise = seed_noise({arm_key(its[0]): _recorded(its, name, metric) for its in others if len(its) > 1})
-            else:
-                noise = seed_noise({side.name: arm.scores for side, arm in zip(sides, arms, strict=True)})
+            # by what records have, so that no predictions of theirs are read
+            noise = seed_noise({key: _recorded(its, name, metric) for key, its in arms_of.items() if len(its) > 1})
             for (first, a), (second, b) in combinations(zip(sides, arms, strict=True), 2):
                 scored = [RunScore(side.name, fmean(arm.scores.values())) for side, arm in ((first, a), (second, b))]
-                found.append(_row(name, metric, scored, compare_arms(a, b, noise), a.values.shape[1]))
+                between = noise and noise.between(arm_key(first.records[0]), arm_key(second.records[0]))
+                found.append(_row(name, metric, scored, compare_arms(a, b, between), a.values.shape[1]))
     corrected = holm([one.p for one in found])
     return [replace(one, p_holm=p) for one, p in zip(found, corrected, strict=True)]
 
@@ -238,16 +247,21 @@ def _other_seeds(store: Store, record: RunRecord) -> list[RunRecord]:
     return list(found.values())
 
 
-def _runs_of(store: Store, task: str, name: str, preset: str) -> list[RunRecord]:
-    """A method's runs on a task, one a training seed: those of its default settings, or of the only ones there are."""
-    scale = recorded_name(preset)
+def _by_arm(records: Iterable[RunRecord]) -> dict[str, dict[int, RunRecord]]:
+    """By method and setting, and by training seed."""
     arms: dict[str, dict[int, RunRecord]] = {}
-    for record in store.all():
-        config = record.config
-        if (record.task, config.method.name, config.preset) == (task, name, scale):
-            arms.setdefault(arm_key(record), {}).setdefault(record.seed, record)
+    for record in records:
+        arms.setdefault(arm_key(record), {}).setdefault(record.seed, record)
+    return arms
+
+
+def _runs_of(
+    recorded: Iterable[RunRecord], store: Store, task: str, name: str, preset: str, models: str | None
+) -> list[RunRecord]:
+    """A method's runs, one a training seed: those of its default settings, or of the only ones there are."""
+    arms = _by_arm(record for record in recorded if record.config.method.name == name)
     if len(arms) > 1:
-        default, _ = resolve(preset=preset, task=task, method=name)
+        default, _ = resolve(preset=preset, task=task, method=name, models=models)
         usual = {
             arm: runs for arm, runs in arms.items() if _settings(next(iter(runs.values())).config) == _settings(default)
         }
@@ -257,8 +271,8 @@ def _runs_of(store: Store, task: str, name: str, preset: str) -> list[RunRecord]
         raise BenchError(f"{name} on {task} is recorded in {len(arms)} settings ({ids}): compare runs by their ids")
     if not arms:
         raise BenchError(
-            f"no run of {name} on {task} at preset {scale} in {store.runs}; make one with: "
-            f"bench run --method {name} --task {task} --preset {preset}"
+            f"no run of {name} on {task} at preset {recorded_name(preset)} in {store.runs}; make one with: "
+            f"bench run --method {name} --task {task} --preset {preset}{f' --models {models}' if models else ''}"
         )
     (runs,) = arms.values()
     return [runs[seed] for seed in sorted(runs)]

@@ -123,17 +123,22 @@ def show(run_name: str, out: Path, as_json: bool) -> None:
 @click.argument("names", nargs=-1, required=True, metavar="RUN RUN | METHOD METHOD...")
 @click.option("--task", help="Compare methods on this task, each with all its recorded training seeds.")
 @click.option("--preset", default="tiny", show_default=True, metavar="NAME_OR_FILE", help="The scale, with --task.")
+@click.option("--models", metavar="PAIR", help="The model pair, with --task.  [default: the preset's]")
 @OUT
 @JSON
-def compare(names: tuple[str, ...], task: str | None, preset: str, out: Path, as_json: bool) -> None:
+def compare(
+    names: tuple[str, ...], task: str | None, preset: str, models: str | None, out: Path, as_json: bool
+) -> None:
     """Compare methods over their training seeds, or two runs, with 95 % confidence intervals.
 
-    With --task, methods are compared within the seeds that they share. Two runs have one seed each: where other seeds
-    of their methods are recorded, the intervals are as wide as those make them, and else they speak of other test
-    examples alone. Runs may differ in method, output source, init student and training seed, and in nothing else.
+    With --task, methods are compared within the seeds that they share; what seeds do by chance is told from all
+    recorded runs that can be compared with them. Two runs have one seed each: where other seeds of their methods are
+    recorded, the intervals are as wide as those make them, and else they speak of other test examples alone. Runs may
+    differ in method, output source, init student and training seed, and in nothing else.
 
     \b
     bench compare --task samsum distillm kld gkd
+    bench compare --task samsum --models tiny-t5-small distillm kld
     bench compare dolly-jsd-dataset-s40 dolly-rkld-dataset-s40
     """
     from bench.analysis.compare import Side, below_init, compare_runs, compare_sides, method_sides
@@ -142,7 +147,7 @@ def compare(names: tuple[str, ...], task: str | None, preset: str, out: Path, as
 
     store = Store(out, warn)
     if task is not None:
-        sides = method_sides(store, task, names, preset)
+        sides = method_sides(store, task, names, preset, models)
         rows = compare_sides(store, sides)
     elif len(names) == 2:
         first, second = map(store.find, names)

@@ -165,14 +165,14 @@ def _told(found: Recommendation) -> Iterator[str]:
         f"of the best with {first.near_best:.2f}."
     )
     if alike := ", ".join(one.method for one in _alike(found)):
-        yield f"Not told from it (5 %, corrected by Holm for {len(rest_within)}): {alike}."
+        yield f"Not told from it (5 %, Tukey's test of {len(rest_within) + 1} methods): {alike}."
     if not found.seeds_known:
         yield (
             "One training seed a method: the probabilities speak of other test examples alone. Another seed often "
             "changes more."
         )
     elif not found.pooled:
-        yield "The methods' noise of seeds differs: each has its own."
+        yield "The methods' noise of seeds differs: the louder ones have their own."
     if left := [one.method for one in rest if not one.within_budget]:
         yield f"Outside the budget, or without a training time that may be shown: {', '.join(left)}."
     if not any(one.seconds is not None for one in found.methods):

@@ -20,9 +20,9 @@ from statistics import fmean, median
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.analysis.blocks import Arm, SeedNoise, compare_arms, seed_noise
+from bench.analysis.blocks import Arm, SeedNoise, compare_among, seed_noise
 from bench.analysis.compare import Side, arm_key
-from bench.analysis.significance import holm
+from bench.analysis.significance import p_values_of_best
 from bench.analysis.timing import hardware, has_exclusive_timing, usual_hardware
 from bench.config.comparable import differences
 from bench.config.presets import read_pair, recorded_name
@@ -57,7 +57,7 @@ class Advice:
         seconds: median training time of the runs whose time may be shown; None without any.
         cost: of that time, where a price was given.
         within_budget: False where `seconds` is more than was asked for, or not known.
-        told_apart: whether it differs from the leader at 5 %, corrected by Holm for the number of methods.
+        told_apart: whether it differs from the leader at 5 %, by Tukey's test of all methods within the budget.
         needs_responses: whether the teacher answers the training prompts before, which `seconds` leaves out.
     """
 
@@ -151,8 +151,9 @@ class Belief:
 def belief(by_name: Mapping[str, Arm], noise: SeedNoise | None, seeds: Sequence[Sequence[int]] | None = None) -> Belief:
     """What is believed of arms that answer the same examples.
 
-    Where residuals are pooled, seeds are fitted as blocks. Else each arm has the variance of its own residuals, and the
-    degrees of freedom of the arm with the fewest seeds; without shared seeds, all have the spread within an arm.
+    Where residuals are pooled over all arms, seeds are fitted as blocks. Else each arm has the variance that
+    comparisons give it, and the degrees of freedom of the louder arm with the fewest seeds; without shared seeds, all
+    have the spread within an arm.
 
     Args:
         by_name: two arms or more.
@@ -161,7 +162,7 @@ def belief(by_name: Mapping[str, Arm], noise: SeedNoise | None, seeds: Sequence[
     """
     arms = list(by_name.values())
     of_arms = [arm.seeds for arm in arms] if seeds is None else seeds
-    examples = _of_examples(arms, noise)
+    examples = _of_examples(by_name, noise)
     means = np.array([fmean(arm.scores.values()) for arm in arms])
     counts = np.array([len(own) for own in of_arms], dtype=np.float64)
     if noise is None:
@@ -172,12 +173,11 @@ def belief(by_name: Mapping[str, Arm], noise: SeedNoise | None, seeds: Sequence[
     fitted, _ = _blocked([arm.seeds for arm in arms])
     scores = fitted @ np.concatenate([[arm.scores[seed] for seed in arm.seeds] for arm in arms])
     scores += means.mean() - scores.mean()
-    if noise.pooled:
-        variance, df = noise.residual
+    variance, df = noise.residual
+    if not (louder := noise.louder.keys() & by_name.keys()):
         return Belief(scores, variance * _blocked(of_arms)[1] + examples, df)
-    shared, df = noise.residual[0], min((len(arm.seeds) - 1.0 for arm in arms if len(arm.seeds) > 1), default=1.0)
-    own = np.array([noise.own.get(name, shared) for name in by_name])
-    return Belief(scores, np.diag(own / counts) + examples, df)
+    own = np.array([noise.louder.get(name, (variance, df))[0] for name in by_name])
+    return Belief(scores, np.diag(own / counts) + examples, min(noise.louder[name][1] for name in louder))
 
 
 def _blocked(seeds: Sequence[Sequence[int]]) -> tuple[_Array, _Array]:
@@ -194,12 +194,12 @@ def _blocked(seeds: Sequence[Sequence[int]]) -> tuple[_Array, _Array]:
     return (inverse @ design.T)[: len(seeds)], inverse[: len(seeds), : len(seeds)]
 
 
-def _of_examples(arms: Sequence[Arm], noise: SeedNoise | None) -> _Array:
+def _of_examples(arms: Mapping[str, Arm], noise: SeedNoise | None) -> _Array:
     """(A, A), what the choice of examples adds, such that every two arms' difference has of it what comparisons say."""
     count = len(arms)
     of_pairs = np.zeros((count, count))
-    for i, j in combinations(range(count), 2):
-        of_pairs[i, j] = of_pairs[j, i] = compare_arms(arms[i], arms[j], noise).fixed
+    for (i, first), (j, second) in combinations(enumerate(arms), 2):
+        of_pairs[i, j] = of_pairs[j, i] = compare_among(arms, first, second, noise).fixed
     centred = np.eye(count) - 1 / count
     return np.asarray(-centred @ of_pairs @ centred / 2, dtype=np.float64)
 
@@ -262,7 +262,7 @@ def recommend(
     best, near = (dict(zip(arms, map(float, of_arm), strict=True)) for of_arm in found.probabilities())
     leader = max(scores, key=scores.__getitem__)
     others = [name for name in arms if name != leader]
-    p_values = holm([compare_arms(arms[leader], arms[name], noise).p_value() for name in others])
+    p_values = p_values_of_best([compare_among(arms, leader, name, noise) for name in others])
     apart = {name for name, p in zip(others, p_values, strict=True) if p < SIGNIFICANCE}
     following = _next_runs(arms, noise, best, leader)
     if following is not None:
@@ -295,7 +295,7 @@ def recommend(
         label=first.metric.label,
         methods=tuple(sorted(advice, key=lambda one: (not one.within_budget, -one.score))),
         seeds_known=noise is not None,
-        pooled=noise is not None and noise.pooled,
+        pooled=noise is not None and noise.residual is not None and not noise.louder,
         next_runs=following,
     )
 

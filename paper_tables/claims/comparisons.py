@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from bench.analysis.blocks import Arm, compare_arms, seed_noise
+from bench.analysis.blocks import Arm, compare_among, seed_noise
 from bench.analysis.significance import Estimate, difference_of, mean_of
 from bench.judge.results import JudgeScore
 from bench.metrics.registry import find_metric
@@ -220,7 +220,7 @@ class Comparisons:
                 elif not test.mean:
                     yield self._difference(asked, test.table, (test.row, column), (other, column))
                 elif test.row in arms and other in arms:
-                    found = compare_arms(arms[test.row], arms[other], noise)
+                    found = compare_among(arms, test.row, other, noise)
                     runs = [run for row in table.rows if row.name in (test.row, other) for run in selection.of_row(row)]
                     yield asked.with_effect(found, runs, _too_few_seeds(found.seeds))
                 else:
@@ -264,6 +264,7 @@ class Comparisons:
             judged = {row: found.get((row, column), ()) for row in (test.row, *test.than)}
             means = {row: {run.seed: one.value for run, one in its} for row, its in judged.items() if its}
             noise = seed_noise(means)
+            arms = {row: _constant_arm(found) for row, found in means.items()}
             for other in test.than:
                 what = f"{labels[test.row]} − {labels[other]}, judge, {columns[column]}"
                 asked = ClaimComparison(what, "above", 0.0, "points of the judge", even=0.0)
@@ -273,7 +274,7 @@ class Comparisons:
                 sides = [judged[test.row], judged[other]]
                 # both answer the same examples: taken as if they did not, the interval is wide enough
                 fixed = sum(statistics.fmean(_variance_over_examples(one) for _, one in its) for its in sides)
-                estimate = compare_arms(_constant_arm(means[test.row]), _constant_arm(means[other]), noise)
+                estimate = compare_among(arms, test.row, other, noise)
                 runs = [run for its in sides for run, _ in its]
                 yield asked.with_effect(replace(estimate, fixed=fixed), runs, _too_few_seeds(estimate.seeds))
 
@@ -353,6 +354,7 @@ class Comparisons:
             if steps and found
         }
         noise = seed_noise(means)
+        arms = {row: _constant_arm(found) for row, found in means.items()}
         for pair in [(row, other) for row in test.rows for other in test.than]:
             sides = [selection.of_row(rows[name]) for name in pair]
             what = " − ".join(rows[name].label for name in pair) + ", mean over validations"
@@ -365,7 +367,7 @@ class Comparisons:
                 yield asked.without_effect("no validations at the same steps")
                 continue
             # the validation set is taken as given
-            found = compare_arms(_constant_arm(means[pair[0]]), _constant_arm(means[pair[1]]), noise)
+            found = compare_among(arms, *pair, noise)
             yield asked.with_effect(found, [run for side in sides for run in side], _too_few_seeds(found.seeds))
 
     def _estimation_error(self, test: EstimationErrorTest) -> Iterator[ClaimComparison]:

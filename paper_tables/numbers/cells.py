@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.analysis.blocks import Arm, SeedNoise, compare_arms, seed_noise
-from bench.analysis.significance import Estimate, detectable_difference, holm
+from bench.analysis.significance import Estimate, detectable_difference, level_of_best, p_values_of_best
 from bench.analysis.timing import hardware, has_exclusive_timing, slow_runs, usual_hardware
 from bench.metrics.registry import find_metric
 from bench.record.example_scores import ExampleArray
@@ -43,7 +43,7 @@ class CellStatistics:
         best: it has the highest mean of a column with several.
         difference: the best cell's score less this one's, over pooled predictions and the seeds that both have; None
             for the best itself.
-        p: of that difference, corrected by Holm over the column's comparisons; None where it was not tested.
+        p: of that difference, by Tukey's test of the column's methods; None where it was not tested.
     """
 
     mean: float
@@ -142,7 +142,11 @@ class TableArms:
             BenchError: runs that answer one set were scored on different examples.
         """
         a, b = (self._arm(*cell) for cell in (first, second))
-        return None if a is None or b is None else compare_arms(a, b, self.noise(*first))
+        return None if a is None or b is None else compare_arms(a, b, self._between(first, second))
+
+    def _between(self, first: tuple[str, Column], second: tuple[str, Column]) -> SeedNoise | None:
+        noise = self.noise(*first)
+        return noise and noise.between(*(self._labels[self._place(*cell)[1]] for cell in (first, second)))
 
     def _arm(self, row: str, column: Column) -> Arm | None:
         pool, spec = self._place(row, column)
@@ -206,13 +210,12 @@ def _column(arms: TableArms, column: Column) -> tuple[dict[str, CellStatistics],
     known = {name: result for name, result in results.items() if result is not None}
     if not known:
         return cells, None
-    adjusted = holm([result.p_value() for result in known.values()])
-    for (name, result), p in zip(known.items(), adjusted, strict=True):
+    for (name, result), p in zip(known.items(), p_values_of_best(list(known.values())), strict=True):
         cells[name] = replace(cells[name], difference=result.value, p=p)
     error = statistics.median(result.standard_error for result in known.values())
     df = statistics.median(result.df for result in known.values())
-    # Holm holds the smallest of m p-values against SIGNIFICANCE / m
-    return cells, detectable_difference(error, level=1 - SIGNIFICANCE / len(known), df=df)
+    level = level_of_best(1 - SIGNIFICANCE, len(known) + 1, df)
+    return cells, detectable_difference(error, level=level, df=df)
 
 
 def visible_differences(table: Table, selection: Selection, seeds: int) -> dict[str, float]:

@@ -30,7 +30,7 @@ def measured_notes(table: Table, selection: Selection, found: TableStatistics) -
         f"{metrics}: mean ± standard deviation over n of the training seeds {selection.seed_list}, each the mean "
         f"over decoding seeds. Bold: the best of a column. {AS_GOOD_AS_BEST}: not significantly different from the "
         f"best at {100 * SIGNIFICANCE:g} % (Student's t of differences within training seeds, over seeds and examples; "
-        "Holm's correction over the column)."
+        "Tukey's test over the column)."
     ]
     notes += [table.note] if table.note else []
     labels = {column.name: column.label for column in table.columns}
@@ -61,14 +61,14 @@ def _noise_note(found: TableStatistics, labels: Mapping[str, str]) -> str:
     """Where the seeds' noise is pooled over the arms, and where not."""
     if not any(found.noise.values()):
         return "No two methods share two seeds: the test takes training runs as given and says nothing about others."
-    uneven = {name: noise for name, noise in found.noise.items() if noise and not noise.pooled}
+    pooled = "The seeds' residuals are pooled over the table's methods"
+    uneven = {name: noise for name, noise in found.noise.items() if noise and noise.louder}
     if not uneven:
-        return "The seeds' residuals are pooled over the table's methods, whose variances a test finds no different."
-    where = _list(f"{labels[name]} (p = {noise.p_equal:.2g}, {noise.loudest})" for name, noise in uneven.items())
-    return (
-        f"The seeds' residuals differ in variance between methods in {where}, where each difference takes its own "
-        "spread over seeds; elsewhere they are pooled over the table's methods."
+        return f"{pooled}, whose variances a test finds no different."
+    where = "; ".join(
+        f"{labels[name]}: {_list(noise.louder)} (p = {noise.p_equal:.2g})" for name, noise in uneven.items()
     )
+    return f"{pooled} but those whose own a test finds larger, which keep that variance: {where}."
 
 
 COST_NOTE = (

@@ -79,7 +79,7 @@ _COST_METRICS = {
 }
 _COLUMNS = [
     *("table", "preset", "row", "column", "task", "models", "method", "output_source", "init_student", "options"),
-    *("metric", "set", "mean", "sd", "n", "seeds", "best", "difference_to_best", "p_holm", "as_good_as_best", "runs"),
+    *("metric", "set", "mean", "sd", "n", "seeds", "best", "difference_to_best", "p", "as_good_as_best", "runs"),
 ]
 
 
@@ -136,7 +136,7 @@ def _statistics(cell: CellStatistics | None, column: Column | None) -> dict[str,
         "seeds": " ".join(str(seed) for seed in cell.seeds),
         "best": cell.best,
         "difference_to_best": cell.difference,
-        "p_holm": cell.p,
+        "p": cell.p,
         "as_good_as_best": None if cell.p is None else cell.as_good_as_best,
         "runs": " ".join(run.record.run_id for run in cell.runs),
     }

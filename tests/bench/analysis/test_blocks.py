@@ -8,7 +8,7 @@ import scipy.stats
 from sacrebleu.metrics import BLEU
 from sacrebleu.significance import PairedTest
 
-from bench.analysis.blocks import HOMOGENEITY, Arm, compare_arms, seed_noise
+from bench.analysis.blocks import HOMOGENEITY, Arm, compare_among, compare_arms, seed_noise
 from bench.metrics.bleu import bleu_from_statistics, bleu_statistics
 from bench.metrics.registry import find_metric
 from bench.record.store import Store
@@ -50,28 +50,42 @@ def test_residuals_of_more_arms_give_more_degrees_of_freedom():
     rng = np.random.default_rng(3)
     scores = pool(*(rng.normal(0, 1, (6, 4)) + rng.normal(0, 5, 4)).tolist())
     noise = seed_noise(scores)
-    assert noise.pooled
+    assert not noise.louder
     found = compare_arms(flat(scores["0"]), flat(scores["1"]), noise)
     assert found.df == pytest.approx(15)
     assert found.standard_error == pytest.approx(math.sqrt(2 * noise.residual[0] / 4))
 
 
-def test_where_variances_differ_a_pair_takes_its_own_differences():
+def test_arms_that_are_louder_keep_their_own_variance_and_leave_the_others_theirs():
     rng = np.random.default_rng(0)
-    table = rng.normal(0, 1, (6, 4))
+    table = rng.normal(0, 1, (8, 4))
     table[5] *= 20
+    table[7] *= 60
     scores = pool(*table.tolist())
-    noise = seed_noise(scores)
-    assert (noise.pooled, noise.loudest) == (False, "5")
-    found = compare_arms(flat(scores["0"]), flat(scores["1"]), noise)
-    theirs = scipy.stats.ttest_rel(table[0], table[1])
-    assert (found.df, found.p_value()) == pytest.approx((3, theirs.pvalue))
+    noise, rest = seed_noise(scores), seed_noise({name: found for name, found in scores.items() if name not in "57"})
+    assert list(noise.louder) == ["7", "5"]
+    assert noise.p_equal < HOMOGENEITY
+    assert noise.residual == pytest.approx(rest.residual)
+    arms = {name: flat(found) for name, found in scores.items()}
+    quiet = compare_among(arms, "0", "1", noise)
+    assert (quiet.df, quiet.spread) == pytest.approx((15, 2 * rest.residual[0]))
+    one = compare_among(arms, "0", "5", noise)
+    assert (one.df, one.spread) == pytest.approx((3, rest.residual[0] + noise.louder["5"][0]))
+    two = compare_among(arms, "7", "5", noise)
+    assert (two.df, two.spread) == pytest.approx((3, noise.louder["7"][0] + noise.louder["5"][0]))
+    # its own variance, of which the other arms know nothing
+    assert noise.louder["7"][0] == pytest.approx(table[7].var(ddof=1), rel=0.3)
+
+
+def test_of_two_arms_no_one_is_louder():
+    noise = seed_noise(pool([1.0, 2.0, 30.0], [1.0, 1.1, 1.2]))
+    assert (noise.louder, noise.p_equal) == ({}, 1.0)
 
 
 @pytest.mark.parametrize(("arms", "seeds"), [(3, 3), (7, 3), (13, 5)])
 def test_the_test_of_equal_variances_has_its_level(arms, seeds):
     rng = np.random.default_rng(1)
-    failed = [not seed_noise(pool(*rng.normal(0, 1, (arms, seeds)).tolist())).pooled for _ in range(2000)]
+    failed = [bool(seed_noise(pool(*rng.normal(0, 1, (arms, seeds)).tolist())).louder) for _ in range(2000)]
     assert HOMOGENEITY * 0.75 <= np.mean(failed) <= HOMOGENEITY * 1.15
 
 

@@ -17,7 +17,9 @@ from bench.analysis.significance import (
     detectable_difference,
     difference_of,
     holm,
+    level_of_best,
     mean_of,
+    p_values_of_best,
 )
 
 LEVELS = np.array([10.0, 12.0, 17.0]), np.array([11.0, 9.0, 8.5, 10.0])
@@ -152,3 +154,35 @@ def test_the_bootstrap_is_that_of_scipy(level):
 def test_what_cannot_be_resampled_is_refused(sums, options, message):
     with pytest.raises(ValueError, match=message):
         bootstrap_interval(sums, ratio, **options)
+
+
+@pytest.mark.parametrize("arms", [2, 3, 13, 30])
+@pytest.mark.parametrize("df", [2.0, 4.5, 48.3, 1e9, math.inf])
+def test_differences_to_the_best_have_the_tail_of_the_studentized_range(arms, df):
+    values = [0.1, 1.0, 2.5, 3.5, 6.0] * arms
+    found = p_values_of_best([Estimate(value, 1.0, 1, df) for value in values[: arms - 1]])
+    theirs = scipy.stats.studentized_range.sf(np.array(values[: arms - 1]) * math.sqrt(2), arms, df)
+    assert found == pytest.approx(theirs, rel=1e-5, abs=1e-9)
+    t = scipy.stats.t.isf((1 - level_of_best(0.95, arms, df)) / 2, df)
+    assert scipy.stats.studentized_range.sf(t * math.sqrt(2), arms, df) == pytest.approx(0.05, abs=1e-6)
+
+
+def test_two_arms_are_held_to_students_t():
+    found = Estimate(2.0, 3.0, 3, 4)
+    assert p_values_of_best([found]) == pytest.approx([found.p_value()])
+    assert level_of_best(0.95, 2, 4) == pytest.approx(0.95)
+
+
+def test_of_equal_arms_one_in_twenty_worlds_marks_one():
+    """The range of 13 means; a correction for 12 comparisons marks in one of seven."""
+    rng = np.random.default_rng(0)
+    marked = []
+    for _ in range(1000):
+        means = np.sort(rng.normal(0, 1, 13))[::-1]
+        spread = rng.chisquare(48) / 48
+        marked.append(min(p_values_of_best([Estimate(means[0] - one, 2 * spread, 1, 48) for one in means[1:]])) < 0.05)
+    assert 0.035 <= np.mean(marked) <= 0.065
+
+
+def test_differences_without_noise_are_certain():
+    assert p_values_of_best([Estimate(0.0), Estimate(1.0)]) == [1.0, 0.0]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench.analysis.blocks import Arm, compare_arms, seed_noise
+from bench.analysis.blocks import Arm, compare_among, compare_arms, seed_noise
 from bench.recommend.from_records import belief, recommend
 from bench.record.store import Store
 from bench.system.errors import BenchError
@@ -47,7 +47,7 @@ def store(tmp_path) -> Store:
 def test_what_is_believed_of_a_difference_is_the_interval_of_the_comparison():
     arms = arms_of([20, 21, 24, 19])
     noise = noise_of(arms)
-    assert noise.pooled
+    assert not noise.louder
     found = belief(arms, noise)
     for (i, first), (j, second) in combinations(enumerate(arms), 2):
         compared = compare_arms(arms[first], arms[second], noise)
@@ -81,9 +81,16 @@ def test_arms_that_gave_the_same_responses_share_the_probability():
 def test_a_noisier_arm_has_its_own_variance_where_pooling_fails():
     arms = arms_of([20] * 6, seeds=tuple(range(10)), noise=(9.0, 0.3, 0.3, 0.3, 0.3, 0.3))
     noise = noise_of(arms)
-    assert not noise.pooled
-    spread = np.diag(belief(arms, noise).spread)
+    assert list(noise.louder) == ["arm0"]
+    found = belief(arms, noise)
+    spread = np.diag(found.spread)
     assert spread[0] > 5 * spread[1:].max()
+    # every difference as comparisons have it
+    for first, second in combinations(range(len(arms)), 2):
+        compared = compare_among(arms, f"arm{first}", f"arm{second}", noise)
+        variance = found.spread[first, first] + found.spread[second, second] - 2 * found.spread[first, second]
+        assert np.sqrt(variance) == pytest.approx(compared.standard_error)
+    assert found.df == 9
 
 
 def test_methods_come_by_score_with_what_is_known_of_them(store):
@@ -163,7 +170,7 @@ def test_the_command(store):
     assert shown.exit_code == 0, shown.output
     assert "jsd*" in shown.stdout
     assert "kld has the highest score; it is the best with probability 0." in shown.stdout
-    assert "Not told from it (5 %, corrected by Holm for 2): jsd." in shown.stdout
+    assert "Not told from it (5 %, Tukey's test of 3 methods): jsd." in shown.stdout
     assert "What would tell most: " in shown.stdout
     plain = json.loads(invoke(*words, "--json").stdout)
     assert [one["method"] for one in plain["methods"]] == ["kld", "jsd", "sft"]

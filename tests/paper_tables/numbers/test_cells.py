@@ -6,8 +6,9 @@ import statistics
 
 import numpy as np
 import pytest
+from scipy.stats import studentized_range, t
 
-from bench.analysis.significance import detectable_difference, holm
+from bench.analysis.significance import Estimate, detectable_difference, p_values_of_best
 from bench.record.store import Store
 from bench.system.errors import BenchError
 from paper_tables.numbers.cells import INIT_STUDENT, TEACHER, table_statistics, visible_differences
@@ -57,18 +58,19 @@ def test_the_best_what_is_as_good_and_what_is_worse(tmp_path):
         assert not worse.best
 
 
-def test_holm_corrects_over_the_comparisons_of_a_column(out, monkeypatch):
-    families: list[list[float]] = []
+def test_differences_to_the_best_of_a_column_are_held_to_the_range_of_its_methods(out, monkeypatch):
+    families: list[list[Estimate]] = []
 
-    def spy(p_values):
-        families.append(list(p_values))
-        return holm(p_values)
+    def spy(differences):
+        families.append(differences)
+        return p_values_of_best(differences)
 
-    monkeypatch.setattr("paper_tables.numbers.cells.holm", spy)
+    monkeypatch.setattr("paper_tables.numbers.cells.p_values_of_best", spy)
     cells = statistics_of(out).cells
     assert [len(family) for family in families] == [3] * 5  # four rows with runs, five columns
     first = [cells[row, "dolly"].p for row in ("kld", "rkld", "jsd")]
-    assert first == holm(families[0])
+    theirs = [studentized_range.sf(abs(one.value) / one.standard_error * 2**0.5, 4, one.df) for one in families[0]]
+    assert first == pytest.approx(theirs, abs=1e-9)
 
 
 def test_seed_noise_widens_what_cannot_be_told_apart(tmp_path):
@@ -155,7 +157,7 @@ def test_of_several_hardwares_the_times_are_of_the_one_that_most_runs_share(tmp_
     assert (times["srkl"].seeds, times["kld"].seeds) == ((20, 30), (10, 20, 30))
 
 
-def test_the_minimum_detectable_difference_is_of_the_smallest_p_that_holm_lets_pass(tmp_path, monkeypatch):
+def test_the_minimum_detectable_difference_is_of_the_range_of_a_columns_methods(tmp_path, monkeypatch):
     asked = []
 
     def spy(error, *, level, df):
@@ -166,8 +168,10 @@ def test_the_minimum_detectable_difference_is_of_the_smallest_p_that_holm_lets_p
     for method in ("skl", "rkld", "kld"):
         constructed(tmp_path, method, float(len(method)), 1.0)
     detectable = statistics_of(tmp_path).minimum_detectable
-    assert [level for level, _ in asked] == pytest.approx([1 - 0.05 / 2] * 5)
-    assert all(2 <= df < 100 for _, df in asked)
+    for level, df in asked:
+        assert studentized_range.sf(t.ppf(0.5 + level / 2, df) * 2**0.5, 3, df) == pytest.approx(0.05, abs=1e-6)
+        assert 2 <= df < 100
+    assert len(asked) == 5
     assert len(detectable) == 5
 
 
@@ -206,7 +210,7 @@ def test_what_a_seed_does_to_all_arms_alike_hides_no_difference(tmp_path):
     assert found.cells["skl", "dolly"].best
     assert found.cells["skl", "dolly"].sd > 15
     assert not found.cells["kld", "dolly"].as_good_as_best
-    assert found.noise["dolly"].pooled
+    assert not found.noise["dolly"].louder
 
 
 def test_a_method_below_its_own_init_student_is_told(tmp_path):

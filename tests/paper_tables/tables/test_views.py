@@ -52,7 +52,7 @@ def test_the_caption_says_what_a_reader_needs(out):
         "ROUGE-L",
         "Student's t of differences within training seeds",
         "residuals are pooled",
-        "Holm",
+        "Tukey",
         "80 % power): Dolly",
         "tiny-llama (teacher 1,234,567 parameters, student 123,456)",
         "synthetic (seed 0): 2000 training",
