@@ -19,6 +19,7 @@ from bench.record.example_scores import Prediction
 from bench.record.record import RunRecord
 from bench.record.store import Store
 from bench.system.hashing import digest
+from distillm.sources import SOURCES
 
 DECODING_SEEDS = (10, 20)
 SETS = {"dolly": ("test", "selfinst", "vicuna", "sinst", "uinst"), "samsum": ("test",), "iwslt": ("test",)}
@@ -100,6 +101,8 @@ def make_record(
     }
     name, source = config.method.name, config.sgo.source
     run_id = f"{task}-{name}-{source}-s{seed}-{digest(key)[:10]}"
+    used = round(400 * phi) if SOURCES[source].phi == "adaptive" else 0
+    steps = {"dataset": 400 - used, "generate": used}
     metrics = [find_metric(name) for name in TASKS[task].metrics]
     if rows is None:
         # of what the caller chose, so that a new key of the configuration leaves the scores of all tests as they are
@@ -146,7 +149,7 @@ def make_record(
             "training_seconds": seconds,
             "steps_per_second": 400 / seconds,
             "tokens_per_second": 1000 / seconds,
-            "steps": {"dataset": {"count": 400, "median": seconds / 400}},
+            "steps": {kind: {"count": n, "median": seconds / 400} for kind, n in steps.items() if n},
             "before": {"init student": 2.0} if config.init == "sft" else {},
             "stages": {
                 "data": 1.0,

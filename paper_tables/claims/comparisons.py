@@ -242,18 +242,21 @@ class Comparisons:
         labels = {row.name: row.label for row in table.rows}
         for column in self._columns(table, test.columns):
             for pair in combinations(test.rows or labels, 2):
-                # of two one-sided tests, which of the two is higher, the one against the higher decides
-                low, high = sorted(pair, key=lambda name: self._mean(test.table, name, column))
-                what = f"{labels[high]} − {labels[low]}, {column.label}"
-                asked = ClaimComparison(what, "below", test.below, self.index.metric_label(column.task), even=None)
-                found = self._difference(asked, test.table, (high, column), (low, column))
+                # of two one-sided tests, which of the two is higher, the one against the higher decides: the higher by
+                # the seeds that both have, as the difference is
+                found = max(
+                    (self._spread_of(test, column, high, low, labels) for high, low in (pair, pair[::-1])),
+                    key=lambda one: one.effect or 0.0,
+                )
                 # the order was seen, so a spread that is too wide has two ways to come about by chance
                 yield found if found.p_fails is None else replace(found, p_fails=min(1.0, 2 * found.p_fails))
 
-    def _mean(self, table_name: str, row: str, column: Column) -> float:
-        """A cell's score; 0 without runs."""
-        runs = self._arms_of(table_name).runs(row, column)
-        return statistics.fmean(run.score(column.sets) for run in runs) if runs else 0.0
+    def _spread_of(
+        self, test: SpreadTest, column: Column, high: str, low: str, labels: Mapping[str, str]
+    ) -> ClaimComparison:
+        what = f"{labels[high]} − {labels[low]}, {column.label}"
+        asked = ClaimComparison(what, "below", test.below, self.index.metric_label(column.task), even=None)
+        return self._difference(asked, test.table, (high, column), (low, column))
 
     def _judge(self, test: JudgeTest) -> Iterator[ClaimComparison]:
         table, selection = self._select(test.table)

@@ -13,7 +13,9 @@ smaller p-value of each claim is corrected over the claims with evidence by Benj
 the verdicts other than "not enough evidence" at most 5 % are wrong on average: of the two verdicts that a claim can
 get, one is right. A list of verdicts is read for what holds and what does not, and the share of wrong ones among these
 is what its reader has to know. Where half of the claims are decided, the correction asks for no more than the interval
-does. A theorem is no test of chance, and counts in no correction. Neither does a claim whose mechanism was not active
+does. A claim that says all that a refuted one says, and more, is refuted with it, which is no test of its own.
+
+A theorem is no test of chance, and counts in no correction. Neither does a claim whose mechanism was not active
 (`paper_tables.claims.scope`): no comparison speaks for it or against it.
 """
 
@@ -30,7 +32,7 @@ from bench.analysis.significance import MOST_SEEDS, benjamini_hochberg, holm
 from bench.record.record import RunRecord
 from bench.system.errors import BenchError, did_you_mean
 from paper_tables.claims.comparisons import NOT_JUDGED, NOT_SCALED, SCALED, ClaimComparison, Comparisons
-from paper_tables.claims.scope import ACTIVE_PHI, inactive_arms, mean_phis, scope
+from paper_tables.claims.scope import ACTIVE_SHARE, inactive_arms, scope, shares_used
 from paper_tables.numbers.cells import SIGNIFICANCE
 from paper_tables.numbers.runs import RunIndex
 from paper_tables.paper.claim_specs import ClaimSpec, CoefficientBoundTest, EstimationErrorTest, ScoreTest, claim_specs
@@ -121,10 +123,12 @@ def verdicts(index: RunIndex, ids: Sequence[str] = ()) -> list[ClaimVerdict]:
         name: [records[run] for run in dict.fromkeys(run for comparison in its for run in comparison.runs)]
         for name, its in found.items()
     }
-    phis = {name: mean_phis(index.store, runs) for name, runs in runs_of.items()}
-    inactive = {name: arms for name, its in phis.items() if (arms := inactive_arms(its))}
+    shares = {name: shares_used(index.store, runs) for name, runs in runs_of.items()}
+    inactive = {name: arms for name, its in shares.items() if (arms := inactive_arms(its))}
     judged = judge({known[name]: its for name, its in found.items()}, ids, inactive)
-    judged = [replace(one, scope=_scope(one, runs_of[one.claim.id], phis[one.claim.id], comparisons)) for one in judged]
+    judged = [
+        replace(one, scope=_scope(one, runs_of[one.claim.id], shares[one.claim.id], comparisons)) for one in judged
+    ]
     if index.own is None:
         return judged
     own, of_task = index.own, f"--task {shlex.quote(index.own.file or index.own.name)}"
@@ -143,14 +147,14 @@ def verdicts(index: RunIndex, ids: Sequence[str] = ()) -> list[ClaimVerdict]:
     ]
 
 
-def _scope(one: ClaimVerdict, runs: Sequence[RunRecord], phis: Mapping[str, float], comparisons: Comparisons) -> str:
+def _scope(one: ClaimVerdict, runs: Sequence[RunRecord], shares: Mapping[str, float], comparisons: Comparisons) -> str:
     index, hardware = comparisons.index, ""
     if isinstance(one.claim.test, EstimationErrorTest | CoefficientBoundTest) and (probe := comparisons.probe):
         models = probe.config.get("models")
         name = models.get("name") if isinstance(models, dict) else None
         runs = [record for record in index.records if record.config.models.name == name]
         hardware = probe.environment.hardware
-    return scope(index.scope, runs, phis, hardware)
+    return scope(index.scope, runs, shares, hardware)
 
 
 def judge(
@@ -177,14 +181,30 @@ def judge(
         name: min(1.0, max(2 * chances[name], p))
         for name, p in zip(chances, benjamini_hochberg(list(chances.values())), strict=True)
     }
-    wanted = ids or [claim.id for claim in found]
-    by_id = {claim.id: (claim, its) for claim, its in found.items()}
-    return [
-        _not_active(*by_id[name], inactive[name])
-        if name in inactive
-        else _verdict(*by_id[name], both[name], corrected.get(name), len(chances))
-        for name in wanted
-    ]
+    judged = {
+        claim.id: _not_active(claim, its, inactive[claim.id])
+        if claim.id in inactive
+        else _verdict(claim, its, both[claim.id], corrected.get(claim.id), len(chances))
+        for claim, its in found.items()
+    }
+    refuted = [one for one in judged.values() if one.verdict == "not reproduced" and not one.claim.test.any]
+    return [_with_implied(judged[name], refuted) for name in ids or judged]
+
+
+def _with_implied(one: ClaimVerdict, refuted: Sequence[ClaimVerdict]) -> ClaimVerdict:
+    """A claim that says all that a refuted one says, and more, is refuted with it."""
+    if one.verdict != "not enough evidence" or one.claim.test.any:
+        return one
+    own = {_asked(c) for c in one.comparisons}
+    for other in refuted:
+        if {_asked(c) for c in other.comparisons} <= own:
+            reason = f"{_counted(one.comparisons)}; it says all that {other.claim.id} says, which is not reproduced"
+            return replace(one, verdict="not reproduced", reason=f"{reason} (p = {_short(other.p)})", p=other.p)
+    return one
+
+
+def _asked(found: ClaimComparison) -> tuple[object, ...]:
+    return found.what, found.side, found.threshold, found.runs
 
 
 def p_values(claim: ClaimSpec, found: Sequence[ClaimComparison]) -> tuple[float, float]:
@@ -199,7 +219,7 @@ def p_values(claim: ClaimSpec, found: Sequence[ClaimComparison]) -> tuple[float,
 
 
 def _not_active(claim: ClaimSpec, found: tuple[ClaimComparison, ...], arms: Sequence[str]) -> ClaimVerdict:
-    hardly = f"student outputs were hardly used, φ below {ACTIVE_PHI} on average over training ({'; '.join(arms)})"
+    hardly = f"fewer than {ACTIVE_SHARE:.0%} of batches were student outputs ({'; '.join(arms)})"
     return ClaimVerdict(claim, "mechanism not active", f"{hardly}; {_counted(found)}", found)
 
 
@@ -243,7 +263,7 @@ def _verdict(
     else:
         reason = f"{counted}, the others cannot be told (p = {_short(p)})"
     judged = ClaimVerdict(claim, "not enough evidence", reason, found, p)
-    power = power_of(judged.deciding) if judged.deciding else ""
+    power = power_of(found, any_one=claim.test.any)
     return replace(judged, reason=f"{reason}; {power}") if power else judged
 
 
@@ -251,15 +271,27 @@ def _short(p: float | None) -> str:
     return "1" if p is None else f"{p:.2g}" if p >= 0.001 else "below 0.001"
 
 
-def power_of(found: ClaimComparison) -> str:
-    """What an open comparison could have shown, and how many seeds would show what was seen; "" if it is not open."""
-    if found.visible is None:
+def power_of(found: Sequence[ClaimComparison], *, any_one: bool = False) -> str:
+    """What the open comparisons of a claim could have shown, and how many seeds would decide it; "" if none is open.
+
+    What was seen points to a verdict: to "reproduced" where all comparisons lie on the claimed side, or one of them
+    where one is enough. Of the open ones that lie on its side the text is about the hardest to see where all of them
+    have to be seen, else about the easiest.
+    """
+    measured = [c for c in found if c.effect is not None]
+    for_it = (any if any_one else all)(c.lead > 0 for c in measured)
+    asked = [c for c in measured if c.visible is not None and (c.lead > 0) is for_it]
+    if not asked:
         return ""
-    factor = found.unit == "times" and found.threshold > 0
-    size = f"a factor of {found.visible:.2f}" if factor else f"{found.visible:.2f} {found.unit}"
+    of_all = any_one is not for_it
+    one = (max if of_all else min)(asked, key=lambda c: c.repeats or MOST_SEEDS + 1)
+    visible, factor = one.visible or 0.0, one.unit == "times" and one.threshold > 0
+    size = f"a factor of {visible:.2f}" if factor else f"{visible:.2f} {one.unit}"
     if factor:
-        seen = f"the factor seen, {(found.effect or 0.0) / found.threshold:.2f}"
+        seen = f"the factor seen, {(one.effect or 0.0) / one.threshold:.2f}"
     else:
-        seen = f"the distance seen, {found.lead:+.2f}"
-    needed = f"{found.repeats} would do" if found.repeats else f"not even {MOST_SEEDS} would do"
-    return f"smallest visible distance from the limit: {size} (80 % power); for {seen}, {needed}"
+        seen = f"the distance seen, {one.lead:+.2f}"
+    needed = f"{one.repeats} would do" if one.repeats else f"not even {MOST_SEEDS} would do"
+    which = f" of {one.what}" if len(found) > 1 else ""
+    end = "reproduce" if for_it else "refute"
+    return f"smallest visible distance{which} from the limit: {size} (80 % power); for {seen}, {needed} to {end} it"

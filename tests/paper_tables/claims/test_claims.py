@@ -207,21 +207,26 @@ def test_what_no_judge_has_seen_is_open(tmp_path):
         ((0.5, 0.5, 0.5), 40.0, "not reproduced"),
     ],
 )
-def test_a_distillm_that_hardly_used_student_outputs_is_neither_fast_nor_slow(tmp_path, phis, fast, expected):
+@pytest.mark.parametrize("counted", [True, False])
+def test_a_distillm_that_hardly_used_student_outputs_is_neither_fast_nor_slow(tmp_path, counted, phis, fast, expected):
     for number, seed in enumerate(SEEDS):
         write_record(tmp_path, "kld", seed=seed, seconds=20.0 + number / 5)
         record = write_record(tmp_path, "distillm", seed=seed, seconds=fast + number / 5)
-        rewrite(tmp_path, record, curve=[{"step": step, "phi": phis[number] * step / 150} for step in (100, 200)])
+        used = round(1000 * phis[number])
+        counts = {"dataset": 1000 - used, "generate": used // 3, "replay": used - used // 3} if counted else {}
+        steps = {kind: {"count": count, "median": 0.1} for kind, count in counts.items() if count}
+        curve = [{"step": step, "phi": phis[number] * step / 150} for step in (100, 200)]
+        rewrite(tmp_path, record, time__steps=steps, **({} if counted else {"curve": curve}))
     judged = verdict(tmp_path, "near-kd-time")
     assert judged.verdict == expected
     (one,) = judged.comparisons
     assert one.holds is (fast < 30), "what was measured is still shown"
     if expected == "mechanism not active":
         mean = sum(phis) / 3
-        assert f"DistiLLM, dolly, tiny-llama, sft init student, buffer of 32: {mean:.3f}" in judged.reason
+        assert f"DistiLLM, dolly, tiny-llama, sft init student, buffer of 32: {mean:.1%}" in judged.reason
         assert judged.p is None
         assert judged.deciding == one
-    assert f"adaptive φ {sum(phis) / 3:.2f} on average" in judged.scope
+    assert f"{sum(phis) / 3:.0%} of batches with adaptive φ were student outputs" in judged.scope
 
 
 def test_what_was_not_active_takes_no_part_in_the_correction():
@@ -334,10 +339,45 @@ def test_what_one_claim_shows_may_be_chance_among_many():
 def test_an_open_comparison_says_what_it_could_have_shown(tmp_path):
     found = made("", 1.0, 1.0)
     assert found.visible == pytest.approx(2.8016, abs=1e-3)
-    assert "smallest visible distance from the limit: 2.80 ROUGE-L (80 % power)" in power_of(found)
+    assert "smallest visible distance from the limit: 2.80 ROUGE-L (80 % power)" in power_of([found])
     seen = ClaimComparison("", "above", 0.0, "ROUGE-L", 0.0).with_effect(Estimate(1.0, 3.0, 3, 8))
-    assert power_of(seen).endswith("for the distance seen, +1.00, 25 would do")
-    assert power_of(made("", 5.0, 1.0)) == ""
+    assert power_of([seen]).endswith("for the distance seen, +1.00, 25 would do to reproduce it")
+    assert power_of([made("", 5.0, 1.0)]) == ""
+
+
+def test_the_seeds_that_a_claim_needs_are_those_of_the_comparison_that_decides_it():
+    """All have to be seen of a claim that holds; one that fails refutes it, whatever the others do."""
+    easy, hard = (replace_what(name, Estimate(value, 3.0, 3, 8)) for name, value in (("easy", 1.5), ("hard", 1.0)))
+    against = replace_what("against", Estimate(-1.2, 3.0, 3, 8))
+    assert "of hard from" in power_of([easy, hard])
+    assert power_of([easy, hard]).endswith("25 would do to reproduce it")
+    told = power_of([easy, against, hard])
+    assert "of against from" in told
+    assert told.endswith("to refute it")
+    assert power_of([easy, replace_what("lost", Estimate(-9.0, 1.0, 3, 8))]) == ""
+    # where one has to hold, the easiest does; all have to fail
+    assert "of easy from" in power_of([easy, hard], any_one=True)
+    less = replace_what("less", Estimate(-1.0, 3.0, 3, 8))
+    assert "of less from" in power_of([against, less], any_one=True)
+
+
+def replace_what(what: str, found: Estimate) -> ClaimComparison:
+    return ClaimComparison(what, "above", 0.0, "ROUGE-L", 0.0).with_effect(found)
+
+
+def test_what_says_more_than_a_refuted_claim_is_refuted_with_it():
+    less, more, other = (CLAIM.model_copy(update={"id": name}) for name in ("less", "more", "other"))
+    # six comparisons ask for more than one
+    failing = made("a", -2.3, 1.0)
+    rest = tuple(made(name, 0.2, 1.0) for name in "bcdef")
+    assert judge({more: (failing, *rest)})[0].verdict == "not enough evidence"
+    judged = judge({less: (failing,), more: (failing, *rest), other: rest})
+    assert [one.verdict for one in judged] == ["not reproduced", "not reproduced", "not enough evidence"]
+    assert "it says all that less says, which is not reproduced" in judged[1].reason
+    assert judged[1].p == judged[0].p
+    assert judge({less: (failing,), more: (failing, *rest)}, ["more"])[0].verdict == "not reproduced"
+    up_to = UP_TO.model_copy(update={"id": "up to"})
+    assert judge({less: (failing,), up_to: (failing, *rest)})[1].verdict == "not enough evidence"
 
 
 def test_a_verdict_is_the_same_whichever_claims_are_asked_for(tmp_path):
