@@ -13,9 +13,9 @@ from bench.record.record import RunRecord
 OTHERS_MAY_USE = 0.05
 CORES_LEFT = 2
 """What a process that computes on a GPU keeps busy at most: Python, and the threads that launch kernels."""
-SLOWER = 0.03
-"""A time is to repeat within this."""
-RANGES, ENOUGH_RUNS = 2, 3
+SLOWER = 0.05
+"""A run is not slow within this."""
+DEVIATIONS, ENOUGH_RUNS = 5, 3
 
 
 class Hardware(NamedTuple):
@@ -67,12 +67,12 @@ def slow_runs(records: Sequence[RunRecord]) -> Mapping[str, float]:
 
     Seeds may differ in how many batches they generate, so what is compared is a run's training time over that which
     its steps take elsewhere: of each kind its number, times the median over the others of their median step. A run is
-    slow where this ratio is above the others' largest by more than twice their range, and by more than 3 %. Of arms
-    whose runs differ by chance alone, with a deviation of 2 %, 13 % have a slow one of three runs and 3 % one of five;
-    with a deviation of 1 %, 1 %.
+    slow where this ratio is above the others' median by more than five standard deviations, as their median absolute
+    deviation gives them, and by more than 5 %. So two slow runs of five do not hide each other. Of arms whose runs
+    differ by chance alone, with a deviation of 2 %, 3 % have a slow one, of three runs as of five; with 1 %, none.
 
     Returns:
-        by run id, how much slower than the others' mean, as a share; nothing of fewer than three runs.
+        by run id, how much slower than the others' median, as a share; nothing of fewer than three runs.
     """
     known = [record for record in records if record.time.steps]
     if len(known) < ENOUGH_RUNS:
@@ -85,9 +85,10 @@ def slow_runs(records: Sequence[RunRecord]) -> Mapping[str, float]:
             for kind in {kind for other in others for kind in other.time.steps}
         }
         theirs = [_over_usual(other, usual) for other in others]
-        ratio, most = _over_usual(record, usual), max(theirs)
-        if ratio > most + max(RANGES * (most - min(theirs)), SLOWER * most):
-            slow[record.run_id] = ratio * len(theirs) / sum(theirs) - 1
+        ratio, middle = _over_usual(record, usual), median(theirs)
+        deviation = 1.4826 * median(abs(other - middle) for other in theirs)  # of normal times, the standard deviation
+        if ratio > middle + max(DEVIATIONS * deviation, SLOWER * middle):
+            slow[record.run_id] = ratio / middle - 1
     return slow
 
 

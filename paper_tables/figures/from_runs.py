@@ -11,12 +11,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from bench.analysis.timing import has_exclusive_timing
 from bench.record.record import mean_of_sets
 from paper_tables.figures.figure import Drawing, NothingToDraw, timing_note
 from paper_tables.figures.labels import Label, label_ends, label_points
 from paper_tables.figures.style import COLOURS, COLUMN, FAINT, HATCHES, PAGE, look, plain_log, ticks_at
-from paper_tables.numbers.cells import cell_of, relative_times, training_seconds, validation_scores
+from paper_tables.numbers.cells import cell_of, exclusively_timed, relative_times, training_seconds, validation_scores
 from paper_tables.numbers.runs import Run, RunIndex, Selection
 from paper_tables.paper.ablations import OWN_ALPHA, VALUE_LABELS, ablations
 from paper_tables.paper.methods import METHOD_LABELS, SKEWED_LOSSES
@@ -311,16 +310,19 @@ def equal_budget(index: RunIndex) -> Drawing:
     selection = index.select(table)
     methods = _timed(table, selection)
     lines: dict[str, tuple[list[float], list[float]]] = {}
+    bands: dict[str, list[float]] = {}
     for label, runs in methods.items():
-        by_step = _validations(runs.scored)
+        curves = [validation_scores(run.record) for run in runs.scored]
         total = max(run.record.training.steps for run in runs.scored)
-        steps = sorted(by_step)
+        steps = sorted(set.intersection(*map(set, curves)))
         times = [runs.seconds * step / total for step in steps]
-        bests = [max(statistics.fmean(by_step[s]) for s in steps if s <= step) for step in steps]
+        reached = [[max(curve[s] for s in steps if s <= step) for curve in curves] for step in steps]
+        bests = [statistics.fmean(by_run) for by_run in reached]
         lines[label] = (times, bests)
+        bands[label] = [statistics.stdev(by_run) if len(by_run) > 1 else 0.0 for by_run in reached]
         rows += [
-            {"method": label, "step": s, "seconds": t, "best": b, "n": len(runs.scored)}
-            for s, t, b in zip(steps, times, bests, strict=True)
+            {"method": label, "step": s, "seconds": t, "best": b, "sd": sd, "n": len(curves)}
+            for s, t, b, sd in zip(steps, times, bests, bands[label], strict=True)
         ]
     _need(rows, "main", EXCLUSIVELY_TIMED)
     columns = min(5, len(lines))
@@ -332,6 +334,9 @@ def equal_budget(index: RunIndex) -> Drawing:
         for other in lines.values():
             axes.step(*other, where="post", color="#cccccc", linewidth=0.7)
         axes.step(*line, where="post", color=COLOURS[0], marker="o", markersize=3, linewidth=1.5)
+        seconds, bests = line
+        low, high = ([b + sign * sd for b, sd in zip(bests, bands[label], strict=True)] for sign in (-1, 1))
+        axes.fill_between(seconds, low, high, step="post", color=COLOURS[0], alpha=0.25, linewidth=0)
         axes.set_title(label)
     panels.flat[0].set_xscale("log")
     plain_log(panels.flat[0].xaxis, (1, 3))
@@ -346,10 +351,10 @@ def equal_budget(index: RunIndex) -> Drawing:
         pd.DataFrame(rows),
         [
             "Quality over wall-clock, all methods, instruction following: a panel a method (blue), the others in grey. "
-            f"Best validation {metric} so far, mean over training seeds, of the intermediate validations of "
-            "full-length runs: their learning rate follows the schedule of the full length, so this is not the score "
-            "of runs trained to a smaller budget, which may be higher.",
-            f"A method's training time, of {EXCLUSIVELY_TIMED}, is spread evenly over its steps.",
+            f"Best validation {metric} so far, mean over training seeds with a band of one standard deviation, of the "
+            "intermediate validations of full-length runs: their learning rate follows the schedule of the full length, "
+            "so this is not the score of runs trained to a smaller budget, which may be higher.",
+            f"A method's training time, the median of {EXCLUSIVELY_TIMED}, is spread evenly over its steps.",
             timing_note(run.record.environment for runs in methods.values() for run in runs.timed),
             *_missing(table, selection, "main", index.preset),
         ],
@@ -370,19 +375,15 @@ class _TimedMethod:
 
     @property
     def seconds(self) -> float:
-        """Their mean."""
-        return statistics.fmean(self.each)
+        """Their median, as in tables: one slow run does not move it."""
+        return statistics.median(self.each)
 
 
 def _timed(table: Table, selection: Selection) -> dict[str, _TimedMethod]:
     """By label, the rows of a table that have a run with exclusive timing."""
-    found = {}
-    for row in table.rows:
-        runs = selection.runs[row.specs["dolly"]]
-        timed = [run for run in runs if has_exclusive_timing(run.record)]
-        if timed:
-            found[row.label] = _TimedMethod(runs, timed)
-    return found
+    runs_of = {row.label: selection.runs[row.specs["dolly"]] for row in table.rows}
+    timed = exclusively_timed(runs_of)
+    return {label: _TimedMethod(runs_of[label], list(runs)) for label, runs in timed.items() if runs}
 
 
 def _need(rows: Sequence[object], suite: str, runs: str = "runs") -> None:

@@ -66,8 +66,10 @@ def timed(seed: int, seconds: float, **steps: tuple[int, float]):
     [
         ([(20.0, 0.05), (20.2, 0.05), (24.0, 0.05)], {30: 0.194}),  # something came between
         ([(20.0, 0.05), (20.2, 0.05), (24.0, 0.06)], {30: 0.194}),  # every step was slower
-        ([(20.0, 0.05), (20.2, 0.05), (20.5, 0.05)], {}),  # within 3 %
+        ([(20.0, 0.05), (20.2, 0.05), (20.9, 0.05)], {}),  # within 5 %
         ([(20.0, 0.05), (22.0, 0.05), (23.5, 0.05)], {}),  # no further away than the others are apart
+        # two that were slow do not hide each other
+        ([(20.0, 0.05), (20.2, 0.05), (20.4, 0.05), (25.0, 0.05), (26.0, 0.05)], {40: 0.232, 50: 0.281}),
         ([(20.0, 0.05), (30.0, 0.05)], {}),  # which of them was slow, nobody knows
     ],
 )

@@ -20,7 +20,7 @@ from paper_tables.figures.style import COLUMN, look
 from paper_tables.numbers.runs import RunIndex
 from paper_tables.paper.ablations import ablations
 from paper_tables.paper.tables import tables
-from tests.records import altered, make_record, write_record
+from tests.records import altered, make_record, rewrite, write_record
 
 SEEDS = (10, 20)
 pytestmark = pytest.mark.usefixtures("style")
@@ -179,8 +179,20 @@ def test_the_front_holds_what_nothing_beats_in_both(tmp_path):
     assert 1 < frame["on_front"].sum() < 13
 
 
+def test_times_of_another_machine_are_not_mixed_in_and_one_slow_run_moves_no_point(tmp_path):
+    for number, spec in enumerate(tables("tiny")["main"].specs):
+        for seed, seconds in zip((10, 20, 30, 40), (10.0, 11.0, 90.0, 1000.0), strict=True):
+            record = write_run(tmp_path, spec, seed, mean=20.0 + number, seconds=seconds)
+            if seed == 40:
+                rewrite(tmp_path, record, environment__threads=64)
+    for draw in (from_runs.pareto, from_runs.equal_budget):
+        frame = draw(index(tmp_path)).frame
+        assert {group["seconds"].max() for _, group in frame.groupby("method")} == {11.0}
+
+
 def test_quality_at_a_budget_never_falls(everything):
     frame = from_runs.equal_budget(index(everything)).frame
+    assert (frame["sd"] > 0).any()
     for _, group in frame.groupby("method"):
         assert group["best"].is_monotonic_increasing
         assert group["seconds"].is_monotonic_increasing
