@@ -352,8 +352,8 @@ def equal_budget(index: RunIndex) -> Drawing:
         [
             "Quality over wall-clock, all methods, instruction following: a panel a method (blue), the others in grey. "
             f"Best validation {metric} so far, mean over training seeds with a band of one standard deviation, of the "
-            "intermediate validations of full-length runs: their learning rate follows the schedule of the full length, "
-            "so this is not the score of runs trained to a smaller budget, which may be higher.",
+            "intermediate validations of full-length runs: their learning rate follows the schedule of the full "
+            "length, so this is not the score of runs trained to a smaller budget, which may be higher.",
             f"A method's training time, the median of {EXCLUSIVELY_TIMED}, is spread evenly over its steps.",
             timing_note(run.record.environment for runs in methods.values() for run in runs.timed),
             *_missing(table, selection, "main", index.preset),
