@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import snapshot_download
 from safetensors import safe_open
 from transformers import (
     AutoConfig,
@@ -31,8 +32,8 @@ from bench.models.lora import base_of, load_adapter, merged
 from bench.models.tokenizer import Kind, TokenizerAdapter
 from bench.system.artifacts import MANIFEST
 from bench.system.errors import BenchError, did_you_mean
-from bench.system.files import damage, read_json
-from bench.system.hub import split_revision, what_failed
+from bench.system.files import damage, lfs_pointer, read_json
+from bench.system.hub import behind, missing_package, split_revision, what_failed
 from bench.system.seeding import seed_torch
 
 _SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
@@ -230,8 +231,13 @@ def _reason(error: Exception) -> str:
 
 
 def _unloadable(what: str, name: str, error: Exception) -> BenchError:
+    if (broken := _broken_file(what, name, error)) is not None:
+        return BenchError(f"{name}: no {what} can be loaded: {broken}")
     reason = _reason(error)
     if Path(name).is_dir():
+        lacking = (missing_package(one) for one in behind(error) if isinstance(one, ImportError))
+        if (package := next(filter(None, lacking), None)) is not None:
+            reason = f"the package {package} is not installed: pip install {package}"
         needed = "config.json and model.safetensors" if what == "model" else "tokenizer.json (or vocabulary files)"
         return BenchError(f"{name}: the folder is no {what} transformers can load ({reason}). It needs {needed}.")
     if Path(name).is_absolute() or name.startswith("."):
@@ -244,6 +250,41 @@ def _unloadable(what: str, name: str, error: Exception) -> BenchError:
         f"the {what} {name!r} is no local folder, and {told}\n"
         "A folder would do instead: --set models.teacher=FOLDER --set models.student=FOLDER"
     )
+
+
+def _broken_file(what: str, name: str, error: Exception) -> str | None:
+    """What is wrong with a file that transformers could not read; None where that is not known."""
+    folder = _folder(name)
+    if folder is None:
+        return None
+    if what == "model":  # of the kinds, transformers takes the first
+        files = next(filter(None, (sorted(folder.glob(kind)) for kind in ("*.safetensors", "*.bin"))), [])
+    else:
+        kinds = ("tokenizer.json", "*.model", "vocab.*", "merges.txt")
+        files = [path for kind in kinds for path in sorted(folder.glob(kind))]
+    if (pointer := lfs_pointer(files)) is not None:
+        mend = "`git lfs pull` brings it" if Path(name).is_dir() else "its owner has to push the file itself"
+        return f"{pointer} is only a pointer of Git LFS to the file: {mend}"
+    sentencepiece = next((path for path in files if path.suffix == ".model"), None)
+    lacking = {missing_package(one) for one in behind(error) if isinstance(one, ImportError)}
+    # transformers takes a file that SentencePiece cannot read for one of tiktoken
+    if sentencepiece is not None and "tiktoken" in lacking:
+        return (
+            f"{sentencepiece} cannot be read as a SentencePiece file: it is damaged (remove it, and download or copy "
+            "it again), or it is a file of tiktoken, which needs pip install tiktoken"
+        )
+    return None
+
+
+def _folder(name: str) -> Path | None:
+    """Where a model's files are: a local folder, or the one with what was downloaded; None where nothing was."""
+    if Path(name).is_dir():
+        return Path(name)
+    place, at = _place(name)
+    try:
+        return Path(snapshot_download(place, **at, allow_patterns=[], local_files_only=True))
+    except (OSError, ValueError):  # it was never downloaded, or the name is no id
+        return None
 
 
 def new_network(architecture: dict[str, Any], tokenizer: TokenizerAdapter, *seed: int | str) -> PreTrainedModel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -30,7 +31,7 @@ def what_failed(what: str, name: str, error: BaseException, known: Iterable[str]
         known: ids that may have been meant.
 
     Returns:
-        None where the reason is none of the hub's, nor a missing package.
+        None where the reason is none of the hub's, nor a failed import.
     """
     from huggingface_hub import constants
     from huggingface_hub.errors import (
@@ -46,11 +47,10 @@ def what_failed(what: str, name: str, error: BaseException, known: Iterable[str]
 
     repository, revision = split_revision(name)
     url = f"{constants.ENDPOINT}/{'datasets/' if what == 'data set' else ''}{repository}"
-    for one in _behind(error):
+    for one in behind(error):
         match one:
             case ImportError():
-                package = _missing_package(one)
-                return f"needs the package {package}, which is not installed: pip install {package}"
+                return _not_imported(one)
             case GatedRepoError():
                 return f"is gated: accept its terms at {url}, then {_LOG_IN}"
             case RepositoryNotFoundError():
@@ -75,7 +75,7 @@ def what_failed(what: str, name: str, error: BaseException, known: Iterable[str]
     return None
 
 
-def _behind(error: BaseException) -> Iterator[BaseException]:
+def behind(error: BaseException) -> Iterator[BaseException]:
     """An error and what it was raised from or while handling, outermost first."""
     seen: set[int] = set()
     current: BaseException | None = error
@@ -85,14 +85,26 @@ def _behind(error: BaseException) -> Iterator[BaseException]:
         current = current.__cause__ or current.__context__
 
 
-def _missing_package(error: ImportError) -> str:
-    """The package to install; what lacks SentencePiece goes on to tiktoken, and complains of that."""
+def _not_imported(error: ImportError) -> str:
+    package = missing_package(error)
+    if package is not None:
+        return f"needs the package {package}, which is not installed: pip install {package}"
+    told = str(error).strip().partition("\n")[0]
+    return f"cannot be loaded with the packages that are installed here: {told or type(error).__name__}"
+
+
+def missing_package(error: ImportError) -> str | None:
+    """The package to install; None where the error names no module, or one that is there.
+
+    What lacks SentencePiece goes on to tiktoken, and complains of that.
+    """
     for package, module in (("sentencepiece", "sentencepiece"), ("protobuf", "google.protobuf")):
         try:
             importlib.import_module(module)
         except ImportError:
             return package
-    return error.name or str(error).strip().partition("\n")[0]
+    module = (error.name or "").partition(".")[0]
+    return module if module and importlib.util.find_spec(module) is None else None
 
 
 def _meant(name: str, known: Iterable[str]) -> str:

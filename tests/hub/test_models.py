@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM
@@ -167,6 +169,53 @@ def test_a_missing_package_is_named_and_not_the_network(hub: Hub, monkeypatch):
     ) as caught:
         load_tokenizer("openlm-research/open_llama_3b_v2")
     assert not [word for word in (*NETWORK, "tiktoken") if word in str(caught.value)]
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 123\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "text", "message"),
+    [
+        (
+            "openlm-research/open_llama_3b_v2",
+            "tokenizer.model",
+            POINTER,
+            "tokenizer.model is only a pointer of Git LFS",
+        ),
+        (
+            *("openlm-research/open_llama_3b_v2", "tokenizer.model", "damaged"),
+            "tokenizer.model cannot be read as a SentencePiece file: it is damaged",
+        ),
+        ("openai-community/gpt2", "tokenizer.json", POINTER, "tokenizer.json is only a pointer of Git LFS"),
+        ("openai-community/gpt2", "model.safetensors", POINTER, "model.safetensors is only a pointer of Git LFS"),
+        ("facebook/opt-125m", "pytorch_model.bin", POINTER, "pytorch_model.bin is only a pointer of Git LFS"),
+    ],
+)
+def test_a_damaged_file_is_named(fresh_hub: Hub, name, file, text, message):
+    fresh_hub.publish("models", name, {file: text})
+    with pytest.raises(BenchError, match=message) as caught:
+        load_network(name, "causal") if file.endswith(("safetensors", "bin")) else load_tokenizer(name)
+    assert "its owner has to push" in str(caught.value) or "copy it again" in str(caught.value)
+    assert "the package" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        # the error of transformers names no module
+        ("gptq", "cannot be loaded with the packages that are installed here: Loading a GPTQ quantized model requires"),
+        ("torchao", "needs the package torchao, which is not installed: pip install torchao"),
+    ],
+)
+def test_what_a_quantized_model_needs_is_told_once(fresh_hub: Hub, method, message):
+    name = "openai-community/gpt2"
+    config = json.loads((fresh_hub.folder("models", name, "main")[0] / "config.json").read_text())
+    given = {"quantization_config": {"quant_method": method, "bits": 4}}
+    fresh_hub.publish("models", name, {"config.json": json.dumps(config | given)})
+    with pytest.raises(BenchError, match=message) as caught:
+        load_network(name, "causal")
+    assert "needs the package Loading" not in str(caught.value)
 
 
 def test_parameters_at_a_revision_are_counted_with_the_output_layers_own(hub: Hub):
