@@ -33,7 +33,7 @@ from bench.models.tokenizer import Kind, TokenizerAdapter
 from bench.system.artifacts import MANIFEST
 from bench.system.errors import BenchError, did_you_mean
 from bench.system.files import damage, lfs_pointer, read_json
-from bench.system.hub import behind, missing_package, split_revision, what_failed
+from bench.system.hub import COMMITS, behind, missing_package, place, what_failed
 from bench.system.seeding import seed_torch
 
 _SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
@@ -46,9 +46,9 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     Raises:
         BenchError: it cannot be had.
     """
-    place, at = _place(name)
+    repository, at = place(name)
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place, **at, trust_remote_code=False)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(repository, **at, trust_remote_code=False)
         if _is_generic(Path(name)) and type(tokenizer) is not PreTrainedTokenizerFast:
             # some families (Qwen2) have their own rules put in the place of those in tokenizer.json
             tokenizer = PreTrainedTokenizerFast.from_pretrained(name)
@@ -60,17 +60,6 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
             return load_tokenizer(base)
         raise _unloadable("tokenizer", name, error) from error
     return tokenizer
-
-
-def _place(name: str) -> tuple[str, dict[str, str]]:
-    """Where transformers finds a model: folder or id, and the revision, which is the commit once that is known."""
-    repository, revision = split_revision(name)
-    revision = _COMMITS.get(name, revision)
-    return repository, {} if revision is None else {"revision": revision}
-
-
-_COMMITS: dict[str, str] = {}
-"""Commits of the hub's repositories as this process saw them first: a branch that moves changes no run under way."""
 
 
 def _is_generic(folder: Path) -> bool:
@@ -88,13 +77,13 @@ def load_architecture(name: str) -> PretrainedConfig:
         BenchError: it cannot be had.
     """
     name = base_of(name)
-    place, at = _place(name)
+    repository, at = place(name)
     try:
-        config: PretrainedConfig = AutoConfig.from_pretrained(place, **at, trust_remote_code=False)
+        config: PretrainedConfig = AutoConfig.from_pretrained(repository, **at, trust_remote_code=False)
     except Exception as error:
         raise _unloadable("model", name, error) from error
     if config._commit_hash is not None:
-        _COMMITS[name] = config._commit_hash
+        COMMITS[name] = config._commit_hash
     return _as_used_here(config)
 
 
@@ -127,10 +116,10 @@ def load_network(name: str, kind: Kind, dtype: torch.dtype = torch.float32) -> P
     _check_undamaged(Path(name))
     # transformers would ask a service of the hub to convert what is a .bin file, and wait for it in the background
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
-    place, at = _place(name)
+    repository, at = place(name)
     try:
         network, found = _AUTO[kind].from_pretrained(
-            place, **at, config=config, dtype=dtype, output_loading_info=True, trust_remote_code=False
+            repository, **at, config=config, dtype=dtype, output_loading_info=True, trust_remote_code=False
         )
     except Exception as error:
         raise _unloadable("model", name, error) from error
@@ -280,9 +269,11 @@ def _folder(name: str) -> Path | None:
     """Where a model's files are: a local folder, or the one with what was downloaded; None where nothing was."""
     if Path(name).is_dir():
         return Path(name)
-    place, at = _place(name)
+    repository, at = place(name)
     try:
-        return Path(snapshot_download(place, **at, allow_patterns=[], local_files_only=True))
+        return Path(
+            snapshot_download(repository, revision=at.get("revision"), allow_patterns=[], local_files_only=True)
+        )
     except (OSError, ValueError):  # it was never downloaded, or the name is no id
         return None
 
@@ -528,7 +519,7 @@ def has_own_head(name: str, kind: Kind) -> bool:
 
 def _weight_files(name: str) -> list[Path]:
     """Files of a checkpoint that are on this machine; of an adapter, its base's."""
-    place, at = _place(base_of(name))
+    repository, at = place(base_of(name))
     for file in (
         "model.safetensors",
         "model.safetensors.index.json",
@@ -536,7 +527,9 @@ def _weight_files(name: str) -> list[Path]:
         "pytorch_model.bin.index.json",
     ):
         try:
-            found = cached_file(place, file, **at, local_files_only=True, _raise_exceptions_for_missing_entries=False)
+            found = cached_file(
+                repository, file, **at, local_files_only=True, _raise_exceptions_for_missing_entries=False
+            )
         except OSError:  # nothing of it is here
             return []
         if found is not None and file.endswith(".json"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -21,11 +22,22 @@ def split_revision(name: str) -> tuple[str, str | None]:
     return repository, revision or None
 
 
+COMMITS: dict[str, str] = {}
+"""Commits of models as this process saw them first, by name: a branch that moves changes no run under way."""
+
+
+def place(name: str) -> tuple[str, dict[str, str]]:
+    """Where transformers finds a model: folder or id, and the revision, which is the commit once that is known."""
+    repository, revision = split_revision(name)
+    revision = COMMITS.get(name, revision)
+    return repository, {} if revision is None else {"revision": revision}
+
+
 def what_failed(what: str, name: str, error: BaseException, known: Iterable[str] = ()) -> str | None:
     """What kept a repository from being loaded and what to do, as the rest of a sentence that begins with its name.
 
     Args:
-        what: "model", "tokenizer" or "data set".
+        what: "model", "adapter", "tokenizer" or "data set".
         name: its id, with the revision if one was asked for.
         error: as raised; the libraries hide the reason behind others.
         known: ids that may have been meant.
@@ -38,6 +50,7 @@ def what_failed(what: str, name: str, error: BaseException, known: Iterable[str]
         GatedRepoError,
         HfHubHTTPError,
         HFValidationError,
+        IncompleteSnapshotError,
         LocalEntryNotFoundError,
         OfflineModeIsEnabled,
         RemoteEntryNotFoundError,
@@ -63,13 +76,18 @@ def what_failed(what: str, name: str, error: BaseException, known: Iterable[str]
                 return "is neither a local folder nor an id of the hub, which is OWNER/NAME or OWNER/NAME@REVISION"
             case LocalEntryNotFoundError() | OfflineModeIsEnabled() if constants.is_offline_mode():
                 return "was not downloaded before (or not all of it), and HF_HUB_OFFLINE=1 forbids it now"
+            case IncompleteSnapshotError():
+                return (
+                    f"was downloaded in part only ({_lacking(one)}), and {constants.ENDPOINT} cannot be reached now; "
+                    "the same command goes on once it can"
+                )
             case HfHubHTTPError():
                 return _refused(one.response.status_code, url)
             case _ if _broke_off(one):
                 return "was downloaded in part only: the connection broke off; the same command goes on from there"
             case _ if _unreachable(one):
                 return (
-                    f"was not downloaded before, and {constants.ENDPOINT} cannot be reached now "
+                    f"was not downloaded before (or not all of it), and {constants.ENDPOINT} cannot be reached now "
                     f"({type(one).__name__}: {str(one) or 'no answer'})"
                 )
     return None
@@ -120,6 +138,12 @@ def _refused(status: int, url: str) -> str:
     return f"is not sent by the hub, which answers with an error of its own ({status}); try again later, or see {url}"
 
 
+def _lacking(error: BaseException) -> str:
+    """The files that an error of half a download names."""
+    named = re.search(r"\d+ file\(s\) are missing \([^)]*\)", str(error))
+    return named.group().replace("(s)", "s", 1) if named else "files are missing"
+
+
 def _broke_off(error: BaseException) -> bool:
     said = str(error)
     return (
@@ -129,6 +153,13 @@ def _broke_off(error: BaseException) -> bool:
 
 
 def _unreachable(error: BaseException) -> bool:
-    import httpx
+    return isinstance(error, (ConnectionError, TimeoutError, *errors_of_httpx("TransportError")))
 
-    return isinstance(error, httpx.TransportError | ConnectionError | TimeoutError)
+
+def errors_of_httpx(name: str) -> tuple[type[Exception], ...]:
+    """A kind of errors of what huggingface_hub sends requests with; empty where it was not imported.
+
+    To import it where an error is told could fail, and hide that error.
+    """
+    httpx = sys.modules.get("httpx")
+    return () if httpx is None else (getattr(httpx, name),)

@@ -13,7 +13,7 @@ from bench.experiment import checks, context
 from bench.models import loading
 from bench.record.record import RunRecord
 from tests.conftest import invoke, record_of, start
-from tests.hub.conftest import offline
+from tests.hub.conftest import forget, offline
 from tests.hub.contents import hub_pairs
 from tests.hub.datasets_of import PARQUET
 from tests.hub.server import Hub, commit_of
@@ -137,10 +137,10 @@ def test_every_pair_runs_with_methods_of_every_kind(hub: Hub, cache, tmp_path, c
 def test_after_a_first_run_the_hub_is_not_needed(fresh_hub: Hub, cache, tmp_path, monkeypatch):
     given = arguments(tmp_path, "srkl", "samsum", "t5-xl-to-t5-small")
     first = record_of(*given)
-    loading._COMMITS.clear()
+    forget()
     offline(monkeypatch)
     assert record_of(*given).run_id == first.run_id
-    loading._COMMITS.clear()
+    forget()
     offline(monkeypatch, on=False)
     fresh_hub.stop()
     again = record_of(*given, "--fresh")
