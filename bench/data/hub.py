@@ -83,24 +83,27 @@ def _by_files(hub: HubSource, files: Mapping[Split, HubFiles]) -> RawData:
 def _records(source: HubSource | HubSet, folder: Path, part: HubFiles) -> Iterable[RawRecord]:
     inside = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
     found = sorted(name for name in inside if fnmatch(name, part.path))
+    if not _are_listed(source, folder) and (not found or {*"*?["} & {*part.path}):
+        raise DataError(
+            f"the data set {source.pinned} may be on this machine in part only: no list of its files was kept that "
+            f"says what {part.path} stands for, and the hub cannot be reached now; the same command goes on once it can"
+        )
     if not found:
-        raise _no_file(source, part.path)
+        raise DataError(f"the data set {source.pinned} has no file {part.path}; see its list of files on the hub")
     records = (record for name in found for record in _file_records(inside[name]))
     return islice(records, part.skip, None if part.first is None else part.skip + part.first)
 
 
-def _no_file(source: HubSource | HubSet, path: str) -> DataError:
-    """What to tell of a file that is not among those on this machine."""
-    from huggingface_hub import HfApi
+def _are_listed(source: HubSource | HubSet, folder: Path) -> bool:
+    """Whether all files of a data set are known here, so that its download has seen to it that none is missing."""
+    from huggingface_hub import get_cached_repo_tree
+    from huggingface_hub.errors import CachedRepoTreeNotFoundError
 
     try:
-        HfApi().list_repo_files(source.id, repo_type="dataset", revision=source.revision)
-    except Exception:  # the hub cannot be asked: an earlier download may have ended half-way
-        return DataError(
-            f"the data set {source.pinned} was not downloaded whole before ({path} is missing), and the hub cannot be "
-            "reached now"
-        )
-    return DataError(f"the data set {source.pinned} has no file {path}; see its list of files on the hub")
+        get_cached_repo_tree(source.id, repo_type="dataset", revision=folder.name)
+    except CachedRepoTreeNotFoundError:  # other programs and older versions download files without a list of them
+        return False
+    return True
 
 
 def _file_records(path: Path) -> Iterator[RawRecord]:

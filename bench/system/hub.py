@@ -74,12 +74,12 @@ def what_failed(what: str, name: str, error: BaseException, known: Iterable[str]
                 return f"lacks the file {one.response.url.path.rpartition('/')[2]}, see {url}/tree/{revision or 'main'}"
             case HFValidationError():
                 return "is neither a local folder nor an id of the hub, which is OWNER/NAME or OWNER/NAME@REVISION"
-            case LocalEntryNotFoundError() | OfflineModeIsEnabled() if constants.is_offline_mode():
+            case LocalEntryNotFoundError() | OfflineModeIsEnabled() | ConnectionError() if constants.is_offline_mode():
                 return "was not downloaded before (or not all of it), and HF_HUB_OFFLINE=1 forbids it now"
             case IncompleteSnapshotError():
                 return (
-                    f"was downloaded in part only ({_lacking(one)}), and {constants.ENDPOINT} cannot be reached now; "
-                    "the same command goes on once it can"
+                    f"was downloaded in part only, and {constants.ENDPOINT} cannot be reached now; the same command "
+                    "goes on once it can"
                 )
             case HfHubHTTPError():
                 return _refused(one.response.status_code, url)
@@ -136,12 +136,6 @@ def _refused(status: int, url: str) -> str:
     if status == 429:
         return f"is refused by the hub for now ({status}: too many requests): wait some minutes, or {_LOG_IN}"
     return f"is not sent by the hub, which answers with an error of its own ({status}); try again later, or see {url}"
-
-
-def _lacking(error: BaseException) -> str:
-    """The files that an error of half a download names."""
-    named = re.search(r"\d+ file\(s\) are missing \([^)]*\)", str(error))
-    return named.group().replace("(s)", "s", 1) if named else "files are missing"
 
 
 def _broke_off(error: BaseException) -> bool:
