@@ -49,9 +49,10 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     repository, at = place(name)
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(repository, **at, trust_remote_code=False)
-        if _is_generic(Path(name)) and type(tokenizer) is not PreTrainedTokenizerFast:
+        folder = _folder(name)
+        if folder is not None and _is_generic(folder) and type(tokenizer) is not PreTrainedTokenizerFast:
             # some families (Qwen2) have their own rules put in the place of those in tokenizer.json
-            tokenizer = PreTrainedTokenizerFast.from_pretrained(name)
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(repository, **at)
         files = {"tokenizer.json", *tokenizer.vocab_files_names.values()}
         if Path(name).is_dir() and tokenizer.vocab_files_names and not any((Path(name) / f).is_file() for f in files):
             raise FileNotFoundError("it has no vocabulary")  # transformers makes an empty one for some families

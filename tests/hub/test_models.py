@@ -6,13 +6,13 @@ import json
 
 import pytest
 import torch
-from transformers import AutoModelForSeq2SeqLM
+from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
 from bench.experiment.identity import model_fingerprint
 from bench.models import loading
 from bench.models.language_model import LanguageModel
 from bench.models.loading import load_network, load_tokenizer
-from bench.models.tokenizer import TokenizerAdapter
+from bench.models.tokenizer import TokenizerAdapter, train_tokenizer
 from bench.system.errors import BenchError
 from distillm import TokenSequence
 from tests.hub.conftest import forget, offline
@@ -108,6 +108,21 @@ def test_what_was_downloaded_is_loaded_without_the_hub(fresh_hub: Hub, monkeypat
     assert model_fingerprint(name) == f"{name}@{commit_of('models', name, 'main')}"
     load_network(name, "causal")
     load_tokenizer(name)
+
+
+@pytest.mark.parametrize("how", ["online", "HF_HUB_OFFLINE", "at its commit"])
+def test_a_tokenizer_of_no_family_keeps_its_own_rules_as_in_a_folder(fresh_hub: Hub, tmp_path, monkeypatch, how):
+    """A student of Qwen2's family with a tokenizer that was trained here, as it was pushed."""
+    train_tokenizer(iter(["Ben. wrote it", "she wrote"]), 60, tmp_path)
+    AutoConfig.for_model("qwen2").save_pretrained(tmp_path)
+    given = TokenizerAdapter(load_tokenizer(str(tmp_path)), "causal")
+    commit = fresh_hub.publish("models", "me/student", {path.name: path.read_text() for path in tmp_path.iterdir()})
+    name = f"me/student@{commit}" if how == "at its commit" else "me/student"
+    load_tokenizer(name)
+    offline(monkeypatch, on=how == "HF_HUB_OFFLINE")
+    loaded = TokenizerAdapter(load_tokenizer(name), "causal")
+    assert loaded.fingerprint == given.fingerprint
+    assert loaded.response_ids("Ben. wrote it 7") == given.response_ids("Ben. wrote it 7")
 
 
 def folds(network) -> torch.Tensor:
