@@ -127,8 +127,10 @@ def load_network(name: str, kind: Kind, dtype: torch.dtype = torch.float32) -> P
     _check_complete(name, found, network)
     try:
         _check_reads_forward(network, kind)
-    except ValueError as error:
-        raise BenchError(f"{name} cannot be used as a {kind} model: {error}") from error
+    except (AssertionError, ValueError) as error:
+        quantizer = getattr(network, "hf_quantizer", None)  # whose kernels may not be there for this device
+        by = "" if quantizer is None else f", quantized by {quantizer.quantization_config.quant_method.value}"
+        raise BenchError(f"{name} cannot be used as a {kind} model{by}: {_reason(error)}") from error
     _mend_generation_config(network)
     _compute_gelu_in_one_kernel(network)
     model: PreTrainedModel = network
