@@ -13,6 +13,7 @@ from bench.data.sources import SPLIT_NAMES, RawData, sample_order, wanted_files
 from bench.data.task import SPLITS, HubFiles, HubSet, HubSource, Split, TaskSpec
 from bench.system.hub import what_failed
 
+_NAMED = 20
 _ALWAYS = ("README.md", ".gitattributes")  # of which every repository has one: its commit is known by it, offline too
 
 
@@ -133,7 +134,7 @@ def _by_datasets(hub: HubSource, seed: int) -> RawData:
         builder.download_and_prepare()
         found = {str(name): split.to_list() for name, split in builder.as_dataset().items()}
     except Exception as error:  # network, access, a loading script, a broken file: one way out
-        raise failure(hub, error) from error
+        raise _no_choice(hub, error, "hub.config in the task file") or failure(hub, error) from error
     raw = RawData(f"hub {hub.id}@{hub.revision or builder.hash}")
     wanted = ("train",) if hub.train_split_sizes else SPLITS
     for split in wanted:
@@ -183,7 +184,7 @@ def stream_texts(source: HubSource, count: int, longest: int, told: Callable[[in
     try:
         import datasets
 
-        rows = datasets.load_dataset(source.id, split="train", revision=source.revision, streaming=True)
+        rows = datasets.load_dataset(source.id, source.config, split="train", revision=source.revision, streaming=True)
         texts = (_text_of(source, row)[:longest].strip() for row in rows)
         for number, text in enumerate(islice(filter(None, texts), count), start=1):
             if number % 100 == 0:
@@ -194,7 +195,26 @@ def stream_texts(source: HubSource, count: int, longest: int, told: Callable[[in
     except DataError:
         raise
     except Exception as error:
-        raise failure(source, error) from error
+        raise _no_choice(source, error, "--set plain_text.hub_config=NAME") or failure(source, error) from error
+
+
+def _no_choice(source: HubSource, error: Exception, how: str) -> DataError | None:
+    """What to tell where none of a data set's configurations was chosen; None where that is not what failed."""
+    import datasets
+
+    if not isinstance(error, ValueError):  # as `datasets` refuses a name
+        return None
+    try:
+        names: list[str] = datasets.get_dataset_config_names(source.id, revision=source.revision)
+    except Exception:  # whatever keeps it from being read is told with the first error
+        return None
+    if source.config in names or (source.config is None and len(names) < 2):
+        return None
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    lacks = "several configurations:" if source.config is None else f"no configuration {source.config!r}, but"
+    return DataError(
+        f"the data set {source.pinned} has {lacks} {', '.join(names[:_NAMED])}{more}; choose one with {how}"
+    )
 
 
 def _text_of(source: HubSource, row: dict[str, object]) -> str:

@@ -371,7 +371,7 @@ def _corpus(config: Config) -> HubSource | None:
     """
     if config.plain_text.hub is None:
         return None
-    named = HubSource(id=config.plain_text.hub)
+    named = HubSource(id=config.plain_text.hub, config=config.plain_text.hub_config)
     try:
         return at_commit(named)
     except BenchError:
@@ -382,7 +382,7 @@ def _corpus(config: Config) -> HubSource | None:
 
 def _of_corpus(corpus: HubSource | None, loss: AuxiliaryLoss | None) -> Iterator[str]:
     if corpus is not None and loss is not None:
-        yield f"plain text: the first {len(loss.sequences):,} texts of {corpus.pinned} that are long enough"
+        yield f"plain text: the first {len(loss.sequences):,} texts of {corpus.text} that are long enough"
 
 
 def _ignored_options(config: Config, method: Method) -> Iterator[str]:

@@ -114,7 +114,7 @@ def load_hub_text(
         BenchError: they cannot be had.
     """
     longest = _CHARACTERS_A_TOKEN * max_length
-    key = {"source": source.pinned, "texts": count, "characters": longest}
+    key = {"source": source.text, "texts": count, "characters": longest}
 
     def build(folder: Path) -> None:
         texts = stream_texts(source, count, longest, lambda done: progress(done, count, f"texts of {source.id}"))

@@ -46,6 +46,10 @@ def blames_no_network(message: str) -> bool:
             "IWSLT/iwslt2017@main",
             "the data set IWSLT/iwslt2017@main has no file iwslt2017-en-de/train/*.parquet",
         ),
+        (
+            *("samsum", "Salesforce/wikitext"),
+            "has several configurations: wikitext-2-v1, wikitext-103-v1; choose one with hub.config in the task file",
+        ),
         ("samsum", "IWSLT/iwslt2017", "Dataset scripts are no longer supported"),
     ],
 )

@@ -15,7 +15,7 @@ from bench.record.record import RunRecord
 from tests.conftest import invoke, record_of, start
 from tests.hub.conftest import forget, offline
 from tests.hub.contents import hub_pairs
-from tests.hub.datasets_of import PARQUET
+from tests.hub.datasets_of import CONFIGURED, PARQUET
 from tests.hub.server import Hub, commit_of
 
 FEW_STEPS = {
@@ -202,3 +202,25 @@ def test_plain_text_of_the_hub_is_read_as_far_as_it_is_needed(fresh_hub: Hub, ca
     without = invoke(*given[:-2], "--set", "plain_text.hub=MiniLLM/openwebtext")
     assert without.exit_code == 2
     assert "MiniLLM/openwebtext was not downloaded before" in without.stderr
+
+
+def test_plain_text_of_a_data_set_with_configurations(fresh_hub: Hub, cache, tmp_path, cached_loads):
+    corpus = "Salesforce/wikitext"
+    given = arguments(
+        tmp_path, "imitkd", "samsum", "t5-xl-to-t5-small", plain_text__hub=corpus, plain_text__batch_size=4
+    )
+    for more, words in (
+        ((), f"has several configurations: {', '.join(CONFIGURED)}; choose one with --set plain_text.hub_config=NAME"),
+        (("--set", "plain_text.hub_config=wikitext-2"), f"has no configuration 'wikitext-2', but {CONFIGURED[0]}, "),
+        (("--set", "plain_text.hub=null", "--set", f"plain_text.hub_config={CONFIGURED[0]}"), "of no data set: name"),
+    ):
+        refused = invoke(*given, *more)
+        assert refused.exit_code == 2
+        assert words in " ".join(refused.stderr.split())
+    records = [record_of(*given, "--set", f"plain_text.hub_config={name}") for name in CONFIGURED]
+    commit = commit_of("datasets", corpus, "main")
+    for record, name in zip(records, CONFIGURED, strict=True):
+        assert record.comparison_fields["plain_text"] == f"{corpus}@{commit} ({name})"
+    assert records[0].run_id != records[1].run_id
+    first, second = ([row["plain_text_loss"] for row in r.curve if "plain_text_loss" in row] for r in records)
+    assert first != second, "other texts were read"
