@@ -11,7 +11,7 @@ from bench.data.examples import DataError
 from bench.data.readers import RawRecord, read_records
 from bench.data.sources import SPLIT_NAMES, RawData, sample_order, wanted_files
 from bench.data.task import SPLITS, HubFiles, HubSet, HubSource, Split, TaskSpec
-from bench.system.hub import what_failed
+from bench.system.hub import COMMITS, data_set, what_failed
 
 _NAMED = 20
 _ALWAYS = ("README.md", ".gitattributes")  # of which every repository has one: its commit is known by it, offline too
@@ -58,8 +58,9 @@ def download(source: HubSource | HubSet, paths: Iterable[str]) -> tuple[Path, st
     from huggingface_hub import snapshot_download  # here, because only this source needs it
 
     with_card = [*paths, *_ALWAYS]
+    revision = COMMITS.get(data_set(source.pinned), source.revision)
     try:
-        folder = snapshot_download(source.id, repo_type="dataset", revision=source.revision, allow_patterns=with_card)
+        folder = snapshot_download(source.id, repo_type="dataset", revision=revision, allow_patterns=with_card)
     except Exception as error:  # network, access, a missing repository: one way out
         raise failure(source, error) from error
     return Path(folder), Path(folder).name

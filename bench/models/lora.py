@@ -55,23 +55,25 @@ def find_adapter(name: str) -> SavedAdapter | None:
     """
     if Path(name).is_dir():
         return _saved(name, Path(name) / SETTINGS) if (Path(name) / SETTINGS).is_file() else None
-    if name not in _OF_HUB:
-        repository, at = place(name)
+    repository, at = place(name)
+    asked = repository, at.get("revision")
+    if asked not in _OF_HUB:
         path: str | None = None
         try:
-            path = hf_hub_download(repository, SETTINGS, revision=at.get("revision"))
+            path = hf_hub_download(repository, SETTINGS, revision=asked[1])
         except RemoteEntryNotFoundError:
             pass  # a whole model
         except Exception:  # a repository that cannot be had is told where the model is loaded
             return None
-        _OF_HUB[name] = found = None if path is None else _saved(name, Path(path))
-        if found is not None and found.commit is not None:
-            COMMITS[name] = found.commit
-    return _OF_HUB[name]
+        _OF_HUB[asked] = None if path is None else _saved(name, Path(path))
+    found = _OF_HUB[asked]
+    if found is not None and found.commit is not None:
+        COMMITS[name] = found.commit
+    return found
 
 
-_OF_HUB: dict[str, SavedAdapter | None] = {}
-"""What is known of names of the hub, each of which is asked about once."""
+_OF_HUB: dict[tuple[str, str | None], SavedAdapter | None] = {}
+"""What is known of repositories of the hub at a revision, each of which is asked about once."""
 
 
 def _saved(name: str, path: Path) -> SavedAdapter:

@@ -23,7 +23,13 @@ def split_revision(name: str) -> tuple[str, str | None]:
 
 
 COMMITS: dict[str, str] = {}
-"""Commits of models as this process saw them first, by name: a branch that moves changes no run under way."""
+"""Commits by name: those of models as this process saw them first, so that a branch that moves changes no run under
+way, and those of a record that is made again. Data sets stand under `data_set` of their names."""
+
+
+def data_set(name: str) -> str:
+    """A data set's key in `COMMITS`."""
+    return f"datasets/{name}"
 
 
 def place(name: str) -> tuple[str, dict[str, str]]:
@@ -59,6 +65,7 @@ def what_failed(what: str, name: str, error: BaseException, known: Iterable[str]
     )
 
     repository, revision = split_revision(name)
+    revision = COMMITS.get(data_set(name) if what == "data set" else name, revision)
     url = f"{constants.ENDPOINT}/{'datasets/' if what == 'data set' else ''}{repository}"
     for one in behind(error):
         match one:

@@ -5,17 +5,22 @@ from __future__ import annotations
 import functools
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
 
+from bench.data import load_task
 from bench.experiment import checks, context
+from bench.experiment.identity import model_fingerprint
 from bench.models import loading
 from bench.record.record import RunRecord
+from bench.system.hub import COMMITS
 from tests.conftest import invoke, record_of, start
 from tests.hub.conftest import forget, offline
 from tests.hub.contents import hub_pairs
 from tests.hub.datasets_of import CONFIGURED, PARQUET
+from tests.hub.models_of import ADAPTER, BASE
 from tests.hub.server import Hub, commit_of
 
 FEW_STEPS = {
@@ -224,3 +229,45 @@ def test_plain_text_of_a_data_set_with_configurations(fresh_hub: Hub, cache, tmp
     assert records[0].run_id != records[1].run_id
     first, second = ([row["plain_text_loss"] for row in r.curve if "plain_text_loss" in row] for r in records)
     assert first != second, "other texts were read"
+
+
+def test_a_record_is_made_again_from_the_commits_that_it_has(fresh_hub: Hub, cache, tmp_path):
+    """Teacher (an adapter), its base, which is the student, data, and plain text: all their branches move."""
+    corpus, data = f"Skylion007/openwebtext@{PARQUET}", "knkarthick/samsum"
+    given = arguments(
+        *(tmp_path, "imitkd", "samsum", "gpt2-xl-to-gpt2"),
+        models__teacher=ADAPTER,
+        models__finetune_teacher="false",
+        plain_text__hub=corpus,
+        plain_text__batch_size=4,
+    )
+    record = record_of(*given)
+    again = [
+        "run",
+        "--config",
+        str(tmp_path / "out/runs" / record.run_id / "record.json"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    settings = json.loads((fresh_hub.folder("models", ADAPTER, "main")[0] / "adapter_config.json").read_text())
+    fresh_hub.publish("models", ADAPTER, {"adapter_config.json": json.dumps(settings | {"lora_alpha": 40})})
+    moved = fresh_hub.publish("models", BASE, {"README.md": "new"})
+    fresh_hub.publish("datasets", data, {"train.csv": "id,dialogue,summary\n" + "t,A: No.,He says no.\n" * 20})
+    fresh_hub.publish("datasets", "Skylion007/openwebtext", {"README.md": "new"}, PARQUET)
+    for fresh in ((), ("--fresh",)):
+        forget()
+        made_again = record_of(*again, *fresh)
+        assert (made_again.run_id, made_again.scores, made_again.data) == (record.run_id, record.scores, record.data)
+    forget()
+    now = record_of(*again, "--set", f"models.student={BASE}@main", "--set", "plain_text.weight=0")
+    assert now.comparison_fields["models"]["student"] == f"{BASE}@{moved}"
+    assert now.comparison_fields["models"]["teacher"] == record.comparison_fields["models"]["teacher"]
+    assert COMMITS == {}, "what a record has holds for its own run alone"
+    assert model_fingerprint(ADAPTER) not in record.comparison_fields["models"].values()
+    assert load_task("samsum", hub=True).source != record.data.source
+    missing = tmp_path / "elsewhere.json"
+    commit = commit_of("datasets", data, "main")
+    text = Path(again[2]).read_text().replace(commit, "e" * 40)
+    missing.write_text(re.sub(r',\n "checksum".*', "\n}\n", text, flags=re.S))
+    refused = invoke("run", "--config", str(missing), "--out", str(tmp_path / "out"))
+    assert f"the data set {data} has no revision '{'e' * 40}'" in " ".join(refused.stderr.split()), refused.output
