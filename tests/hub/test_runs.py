@@ -6,15 +6,18 @@ import functools
 import json
 import math
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
+from bench.config.resolve import resolve
 from bench.data import load_task
 from bench.experiment import checks, context
 from bench.experiment.identity import model_fingerprint
 from bench.models import loading
 from bench.record.record import RunRecord
+from bench.system.artifacts import ArtifactCache
 from bench.system.hub import COMMITS
 from tests.conftest import invoke, record_of, start
 from tests.hub.conftest import forget, offline
@@ -207,6 +210,34 @@ def test_plain_text_of_the_hub_is_read_as_far_as_it_is_needed(fresh_hub: Hub, ca
     without = invoke(*given[:-2], "--set", "plain_text.hub=MiniLLM/openwebtext")
     assert without.exit_code == 2
     assert "MiniLLM/openwebtext was not downloaded before" in without.stderr
+
+
+def test_many_texts_of_the_hub_are_encoded_once_and_the_same(hub: Hub, tmp_path, cached_loads, monkeypatch):
+    cache = ArtifactCache(tmp_path, lambda note: None)
+
+    def prepared(*assignments: str) -> context.RunContext:
+        given = FEW_STEPS | {"plain_text.hub": f"Skylion007/openwebtext@{PARQUET}", "plain_text.batch_size": 4}
+        config, method = resolve(
+            preset="paper",
+            task="samsum",
+            method="imitkd",
+            models="t5-xl-to-t5-small",
+            device="cpu",
+            assignments=(*(f"{key}={value}" for key, value in given.items()), *assignments),
+        )
+        return context.prepare(config, method, cache)
+
+    few = prepared()
+    monkeypatch.setattr(context, "_KEPT_FROM", 12)
+    first = prepared()
+    shutil.rmtree(tmp_path / "plain-text")  # the texts themselves are read no more
+    again = prepared()
+    assert not (tmp_path / "plain-text").exists()
+    for one in (first, again):
+        assert list(one.auxiliary_loss.sequences) == list(few.auxiliary_loss.sequences)
+        assert (one.run_id, one.notes) == (few.run_id, few.notes)
+    shorter = prepared("plain_text.max_length=16")
+    assert max(len(one.prompt) + len(one.response) for one in shorter.auxiliary_loss.sequences) == 16
 
 
 def test_plain_text_of_a_data_set_with_configurations(fresh_hub: Hub, cache, tmp_path, cached_loads):
