@@ -37,6 +37,10 @@ from bench.system.hub import COMMITS, behind, missing_package, place, what_faile
 from bench.system.seeding import seed_torch
 
 _SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+_FILES = {
+    "model": ("model*.safetensors", "pytorch_model*.bin"),
+    "tokenizer": ("tokenizer.json", "*.model", "vocab.*", "merges.txt"),
+}
 _AUTO: dict[Kind, Any] = {"causal": AutoModelForCausalLM, "seq2seq": AutoModelForSeq2SeqLM}
 
 
@@ -249,11 +253,9 @@ def _broken_file(what: str, name: str, error: Exception) -> str | None:
     folder = _folder(name)
     if folder is None:
         return None
-    if what == "model":  # of the kinds, transformers takes the first
-        files = next(filter(None, (sorted(folder.glob(kind)) for kind in ("*.safetensors", "*.bin"))), [])
-    else:
-        kinds = ("tokenizer.json", "*.model", "vocab.*", "merges.txt")
-        files = [path for kind in kinds for path in sorted(folder.glob(kind))]
+    groups = (sorted(folder.glob(kind)) for kind in _FILES[what])
+    # of weights, transformers takes the first kind that is there
+    files = next(filter(None, groups), []) if what == "model" else [path for group in groups for path in group]
     if (pointer := lfs_pointer(files)) is not None:
         mend = "`git lfs pull` brings it" if Path(name).is_dir() else "its owner has to push the file itself"
         return f"{pointer} is only a pointer of Git LFS to the file: {mend}"
