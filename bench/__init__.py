@@ -67,6 +67,7 @@ def run(
     from pathlib import Path
 
     from bench.config.resolve import resolve, resolve_again
+    from bench.experiment.recorded import at_recorded_commits
     from bench.experiment.run import run as make_run
     from bench.experiment.workshop import Workshop
     from bench.models.loading import quiet_libraries
@@ -108,7 +109,9 @@ def run(
     quiet_libraries()
     reporter = Reporter(console(err=True), quiet=quiet)
     workshop = Workshop(ArtifactCache(default_root(), reporter.note), reporter)
-    return make_run(resolved, found, Store(Path(out)), workshop, fresh=fresh).record
+    file = None if config is None or isinstance(config, Mapping) else Path(config)
+    with at_recorded_commits(resolved, file):
+        return make_run(resolved, found, Store(Path(out)), workshop, fresh=fresh).record
 
 
 def records(folder: str | PathLike[str] = "results") -> list[RunRecord]:

@@ -45,7 +45,7 @@ ROOMS = {
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PINNED = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split() if not line.startswith("#"))
 PINNED = {canonicalize_name(name): version for name, version in PINNED.items()}
-COMES_WITH = {"httpx": "openai", "huggingface-hub": "transformers", "pydantic-core": "pydantic"}
+COMES_WITH = {"pydantic-core": "pydantic"}
 """Packages the code imports that are a part of one it requires."""
 OPTIONAL = [one for extra in PROJECT["optional-dependencies"].values() for one in extra]
 

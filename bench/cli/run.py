@@ -153,6 +153,7 @@ def run(
         return
 
     from bench.experiment.push import prepare_push, push
+    from bench.experiment.recorded import at_recorded_commits
     from bench.experiment.run import run as make_run
     from bench.experiment.workshop import Workshop
     from bench.models.loading import quiet_libraries
@@ -167,7 +168,8 @@ def run(
     reporter = Reporter(messages(), quiet=quiet or as_json, title=title)
     workshop = Workshop(ArtifactCache(default_root(), reporter.note), reporter)
     try:
-        with redirect_stdout(sys.stderr):  # what a method of the user's prints is no result
+        # what a method of the user's prints is no result
+        with redirect_stdout(sys.stderr), at_recorded_commits(config, file):
             outcome = make_run(config, found, Store(out), workshop, fresh=not resume, wait=wait)
     except Busy as error:
         say(str(error), err=True)

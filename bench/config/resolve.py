@@ -366,6 +366,11 @@ def _plain_text_on(data: Layer, plain_text: Layer, draft: _Draft) -> Layer:
     given = [key for key in ("file", "hub") if plain_text.get(key) is not None]
     if len(given) > 1:
         raise BenchError("plain_text.file and plain_text.hub are both given; set one of them to null")
+    if plain_text.get("hub_config") is not None and plain_text.get("hub") is None:
+        raise BenchError(
+            f"plain_text.hub_config={plain_text['hub_config']} is the configuration of no data set: name one with "
+            "--set plain_text.hub=OWNER/NAME, or set plain_text.hub_config=null"
+        )
     there = (_is_synthetic(data) and draft.task.name in PLAIN_TEXT_TASKS) or bool(given)
     weight = plain_text.get("weight")
     if weight is None:

@@ -18,7 +18,8 @@ from bench.config.strict import Section
 from bench.data.task import Metrics
 from bench.system.names import LongName, Name
 
-MAY_DIFFER = "training and plain_text (all but plain_text.file and plain_text.hub)"
+_SHARED_TEXT = ("plain_text.file", "plain_text.hub", "plain_text.hub_config")
+MAY_DIFFER = f"training and plain_text (all but {', '.join(_SHARED_TEXT)})"
 """Where a method may have settings of its own, in words; `may_differ` says it of a key."""
 
 
@@ -27,7 +28,7 @@ def may_differ(key: str) -> bool:
 
     All else must be equal between runs that are compared: data, models, teacher and evaluation.
     """
-    return key.partition(".")[0] in ("training", "plain_text") and key not in ("plain_text.file", "plain_text.hub")
+    return key.partition(".")[0] in ("training", "plain_text") and key not in _SHARED_TEXT
 
 
 class MethodConfig(Section):
@@ -209,13 +210,16 @@ class StudentPretraining(TrainingConfig):
 class PlainTextConfig(Section):
     """The auxiliary language-model loss on plain text; each method's own weight unless set."""
 
-    added_later = frozenset({"hub"})
+    added_later = frozenset({"hub", "hub_config"})
 
     weight: float = Field(ge=0, description="beside the method's loss; 0 = off")
     kl_share: float = Field(ge=0, le=1, description="share of KL(p||q) in it, the rest is cross-entropy")
     file: str | None = Field(None, description="a paragraph a line (.txt) or records with a column 'text'")
     hub: str | None = Field(
         None, description="OWNER/NAME[@REVISION] of a data set with a column 'text', read as far as training needs it"
+    )
+    hub_config: str | None = Field(
+        None, description="the configuration (subset) of that data set, where it has several"
     )
     batch_size: int = Field(8, gt=0, description="paragraphs per optimiser step")
     max_length: int = Field(64, ge=4, description="tokens of a paragraph")

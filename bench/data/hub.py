@@ -11,8 +11,9 @@ from bench.data.examples import DataError
 from bench.data.readers import RawRecord, read_records
 from bench.data.sources import SPLIT_NAMES, RawData, sample_order, wanted_files
 from bench.data.task import SPLITS, HubFiles, HubSet, HubSource, Split, TaskSpec
-from bench.system.hub import what_failed
+from bench.system.hub import COMMITS, data_set, what_failed
 
+_NAMED = 20
 _ALWAYS = ("README.md", ".gitattributes")  # of which every repository has one: its commit is known by it, offline too
 
 
@@ -57,8 +58,9 @@ def download(source: HubSource | HubSet, paths: Iterable[str]) -> tuple[Path, st
     from huggingface_hub import snapshot_download  # here, because only this source needs it
 
     with_card = [*paths, *_ALWAYS]
+    revision = COMMITS.get(data_set(source.pinned), source.revision)
     try:
-        folder = snapshot_download(source.id, repo_type="dataset", revision=source.revision, allow_patterns=with_card)
+        folder = snapshot_download(source.id, repo_type="dataset", revision=revision, allow_patterns=with_card)
     except Exception as error:  # network, access, a missing repository: one way out
         raise failure(source, error) from error
     return Path(folder), Path(folder).name
@@ -83,24 +85,27 @@ def _by_files(hub: HubSource, files: Mapping[Split, HubFiles]) -> RawData:
 def _records(source: HubSource | HubSet, folder: Path, part: HubFiles) -> Iterable[RawRecord]:
     inside = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
     found = sorted(name for name in inside if fnmatch(name, part.path))
+    if not _are_listed(source, folder) and (not found or {*"*?["} & {*part.path}):
+        raise DataError(
+            f"the data set {source.pinned} may be on this machine in part only: no list of its files was kept that "
+            f"says what {part.path} stands for, and the hub cannot be reached now; the same command goes on once it can"
+        )
     if not found:
-        raise _no_file(source, part.path)
+        raise DataError(f"the data set {source.pinned} has no file {part.path}; see its list of files on the hub")
     records = (record for name in found for record in _file_records(inside[name]))
     return islice(records, part.skip, None if part.first is None else part.skip + part.first)
 
 
-def _no_file(source: HubSource | HubSet, path: str) -> DataError:
-    """What to tell of a file that is not among those on this machine."""
-    from huggingface_hub import HfApi
+def _are_listed(source: HubSource | HubSet, folder: Path) -> bool:
+    """Whether all files of a data set are known here, so that its download has seen to it that none is missing."""
+    from huggingface_hub import get_cached_repo_tree
+    from huggingface_hub.errors import CachedRepoTreeNotFoundError
 
     try:
-        HfApi().list_repo_files(source.id, repo_type="dataset", revision=source.revision)
-    except Exception:  # the hub cannot be asked: an earlier download may have ended half-way
-        return DataError(
-            f"the data set {source.pinned} was not downloaded whole before ({path} is missing), and the hub cannot be "
-            "reached now"
-        )
-    return DataError(f"the data set {source.pinned} has no file {path}; see its list of files on the hub")
+        get_cached_repo_tree(source.id, repo_type="dataset", revision=folder.name)
+    except CachedRepoTreeNotFoundError:  # other programs and older versions download files without a list of them
+        return False
+    return True
 
 
 def _file_records(path: Path) -> Iterator[RawRecord]:
@@ -130,7 +135,7 @@ def _by_datasets(hub: HubSource, seed: int) -> RawData:
         builder.download_and_prepare()
         found = {str(name): split.to_list() for name, split in builder.as_dataset().items()}
     except Exception as error:  # network, access, a loading script, a broken file: one way out
-        raise failure(hub, error) from error
+        raise _no_choice(hub, error, "hub.config in the task file") or failure(hub, error) from error
     raw = RawData(f"hub {hub.id}@{hub.revision or builder.hash}")
     wanted = ("train",) if hub.train_split_sizes else SPLITS
     for split in wanted:
@@ -180,7 +185,7 @@ def stream_texts(source: HubSource, count: int, longest: int, told: Callable[[in
     try:
         import datasets
 
-        rows = datasets.load_dataset(source.id, split="train", revision=source.revision, streaming=True)
+        rows = datasets.load_dataset(source.id, source.config, split="train", revision=source.revision, streaming=True)
         texts = (_text_of(source, row)[:longest].strip() for row in rows)
         for number, text in enumerate(islice(filter(None, texts), count), start=1):
             if number % 100 == 0:
@@ -191,7 +196,26 @@ def stream_texts(source: HubSource, count: int, longest: int, told: Callable[[in
     except DataError:
         raise
     except Exception as error:
-        raise failure(source, error) from error
+        raise _no_choice(source, error, "--set plain_text.hub_config=NAME") or failure(source, error) from error
+
+
+def _no_choice(source: HubSource, error: Exception, how: str) -> DataError | None:
+    """What to tell where none of a data set's configurations was chosen; None where that is not what failed."""
+    import datasets
+
+    if not isinstance(error, ValueError):  # as `datasets` refuses a name
+        return None
+    try:
+        names: list[str] = datasets.get_dataset_config_names(source.id, revision=source.revision)
+    except Exception:  # whatever keeps it from being read is told with the first error
+        return None
+    if source.config in names or (source.config is None and len(names) < 2):
+        return None
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    lacks = "several configurations:" if source.config is None else f"no configuration {source.config!r}, but"
+    return DataError(
+        f"the data set {source.pinned} has {lacks} {', '.join(names[:_NAMED])}{more}; choose one with {how}"
+    )
 
 
 def _text_of(source: HubSource, row: dict[str, object]) -> str:

@@ -13,7 +13,7 @@ from bench.data.hub import from_hub
 from bench.data.readers import Progress, RawRecord
 from bench.data.registry import TASKS, find_task
 from bench.data.sources import RawData, from_folder, from_generator, sample_order
-from bench.data.task import SPLITS, HubSource, TaskSpec
+from bench.data.task import SPLITS, HubSet, HubSource, TaskSpec
 from bench.system.errors import did_you_mean
 
 _IDS_SHOWN = 3
@@ -94,6 +94,11 @@ def load_task(
     overlap = _overlap(rows, notes)
     splits = {split: tuple(row.example for row in kept) for split, kept in rows.items()}
     return TaskData(name, template, raw.source, splits, tuple(notes), overlap, raw.labels)
+
+
+def sources_on_hub(spec: TaskSpec, hub: bool | str) -> list[HubSource | HubSet]:
+    """All data sets that a task is read from on the hub, `hub` as for `load_task`."""
+    return [_hub_source(spec, hub), *(one.hub for one in spec.evaluation_only if one.hub is not None)]
 
 
 def _hub_source(spec: TaskSpec, hub: bool | str) -> HubSource:

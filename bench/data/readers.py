@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from bench.data.examples import DataError
 from bench.system.errors import BenchError
-from bench.system.files import decoded
+from bench.system.files import LFS_POINTER, decoded
 from bench.system.paths import check_file
 
 EXTENSIONS = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".csv", ".csv.gz")
@@ -127,7 +127,7 @@ def _likely(line: str) -> str:
     """What is probably wrong with a line that is no JSON."""
     if line.startswith("["):
         return _LIST_NAME
-    if line.startswith("version https://git-lfs"):
+    if line.startswith(LFS_POINTER):
         return "it is a pointer of Git LFS: git lfs pull brings the file itself"
     if "\0" in line:
         return "it holds zero bytes: the file is damaged, or UTF-16: iconv -f UTF-16LE -t UTF-8 FILE > NEW"

@@ -147,6 +147,11 @@ class HubSource(_Repository):
                 raise ValueError("files: not with config or train_split_sizes; the paths say what is read")
         return self
 
+    @property
+    def text(self) -> str:
+        """What plain text is read of: id, revision, and the configuration where one was chosen."""
+        return self.pinned if self.config is None else f"{self.pinned} ({self.config})"
+
 
 class HubSet(_Repository):
     """An evaluation-only set on the Hugging Face Hub."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -265,11 +265,8 @@ def _encode(
                 **how,
                 "split": split,
                 "data": fingerprint,
-                "tokenizer": tokenizer.fingerprint,
-                "kind": tokenizer.kind,
                 "limits": [limits.prompt, limits.response],
-                "libraries": [transformers.__version__, tokenizers.__version__],
-                "version": __version__,
+                **_encoder(tokenizer),
             }
             folder = cache.get("sequences", key, functools.partial(_save, encode))
             encoded[split], counts = EncodedSplit.load(folder), read_json(folder / "counts.json")
@@ -285,6 +282,16 @@ def _encode(
                 f"{split}: no example is left: every prompt is over data.max_prompt_length={limits.prompt}"
             )
     return encoded, notes
+
+
+def _encoder(tokenizer: TokenizerAdapter) -> dict[str, Any]:
+    """What decides which ids a text becomes."""
+    return {
+        "tokenizer": tokenizer.fingerprint,
+        "kind": tokenizer.kind,
+        "libraries": [transformers.__version__, tokenizers.__version__],
+        "version": __version__,
+    }
 
 
 def _save(encode: Callable[[], tuple[EncodedSplit, dict[str, int]]], folder: Path) -> None:
@@ -335,14 +342,26 @@ def _auxiliary_loss(
     given = config.plain_text
     if given.weight == 0:
         return None
-    paragraphs: Iterable[str]
     if corpus is None:
-        paragraphs = load_plain_text(given.file)
+        texts = encode_plain_text(load_plain_text(given.file), tokenizer, given.max_length)
     else:
         needed = total_steps(config.training, examples) * given.batch_size
-        paragraphs = load_hub_text(corpus, needed, given.max_length, cache, progress)
-    texts = encode_plain_text(paragraphs, tokenizer, given.max_length)
+        texts = _hub_text(corpus, needed, given.max_length, tokenizer, cache, progress)
     return AuxiliaryLoss(LanguageModelling(given.kl_share), given.weight, texts, given.batch_size)
+
+
+def _hub_text(
+    corpus: HubSource, needed: int, longest: int, tokenizer: TokenizerAdapter, cache: ArtifactCache, progress: Progress
+) -> EncodedSplit:
+    """The first texts of the hub's plain text as token ids, which are kept in the cache where there are many."""
+
+    def encode() -> EncodedSplit:
+        return encode_plain_text(load_hub_text(corpus, needed, longest, cache, progress), tokenizer, longest)
+
+    if needed < _KEPT_FROM:
+        return encode()
+    key = {"plain_text": corpus.text, "texts": needed, "max_length": longest, **_encoder(tokenizer)}
+    return EncodedSplit.load(cache.get("sequences", key, lambda folder: encode().save(folder)))
 
 
 def _cautions(metrics: Sequence[Metric], data: TaskData) -> Iterator[str]:
@@ -371,7 +390,7 @@ def _corpus(config: Config) -> HubSource | None:
     """
     if config.plain_text.hub is None:
         return None
-    named = HubSource(id=config.plain_text.hub)
+    named = HubSource(id=config.plain_text.hub, config=config.plain_text.hub_config)
     try:
         return at_commit(named)
     except BenchError:
@@ -382,7 +401,7 @@ def _corpus(config: Config) -> HubSource | None:
 
 def _of_corpus(corpus: HubSource | None, loss: AuxiliaryLoss | None) -> Iterator[str]:
     if corpus is not None and loss is not None:
-        yield f"plain text: the first {len(loss.sequences):,} texts of {corpus.pinned} that are long enough"
+        yield f"plain text: the first {len(loss.sequences):,} texts of {corpus.text} that are long enough"
 
 
 def _ignored_options(config: Config, method: Method) -> Iterator[str]:

@@ -66,6 +66,7 @@ def configuration(
             f"models.kind={_kind(model, task)}",
             "student_pretraining=null",
             "plain_text.hub=null",
+            "plain_text.hub_config=null",
             *assignments,
         ),
     )

@@ -108,7 +108,7 @@ def run_key(
         corpus: plain text of the hub, at a commit.
     """
     text, pretraining = config.plain_text.file, config.student_pretraining
-    generated = "generated" if corpus is None else corpus.pinned
+    generated = "generated" if corpus is None else corpus.text
     return {
         "config": config.identity() | {"device": device},
         **added,

@@ -13,6 +13,7 @@ from bench.record.record import RunRecord
 from bench.record.store import RECORD
 from bench.system.artifacts import MANIFEST
 from bench.system.errors import BenchError
+from bench.system.hub import errors_of_httpx
 
 if TYPE_CHECKING:
     from bench.config.sections import ModelsConfig
@@ -85,9 +86,10 @@ def push(repository: str, record: RunRecord, method: Method, folder: Path) -> st
 
 @contextmanager
 def _told(what: str) -> Iterator[None]:
-    import httpx
-
     try:
         yield
-    except (OSError, httpx.HTTPError, RuntimeError, ValueError) as error:  # RuntimeError: a large file's upload
+    except Exception as error:
+        # RuntimeError: a large file's upload
+        if not isinstance(error, (OSError, RuntimeError, ValueError, *errors_of_httpx("HTTPError"))):
+            raise
         raise BenchError(f"{what}: {type(error).__name__}: {str(error).strip()}") from error

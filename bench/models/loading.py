@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import snapshot_download
 from safetensors import safe_open
 from transformers import (
     AutoConfig,
@@ -31,11 +32,15 @@ from bench.models.lora import base_of, load_adapter, merged
 from bench.models.tokenizer import Kind, TokenizerAdapter
 from bench.system.artifacts import MANIFEST
 from bench.system.errors import BenchError, did_you_mean
-from bench.system.files import damage, read_json
-from bench.system.hub import split_revision, what_failed
+from bench.system.files import damage, lfs_pointer, read_json
+from bench.system.hub import COMMITS, behind, missing_package, place, what_failed
 from bench.system.seeding import seed_torch
 
 _SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+_FILES = {
+    "model": ("model*.safetensors", "pytorch_model*.bin"),
+    "tokenizer": ("tokenizer.json", "*.model", "vocab.*", "merges.txt"),
+}
 _AUTO: dict[Kind, Any] = {"causal": AutoModelForCausalLM, "seq2seq": AutoModelForSeq2SeqLM}
 
 
@@ -45,12 +50,13 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     Raises:
         BenchError: it cannot be had.
     """
-    place, at = _place(name)
+    repository, at = place(name)
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place, **at, trust_remote_code=False)
-        if _is_generic(Path(name)) and type(tokenizer) is not PreTrainedTokenizerFast:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(repository, **at, trust_remote_code=False)
+        folder = _folder(name)
+        if folder is not None and _is_generic(folder) and type(tokenizer) is not PreTrainedTokenizerFast:
             # some families (Qwen2) have their own rules put in the place of those in tokenizer.json
-            tokenizer = PreTrainedTokenizerFast.from_pretrained(name)
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(repository, **at)
         files = {"tokenizer.json", *tokenizer.vocab_files_names.values()}
         if Path(name).is_dir() and tokenizer.vocab_files_names and not any((Path(name) / f).is_file() for f in files):
             raise FileNotFoundError("it has no vocabulary")  # transformers makes an empty one for some families
@@ -59,17 +65,6 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
             return load_tokenizer(base)
         raise _unloadable("tokenizer", name, error) from error
     return tokenizer
-
-
-def _place(name: str) -> tuple[str, dict[str, str]]:
-    """Where transformers finds a model: folder or id, and the revision, which is the commit once that is known."""
-    repository, revision = split_revision(name)
-    revision = _COMMITS.get(name, revision)
-    return repository, {} if revision is None else {"revision": revision}
-
-
-_COMMITS: dict[str, str] = {}
-"""Commits of the hub's repositories as this process saw them first: a branch that moves changes no run under way."""
 
 
 def _is_generic(folder: Path) -> bool:
@@ -87,13 +82,13 @@ def load_architecture(name: str) -> PretrainedConfig:
         BenchError: it cannot be had.
     """
     name = base_of(name)
-    place, at = _place(name)
+    repository, at = place(name)
     try:
-        config: PretrainedConfig = AutoConfig.from_pretrained(place, **at, trust_remote_code=False)
+        config: PretrainedConfig = AutoConfig.from_pretrained(repository, **at, trust_remote_code=False)
     except Exception as error:
         raise _unloadable("model", name, error) from error
     if config._commit_hash is not None:
-        _COMMITS[name] = config._commit_hash
+        COMMITS[name] = config._commit_hash
     return _as_used_here(config)
 
 
@@ -126,18 +121,20 @@ def load_network(name: str, kind: Kind, dtype: torch.dtype = torch.float32) -> P
     _check_undamaged(Path(name))
     # transformers would ask a service of the hub to convert what is a .bin file, and wait for it in the background
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
-    place, at = _place(name)
+    repository, at = place(name)
     try:
         network, found = _AUTO[kind].from_pretrained(
-            place, **at, config=config, dtype=dtype, output_loading_info=True, trust_remote_code=False
+            repository, **at, config=config, dtype=dtype, output_loading_info=True, trust_remote_code=False
         )
     except Exception as error:
         raise _unloadable("model", name, error) from error
     _check_complete(name, found, network)
     try:
         _check_reads_forward(network, kind)
-    except ValueError as error:
-        raise BenchError(f"{name} cannot be used as a {kind} model: {error}") from error
+    except (AssertionError, ValueError) as error:
+        quantizer = getattr(network, "hf_quantizer", None)  # whose kernels may not be there for this device
+        by = "" if quantizer is None else f", quantized by {quantizer.quantization_config.quant_method.value}"
+        raise BenchError(f"{name} cannot be used as a {kind} model{by}: {_reason(error)}") from error
     _mend_generation_config(network)
     _compute_gelu_in_one_kernel(network)
     model: PreTrainedModel = network
@@ -230,8 +227,13 @@ def _reason(error: Exception) -> str:
 
 
 def _unloadable(what: str, name: str, error: Exception) -> BenchError:
+    if (broken := _broken_file(what, name, error)) is not None:
+        return BenchError(f"{name}: no {what} can be loaded: {broken}")
     reason = _reason(error)
     if Path(name).is_dir():
+        lacking = (missing_package(one) for one in behind(error) if isinstance(one, ImportError))
+        if (package := next(filter(None, lacking), None)) is not None:
+            reason = f"the package {package} is not installed: pip install {package}"
         needed = "config.json and model.safetensors" if what == "model" else "tokenizer.json (or vocabulary files)"
         return BenchError(f"{name}: the folder is no {what} transformers can load ({reason}). It needs {needed}.")
     if Path(name).is_absolute() or name.startswith("."):
@@ -244,6 +246,41 @@ def _unloadable(what: str, name: str, error: Exception) -> BenchError:
         f"the {what} {name!r} is no local folder, and {told}\n"
         "A folder would do instead: --set models.teacher=FOLDER --set models.student=FOLDER"
     )
+
+
+def _broken_file(what: str, name: str, error: Exception) -> str | None:
+    """What is wrong with a file that transformers could not read; None where that is not known."""
+    folder = _folder(name)
+    if folder is None:
+        return None
+    groups = (sorted(folder.glob(kind)) for kind in _FILES[what])
+    # of weights, transformers takes the first kind that is there
+    files = next(filter(None, groups), []) if what == "model" else [path for group in groups for path in group]
+    if (pointer := lfs_pointer(files)) is not None:
+        mend = "`git lfs pull` brings it" if Path(name).is_dir() else "its owner has to push the file itself"
+        return f"{pointer} is only a pointer of Git LFS to the file: {mend}"
+    sentencepiece = next((path for path in files if path.suffix == ".model"), None)
+    lacking = {missing_package(one) for one in behind(error) if isinstance(one, ImportError)}
+    # transformers takes a file that SentencePiece cannot read for one of tiktoken
+    if sentencepiece is not None and "tiktoken" in lacking:
+        return (
+            f"{sentencepiece} cannot be read as a SentencePiece file: it is damaged (remove it, and download or copy "
+            "it again), or it is a file of tiktoken, which needs pip install tiktoken"
+        )
+    return None
+
+
+def _folder(name: str) -> Path | None:
+    """Where a model's files are: a local folder, or the one with what was downloaded; None where nothing was."""
+    if Path(name).is_dir():
+        return Path(name)
+    repository, at = place(name)
+    try:
+        return Path(
+            snapshot_download(repository, revision=at.get("revision"), allow_patterns=[], local_files_only=True)
+        )
+    except (OSError, ValueError):  # it was never downloaded, or the name is no id
+        return None
 
 
 def new_network(architecture: dict[str, Any], tokenizer: TokenizerAdapter, *seed: int | str) -> PreTrainedModel:
@@ -487,7 +524,7 @@ def has_own_head(name: str, kind: Kind) -> bool:
 
 def _weight_files(name: str) -> list[Path]:
     """Files of a checkpoint that are on this machine; of an adapter, its base's."""
-    place, at = _place(base_of(name))
+    repository, at = place(base_of(name))
     for file in (
         "model.safetensors",
         "model.safetensors.index.json",
@@ -495,7 +532,9 @@ def _weight_files(name: str) -> list[Path]:
         "pytorch_model.bin.index.json",
     ):
         try:
-            found = cached_file(place, file, **at, local_files_only=True, _raise_exceptions_for_missing_entries=False)
+            found = cached_file(
+                repository, file, **at, local_files_only=True, _raise_exceptions_for_missing_entries=False
+            )
         except OSError:  # nothing of it is here
             return []
         if found is not None and file.endswith(".json"):

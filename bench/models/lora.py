@@ -11,19 +11,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from huggingface_hub import snapshot_download
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, RemoteEntryNotFoundError
 from safetensors.torch import save_file
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
-from transformers.utils import find_adapter_config_file
 from transformers.utils.hub import extract_commit_hash
 
 from bench.config.sections import LoraConfig
 from bench.models.tokenizer import Kind
 from bench.system.errors import BenchError
-from bench.system.files import read_json
-from bench.system.hub import split_revision
+from bench.system.files import lfs_pointer, read_json
+from bench.system.hub import COMMITS, place, split_revision, what_failed
 from bench.system.seeding import seed_torch
 
 if TYPE_CHECKING:
@@ -53,21 +53,39 @@ def find_adapter(name: str) -> SavedAdapter | None:
     Raises:
         BenchError: it does not say which model it belongs to.
     """
-    repository, revision = split_revision(name)
-    try:
-        path = find_adapter_config_file(repository, revision=revision)
-    except Exception:  # a repository that cannot be had is told where the model is loaded
-        return None
-    if path is None:
-        return None
+    if Path(name).is_dir():
+        return _saved(name, Path(name) / SETTINGS) if (Path(name) / SETTINGS).is_file() else None
+    repository, at = place(name)
+    asked = repository, at.get("revision")
+    if asked not in _OF_HUB:
+        path: str | None = None
+        try:
+            path = hf_hub_download(repository, SETTINGS, revision=asked[1])
+        except RemoteEntryNotFoundError:
+            pass  # a whole model
+        except Exception:  # a repository that cannot be had is told where the model is loaded
+            return None
+        _OF_HUB[asked] = None if path is None else _saved(name, Path(path))
+    found = _OF_HUB[asked]
+    if found is not None and found.commit is not None:
+        COMMITS[name] = found.commit
+    return found
+
+
+_OF_HUB: dict[tuple[str, str | None], SavedAdapter | None] = {}
+"""What is known of repositories of the hub at a revision, each of which is asked about once."""
+
+
+def _saved(name: str, path: Path) -> SavedAdapter:
+    """The adapter that a name stands for, with its settings in a file."""
     if (Path(name) / "config.json").is_file():
         raise BenchError(f"{name} holds a whole model and an adapter ({SETTINGS}): move one of them to another folder")
-    settings = read_json(Path(path))
+    settings = read_json(path)
     base = settings.get("base_model_name_or_path")
     if not isinstance(base, str) or not base:
         raise BenchError(f"{name}: {SETTINGS} names no base model: set base_model_name_or_path in it")
     at = f"@{settings['revision']}" if settings.get("revision") and not Path(base).is_dir() else ""
-    return SavedAdapter(base + at, None if Path(name).is_dir() else extract_commit_hash(path, None))
+    return SavedAdapter(base + at, None if Path(name).is_dir() else extract_commit_hash(str(path), None))
 
 
 def base_of(name: str) -> str:
@@ -168,8 +186,8 @@ def load_adapter(network: PreTrainedModel, name: str, *, trainable: bool) -> Pef
     from peft import PeftModel, get_peft_model_state_dict
     from peft.utils.save_and_load import load_peft_weights
 
+    folder = _folder(name)
     try:
-        folder = _folder(name)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             adapted = PeftModel.from_pretrained(network, folder, is_trainable=trainable, torch_device="cpu")
@@ -177,6 +195,8 @@ def load_adapter(network: PreTrainedModel, name: str, *, trainable: bool) -> Pef
             has = get_peft_model_state_dict(adapted, save_embedding_layers=False)
             has |= {name: given[name] for name in given if _embeds(name)}
     except Exception as error:  # peft and torch raise many kinds for the same cause
+        if (pointer := lfs_pointer(Path(folder).glob("adapter_model.*"))) is not None:
+            raise BenchError(f"the adapter {name}: {pointer} is only a pointer of Git LFS to the file") from error
         lines = str(error).splitlines() or [type(error).__name__]
         raise BenchError(f"the adapter {name} does not fit its base model: {' '.join(lines[:2])}") from error
     if odd := given.keys() ^ has.keys():
@@ -190,11 +210,22 @@ def _embeds(name: str) -> bool:
 
 
 def _folder(name: str) -> str:
-    """Where the files of an adapter are; peft itself would ask the hub for each of them every time."""
-    repository, revision = split_revision(name)
+    """Where the files of an adapter are; peft itself would ask the hub for each of them every time.
+
+    Raises:
+        BenchError: they cannot be had.
+    """
     if Path(name).is_dir():
         return name
-    return snapshot_download(repository, revision=revision, allow_patterns="adapter_*")
+    repository, at = place(name)
+    try:
+        try:
+            return str(Path(hf_hub_download(repository, WEIGHTS, revision=at.get("revision"))).parent)
+        except EntryNotFoundError:  # of older versions of peft, or not on this machine and out of reach
+            return str(Path(hf_hub_download(repository, "adapter_model.bin", revision=at.get("revision"))).parent)
+    except Exception as error:  # network, access, half a download: one way out
+        told = what_failed("adapter", name, error) or f"cannot be had: {type(error).__name__}: {error}"
+        raise BenchError(f"the adapter {name!r} is no local folder, and {told}") from error
 
 
 def merged(adapted: PeftModel) -> PreTrainedModel:

@@ -29,6 +29,8 @@ from bench.system.paths import check_file
 WRITE_ERRORS = (OSError, SafetensorError)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _ASIDE = ".old.part"  # ends the name of what is about to be replaced
+LFS_POINTER = "version https://git-lfs"
+"""What a file of Git LFS begins with where a clone left out the file itself."""
 _CHECKSUM = b',\n "checksum": "'  # begins the last line but one of a sealed JSON file
 
 
@@ -239,6 +241,16 @@ def read_bytes(path: Path) -> bytes:
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "it is no regular file")
     return path.read_bytes()
+
+
+def lfs_pointer(paths: Iterable[Path]) -> Path | None:
+    """The first of some files in whose place there is a pointer of Git LFS; None where there is none."""
+    for path in paths:
+        if path.is_file():
+            with path.open("rb") as file:
+                if file.read(len(LFS_POINTER)) == LFS_POINTER.encode():
+                    return path
+    return None
 
 
 def _parsed(data: bytes) -> Any:

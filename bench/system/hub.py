@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -20,23 +22,41 @@ def split_revision(name: str) -> tuple[str, str | None]:
     return repository, revision or None
 
 
+COMMITS: dict[str, str] = {}
+"""Commits by name: those of models as this process saw them first, so that a branch that moves changes no run under
+way, and those of a record that is made again. Data sets stand under `data_set` of their names."""
+
+
+def data_set(name: str) -> str:
+    """A data set's key in `COMMITS`."""
+    return f"datasets/{name}"
+
+
+def place(name: str) -> tuple[str, dict[str, str]]:
+    """Where transformers finds a model: folder or id, and the revision, which is the commit once that is known."""
+    repository, revision = split_revision(name)
+    revision = COMMITS.get(name, revision)
+    return repository, {} if revision is None else {"revision": revision}
+
+
 def what_failed(what: str, name: str, error: BaseException, known: Iterable[str] = ()) -> str | None:
     """What kept a repository from being loaded and what to do, as the rest of a sentence that begins with its name.
 
     Args:
-        what: "model", "tokenizer" or "data set".
+        what: "model", "adapter", "tokenizer" or "data set".
         name: its id, with the revision if one was asked for.
         error: as raised; the libraries hide the reason behind others.
         known: ids that may have been meant.
 
     Returns:
-        None where the reason is none of the hub's, nor a missing package.
+        None where the reason is none of the hub's, nor a failed import.
     """
     from huggingface_hub import constants
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
         HFValidationError,
+        IncompleteSnapshotError,
         LocalEntryNotFoundError,
         OfflineModeIsEnabled,
         RemoteEntryNotFoundError,
@@ -45,12 +65,12 @@ def what_failed(what: str, name: str, error: BaseException, known: Iterable[str]
     )
 
     repository, revision = split_revision(name)
+    revision = COMMITS.get(data_set(name) if what == "data set" else name, revision)
     url = f"{constants.ENDPOINT}/{'datasets/' if what == 'data set' else ''}{repository}"
-    for one in _behind(error):
+    for one in behind(error):
         match one:
             case ImportError():
-                package = _missing_package(one)
-                return f"needs the package {package}, which is not installed: pip install {package}"
+                return _not_imported(one)
             case GatedRepoError():
                 return f"is gated: accept its terms at {url}, then {_LOG_IN}"
             case RepositoryNotFoundError():
@@ -61,21 +81,26 @@ def what_failed(what: str, name: str, error: BaseException, known: Iterable[str]
                 return f"lacks the file {one.response.url.path.rpartition('/')[2]}, see {url}/tree/{revision or 'main'}"
             case HFValidationError():
                 return "is neither a local folder nor an id of the hub, which is OWNER/NAME or OWNER/NAME@REVISION"
-            case LocalEntryNotFoundError() | OfflineModeIsEnabled() if constants.is_offline_mode():
+            case LocalEntryNotFoundError() | OfflineModeIsEnabled() | ConnectionError() if constants.is_offline_mode():
                 return "was not downloaded before (or not all of it), and HF_HUB_OFFLINE=1 forbids it now"
+            case IncompleteSnapshotError():
+                return (
+                    f"was downloaded in part only, and {constants.ENDPOINT} cannot be reached now; the same command "
+                    "goes on once it can"
+                )
             case HfHubHTTPError():
                 return _refused(one.response.status_code, url)
             case _ if _broke_off(one):
                 return "was downloaded in part only: the connection broke off; the same command goes on from there"
             case _ if _unreachable(one):
                 return (
-                    f"was not downloaded before, and {constants.ENDPOINT} cannot be reached now "
+                    f"was not downloaded before (or not all of it), and {constants.ENDPOINT} cannot be reached now "
                     f"({type(one).__name__}: {str(one) or 'no answer'})"
                 )
     return None
 
 
-def _behind(error: BaseException) -> Iterator[BaseException]:
+def behind(error: BaseException) -> Iterator[BaseException]:
     """An error and what it was raised from or while handling, outermost first."""
     seen: set[int] = set()
     current: BaseException | None = error
@@ -85,14 +110,26 @@ def _behind(error: BaseException) -> Iterator[BaseException]:
         current = current.__cause__ or current.__context__
 
 
-def _missing_package(error: ImportError) -> str:
-    """The package to install; what lacks SentencePiece goes on to tiktoken, and complains of that."""
+def _not_imported(error: ImportError) -> str:
+    package = missing_package(error)
+    if package is not None:
+        return f"needs the package {package}, which is not installed: pip install {package}"
+    told = str(error).strip().partition("\n")[0]
+    return f"cannot be loaded with the packages that are installed here: {told or type(error).__name__}"
+
+
+def missing_package(error: ImportError) -> str | None:
+    """The package to install; None where the error names no module, or one that is there.
+
+    What lacks SentencePiece goes on to tiktoken, and complains of that.
+    """
     for package, module in (("sentencepiece", "sentencepiece"), ("protobuf", "google.protobuf")):
         try:
             importlib.import_module(module)
         except ImportError:
             return package
-    return error.name or str(error).strip().partition("\n")[0]
+    module = (error.name or "").partition(".")[0]
+    return module if module and importlib.util.find_spec(module) is None else None
 
 
 def _meant(name: str, known: Iterable[str]) -> str:
@@ -117,6 +154,13 @@ def _broke_off(error: BaseException) -> bool:
 
 
 def _unreachable(error: BaseException) -> bool:
-    import httpx
+    return isinstance(error, (ConnectionError, TimeoutError, *errors_of_httpx("TransportError")))
 
-    return isinstance(error, httpx.TransportError | ConnectionError | TimeoutError)
+
+def errors_of_httpx(name: str) -> tuple[type[Exception], ...]:
+    """A kind of errors of what huggingface_hub sends requests with; empty where it was not imported.
+
+    To import it where an error is told could fail, and hide that error.
+    """
+    httpx = sys.modules.get("httpx")
+    return () if httpx is None else (getattr(httpx, name),)

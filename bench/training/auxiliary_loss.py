@@ -17,7 +17,7 @@ from bench.data.content import clean_text
 from bench.data.hub import stream_texts
 from bench.data.readers import Progress, RawRecord, read_records
 from bench.data.task import HubSource
-from bench.models.encoded import EncodedSplitBuilder
+from bench.models.encoded import EncodedSplit, EncodedSplitBuilder
 from bench.models.tokenizer import TokenizerAdapter
 from bench.synthetic import plain_text
 from bench.system.artifacts import ArtifactCache
@@ -114,7 +114,7 @@ def load_hub_text(
         BenchError: they cannot be had.
     """
     longest = _CHARACTERS_A_TOKEN * max_length
-    key = {"source": source.pinned, "texts": count, "characters": longest}
+    key = {"source": source.text, "texts": count, "characters": longest}
 
     def build(folder: Path) -> None:
         texts = stream_texts(source, count, longest, lambda done: progress(done, count, f"texts of {source.id}"))
@@ -136,7 +136,7 @@ def _paragraph(record: RawRecord) -> str:
     return clean_text(record, "text", record.values["text"])
 
 
-def encode_plain_text(texts: Iterable[str], tokenizer: TokenizerAdapter, max_length: int) -> Sequence[TokenSequence]:
+def encode_plain_text(texts: Iterable[str], tokenizer: TokenizerAdapter, max_length: int) -> EncodedSplit:
     """Paragraphs as sequences, cut at `max_length` tokens.
 
     A causal model predicts every token after the first. An encoder-decoder reads the first half and predicts the

@@ -13,6 +13,8 @@ import huggingface_hub.utils._http
 import pytest
 from huggingface_hub import constants
 
+from bench.models import lora
+from bench.system.hub import COMMITS
 from tests.hub.contents import CONTENTS
 from tests.hub.server import Hub
 
@@ -50,6 +52,7 @@ def fresh_hub(running_hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def point_to(hub: Hub, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What HF_ENDPOINT and HF_HOME do: for this process, which has read them already, and for those it starts."""
+    forget()
     for name in ("HF_TOKEN", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE", "HF_HUB_CACHE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_ENDPOINT", hub.url)
@@ -84,6 +87,12 @@ def offline(monkeypatch: pytest.MonkeyPatch, *, on: bool = True) -> None:
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", on)
 
 
+def forget() -> None:
+    """As in a new process, which has seen nothing of the hub's models yet."""
+    COMMITS.clear()
+    lora._OF_HUB.clear()
+
+
 def mended(hub: Hub) -> None:
     """Undo what a test did to the hub, and forget what it published."""
     hub.gated.clear()
@@ -91,5 +100,6 @@ def mended(hub: Hub) -> None:
     hub.requests.clear()
     hub.pushed.clear()
     hub.refs.clear()
+    forget()
     if hub.server is None:
         hub.start()

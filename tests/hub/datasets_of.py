@@ -106,6 +106,17 @@ def _openwebtext(folder: Path) -> None:
         _parquet(folder / "plain_text" / "train" / f"{shard:04d}.parquet", rows)
 
 
+def _configured(folder: Path) -> None:
+    """Two configurations, neither of which is the default."""
+    head = "".join(f"- config_name: {name}\n  data_files: {name}/*.parquet\n" for name in CONFIGURED)
+    (folder / "README.md").write_text(f"---\nconfigs:\n{head}---\n", encoding="utf-8")
+    for at, name in enumerate(CONFIGURED):
+        rows: list[dict[str, object]] = [{"text": text} for text in plain_text.generate(200)[at::2]]
+        _parquet(folder / name / "train-00000-of-00001.parquet", rows)
+
+
+CONFIGURED = ("wikitext-2-v1", "wikitext-103-v1")
+
 DATASETS: dict[str, Branches] = {
     "MiniLLM/dolly": {"main": _dolly},
     "MiniLLM/self-inst": {"main": _only_tested("self-inst", ("", 8))},
@@ -114,5 +125,6 @@ DATASETS: dict[str, Branches] = {
     "MiniLLM/uinst": {"main": _only_tested("uinst", ("0_2", 8), ("3_5", 8), ("6_10", 8), ("11_", _UNNI))},
     "knkarthick/samsum": {"main": _samsum},
     "IWSLT/iwslt2017": {"main": _iwslt_script, PARQUET: _iwslt},
+    "Salesforce/wikitext": {"main": _configured},
     "Skylion007/openwebtext": {"main": _openwebtext_script, PARQUET: _openwebtext},
 }

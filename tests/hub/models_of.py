@@ -184,8 +184,34 @@ def _t5_fields(model_type: str, width: int, vocabulary: int) -> dict[str, Any]:
     }
 
 
+ADAPTER, BASE = "someone/gpt2-adapter", "openai-community/gpt2"
+
+
+def _adapter(folder: Path) -> None:
+    """LoRA for `BASE` in peft's two files, without a tokenizer."""
+    settings = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": BASE,
+        "r": 2,
+        "lora_alpha": 4,
+        "target_modules": ["c_attn"],
+        "fan_in_fan_out": True,
+        "inference_mode": True,
+    }
+    (folder / "adapter_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"lora_A": (2, 8), "lora_B": (24, 2)}
+    weights = {
+        f"base_model.model.transformer.h.{layer}.attn.c_attn.{name}.weight": torch.randn(shape, generator=generator)
+        for layer in range(2)
+        for name, shape in shapes.items()
+    }
+    save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+
+
 def _all() -> dict[str, Fill]:
-    made: dict[str, Fill] = {}
+    made: dict[str, Fill] = {ADAPTER: _adapter}
 
     def add(make: Callable[..., None], widths: Mapping[str, int], **options: bool) -> None:
         made.update({name: partial(make, width, name, **options) for name, width in widths.items()})

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import shutil
 
-from bench.data import DataError, load_task
+import pytest
+from huggingface_hub import constants
+
+from bench.data import TASKS, DataError, TaskSpec, load_task
+from bench.data.task import HubSource
 from tests.conftest import invoke
 from tests.hub.conftest import offline
 from tests.hub.server import Hub
@@ -12,7 +16,7 @@ from tests.hub.server import Hub
 SAMSUM, DOLLY = "knkarthick/samsum", "MiniLLM/dolly"
 
 
-def told(task: str, hub: bool | str = True) -> str:
+def told(task: str | TaskSpec, hub: bool | str = True) -> str:
     with pytest.raises(DataError) as caught:
         load_task(task, hub=hub)
     message = str(caught.value)
@@ -42,6 +46,10 @@ def blames_no_network(message: str) -> bool:
             "IWSLT/iwslt2017@main",
             "the data set IWSLT/iwslt2017@main has no file iwslt2017-en-de/train/*.parquet",
         ),
+        (
+            *("samsum", "Salesforce/wikitext"),
+            "has several configurations: wikitext-2-v1, wikitext-103-v1; choose one with hub.config in the task file",
+        ),
         ("samsum", "IWSLT/iwslt2017", "Dataset scripts are no longer supported"),
     ],
 )
@@ -55,7 +63,7 @@ def test_data_that_cannot_be_had(fresh_hub: Hub, task, hub, message):
 @pytest.mark.parametrize("task", ["samsum", "iwslt"])
 def test_a_hub_that_cannot_be_reached(fresh_hub: Hub, monkeypatch, task):
     fresh_hub.stop()
-    assert f"was not downloaded before, and {fresh_hub.url} cannot be reached now" in told(task)
+    assert f"was not downloaded before (or not all of it), and {fresh_hub.url} cannot be reached now" in told(task)
     offline(monkeypatch)
     assert "was not downloaded before (or not all of it), and HF_HUB_OFFLINE=1 forbids it now" in told(task)
 
@@ -66,6 +74,43 @@ def test_half_a_download_of_data(fresh_hub: Hub):
     assert "was downloaded in part only: the connection broke off; the same command goes on from there" in found
     fresh_hub.cut.clear()
     assert load_task("iwslt", hub=True).splits["train"]
+
+
+def test_of_two_shards_one_is_never_taken_for_both(fresh_hub: Hub, monkeypatch, tmp_path):
+    records = {split: f'{{"dialogue": "A: {split}", "summary": "B"}}\n' for split in ("train", "validation", "test")}
+    shards = {"train-0.jsonl": records["train"], "train-1.jsonl": records["train"].replace("A:", "C:")}
+    commit = fresh_hub.publish(
+        "datasets", "someone/shards", shards | {f"{name}.jsonl": text for name, text in records.items()}
+    )
+    files = {"train": "train-*.jsonl", "validation": "validation.jsonl", "test": "test.jsonl"}
+    task = TASKS["samsum"].model_copy(update={"hub": HubSource(id="someone/shards", files=files)})
+    fresh_hub.cut.add("train-1.jsonl")
+    assert "was downloaded in part only: the connection broke off" in told(task)
+    fresh_hub.stop()
+    assert f"was downloaded in part only, and {fresh_hub.url} cannot be reached now; the same command" in told(task)
+    assert "was not downloaded before (or not all of it)" in told(task, f"someone/shards@{commit}")
+    offline(monkeypatch)
+    assert "was not downloaded before (or not all of it), and HF_HUB_OFFLINE=1 forbids it now" in told(task)
+    offline(monkeypatch, on=False)
+    fresh_hub.cut.clear()
+    fresh_hub.start()
+    assert len(load_task(task, hub=True).splits["train"]) == 2
+    fresh_hub.stop()
+    assert len(load_task(task, hub=True).splits["train"]) == 2
+    elsewhere = tmp_path / "elsewhere"  # as other programs leave their downloads
+    shutil.copytree(constants.HF_HUB_CACHE, elsewhere, symlinks=True, ignore=shutil.ignore_patterns("trees"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(elsewhere))
+    assert "may be on this machine in part only: no list of its files was kept that says what train-*" in told(task)
+
+
+@pytest.mark.parametrize("off", [False, True])
+def test_half_a_download_by_datasets_and_then_no_hub(fresh_hub: Hub, monkeypatch, off):
+    fresh_hub.cut.add("train.csv")
+    assert "was downloaded in part only" in told("samsum")
+    offline(monkeypatch, on=off)
+    fresh_hub.stop()
+    reason = "HF_HUB_OFFLINE=1 forbids it now" if off else f"{fresh_hub.url} cannot be reached now"
+    assert f"was not downloaded before (or not all of it), and {reason}" in told("samsum")
 
 
 def test_the_command_says_it_without_a_traceback(fresh_hub: Hub, cache, tmp_path):

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
-from transformers import AutoModelForSeq2SeqLM
+from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
 from bench.experiment.identity import model_fingerprint
 from bench.models import loading
 from bench.models.language_model import LanguageModel
 from bench.models.loading import load_network, load_tokenizer
-from bench.models.tokenizer import TokenizerAdapter
+from bench.models.tokenizer import TokenizerAdapter, train_tokenizer
 from bench.system.errors import BenchError
 from distillm import TokenSequence
-from tests.hub.conftest import offline
+from tests.hub.conftest import forget, offline
+from tests.hub.models_of import ADAPTER, BASE
 from tests.hub.server import Hub, commit_of
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def _forgotten():
-    """As in a new process."""
-    loading._COMMITS.clear()
-    yield
-    loading._COMMITS.clear()
 
 
 @pytest.mark.parametrize(
@@ -88,7 +83,7 @@ def test_a_revision_is_loaded_as_it_was(fresh_hub: Hub, monkeypatch):
     assert model_fingerprint(name) == f"{name}@{first}"
     moved = fresh_hub.publish("models", name, {"README.md": "new"})
     assert model_fingerprint(name) == f"{name}@{first}", "a process stays at what it saw first"
-    loading._COMMITS.clear()
+    forget()
     assert model_fingerprint(name) == f"{name}@{moved}"
     fresh_hub.requests.clear()
     load_network(f"{name}@{first}", "causal")
@@ -105,7 +100,7 @@ def test_what_was_downloaded_is_loaded_without_the_hub(fresh_hub: Hub, monkeypat
     name = "facebook/opt-125m"  # of a .bin file, and without a tokenizer.json
     load_network(name, "causal")
     load_tokenizer(name)
-    loading._COMMITS.clear()
+    forget()
     if how == "down":
         fresh_hub.stop()
     else:
@@ -113,6 +108,83 @@ def test_what_was_downloaded_is_loaded_without_the_hub(fresh_hub: Hub, monkeypat
     assert model_fingerprint(name) == f"{name}@{commit_of('models', name, 'main')}"
     load_network(name, "causal")
     load_tokenizer(name)
+
+
+@pytest.mark.parametrize("how", ["online", "HF_HUB_OFFLINE", "at its commit"])
+def test_a_tokenizer_of_no_family_keeps_its_own_rules_as_in_a_folder(fresh_hub: Hub, tmp_path, monkeypatch, how):
+    """A student of Qwen2's family with a tokenizer that was trained here, as it was pushed."""
+    train_tokenizer(iter(["Ben. wrote it", "she wrote"]), 60, tmp_path)
+    AutoConfig.for_model("qwen2").save_pretrained(tmp_path)
+    given = TokenizerAdapter(load_tokenizer(str(tmp_path)), "causal")
+    commit = fresh_hub.publish("models", "me/student", {path.name: path.read_text() for path in tmp_path.iterdir()})
+    name = f"me/student@{commit}" if how == "at its commit" else "me/student"
+    load_tokenizer(name)
+    offline(monkeypatch, on=how == "HF_HUB_OFFLINE")
+    loaded = TokenizerAdapter(load_tokenizer(name), "causal")
+    assert loaded.fingerprint == given.fingerprint
+    assert loaded.response_ids("Ben. wrote it 7") == given.response_ids("Ben. wrote it 7")
+
+
+def folds(network) -> torch.Tensor:
+    """Weights that the adapter changes."""
+    return network.transformer.h[0].attn.c_attn.weight.detach().clone()
+
+
+def test_an_adapter_is_loaded_at_the_commit_that_was_seen_first(fresh_hub: Hub):
+    first, base = commit_of("models", ADAPTER, "main"), commit_of("models", BASE, "main")
+    fingerprint = f"{ADAPTER}@{first} on {BASE}@{base}"
+    old = folds(load_network(ADAPTER, "causal"))
+    assert not torch.equal(old, folds(load_network(BASE, "causal")))
+    fresh_hub.requests.clear()
+    assert model_fingerprint(ADAPTER) == fingerprint
+    assert not [line for line in fresh_hub.requests if ADAPTER in line], "its settings are asked for once"
+    other = json.loads((fresh_hub.folder("models", ADAPTER, "main")[0] / "adapter_config.json").read_text())
+    moved = fresh_hub.publish("models", ADAPTER, {"adapter_config.json": json.dumps(other | {"lora_alpha": 40})})
+    assert model_fingerprint(ADAPTER) == fingerprint, "a process stays at what it saw first"
+    assert torch.equal(folds(load_network(ADAPTER, "causal")), old)
+    forget()
+    new = folds(load_network(ADAPTER, "causal"))
+    assert model_fingerprint(ADAPTER) == f"{ADAPTER}@{moved} on {BASE}@{base}"
+    assert not torch.equal(new, old)
+    assert torch.equal(folds(load_network(f"{ADAPTER}@{first}", "causal")), old)
+    assert model_fingerprint(f"{ADAPTER}@{first}") == fingerprint
+
+
+def test_an_adapter_that_cannot_be_had(fresh_hub: Hub, monkeypatch):
+    def told(asked: str = ADAPTER) -> str:
+        forget()
+        with pytest.raises(BenchError) as caught:
+            load_network(asked, "causal")
+        assert "does not fit" not in str(caught.value)
+        return str(caught.value)
+
+    fresh_hub.gated.add(ADAPTER)
+    assert f"is gated: accept its terms at {fresh_hub.url}/{ADAPTER}, then log in" in told()
+    fresh_hub.gated.clear()
+    assert "has no revision 'v9'" in told(f"{ADAPTER}@v9")
+    fresh_hub.cut.add("adapter_model.safetensors")
+    assert f"the adapter '{ADAPTER}' is no local folder, and was downloaded in part only: the connection" in told()
+    fresh_hub.stop()
+    assert f"{fresh_hub.url} cannot be reached now" in told()
+    offline(monkeypatch)
+    assert "HF_HUB_OFFLINE=1 forbids it now" in told()
+    offline(monkeypatch, on=False)
+    fresh_hub.cut.clear()
+    fresh_hub.start()
+    forget()
+    whole = folds(load_network(ADAPTER, "causal"))
+    fresh_hub.stop()
+    forget()
+    assert torch.equal(folds(load_network(ADAPTER, "causal")), whole)
+    offline(monkeypatch)
+    forget()
+    assert torch.equal(folds(load_network(ADAPTER, "causal")), whole)
+
+
+def test_a_pointer_in_the_place_of_an_adapter(fresh_hub: Hub):
+    fresh_hub.publish("models", ADAPTER, {"adapter_model.safetensors": POINTER})
+    with pytest.raises(BenchError, match=r"adapter_model\.safetensors is only a pointer of Git LFS"):
+        load_network(ADAPTER, "causal")
 
 
 NETWORK = ("reach", "network", "connect", "internet")
@@ -144,7 +216,7 @@ def test_a_failure_says_what_really_failed(fresh_hub: Hub, monkeypatch, load):
         assert not [word for word in NETWORK if word in message]
     fresh_hub.gated.clear()
     fresh_hub.stop()
-    assert f"was not downloaded before, and {fresh_hub.url} cannot be reached now" in told(name)
+    assert f"was not downloaded before (or not all of it), and {fresh_hub.url} cannot be reached now" in told(name)
     offline(monkeypatch)
     assert "HF_HUB_OFFLINE=1" in told(name)
 
@@ -167,6 +239,53 @@ def test_a_missing_package_is_named_and_not_the_network(hub: Hub, monkeypatch):
     ) as caught:
         load_tokenizer("openlm-research/open_llama_3b_v2")
     assert not [word for word in (*NETWORK, "tiktoken") if word in str(caught.value)]
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 123\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "text", "message"),
+    [
+        (
+            "openlm-research/open_llama_3b_v2",
+            "tokenizer.model",
+            POINTER,
+            "tokenizer.model is only a pointer of Git LFS",
+        ),
+        (
+            *("openlm-research/open_llama_3b_v2", "tokenizer.model", "damaged"),
+            "tokenizer.model cannot be read as a SentencePiece file: it is damaged",
+        ),
+        ("openai-community/gpt2", "tokenizer.json", POINTER, "tokenizer.json is only a pointer of Git LFS"),
+        ("openai-community/gpt2", "model.safetensors", POINTER, "model.safetensors is only a pointer of Git LFS"),
+        ("facebook/opt-125m", "pytorch_model.bin", POINTER, "pytorch_model.bin is only a pointer of Git LFS"),
+    ],
+)
+def test_a_damaged_file_is_named(fresh_hub: Hub, name, file, text, message):
+    fresh_hub.publish("models", name, {file: text})
+    with pytest.raises(BenchError, match=message) as caught:
+        load_network(name, "causal") if file.endswith(("safetensors", "bin")) else load_tokenizer(name)
+    assert "its owner has to push" in str(caught.value) or "copy it again" in str(caught.value)
+    assert "the package" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        # the error of transformers names no module
+        ("gptq", "cannot be loaded with the packages that are installed here: Loading a GPTQ quantized model requires"),
+        ("torchao", "needs the package torchao, which is not installed: pip install torchao"),
+    ],
+)
+def test_what_a_quantized_model_needs_is_told_once(fresh_hub: Hub, method, message):
+    name = "openai-community/gpt2"
+    config = json.loads((fresh_hub.folder("models", name, "main")[0] / "config.json").read_text())
+    given = {"quantization_config": {"quant_method": method, "bits": 4}}
+    fresh_hub.publish("models", name, {"config.json": json.dumps(config | given)})
+    with pytest.raises(BenchError, match=message) as caught:
+        load_network(name, "causal")
+    assert "needs the package Loading" not in str(caught.value)
 
 
 def test_parameters_at_a_revision_are_counted_with_the_output_layers_own(hub: Hub):

@@ -5,17 +5,25 @@ from __future__ import annotations
 import functools
 import json
 import math
+import re
+import shutil
 from pathlib import Path
 
 import pytest
 
+from bench.config.resolve import resolve
+from bench.data import load_task
 from bench.experiment import checks, context
+from bench.experiment.identity import model_fingerprint
 from bench.models import loading
 from bench.record.record import RunRecord
+from bench.system.artifacts import ArtifactCache
+from bench.system.hub import COMMITS
 from tests.conftest import invoke, record_of, start
-from tests.hub.conftest import offline
+from tests.hub.conftest import forget, offline
 from tests.hub.contents import hub_pairs
-from tests.hub.datasets_of import PARQUET
+from tests.hub.datasets_of import CONFIGURED, PARQUET
+from tests.hub.models_of import ADAPTER, BASE
 from tests.hub.server import Hub, commit_of
 
 FEW_STEPS = {
@@ -137,10 +145,10 @@ def test_every_pair_runs_with_methods_of_every_kind(hub: Hub, cache, tmp_path, c
 def test_after_a_first_run_the_hub_is_not_needed(fresh_hub: Hub, cache, tmp_path, monkeypatch):
     given = arguments(tmp_path, "srkl", "samsum", "t5-xl-to-t5-small")
     first = record_of(*given)
-    loading._COMMITS.clear()
+    forget()
     offline(monkeypatch)
     assert record_of(*given).run_id == first.run_id
-    loading._COMMITS.clear()
+    forget()
     offline(monkeypatch, on=False)
     fresh_hub.stop()
     again = record_of(*given, "--fresh")
@@ -202,3 +210,95 @@ def test_plain_text_of_the_hub_is_read_as_far_as_it_is_needed(fresh_hub: Hub, ca
     without = invoke(*given[:-2], "--set", "plain_text.hub=MiniLLM/openwebtext")
     assert without.exit_code == 2
     assert "MiniLLM/openwebtext was not downloaded before" in without.stderr
+
+
+def test_many_texts_of_the_hub_are_encoded_once_and_the_same(hub: Hub, tmp_path, cached_loads, monkeypatch):
+    cache = ArtifactCache(tmp_path, lambda note: None)
+
+    def prepared(*assignments: str) -> context.RunContext:
+        given = FEW_STEPS | {"plain_text.hub": f"Skylion007/openwebtext@{PARQUET}", "plain_text.batch_size": 4}
+        config, method = resolve(
+            preset="paper",
+            task="samsum",
+            method="imitkd",
+            models="t5-xl-to-t5-small",
+            device="cpu",
+            assignments=(*(f"{key}={value}" for key, value in given.items()), *assignments),
+        )
+        return context.prepare(config, method, cache)
+
+    few = prepared()
+    monkeypatch.setattr(context, "_KEPT_FROM", 12)
+    first = prepared()
+    shutil.rmtree(tmp_path / "plain-text")  # the texts themselves are read no more
+    again = prepared()
+    assert not (tmp_path / "plain-text").exists()
+    for one in (first, again):
+        assert list(one.auxiliary_loss.sequences) == list(few.auxiliary_loss.sequences)
+        assert (one.run_id, one.notes) == (few.run_id, few.notes)
+    shorter = prepared("plain_text.max_length=16")
+    assert max(len(one.prompt) + len(one.response) for one in shorter.auxiliary_loss.sequences) == 16
+
+
+def test_plain_text_of_a_data_set_with_configurations(fresh_hub: Hub, cache, tmp_path, cached_loads):
+    corpus = "Salesforce/wikitext"
+    given = arguments(
+        tmp_path, "imitkd", "samsum", "t5-xl-to-t5-small", plain_text__hub=corpus, plain_text__batch_size=4
+    )
+    for more, words in (
+        ((), f"has several configurations: {', '.join(CONFIGURED)}; choose one with --set plain_text.hub_config=NAME"),
+        (("--set", "plain_text.hub_config=wikitext-2"), f"has no configuration 'wikitext-2', but {CONFIGURED[0]}, "),
+        (("--set", "plain_text.hub=null", "--set", f"plain_text.hub_config={CONFIGURED[0]}"), "of no data set: name"),
+    ):
+        refused = invoke(*given, *more)
+        assert refused.exit_code == 2
+        assert words in " ".join(refused.stderr.split())
+    records = [record_of(*given, "--set", f"plain_text.hub_config={name}") for name in CONFIGURED]
+    commit = commit_of("datasets", corpus, "main")
+    for record, name in zip(records, CONFIGURED, strict=True):
+        assert record.comparison_fields["plain_text"] == f"{corpus}@{commit} ({name})"
+    assert records[0].run_id != records[1].run_id
+    first, second = ([row["plain_text_loss"] for row in r.curve if "plain_text_loss" in row] for r in records)
+    assert first != second, "other texts were read"
+
+
+def test_a_record_is_made_again_from_the_commits_that_it_has(fresh_hub: Hub, cache, tmp_path):
+    """Teacher (an adapter), its base, which is the student, data, and plain text: all their branches move."""
+    corpus, data = f"Skylion007/openwebtext@{PARQUET}", "knkarthick/samsum"
+    given = arguments(
+        *(tmp_path, "imitkd", "samsum", "gpt2-xl-to-gpt2"),
+        models__teacher=ADAPTER,
+        models__finetune_teacher="false",
+        plain_text__hub=corpus,
+        plain_text__batch_size=4,
+    )
+    record = record_of(*given)
+    again = [
+        "run",
+        "--config",
+        str(tmp_path / "out/runs" / record.run_id / "record.json"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    settings = json.loads((fresh_hub.folder("models", ADAPTER, "main")[0] / "adapter_config.json").read_text())
+    fresh_hub.publish("models", ADAPTER, {"adapter_config.json": json.dumps(settings | {"lora_alpha": 40})})
+    moved = fresh_hub.publish("models", BASE, {"README.md": "new"})
+    fresh_hub.publish("datasets", data, {"train.csv": "id,dialogue,summary\n" + "t,A: No.,He says no.\n" * 20})
+    fresh_hub.publish("datasets", "Skylion007/openwebtext", {"README.md": "new"}, PARQUET)
+    for fresh in ((), ("--fresh",)):
+        forget()
+        made_again = record_of(*again, *fresh)
+        assert (made_again.run_id, made_again.scores, made_again.data) == (record.run_id, record.scores, record.data)
+    forget()
+    now = record_of(*again, "--set", f"models.student={BASE}@main", "--set", "plain_text.weight=0")
+    assert now.comparison_fields["models"]["student"] == f"{BASE}@{moved}"
+    assert now.comparison_fields["models"]["teacher"] == record.comparison_fields["models"]["teacher"]
+    assert COMMITS == {}, "what a record has holds for its own run alone"
+    assert model_fingerprint(ADAPTER) not in record.comparison_fields["models"].values()
+    assert load_task("samsum", hub=True).source != record.data.source
+    missing = tmp_path / "elsewhere.json"
+    commit = commit_of("datasets", data, "main")
+    text = Path(again[2]).read_text().replace(commit, "e" * 40)
+    missing.write_text(re.sub(r',\n "checksum".*', "\n}\n", text, flags=re.S))
+    refused = invoke("run", "--config", str(missing), "--out", str(tmp_path / "out"))
+    assert f"the data set {data} has no revision '{'e' * 40}'" in " ".join(refused.stderr.split()), refused.output

@@ -33,6 +33,22 @@ def write(folder, tensors):
 # --- checkpoints
 
 
+@pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json"])
+def test_a_pointer_of_git_lfs_is_named(saved, file):
+    folder, _ = saved
+    (folder / file).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 123\n")
+    with pytest.raises(BenchError, match=rf"{file} is only a pointer of Git LFS to the file: `git lfs pull` brings it"):
+        load_network(str(folder), "causal") if file.startswith("model") else load_tokenizer(str(folder))
+
+
+def test_a_missing_package_is_named_for_a_folder(saved):
+    folder, _ = saved
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "torchao"}}))
+    with pytest.raises(BenchError, match="the package torchao is not installed: pip install torchao"):
+        load_network(str(folder), "causal")
+
+
 def test_a_checkpoint_without_a_layer_is_refused(saved):
     folder, tensors = saved
     write(folder, {name: tensor for name, tensor in tensors.items() if ".layers.1." not in name})

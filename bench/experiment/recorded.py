@@ -1,0 +1,61 @@
+"""A record's configuration made again: from the hub what the record was made of, whatever its branches hold by now."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench.config.sections import Config
+from bench.data import task_of
+from bench.data.load import sources_on_hub
+from bench.experiment.identity import SIDES
+from bench.record.read import Unreadable, read_record
+from bench.system.hub import COMMITS, data_set, split_revision
+
+_AT_COMMIT = r"([\w.-]+/[\w.-]+)@([0-9a-f]{40})\b"
+
+
+@contextmanager
+def at_recorded_commits(config: Config, file: Path | None) -> Iterator[None]:
+    """Load models and data of the hub at the commits of a record.
+
+    Args:
+        config: of the run to make; what it has from elsewhere than the record is loaded as it is now.
+        file: that the configuration came from; only a record has commits.
+    """
+    before = dict(COMMITS)
+    if file is not None:
+        COMMITS.update(_commits(config, file))
+    try:
+        yield
+    finally:
+        COMMITS.clear()
+        COMMITS.update(before)
+
+
+def _commits(config: Config, file: Path) -> dict[str, str]:
+    """Commits by the names that are asked for."""
+    try:
+        record = read_record(file)
+    except Unreadable:  # a configuration that was never run
+        return {}
+    then, fields = record.config, record.comparison_fields
+    models = " ".join(map(str, fields.get("models", {}).values()))
+    found = dict(re.findall(f" on {_AT_COMMIT}", models))  # bases of adapters
+    kept = [getattr(config.models, side) for side in SIDES]
+    kept = [name for name in kept if name in (then.models.teacher, then.models.student)]
+    found |= _at({name: split_revision(name)[0] for name in kept}, models)
+    if config.data.hub and config.data.hub == then.data.hub:
+        sources = sources_on_hub(task_of(config.task, config.task_file), config.data.hub)
+        found |= _at({data_set(one.pinned): one.id for one in sources}, record.data.source)
+    if (text := config.plain_text.hub) is not None and text == then.plain_text.hub:
+        found |= _at({data_set(text): split_revision(text)[0]}, str(fields.get("plain_text")))
+    return found
+
+
+def _at(repositories: dict[str, str], told: str) -> dict[str, str]:
+    """For names of repositories, the commits that a text has of them."""
+    commits = dict(re.findall(_AT_COMMIT, told))
+    return {name: commits[one] for name, one in repositories.items() if one in commits}
