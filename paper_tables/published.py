@@ -21,6 +21,7 @@ from bench.record.store import Store
 from bench.system.errors import BenchError
 from bench.system.files import write_bytes
 from bench.system.terminal import say
+from paper_tables.claims.format import effect
 from paper_tables.claims.verdicts import ClaimVerdict, verdicts
 from paper_tables.numbers.runs import RunIndex
 from paper_tables.paper.ablations import ABLATIONS, find_table
@@ -52,8 +53,11 @@ def sections(out: Path) -> dict[str, str]:
     counts = _counts(index, found)
     files = {"tuned": out / "tuning" / f"{PRESET}-tuned.yaml", "equal time": out / f"{PRESET}-as-long-as-distillm.yaml"}
     others = {name: RunIndex(Store(out, warn), str(path), warn=warn) for name, path in files.items() if path.is_file()}
-    long = [*_wrapped(counts), "", *_verdicts(glance), "## What scored best", ""]
+    long = [*_wrapped(counts), "", *_verdicts(glance), *_verdicts_beside(found, others), "## What scored best", ""]
     long += [line for use in glance.use for line in _item(use)]
+    for name, other in others.items():
+        best = at_a_glance([], [fill_table(other, table) for table in ("main", "3")], other.records).use
+        long += [line for use in best for line in _item(f"{name.capitalize()}: {use}")]
     if glance.warnings:
         long += ["", *_wrapped(f"Below their own init student: {'; '.join(glance.warnings)}.")]
     return {"short": "\n".join(_wrapped(counts)), "long": "\n".join([*long, "", *_scores(main, tasks, others)])}
@@ -98,8 +102,37 @@ def _verdicts(glance: Glance) -> Iterator[str]:
     for heading, claims in glance.verdicts.items():
         yield from (f"## {heading}", "")
         for one in claims:
-            yield from _item(f"{one.claim.claim} ({one.claim.where}): {one.reason}.")
+            deciding = f" {one.deciding.what}: {effect(one.deciding)}." if one.deciding else ""
+            yield from _item(f"{one.claim.claim} ({one.claim.where}): {one.reason}.{deciding}")
         yield ""
+
+
+def _verdicts_beside(found: Sequence[ClaimVerdict], others: Mapping[str, RunIndex]) -> Iterator[str]:
+    """What presets that extend the published one say of the claims that they have all runs for."""
+    columns = {name: {one.claim.id: one for one in verdicts(index)} for name, index in others.items()}
+    asked = [one for one in found if any(_is_complete(of[one.claim.id]) for of in columns.values())]
+    if not asked:
+        return
+    yield from ("## One rate, tuned rates, equal time", "")
+    yield from _wrapped(
+        "The claims that the other runs can be asked, each column corrected for itself. In brackets: how many of the "
+        "claim's comparisons hold, and how many fail; the rest is open."
+    )
+    yield from ("", f"| claim | one rate | {' | '.join(columns)} |", "|---|" + "---|" * (1 + len(columns)))
+    for one in asked:
+        told = [of[one.claim.id] for of in columns.values()]
+        cells = [_short_verdict(one), *(_short_verdict(other) if _is_complete(other) else "" for other in told)]
+        yield f"| {one.claim.claim} ({one.claim.where}) | {' | '.join(cells)} |"
+    yield ""
+
+
+def _is_complete(found: ClaimVerdict) -> bool:
+    return bool(found.comparisons) and all(c.effect is not None and not c.missing for c in found.comparisons)
+
+
+def _short_verdict(found: ClaimVerdict) -> str:
+    outcomes = [c.holds for c in found.comparisons]
+    return f"{found.verdict} ({outcomes.count(True)}, {outcomes.count(False)} of {len(outcomes)})"
 
 
 def _scores(tiny: FilledTable, tasks: FilledTable, others: Mapping[str, RunIndex]) -> Iterator[str]:
@@ -124,12 +157,14 @@ def _scores(tiny: FilledTable, tasks: FilledTable, others: Mapping[str, RunIndex
     tables = (
         f"The [main table]({TABLES}/main-tiny-measured.md) and [Table 3]({TABLES}/table3-tiny-measured.md) have more."
     )
-    least = ""
-    if (visible := tiny.statistics.minimum_detectable.get("dolly")) is not None:
-        least = (
-            f" On Dolly the test finds a difference of {visible:.2f} points with 80 % probability, so that a "
-            f'{AS_GOOD_AS_BEST} may mean "unknown" rather than "equal".'
-        )
+    visible = {of: one.statistics.minimum_detectable.get("dolly") for of, one in _beside(tiny, others)}
+    known = ", ".join(f"Dolly{of}: {one:.2f}" for of, one in visible.items() if one is not None)
+    least = (
+        f" The difference to the best that the test finds with 80 % probability, in points: {known}. Below it, a "
+        f'{AS_GOOD_AS_BEST} may mean "unknown" rather than "equal".'
+        if known
+        else ""
+    )
     yield from _wrapped(f"{tables} Time is of training, relative to the median of KLD's.{least}")
     for name, index in others.items():
         yield from ("", *_wrapped(f"{name.capitalize()}: {_about(index)}"))

@@ -42,6 +42,7 @@ MOST_TRIALS = 64
 )
 @click.option("--space", type=FILE, help="Try an option of single methods too: a YAML file, see above.")
 @click.option("--preset", default="tiny", show_default=True, metavar="NAME_OR_FILE", help="Whose settings are tuned.")
+@click.option("--models", metavar="PAIR", help="Tune with this model pair.  [default: the preset's for the task]")
 @click.option("--device", help="auto, cpu, cuda or mps.  [default: auto]")
 @click.option("--data-dir", metavar="FOLDER", help="Local data, as for `bench run`.")
 @click.option("--to", type=FILE, help="The preset to write.  [default: OUT/tuning/PRESET-tuned.yaml]")
@@ -56,6 +57,7 @@ def tune(
     seeds: tuple[int, ...],
     space: Path | None,
     preset: str,
+    models: str | None,
     device: str | None,
     data_dir: str | None,
     to: Path | None,
@@ -98,7 +100,9 @@ def tune(
     if rates is not None and trials is not None:
         raise BenchError("give --rates or --trials, not both: each rate is a trial")
     factors = rates_of_trials(4 if trials is None else trials) if rates is None else _factors(rates)
-    studies = plan_studies(preset, tasks, chosen, factors, seeds, device=device, data_dir=data_dir, space_file=space)
+    studies = plan_studies(
+        preset, tasks, chosen, factors, seeds, device=device, data_dir=data_dir, space_file=space, models=models
+    )
     trials = len(factors)
     to = to or out / TRIALS / f"{recorded_name(preset)}-tuned.yaml"
     check_target(to, studies)

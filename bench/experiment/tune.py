@@ -54,6 +54,7 @@ class Study:
         device: as for `resolve`.
         data_dir: as for `resolve`.
         space: values by dotted key; every combination is a trial.
+        models: the model pair; None = the preset's.
     """
 
     preset: str
@@ -63,6 +64,7 @@ class Study:
     device: str | None
     data_dir: str | None
     space: Mapping[str, Sequence[JsonValue]]
+    models: str | None = None
 
     def run(self, values: Values, seed: int) -> tuple[Config, Method]:
         """The run that tries some values at a training seed."""
@@ -71,6 +73,7 @@ class Study:
             preset=self.preset,
             task=self.task,
             method=self.method,
+            models=self.models,
             seed=seed,
             device=self.device,
             data_dir=self.data_dir,
@@ -93,6 +96,7 @@ def plan_studies(
     device: str | None = None,
     data_dir: str | None = None,
     space_file: Path | None = None,
+    models: str | None = None,
 ) -> list[Study]:
     """What to try: the preset's learning rate times each factor, the same number of trials for every method.
 
@@ -120,10 +124,10 @@ def plan_studies(
                     f"--space {space_file}: {method}: {len(factors)} trials do not divide among the values of "
                     f"{next(iter(option))}; every method gets as many trials, so change their number or the values"
                 )
-            usual, _ = resolve(preset=preset, task=task, method=method, data_dir=data_dir)
+            usual, _ = resolve(preset=preset, task=task, method=method, models=models, data_dir=data_dir)
             nearest = sorted(sorted(factors, key=lambda one: (abs(math.log(one)), one))[:rates])
             grid = [usual.training.learning_rate * factor for factor in nearest]
-            study = Study(preset, task, method, tuple(seeds), device, data_dir, {LEARNING_RATE: grid, **option})
+            study = Study(preset, task, method, tuple(seeds), device, data_dir, {LEARNING_RATE: grid, **option}, models)
             for key, values in study.space.items():
                 for value in values:
                     study.run({key: value}, seeds[0])  # refuses what no configuration takes, before any work

@@ -23,6 +23,7 @@ from paper_tables.cli.options import parse_seeds, parse_shard
 
 def _could_show(suite: str, preset: str, seeds: int, out: Path, task: str | None, models: str | None) -> Iterator[str]:
     """By table of a suite, which differences so many seeds would show, as far as recorded runs tell."""
+    from bench.analysis.significance import MOST_SEEDS
     from bench.record.store import Store
     from paper_tables.numbers.cells import visible_differences
     from paper_tables.numbers.runs import RunIndex
@@ -36,14 +37,20 @@ def _could_show(suite: str, preset: str, seeds: int, out: Path, task: str | None
     if seeds < 2:
         yield "one training seed tells nothing of others: no difference between methods could be shown"
         return
-    yield f"{seeds} seeds would show these differences to the best (80 % power, by the noise of recorded runs):"
+    yield (
+        f"{seeds} seeds would show these differences to the best, and so many seeds one point (80 % power, by the "
+        "noise of recorded runs):"
+    )
     for name in tables_of(suite):
         table = index.table(name)
         try:
             found = visible_differences(table, index.select(table), seeds)
         except BenchError:
             found = {}
-        shown = ", ".join(f"{label} {value:.2f}" for label, value in found.items())
+        shown = ", ".join(
+            f"{label} {one.difference:.2f} (1 point: {one.seeds or f'over {MOST_SEEDS}'})"
+            for label, one in found.items()
+        )
         yield f"  {table.file}: {shown or 'not known, no two methods with two comparable seeds are recorded'}"
 
 

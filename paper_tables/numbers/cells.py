@@ -6,12 +6,13 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.analysis.blocks import Arm, SeedNoise, compare_arms, seed_noise
-from bench.analysis.significance import Estimate, detectable_difference, level_of_best, p_values_of_best
+from bench.analysis.significance import MOST_SEEDS, Estimate, detectable_difference, level_of_best, p_values_of_best
 from bench.analysis.timing import hardware, has_exclusive_timing, slow_runs, usual_hardware
 from bench.metrics.registry import find_metric
 from bench.record.example_scores import ExampleArray
@@ -218,11 +219,23 @@ def _column(arms: TableArms, column: Column) -> tuple[dict[str, CellStatistics],
     return cells, detectable_difference(error, level=level, df=df)
 
 
-def visible_differences(table: Table, selection: Selection, seeds: int) -> dict[str, float]:
-    """By column's label, the true difference to the best that so many seeds would find with 80 % probability.
+class Visible(NamedTuple):
+    """What seeds of a column would show with 80 % probability; medians over its rows.
 
-    Each comparison by itself, as in claims, from the noise of recorded runs; the median over rows. Columns of which no
-    seeds' noise is known are left out.
+    Attributes:
+        difference: the least true difference to the best that so many seeds find.
+        seeds: how many find a difference of one point; None where `MOST_SEEDS` do not.
+    """
+
+    difference: float
+    seeds: int | None
+
+
+def visible_differences(table: Table, selection: Selection, seeds: int) -> dict[str, Visible]:
+    """By column's label, what so many seeds would show.
+
+    Each comparison by itself, as in claims, from the noise of recorded runs. Columns of which no seeds' noise is known
+    are left out.
 
     Raises:
         BenchError: runs of one column were scored on different examples.
@@ -233,11 +246,14 @@ def visible_differences(table: Table, selection: Selection, seeds: int) -> dict[
         cells, _ = _column(arms, column)
         best = [name for name, cell in cells.items() if cell.best]
         pairs = [arms.compare((best[0], column), (name, column)) for name in cells if best and name != best[0]]
-        known = [
-            pair.with_seeds(seeds).visible(1 - SIGNIFICANCE) for pair in pairs if pair and pair.spread_df < math.inf
-        ]
+        known = [pair for pair in pairs if pair and pair.spread_df < math.inf]
         if known:
-            found[column.label] = statistics.median(known)
+            needed = sorted(pair.seeds_to_see(1.0, 1 - SIGNIFICANCE) or MOST_SEEDS + 1 for pair in known)
+            median = needed[len(needed) // 2]
+            found[column.label] = Visible(
+                statistics.median(pair.with_seeds(seeds).visible(1 - SIGNIFICANCE) for pair in known),
+                None if median > MOST_SEEDS else median,
+            )
     return found
 
 

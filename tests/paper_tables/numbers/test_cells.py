@@ -229,4 +229,9 @@ def test_what_more_seeds_would_show(out):
     selection = RunIndex(Store(out), "tiny").select(table)
     few, more = (visible_differences(table, selection, seeds) for seeds in (3, 12))
     assert few.keys() == {"Dolly", "SelfInst", "Vicuna", "S-NI", "UnNI"}
-    assert all(more[label] < few[label] for label in few)
+    assert all(more[label].difference < few[label].difference for label in few)
+    needed = {label: one.seeds for label, one in few.items() if one.seeds is not None}
+    assert max(needed.values()) > 2
+    for label, seeds in needed.items():  # the fewest from which one point is seen
+        assert visible_differences(table, selection, seeds)[label].difference <= 1
+        assert seeds == 2 or visible_differences(table, selection, seeds - 1)[label].difference > 1

@@ -252,7 +252,7 @@ def test_dry_run_prints_the_plan_and_commands_and_makes_nothing(command, out):
     ]
     assert len(list(Store(out).all())) == 12
     (told,) = [line for line in lines if line.startswith("  table1: ")]
-    assert re.fullmatch(r"  table1: Dolly \d+\.\d\d, SelfInst .*", told)
+    assert re.fullmatch(r"  table1: Dolly \d+\.\d\d \(1 point: (over )?\d+\), SelfInst .*", told)
 
 
 def test_without_records_a_dry_run_says_that_nothing_is_known_of_the_noise(command, tmp_path):
