@@ -15,9 +15,11 @@ from functools import cache
 
 import numpy as np
 
-from bench.analysis.blocks import Arm, compare_arms, seed_noise
+from bench.analysis.blocks import Arm, compare_among, seed_noise
+from bench.analysis.significance import p_values_of_best
 from paper_tables.claims.comparisons import ClaimComparison
 from paper_tables.claims.verdicts import judge
+from paper_tables.numbers.cells import SIGNIFICANCE
 from paper_tables.paper.claim_specs import claim_specs
 
 EXAMPLES, RIVALS, CLAIMS = 200, 6, 20
@@ -48,10 +50,15 @@ class Truth:
     lacking: int = 0
 
     @property
+    def unit(self) -> float:
+        """The standard deviation of a seed's score."""
+        own = self.residual**2 * float(np.mean(np.square(self.uneven)))
+        return float(np.sqrt(self.block**2 + own + self.response**2 / EXAMPLES))
+
+    @property
     def lead(self) -> float:
         """The true difference between the first arm and each other."""
-        own = self.residual**2 * float(np.mean(np.square(self.uneven)))
-        return self.gap * float(np.sqrt(self.block**2 + own + self.response**2 / EXAMPLES))
+        return self.gap * self.unit
 
 
 SCENARIOS = {
@@ -83,13 +90,10 @@ def drawn(truth: Truth, rng: np.random.Generator) -> list[Arm]:
 
 def comparisons(arms: Sequence[Arm]) -> tuple[ClaimComparison, ...]:
     """The first arm against each other, as a claim that it scores highest compares them."""
-    noise = seed_noise({str(number): arm.scores for number, arm in enumerate(arms)})
+    named = {str(number): arm for number, arm in enumerate(arms)}
+    noise = seed_noise({name: arm.scores for name, arm in named.items()})
     asked = ClaimComparison("", "above", 0.0, "points", even=0.0)
-    assert noise is not None
-    return tuple(
-        asked.with_effect(compare_arms(arms[0], other, noise.between("0", str(number))))
-        for number, other in enumerate(arms[1:], 1)
-    )
+    return tuple(asked.with_effect(compare_among(named, "0", name, noise)) for name in named if name != "0")
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,21 @@ def among_claims(truth: Truth, true: int, repetitions: int, claims: int = CLAIMS
     return float(np.mean(seen)), float(np.mean(wrong))
 
 
+def marked(truth: Truth, repetitions: int) -> tuple[float, float]:
+    """Of a table's column, the share of worlds with any method told to be below the best, and of methods that are.
+
+    With `gap` 0 all methods are equal, and no one should be told so.
+    """
+    found = []
+    for number in range(repetitions):
+        arms = {str(n): arm for n, arm in enumerate(drawn(truth, np.random.default_rng([number, 11])))}
+        noise = seed_noise({name: arm.scores for name, arm in arms.items()})
+        best = max(arms, key=lambda name: float(arms[name].values.mean()))
+        differences = [compare_among(arms, best, name, noise) for name in arms if name != best]
+        found.append(np.mean(np.array(p_values_of_best(differences)) < SIGNIFICANCE))
+    return float(np.mean(np.array(found) > 0)), float(np.mean(found))
+
+
 def report(repetitions: int) -> Iterator[str]:
     """The tables of docs/statistics.md."""
     yield "| noise | seeds | coverage | all arms equal: reproduced | not reproduced | 2 sd ahead of six: reproduced |"
@@ -148,6 +167,16 @@ def report(repetitions: int) -> Iterator[str]:
             equal, real = rates(here, repetitions), rates(replace(here, gap=2.0), repetitions)
             wrong = f"{equal.reproduced:.1%} | {equal.refuted:.1%}"
             yield f"| {name} | {seeds} | {equal.coverage:.1%} | {wrong} | {real.reproduced:.2f} |"
+    yield ""
+    yield "| methods of a column | noise | seeds | all equal: any marked | one 2 sd ahead: others marked |"
+    yield "|--:|---|--:|--:|--:|"
+    for arms in (7, 13):
+        for name, uneven in (("equal", (1.0,) * arms), ("one method four times as noisy", (*(1.0,) * (arms - 1), 4.0))):
+            for seeds in (3, 5):
+                here, plain = Truth(seeds=seeds, uneven=uneven), Truth(seeds=seeds, uneven=(1.0,) * arms)
+                wrong, _ = marked(here, repetitions)
+                _, seen = marked(replace(here, gap=2.0 * plain.unit / here.unit), repetitions)
+                yield f"| {arms} | {name} | {seeds} | {wrong:.1%} | {seen:.0%} |"
     yield ""
     yield f"| true claims among {CLAIMS} | seeds | of them reproduced | wrong among the verdicts given |"
     yield "|--:|--:|--:|--:|"

@@ -1,6 +1,7 @@
 """Comparisons within seeds, against closed forms, scipy, sacreBLEU and simulated truth."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from bench.record.store import Store
 from paper_tables.claims.verdicts import judge, p_values, verdicts
 from paper_tables.numbers.runs import RunIndex
 from tests.records import SETS, rouge_rows, write_record
-from tests.simulate_statistics import CLAIM, SCENARIOS, Truth, among_claims, comparisons, drawn, rates
+from tests.simulate_statistics import CLAIM, SCENARIOS, Truth, among_claims, comparisons, drawn, marked, rates
 
 SEEDS = (10, 20, 30)
 
@@ -193,6 +194,15 @@ def test_a_score_of_sums_that_is_the_mean_gives_what_the_mean_gives():
     values = np.random.default_rng(0).normal(30, 5, (3, 4))
     counted = np.stack([values, np.ones_like(values)], axis=-1)
     assert Arm.of(SEEDS, counted, mean_of_first).values == pytest.approx(values)
+
+
+def test_one_loud_method_neither_marks_others_nor_hides_them():
+    truth = Truth(uneven=(*(1.0,) * 12, 4.0))
+    wrong, _ = marked(truth, 150)
+    assert wrong <= 0.12  # 5 % of many worlds
+    _, seen = marked(replace(truth, gap=2.0 * Truth(uneven=(1.0,) * 13).unit / truth.unit), 150)
+    _, without = marked(Truth(uneven=(1.0,) * 12, gap=2.0), 150)
+    assert seen >= 0.85 * without
 
 
 @pytest.mark.slow
