@@ -468,13 +468,18 @@ def has_own_head(name: str, kind: Kind) -> bool:
     """Whether a checkpoint has an output layer that differs from its embeddings.
 
     transformers then loads both, though T5's and mT5's configurations say that they are tied whatever config.json says.
-    False where the checkpoint is not on this machine.
+    Where the checkpoint is not on this machine, it is what config.json says.
     """
+    files = _weight_files(name)
+    if not files:
+        place, at = _place(base_of(name))
+        given, _ = PretrainedConfig.get_config_dict(place, **at)
+        return given.get("tie_word_embeddings") is False
     network = outline(name, load_architecture(name), kind)
     names = {id(module): path for path, module in network.named_modules()}
     wanted = [f"{names[id(part)]}.weight" for part in (network.get_output_embeddings(), network.get_input_embeddings())]
     found: dict[str, torch.Tensor] = {}
-    for path in _weight_files(name):
+    for path in files:
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as file:
                 found |= {key: file.get_tensor(key) for key in wanted if key in file.keys()}  # noqa: SIM118
@@ -486,7 +491,7 @@ def has_own_head(name: str, kind: Kind) -> bool:
 
 
 def _weight_files(name: str) -> list[Path]:
-    """Files of a checkpoint that are on this machine; of an adapter, its base's."""
+    """Files of a checkpoint that is on this machine as a whole, else none; of an adapter, its base's."""
     place, at = _place(base_of(name))
     for file in (
         "model.safetensors",
@@ -499,7 +504,8 @@ def _weight_files(name: str) -> list[Path]:
         except OSError:  # nothing of it is here
             return []
         if found is not None and file.endswith(".json"):
-            return [Path(found).parent / part for part in sorted(set(read_json(Path(found))["weight_map"].values()))]
+            parts = [Path(found).parent / part for part in sorted(set(read_json(Path(found))["weight_map"].values()))]
+            return parts if all(part.is_file() for part in parts) else []
         if found is not None:
             return [Path(found)]
     return []

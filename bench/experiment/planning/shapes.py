@@ -113,7 +113,10 @@ def shape_of(config: Config, side: Side) -> Shape:
         own = pair.teacher_config if side == "teacher" else pair.student_config
         if own is None:
             raise BenchError(f"models.{side}={SCRATCH} needs an architecture: models.{side}_config")
-        architecture = new_architecture({"vocab_size": pair.vocab_size} | own, kind, None)
+        vocabulary = pair.vocab_size
+        if side == "student" and pair.tokenizer == "teacher" and pair.teacher != SCRATCH:
+            vocabulary = shape_of(config, "teacher").config.get_text_config().vocab_size
+        architecture = new_architecture({"vocab_size": vocabulary} | own, kind, None)
         return Shape(f"{side} from scratch", f"models.{side}_config", architecture, kind, False)
     name, _, _ = path.partition("@")
     if Path(path).is_dir() or name not in published():

@@ -15,7 +15,7 @@ from bench.config.resolve import resolve
 from bench.experiment.planning.calibration import calibrate
 from bench.experiment.planning.fit import fits, remedy
 from bench.experiment.planning.plan import GIB, PRETRAINING, make_plan
-from bench.experiment.planning.shapes import Shape, published, published_shape
+from bench.experiment.planning.shapes import Shape, published, published_shape, shape_of
 from bench.experiment.run import _what_fits
 from bench.models.loading import load_network, new_architecture, parameter_count
 from tests.conftest import invoke
@@ -153,6 +153,14 @@ def test_an_output_layer_of_its_own_is_counted(family, untied, tmp_path):
     loaded = sum(p.numel() for p in load_network(str(tmp_path), "seq2seq").parameters())
     assert parameter_count(str(tmp_path), "seq2seq") == loaded
     assert loaded == sum(p.numel() for p in network.parameters())
+
+
+def test_a_student_from_scratch_has_the_vocabulary_of_its_tokenizer():
+    given = ("models.student=scratch", "models.student_config.model_type=gpt2")
+    config, _ = resolve(
+        preset="paper", task="dolly", method="kld", models="gpt2-xl-to-gpt2", assignments=(*given, "data.hub=true")
+    )
+    assert shape_of(config, "student").config.vocab_size == 50257
 
 
 def test_adapters_are_planned_beside_what_is_frozen():
