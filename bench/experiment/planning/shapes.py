@@ -44,7 +44,8 @@ class Shape:
 
     def network(self, device: str = "meta", dtype: torch.dtype | None = None) -> PreTrainedModel:
         """The network with random weights, or on the device `meta` with none."""
-        network = outline(self.name, self.config, self.kind, device, dtype)
+        # transformers writes type and attention into what it is given, and `key` must stay the same
+        network = outline(self.name, copy.deepcopy(self.config), self.kind, device, dtype)
         return untie(network) if self.untied else network
 
     @functools.cached_property

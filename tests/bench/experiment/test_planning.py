@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
 from bench.config.presets import read_pair, shipped
 from bench.config.resolve import resolve
+from bench.experiment.planning import calibration
 from bench.experiment.planning.calibration import calibrate
 from bench.experiment.planning.fit import fits, remedy
 from bench.experiment.planning.plan import GIB, PRETRAINING, make_plan
@@ -349,3 +350,20 @@ def test_speeds_are_of_the_whole_model():
     assert speed.training > 0
     assert speed.decode_step > 0
     assert speed.measured == "1 and 2 of 8 layers"
+
+
+@pytest.mark.slow
+def test_runs_of_one_pair_are_measured_once(cache, tmp_path, monkeypatch):
+    measured, really = [], calibration._measured
+
+    def counted(shape, *how):
+        measured.append((shape.key, *how))
+        return really(shape, *how)
+
+    monkeypatch.setattr(calibration, "_measured", counted)
+    given = ("suite", "table1", "--plan", "--calibrate", "--seeds", "10", "--out", str(tmp_path))
+    result = invoke(*given, "--only", "kld", "--only", "rkld")
+    assert result.exit_code == 0, result.output
+    assert all(f"\n {method} " in result.stdout for method in ("KLD", "RKLD"))
+    assert "hours" in result.stdout
+    assert len(measured) == len(set(measured)) == 2
