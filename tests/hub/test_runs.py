@@ -148,20 +148,25 @@ def test_after_a_first_run_the_hub_is_not_needed(fresh_hub: Hub, cache, tmp_path
 
 
 def test_released_models_are_scored_by_their_ids(hub: Hub, cache, tmp_path):
-    """Beside each other, with the commit of each, and without a word about training."""
-    names = ("MiniLLM/KD-gpt2-120M", "MiniLLM/MiniLLM-gpt2-120M")
+    """By the documented command: beside each other, with the commit of each, decoded as the authors do."""
+    page = (Path(__file__).parents[2] / "docs" / "commands.md").read_text(encoding="utf-8")
+    (documented,) = (line.split()[1:] for line in page.splitlines() if line.startswith("bench evaluate MiniLLM/"))
+    names = [word for word in documented if "/" in word]
     settings = {key: value for key, value in FEW_STEPS.items() if key.startswith(("data", "evaluation", "precision"))}
     result = invoke(
-        *("evaluate", *names, "--task", "dolly", "--preset", "paper", "--device", "cpu", "--json"),
-        *("--out", str(tmp_path), *(part for key, value in settings.items() for part in ("--set", f"{key}={value}"))),
+        *(*documented, "--device", "cpu", "--json", "--out", str(tmp_path)),
+        *(part for key, value in settings.items() for part in ("--set", f"{key}={value}")),
     )
     assert result.exit_code == 0, result.output
+    assert documented[-1] in " ".join(invoke("evaluate", "--help").stdout.split())
     records = [RunRecord.model_validate(one) for one in json.loads(result.stdout)]
     for record, name in zip(records, names, strict=True):
         assert record.evaluated == name.removeprefix("MiniLLM/")
         assert record.models.teacher == f"{name}@{commit_of('models', name, 'main')}"
         assert set(record.scores) == {"test", "SelfInst", "Vicuna", "S-NI", "UnNI"}
         assert record.training.steps == 0
+        assert record.config.fidelity.no_repeat_ngram
+        assert record.comparison_fields["config"]["fidelity"]["no_repeat_ngram"]
 
 
 @pytest.mark.slow
