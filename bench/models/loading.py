@@ -136,8 +136,10 @@ def load_network(name: str, kind: Kind, dtype: torch.dtype = torch.float32) -> P
     _check_complete(name, found, network)
     try:
         _check_reads_forward(network, kind)
-    except ValueError as error:
-        raise BenchError(f"{name} cannot be used as a {kind} model: {error}") from error
+    except Exception as error:  # weights that were quantized fail in ways of their own
+        quantized = getattr(config, "quantization_config", None)
+        told = f"{_reason(error)}; its weights are quantized: {quantized}" if quantized else _reason(error)
+        raise BenchError(f"{name} cannot be used as a {kind} model: {told}") from error
     _mend_generation_config(network)
     _compute_gelu_in_one_kernel(network)
     model: PreTrainedModel = network
@@ -242,7 +244,7 @@ def _unloadable(what: str, name: str, error: Exception) -> BenchError:
         return BenchError(f"the {what} {name!r} of the hub is none transformers can load ({reason})")
     return BenchError(
         f"the {what} {name!r} is no local folder, and {told}\n"
-        "A folder would do instead: --set models.teacher=FOLDER --set models.student=FOLDER"
+        "A local folder would do in its place: of a run, --set models.teacher=FOLDER --set models.student=FOLDER"
     )
 
 
