@@ -77,8 +77,9 @@ def plan(
 ) -> None:
     """Say what a run will take: memory by part, operations, tokens to generate, hours and money; and what makes it fit.
 
-    Nothing is trained or downloaded. Memory comes from a step's own code, run on tensors without contents. Hours come
-    from a few steps of real layers on the device here, so they hold for it alone; --no-calibrate leaves them out.
+    Nothing is trained, and no weights are downloaded: of a model on the hub whose architecture does not ship, only its
+    config.json. Memory comes from a step's own code, run on tensors without contents. Hours come from a few steps of
+    real layers on the device here, so they hold for it alone; --no-calibrate leaves them out.
 
     \b
     bench plan --preset paper --task dolly --method distillm --memory-gib 40
@@ -102,7 +103,13 @@ def plan(
         return config
 
     if models == "all":
-        wanted = {pair: resolved(task or of_pair, pair) for pair, of_pair in _pairs(task).items()}
+        pairs = _pairs(task)
+        if not pairs:
+            raise BenchError(
+                f"--models all --task {task}: the pairs that ship have the tasks dolly, samsum and iwslt; leave out "
+                "--task, or name a pair (`bench list models`) for a task of yours"
+            )
+        wanted = {pair: resolved(task or of_pair, pair) for pair, of_pair in pairs.items()}
     else:
         config = resolved(task or "samsum", models)
         wanted = {config.models.name: config}
@@ -150,6 +157,11 @@ def report(
     measured = planned_for == here if calibrate is None else calibrate
     if measured and planned_for != here:
         raise BenchError(f"--calibrate measures this {here} device, and the plan is for {planned_for}: leave it out")
+    if price is not None and not measured:
+        raise BenchError(
+            f"--price {price:g}: money comes from hours, which are measured on the device that is here and for it "
+            "alone; leave out --price, or plan for this device without --no-calibrate"
+        )
     if memory_gib is None and planned_for != here:
         raise BenchError(f"--device {planned_for}: there is none here, so say how much memory it has: --memory-gib 40")
     memory = memory_gib * GIB if memory_gib else there

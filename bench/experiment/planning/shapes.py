@@ -16,7 +16,7 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from bench.config.sections import Config, LoraConfig
 from bench.experiment.identity import SCRATCH, TEACHER, Side, model_path
 from bench.models import smollm2
-from bench.models.cut import depths, kept_layers
+from bench.models.cut import BY_LAYER, depths, kept_layers
 from bench.models.loading import has_own_head, load_architecture, new_architecture, outline
 from bench.models.lora import add_adapter
 from bench.models.tokenizer import Kind
@@ -75,8 +75,9 @@ class Shape:
         config = copy.deepcopy(self.config)
         for name in depths(config):
             setattr(config, name, layers)
-        if getattr(config, "layer_types", None):
-            config.layer_types = config.layer_types[:layers]
+        for name in BY_LAYER:
+            if isinstance(of_each := getattr(config, name, None), list):
+                setattr(config, name, of_each[:layers])
         return Shape(self.name, self.source, config, self.kind, self.untied)
 
 

@@ -333,6 +333,9 @@ def test_the_command_shows_a_table_of_80_columns(cache, monkeypatch):
         (["--device", "tpu"], "plans are made for cpu and cuda"),
         (["--memory-gib", "40", "--calibrate"], "--calibrate measures this cpu device"),
         (["--device", "cuda"], "--memory-gib 40"),
+        (["--price", "2", "--no-calibrate"], "--price 2: money comes from hours"),
+        (["--price", "2", "--memory-gib", "40"], "plan for this device without --no-calibrate"),
+        (["--models", "all", "--task", "my.yaml"], "the pairs that ship have the tasks dolly, samsum and iwslt"),
         (["--set", "data.hub=OTHER/samsum"], "the size of OTHER/samsum on the hub is not known here"),
     ],
 )
@@ -367,3 +370,12 @@ def test_runs_of_one_pair_are_measured_once(cache, tmp_path, monkeypatch):
     assert all(f"\n {method} " in result.stdout for method in ("KLD", "RKLD"))
     assert "hours" in result.stdout
     assert len(measured) == len(set(measured)) == 2
+
+
+def test_a_shape_of_fewer_layers_has_lists_of_as_many():
+    sizes = {"hidden_size": 32, "num_hidden_layers": 4, "vocab_size": 100}
+    architecture = AutoConfig.for_model("glm4_moe_lite", **sizes, layer_types=["full_attention"] * 4)
+    cut = Shape("a model", "here", architecture, "causal", False).of_depth(2)
+    assert cut.config.mlp_layer_types == architecture.mlp_layer_types[:2]
+    assert cut.config.layer_types == ["full_attention"] * 2
+    assert len(architecture.mlp_layer_types) == 4
