@@ -27,7 +27,7 @@ _PARTS = {
     "teacher": "frozen teacher",
     "activations": "activations",
     "output_layer": "output layer and loss",
-    "generation": "generation (keys, values)",
+    "generation": "generation, validation",
 }
 
 

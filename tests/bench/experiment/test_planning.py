@@ -41,7 +41,7 @@ logging.disable(logging.WARNING)
 from baselines.kld import KLD
 from baselines.sft import CrossEntropy
 from bench.config.sections import LoraConfig
-from bench.experiment.planning.memory import Setting, job, step
+from bench.experiment.planning.memory import Setting, job, step, validation
 from bench.experiment.planning.shapes import Shape
 from bench.models.loading import new_architecture
 from bench.training.auxiliary_loss import AuxiliaryLoss, LanguageModelling
@@ -65,19 +65,22 @@ if given["text"]:
     peak = max(peak, step(shape, shape, loss, beside).peak)
     texts = [TokenSequence(f"text {i}", (0,), (1,) * (length - 1)) for i in range(setting.sequences)]
     text = AuxiliaryLoss(loss, 1.0, texts, setting.sequences)
-planned += peak
+rows = given["validation"]
+wide = replace(setting, sequences=rows, accumulating=False)
+planned += max(peak, validation(shape, wide).peak)
 gc.collect()
 ctypes.CDLL(None).malloc_trim(0)
 base = psutil.Process().memory_info().rss
 Path("/proc/self/clear_refs").write_text("5")
 made = job(shape, shape, objective, setting, "cpu")
+validated = [replace(made.train[0], id=f"validation {i}") for i in range(rows)]
 steps = {"batch_size": parts * setting.sequences, "micro_batch_size": setting.sequences, "steps": 3}
 steps["optimizer"] = given["optimizer"]
 source = OutputSource(given["source"], SourceOptions(), total_steps=3, batch_size=steps["batch_size"])
 made = replace(
     made, auxiliary_loss=text, train=list(made.train) * parts, work=Path(sys.argv[2]),
     config=made.config.model_copy(update=steps),
-    validation=replace(made.validation, sequences=made.validation.sequences[:1]), output_source=source,
+    validation=replace(made.validation, sequences=validated, batch_size=rows), output_source=source,
 )
 Trainer(made).fit()
 peak = next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM:"))
@@ -97,6 +100,7 @@ def measured(
     lora=False,
     text=0,
     optimizer="adamw",
+    validation=1,
 ):
     """Bytes of a training as planned, and as it takes in a process of its own."""
     given = {name: value for name, value in locals().items() if name != "folder"}
@@ -120,6 +124,8 @@ MEASURED = {
     "gpt2 adapters": (GPT2, {"lora": True}),
     "gpt2 plain text": (GPT2, {"sequences": 4, "text": 320}),
     "gpt2 8-bit": (GPT2, {"sequences": 4, "optimizer": "adamw-8bit"}),
+    # few sequences in training, more in validation
+    "gpt2 validation": (GPT2, {"checkpointing": True, "sequences": 1, "validation": 64, "objective": "sft"}),
     "t5": (T5, {}),
     "t5 checkpointing": (T5, {"checkpointing": True}),
 }
