@@ -28,6 +28,7 @@ FEW_STEPS = {
     "sgo.capacity": 2,
     "sgo.rollouts": 2,
     "sgo.inner_epochs": 1,
+    "plain_text.batch_size": 2,
     "precision": "fp32",
     **{
         f"{stage}.{key}": value
@@ -132,6 +133,40 @@ MATRIX = [
 @pytest.mark.parametrize(("pair", "method"), MATRIX)
 def test_every_pair_runs_with_methods_of_every_kind(hub: Hub, cache, tmp_path, cached_loads, pair, method):
     made(record_of(*arguments(tmp_path, method, task_of(hub_pairs()[pair]), pair)), pair)
+
+
+OTHER_TASKS = [
+    (pair, task)
+    for pair, models in sorted(hub_pairs().items())
+    for task in ("dolly", "iwslt", "samsum")
+    if task != task_of(models)
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("pair", "task"), OTHER_TASKS)
+def test_every_pair_runs_on_the_other_tasks(hub: Hub, cache, tmp_path, cached_loads, pair, task):
+    made(record_of(*arguments(tmp_path, "distillm", task, pair)), pair)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize(
+    ("pair", "method"),
+    [
+        ("openllama2-7b-to-openllama2-3b", "distillm"),
+        ("openllama2-7b-to-openllama2-3b", "minillm"),
+        ("mt5-xl-to-mt5-small", "distillm"),
+    ],
+)
+def test_whole_runs_in_bf16(hub: Hub, cache, tmp_path, cached_loads, pair, method, checkpointing):
+    """The preset's own precision, with adapters and without."""
+    given = {f"{stage}__gradient_checkpointing": checkpointing for stage in ("teacher_training", "training")}
+    record = record_of(*arguments(tmp_path, method, task_of(hub_pairs()[pair]), pair, precision="bf16", **given))
+    made(record, pair)
+    config = record.config
+    assert (config.precision, config.training.gradient_checkpointing) == ("bf16", checkpointing)
+    assert (config.models.lora is not None) == pair.startswith("openllama2")
 
 
 def test_after_a_first_run_the_hub_is_not_needed(fresh_hub: Hub, cache, tmp_path, monkeypatch):
