@@ -136,8 +136,10 @@ def load_network(name: str, kind: Kind, dtype: torch.dtype = torch.float32) -> P
     _check_complete(name, found, network)
     try:
         _check_reads_forward(network, kind)
-    except Exception as error:  # weights that were quantized fail in ways of their own
-        quantized = getattr(config, "quantization_config", None)
+    except Exception as error:
+        quantized = getattr(config, "quantization_config", None)  # such weights fail in ways of their own
+        if not (quantized or isinstance(error, ValueError)):
+            raise
         told = f"{_reason(error)}; its weights are quantized: {quantized}" if quantized else _reason(error)
         raise BenchError(f"{name} cannot be used as a {kind} model: {told}") from error
     _mend_generation_config(network)
