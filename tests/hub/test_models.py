@@ -8,7 +8,9 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
+from bench.config.resolve import resolve
 from bench.experiment.identity import model_fingerprint
+from bench.experiment.planning.shapes import shape_of
 from bench.models import loading
 from bench.models.language_model import LanguageModel
 from bench.models.loading import load_network, load_tokenizer
@@ -286,6 +288,35 @@ def test_what_a_quantized_model_needs_is_told_once(fresh_hub: Hub, method, messa
     with pytest.raises(BenchError, match=message) as caught:
         load_network(name, "causal")
     assert "needs the package Loading" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("google/t5-v1_1-small", True),
+        ("google-t5/t5-small", False),
+        pytest.param("google/mt5-small", True, marks=pytest.mark.slow),
+    ],
+)
+def test_an_output_layer_is_planned_before_weights_are_fetched(fresh_hub: Hub, name, own):
+    """Of an id whose architecture does not ship."""
+    folder, _ = fresh_hub.folder("models", name, "main")
+    fresh_hub.publish("models", "someone/else", {"config.json": (folder / "config.json").read_text()})
+    given = ("models.kind=seq2seq", "models.teacher=someone/else", "models.student=someone/else")
+    config, _ = resolve(preset="tiny", task="samsum", method="sft", assignments=given)
+    planned = shape_of(config, "teacher")
+    assert not [line for line in fresh_hub.requests if ".bin" in line]
+    loaded = load_network(name, "seq2seq")
+    assert planned.parameters == sum(weight.numel() for weight in loaded.parameters())
+    assert planned.untied == own == loading.has_own_head(name, "seq2seq")
+
+
+def test_parts_of_a_checkpoint_count_as_none(fresh_hub: Hub):
+    name = "openlm-research/open_llama_7b_v2"
+    fresh_hub.cut.add("pytorch_model-00002-of-00002.bin")
+    with pytest.raises(BenchError, match="in part only"):
+        load_network(name, "causal")
+    assert loading.has_own_head(name, "causal")
 
 
 def test_parameters_at_a_revision_are_counted_with_the_output_layers_own(hub: Hub):

@@ -36,6 +36,7 @@ FEW_STEPS = {
     "sgo.capacity": 2,
     "sgo.rollouts": 2,
     "sgo.inner_epochs": 1,
+    "plain_text.batch_size": 2,
     "precision": "fp32",
     **{
         f"{stage}.{key}": value
@@ -142,6 +143,40 @@ def test_every_pair_runs_with_methods_of_every_kind(hub: Hub, cache, tmp_path, c
     made(record_of(*arguments(tmp_path, method, task_of(hub_pairs()[pair]), pair)), pair)
 
 
+OTHER_TASKS = [
+    (pair, task)
+    for pair, models in sorted(hub_pairs().items())
+    for task in ("dolly", "iwslt", "samsum")
+    if task != task_of(models)
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("pair", "task"), OTHER_TASKS)
+def test_every_pair_runs_on_the_other_tasks(hub: Hub, cache, tmp_path, cached_loads, pair, task):
+    made(record_of(*arguments(tmp_path, "distillm", task, pair)), pair)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize(
+    ("pair", "method"),
+    [
+        ("openllama2-7b-to-openllama2-3b", "distillm"),
+        ("openllama2-7b-to-openllama2-3b", "minillm"),
+        ("mt5-xl-to-mt5-small", "distillm"),
+    ],
+)
+def test_whole_runs_in_bf16(hub: Hub, cache, tmp_path, cached_loads, pair, method, checkpointing):
+    """The preset's own precision, with adapters and without."""
+    given = {f"{stage}__gradient_checkpointing": checkpointing for stage in ("teacher_training", "training")}
+    record = record_of(*arguments(tmp_path, method, task_of(hub_pairs()[pair]), pair, precision="bf16", **given))
+    made(record, pair)
+    config = record.config
+    assert (config.precision, config.training.gradient_checkpointing) == ("bf16", checkpointing)
+    assert (config.models.lora is not None) == pair.startswith("openllama2")
+
+
 def test_after_a_first_run_the_hub_is_not_needed(fresh_hub: Hub, cache, tmp_path, monkeypatch):
     given = arguments(tmp_path, "srkl", "samsum", "t5-xl-to-t5-small")
     first = record_of(*given)
@@ -156,20 +191,25 @@ def test_after_a_first_run_the_hub_is_not_needed(fresh_hub: Hub, cache, tmp_path
 
 
 def test_released_models_are_scored_by_their_ids(hub: Hub, cache, tmp_path):
-    """Beside each other, with the commit of each, and without a word about training."""
-    names = ("MiniLLM/KD-gpt2-120M", "MiniLLM/MiniLLM-gpt2-120M")
+    """By the documented command: beside each other, with the commit of each, decoded as the authors do."""
+    page = (Path(__file__).parents[2] / "docs" / "commands.md").read_text(encoding="utf-8")
+    (documented,) = (line.split()[1:] for line in page.splitlines() if line.startswith("bench evaluate MiniLLM/"))
+    names = [word for word in documented if "/" in word]
     settings = {key: value for key, value in FEW_STEPS.items() if key.startswith(("data", "evaluation", "precision"))}
     result = invoke(
-        *("evaluate", *names, "--task", "dolly", "--preset", "paper", "--device", "cpu", "--json"),
-        *("--out", str(tmp_path), *(part for key, value in settings.items() for part in ("--set", f"{key}={value}"))),
+        *(*documented, "--device", "cpu", "--json", "--out", str(tmp_path)),
+        *(part for key, value in settings.items() for part in ("--set", f"{key}={value}")),
     )
     assert result.exit_code == 0, result.output
+    assert documented[-1] in " ".join(invoke("evaluate", "--help").stdout.split())
     records = [RunRecord.model_validate(one) for one in json.loads(result.stdout)]
     for record, name in zip(records, names, strict=True):
         assert record.evaluated == name.removeprefix("MiniLLM/")
         assert record.models.teacher == f"{name}@{commit_of('models', name, 'main')}"
         assert set(record.scores) == {"test", "SelfInst", "Vicuna", "S-NI", "UnNI"}
         assert record.training.steps == 0
+        assert record.config.fidelity.no_repeat_ngram
+        assert record.comparison_fields["config"]["fidelity"]["no_repeat_ngram"]
 
 
 @pytest.mark.slow

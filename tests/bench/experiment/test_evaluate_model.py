@@ -152,12 +152,27 @@ def quantized(folder):
     (folder / "config.json").write_text(json.dumps(config))
 
 
+def test_what_does_not_fit_is_not_said_of_a_teacher(cache, tmp_path):
+    given = ("shipped", "--task", "dolly", "--out", str(tmp_path), "--set", "data.max_prompt_length=9000")
+    assert "error: the model has 256 positions, a prompt" in invoke("evaluate", *given).stderr
+
+
+def test_the_tokenizer_may_be_of_another_folder(out, tmp_path):
+    folder = tmp_path / "bare"
+    without(folder, "nothing")
+    tokenizer = f"models.tokenizer={folder}"
+    (record,) = evaluated(str(folder), *TASK, *SIZE, "--set", tokenizer, "--out", str(tmp_path))
+    assert record.scores == by_name(out)["shipped"].scores
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (("scratch",), "scratch: that is no model"),
         (("shipped", "smollm2", "--label", "mine"), "--label names a single model"),
         (("shipped", "--label", "KD / paper"), "--label"),
+        (("shipped", "--set", "models.teacher=smollm2"), "the one given as MODEL, here shipped"),
+        (("shipped", "--set", "models={student: smollm2}"), "only models.tokenizer and models.kind can be set"),
         ((), "Missing argument"),
     ],
 )

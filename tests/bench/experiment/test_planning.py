@@ -12,10 +12,11 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
 from bench.config.presets import read_pair, shipped
 from bench.config.resolve import resolve
+from bench.experiment.planning import calibration
 from bench.experiment.planning.calibration import calibrate
 from bench.experiment.planning.fit import fits, remedy
 from bench.experiment.planning.plan import GIB, PRETRAINING, make_plan
-from bench.experiment.planning.shapes import Shape, published, published_shape
+from bench.experiment.planning.shapes import Shape, published, published_shape, shape_of
 from bench.experiment.run import _what_fits
 from bench.models.loading import load_network, new_architecture, parameter_count
 from tests.conftest import invoke
@@ -40,7 +41,7 @@ logging.disable(logging.WARNING)
 from baselines.kld import KLD
 from baselines.sft import CrossEntropy
 from bench.config.sections import LoraConfig
-from bench.experiment.planning.memory import Setting, job, step
+from bench.experiment.planning.memory import Setting, job, step, validation
 from bench.experiment.planning.shapes import Shape
 from bench.models.loading import new_architecture
 from bench.training.auxiliary_loss import AuxiliaryLoss, LanguageModelling
@@ -64,19 +65,22 @@ if given["text"]:
     peak = max(peak, step(shape, shape, loss, beside).peak)
     texts = [TokenSequence(f"text {i}", (0,), (1,) * (length - 1)) for i in range(setting.sequences)]
     text = AuxiliaryLoss(loss, 1.0, texts, setting.sequences)
-planned += peak
+rows = given["validation"]
+wide = replace(setting, sequences=rows, accumulating=False)
+planned += max(peak, validation(shape, wide).peak)
 gc.collect()
 ctypes.CDLL(None).malloc_trim(0)
 base = psutil.Process().memory_info().rss
 Path("/proc/self/clear_refs").write_text("5")
 made = job(shape, shape, objective, setting, "cpu")
+validated = [replace(made.train[0], id=f"validation {i}") for i in range(rows)]
 steps = {"batch_size": parts * setting.sequences, "micro_batch_size": setting.sequences, "steps": 3}
 steps["optimizer"] = given["optimizer"]
 source = OutputSource(given["source"], SourceOptions(), total_steps=3, batch_size=steps["batch_size"])
 made = replace(
     made, auxiliary_loss=text, train=list(made.train) * parts, work=Path(sys.argv[2]),
     config=made.config.model_copy(update=steps),
-    validation=replace(made.validation, sequences=made.validation.sequences[:1]), output_source=source,
+    validation=replace(made.validation, sequences=validated, batch_size=rows), output_source=source,
 )
 Trainer(made).fit()
 peak = next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM:"))
@@ -96,6 +100,7 @@ def measured(
     lora=False,
     text=0,
     optimizer="adamw",
+    validation=1,
 ):
     """Bytes of a training as planned, and as it takes in a process of its own."""
     given = {name: value for name, value in locals().items() if name != "folder"}
@@ -119,6 +124,8 @@ MEASURED = {
     "gpt2 adapters": (GPT2, {"lora": True}),
     "gpt2 plain text": (GPT2, {"sequences": 4, "text": 320}),
     "gpt2 8-bit": (GPT2, {"sequences": 4, "optimizer": "adamw-8bit"}),
+    # few sequences in training, more in validation
+    "gpt2 validation": (GPT2, {"checkpointing": True, "sequences": 1, "validation": 64, "objective": "sft"}),
     "t5": (T5, {}),
     "t5 checkpointing": (T5, {"checkpointing": True}),
 }
@@ -153,6 +160,14 @@ def test_an_output_layer_of_its_own_is_counted(family, untied, tmp_path):
     loaded = sum(p.numel() for p in load_network(str(tmp_path), "seq2seq").parameters())
     assert parameter_count(str(tmp_path), "seq2seq") == loaded
     assert loaded == sum(p.numel() for p in network.parameters())
+
+
+def test_a_student_from_scratch_has_the_vocabulary_of_its_tokenizer():
+    given = ("models.student=scratch", "models.student_config.model_type=gpt2")
+    config, _ = resolve(
+        preset="paper", task="dolly", method="kld", models="gpt2-xl-to-gpt2", assignments=(*given, "data.hub=true")
+    )
+    assert shape_of(config, "student").config.vocab_size == 50257
 
 
 def test_adapters_are_planned_beside_what_is_frozen():
@@ -324,6 +339,9 @@ def test_the_command_shows_a_table_of_80_columns(cache, monkeypatch):
         (["--device", "tpu"], "plans are made for cpu and cuda"),
         (["--memory-gib", "40", "--calibrate"], "--calibrate measures this cpu device"),
         (["--device", "cuda"], "--memory-gib 40"),
+        (["--price", "2", "--no-calibrate"], "--price 2: money comes from hours"),
+        (["--price", "2", "--memory-gib", "40"], "plan for this device without --no-calibrate"),
+        (["--models", "all", "--task", "my.yaml"], "the pairs that ship have the tasks dolly, samsum and iwslt"),
         (["--set", "data.hub=OTHER/samsum"], "the size of OTHER/samsum on the hub is not known here"),
     ],
 )
@@ -341,3 +359,29 @@ def test_speeds_are_of_the_whole_model():
     assert speed.training > 0
     assert speed.decode_step > 0
     assert speed.measured == "1 and 2 of 8 layers"
+
+
+@pytest.mark.slow
+def test_runs_of_one_pair_are_measured_once(cache, tmp_path, monkeypatch):
+    measured, really = [], calibration._measured
+
+    def counted(shape, *how):
+        measured.append((shape.key, *how))
+        return really(shape, *how)
+
+    monkeypatch.setattr(calibration, "_measured", counted)
+    given = ("suite", "table1", "--plan", "--calibrate", "--seeds", "10", "--out", str(tmp_path))
+    result = invoke(*given, "--only", "kld", "--only", "rkld")
+    assert result.exit_code == 0, result.output
+    assert all(f"\n {method} " in result.stdout for method in ("KLD", "RKLD"))
+    assert "hours" in result.stdout
+    assert len(measured) == len(set(measured)) == 2
+
+
+def test_a_shape_of_fewer_layers_has_lists_of_as_many():
+    sizes = {"hidden_size": 32, "num_hidden_layers": 4, "vocab_size": 100}
+    architecture = AutoConfig.for_model("glm4_moe_lite", **sizes, layer_types=["full_attention"] * 4)
+    cut = Shape("a model", "here", architecture, "causal", False).of_depth(2)
+    assert cut.config.mlp_layer_types == architecture.mlp_layer_types[:2]
+    assert cut.config.layer_types == ["full_attention"] * 2
+    assert len(architecture.mlp_layer_types) == 4

