@@ -134,7 +134,8 @@ def among_claims(truth: Truth, true: int, repetitions: int, claims: int = CLAIMS
     named = [CLAIM.model_copy(update={"id": f"{number}"}) for number in range(claims)]
     seen, wrong = [], []
     for _ in range(repetitions):
-        found = {c: of[rng.integers(len(of))] for n, c in enumerate(named) for of in [real if n < true else equal]}
+        drawn_of = {c: of[rng.integers(len(of))] for n, c in enumerate(named) for of in [real if n < true else equal]}
+        found = {claim: tuple(replace(one, what=claim.id) for one in its) for claim, its in drawn_of.items()}
         verdicts = [one.verdict for one in judge(found)]
         seen.append(np.mean([verdict == "reproduced" for verdict in verdicts[:true]]) if true else 0.0)
         given = sum(verdict != "not enough evidence" for verdict in verdicts)
