@@ -144,8 +144,10 @@ def run(
     leads = launched().leads
     if dry_run:
         from bench.experiment.checks import examine
+        from bench.experiment.recorded import at_recorded_commits
 
-        notes = examine(config)
+        with at_recorded_commits(config, file):
+            notes = examine(config)
         if leads:
             for note in notes:
                 say(f"note: {note}", err=True)

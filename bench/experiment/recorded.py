@@ -14,7 +14,7 @@ from bench.experiment.identity import SIDES
 from bench.record.read import Unreadable, read_record
 from bench.system.hub import COMMITS, data_set, split_revision
 
-_AT_COMMIT = r"([\w.-]+/[\w.-]+)@([0-9a-f]{40})\b"
+_AT_COMMIT = r"((?:[\w.-]+/)?[\w.-]+)@([0-9a-f]{40})\b"
 
 
 @contextmanager
@@ -25,13 +25,14 @@ def at_recorded_commits(config: Config, file: Path | None) -> Iterator[None]:
         config: of the run to make; what it has from elsewhere than the record is loaded as it is now.
         file: that the configuration came from; only a record has commits.
     """
-    before = dict(COMMITS)
-    if file is not None:
-        COMMITS.update(_commits(config, file))
+    recorded = {} if file is None else _commits(config, file)
+    before = {name: COMMITS[name] for name in recorded if name in COMMITS}
+    COMMITS.update(recorded)
     try:
         yield
-    finally:
-        COMMITS.clear()
+    finally:  # what this process has seen of others first, it goes on with
+        for name in recorded:
+            COMMITS.pop(name, None)
         COMMITS.update(before)
 
 
@@ -42,11 +43,13 @@ def _commits(config: Config, file: Path) -> dict[str, str]:
     except Unreadable:  # a configuration that was never run
         return {}
     then, fields = record.config, record.comparison_fields
-    models = " ".join(map(str, fields.get("models", {}).values()))
-    found = dict(re.findall(f" on {_AT_COMMIT}", models))  # bases of adapters
-    kept = [getattr(config.models, side) for side in SIDES]
-    kept = [name for name in kept if name in (then.models.teacher, then.models.student)]
-    found |= _at({name: split_revision(name)[0] for name in kept}, models)
+    found: dict[str, str] = {}
+    for side in SIDES:
+        name, told = getattr(config.models, side), str(fields.get("models", {}).get(side))
+        if name == getattr(then.models, side):
+            found |= _at({name: split_revision(name)[0]}, told.partition(" on ")[0])
+            if base := re.search(f" on {_AT_COMMIT}", told):  # of an adapter
+                found.setdefault(base[1], base[2])
     if config.data.hub and config.data.hub == then.data.hub:
         sources = sources_on_hub(task_of(config.task, config.task_file), config.data.hub)
         found |= _at({data_set(one.pinned): one.id for one in sources}, record.data.source)

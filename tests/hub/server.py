@@ -89,8 +89,9 @@ class Hub:
                 connection.shutdown(socket.SHUT_RDWR)
 
     def publish(self, kind: str, name: str, files: Mapping[str, str], branch: str = "main") -> str:
-        """Move a branch to a new commit with these files, beside those that it had; returns the commit."""
-        before = self.folder(kind, name, branch)[0] if (kind, name) in self.contents or self._refs(kind, name) else None
+        """Move a branch to a new commit with these files, beside those that it or main had; returns the commit."""
+        refs = self._refs(kind, name)
+        before = self.folder(kind, name, branch if branch in refs else "main")[0] if refs else None
         commit = hashlib.sha1(json.dumps([kind, name, sorted(files.items())]).encode()).hexdigest()
         folder = self._place(kind, name, commit)
         if before is not None:
