@@ -25,6 +25,7 @@ from paper_tables.claims.format import effect
 from paper_tables.claims.verdicts import ClaimVerdict, verdicts
 from paper_tables.numbers.runs import RunIndex
 from paper_tables.paper.ablations import ABLATIONS, find_table
+from paper_tables.paper.claim_specs import TimeShareTest, TimeTest
 from paper_tables.paper.tables import TABLE_NAMES, Column
 from paper_tables.report.glance import Glance, at_a_glance
 from paper_tables.tables.captions import setting_notes
@@ -110,7 +111,9 @@ def _verdicts(glance: Glance) -> Iterator[str]:
 def _verdicts_beside(found: Sequence[ClaimVerdict], others: Mapping[str, RunIndex]) -> Iterator[str]:
     """What presets that extend the published one say of the claims that they have all runs for."""
     columns = {name: {one.claim.id: one for one in verdicts(index)} for name, index in others.items()}
-    asked = [one for one in found if any(_is_complete(of[one.claim.id]) for of in columns.values())]
+    timed = (TimeTest, TimeShareTest)  # these runs were not timed alone, or take equal time
+    known = [one for one in found if not isinstance(one.claim.test, timed)]
+    asked = [one for one in known if any(_is_complete(of[one.claim.id]) for of in columns.values())]
     if not asked:
         return
     yield from ("## One rate, tuned rates, equal time", "")

@@ -24,6 +24,7 @@ given, and the interval leaves out what another seed would have changed.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -132,16 +133,23 @@ def seed_noise(scores: Mapping[str, Mapping[int, float]]) -> SeedNoise | None:
     arms = {name: found for name, found in scores.items() if len(found) > 1}
     if not arms:
         return None
-    own = np.array([len(found) - 1.0 for found in arms.values()])
+    seeds = np.array([len(found) - 1.0 for found in arms.values()])
     spread = [float(np.var(list(found.values()), ddof=1)) for found in arms.values()]
-    within = float(np.average(spread, weights=own)), float(own.sum())
+    within = float(np.average(spread, weights=seeds)), float(seeds.sum())
     residual, loudest, p_equal = _pooled(arms)
-    louder: dict[str, tuple[float, float]] = {}
+    taken_out: list[tuple[str, float, float, int]] = []
     p, left = p_equal, dict(arms)
     while p < HOMOGENEITY:
-        name, louder[name] = loudest
+        name, (variance, df) = loudest
+        taken_out.append((name, variance, df, len(left)))
         del left[name]
         residual, loudest, p = _pooled(left)
+    others = residual[0] if residual else 0.0
+    # blocks were fitted to the loud arm, too, which takes 1 / A of its residuals and gives it 1 / A of the others'
+    louder = {
+        name: (max(others, (variance - others / count) / (1 - 1 / count)), df)
+        for name, variance, df, count in taken_out
+    }
     return SeedNoise(within, residual, louder, p_equal)
 
 
@@ -149,7 +157,8 @@ def _pooled(
     arms: Mapping[str, Mapping[int, float]],
 ) -> tuple[tuple[float, float] | None, tuple[str, tuple[float, float]], float]:
     """The variance of residuals with its degrees of freedom, the same of the loudest arm alone, the test's p-value."""
-    own = np.array([len(found) - 1.0 for found in arms.values()])
+    seeds = Counter(seed for found in arms.values() for seed in found)
+    own = np.array([max(0.0, sum(seeds[seed] > 1 for seed in found) - 1.0) for found in arms.values()])
     squares, expected, df = _residual_squares(list(arms.values()))
     if df < 0.5:
         return None, ("", (0.0, 0.0)), 1.0
@@ -158,7 +167,7 @@ def _pooled(
     # of an arm whose seeds no other has, and of two arms, there is nothing to test
     tested = (expected > 0.05) & (rest > 0.5) & (total > 0)
     share = np.minimum(1.0, squares * own / np.where(tested, expected, 1.0) / (total or 1.0))
-    p = np.where(tested, betaincc(own / 2, np.where(tested, rest, 1.0) / 2, share), 1.0)
+    p = np.where(tested, betaincc(np.where(tested, own, 1.0) / 2, np.where(tested, rest, 1.0) / 2, share), 1.0)
     at = int(p.argmin())
     loudest = float(squares[at] / expected[at]) if tested[at] else 0.0, float(own[at])
     return (total / df, df), (list(arms)[at], loudest), min(1.0, float(p.min()) * len(arms))

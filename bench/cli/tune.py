@@ -45,7 +45,9 @@ MOST_TRIALS = 64
 @click.option("--models", metavar="PAIR", help="Tune with this model pair.  [default: the preset's for the task]")
 @click.option("--device", help="auto, cpu, cuda or mps.  [default: auto]")
 @click.option("--data-dir", metavar="FOLDER", help="Local data, as for `bench run`.")
-@click.option("--to", type=FILE, help="The preset to write.  [default: OUT/tuning/PRESET-tuned.yaml]")
+@click.option(
+    "--to", type=FILE, help="The preset to write.  [default: OUT/tuning/PRESET-tuned.yaml, with --models -PAIR in it]"
+)
 @OUT
 @click.option("--dry-run", is_flag=True, help="Print what would be tried, and stop.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
@@ -104,7 +106,8 @@ def tune(
         preset, tasks, chosen, factors, seeds, device=device, data_dir=data_dir, space_file=space, models=models
     )
     trials = len(factors)
-    to = to or out / TRIALS / f"{recorded_name(preset)}-tuned.yaml"
+    of_pair = f"-{recorded_name(models)}" if models else ""
+    to = to or out / TRIALS / f"{recorded_name(preset)}-tuned{of_pair}.yaml"
     check_target(to, studies)
     check_folder(out / TRIALS / "runs", "--out", write=not dry_run)
     count = len(studies) * trials * len(seeds)

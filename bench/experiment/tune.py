@@ -194,7 +194,7 @@ def check_target(path: Path, studies: Sequence[Study]) -> None:
 
     Raises:
         BenchError: its name is no preset's, is that of one that ships, or it cannot be written; it extends another
-            preset than the studies', or holds other methods of their tasks that were tuned with another budget.
+            preset than the studies', or holds methods of their tasks that were tuned with another budget or pair.
     """
     checked_name(path.stem, f"--to {path}")
     if path.suffix not in (".yaml", ".yml") or path.stem in shipped("presets"):
@@ -206,12 +206,18 @@ def check_target(path: Path, studies: Sequence[Study]) -> None:
     content: Layer = yaml_text.read(path)
     for study in studies:
         _check_base(path, content, study)
-        task, method = find_task(study.task).name, study.run({}, study.seeds[0])[0].method.name
+        config, _ = study.run({}, study.seeds[0])
+        task, method, pair = find_task(study.task).name, config.method.name, config.models.name
         trials = math.prod(map(len, study.space.values()))
         for other, entry in content.get("tuning", {}).get(task, {}).items():
             there = validated(TunedMethod, entry)
             if other != method and (there.trials, there.seeds) != (trials, list(study.seeds)):
                 raise _other_budget(path, task, other, there, method, trials, study.seeds)
+            if there.models != pair:
+                raise BenchError(
+                    f"{path}: {other} on {task} was tuned with the models {there.models}, not {pair}; give another "
+                    "file with --to"
+                )
 
 
 def write_tuned(path: Path, study: Study, found: TunedMethod, method: str) -> None:

@@ -177,7 +177,7 @@ def belief(by_name: Mapping[str, Arm], noise: SeedNoise | None, seeds: Sequence[
     if not (louder := noise.louder.keys() & by_name.keys()):
         return Belief(scores, variance * _blocked(of_arms)[1] + examples, df)
     own = np.array([noise.louder.get(name, (variance, df))[0] for name in by_name])
-    return Belief(scores, np.diag(own / counts) + examples, min(noise.louder[name][1] for name in louder))
+    return Belief(scores, np.diag(own / counts) + examples, min(df, *(noise.louder[name][1] for name in louder)))
 
 
 def _blocked(seeds: Sequence[Sequence[int]]) -> tuple[_Array, _Array]:
@@ -295,7 +295,7 @@ def recommend(
         label=first.metric.label,
         methods=tuple(sorted(advice, key=lambda one: (not one.within_budget, -one.score))),
         seeds_known=noise is not None,
-        pooled=noise is not None and noise.residual is not None and not noise.louder,
+        pooled=noise is not None and not noise.louder,
         next_runs=following,
     )
 

@@ -244,10 +244,9 @@ class Comparisons:
             for pair in combinations(test.rows or labels, 2):
                 # of two one-sided tests, which of the two is higher, the one against the higher decides: the higher by
                 # the seeds that both have, as the difference is
-                found = max(
-                    (self._spread_of(test, column, high, low, labels) for high, low in (pair, pair[::-1])),
-                    key=lambda one: one.effect or 0.0,
-                )
+                found = self._spread_of(test, column, *pair, labels)
+                if (found.effect or 0.0) < 0:
+                    found = self._spread_of(test, column, *pair[::-1], labels)
                 # the order was seen, so a spread that is too wide has two ways to come about by chance
                 yield found if found.p_fails is None else replace(found, p_fails=min(1.0, 2 * found.p_fails))
 

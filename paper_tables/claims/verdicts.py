@@ -284,6 +284,8 @@ def power_of(found: Sequence[ClaimComparison], *, any_one: bool = False) -> str:
     if not asked:
         return ""
     of_all = any_one is not for_it
+    if of_all and len(measured) < len(found):  # no number of seeds decides it while runs of others are missing
+        return ""
     one = (max if of_all else min)(asked, key=lambda c: c.repeats or MOST_SEEDS + 1)
     visible, factor = one.visible or 0.0, one.unit == "times" and one.threshold > 0
     size = f"a factor of {visible:.2f}" if factor else f"{visible:.2f} {one.unit}"

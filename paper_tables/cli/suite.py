@@ -258,7 +258,7 @@ def suite(
         counts = dict(zip(named, (seeds_of[spec] for spec in runs), strict=True))
         report(named, device, memory_gib, price, calibrate, as_json=False, times=counts)
         return
-    for run in {run.spec.task: run for run in plan.to_do}.values():
+    for run in {(run.spec.task, run.spec.models): run for run in plan.to_do}.values():
         config = run.spec.config(preset, run.seed)
         require_real(config.data, config.task)
         check_pretraining_text(config)

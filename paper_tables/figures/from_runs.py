@@ -312,7 +312,9 @@ def equal_budget(index: RunIndex) -> Drawing:
     lines: dict[str, tuple[list[float], list[float]]] = {}
     bands: dict[str, list[float]] = {}
     for label, runs in methods.items():
-        curves = [validation_scores(run.record) for run in runs.scored]
+        curves = [curve for run in runs.scored if (curve := validation_scores(run.record))]
+        if not curves:
+            continue
         total = max(run.record.training.steps for run in runs.scored)
         steps = sorted(set.intersection(*map(set, curves)))
         times = [runs.seconds * step / total for step in steps]

@@ -248,8 +248,8 @@ def visible_differences(table: Table, selection: Selection, seeds: int) -> dict[
         pairs = [arms.compare((best[0], column), (name, column)) for name in cells if best and name != best[0]]
         known = [pair for pair in pairs if pair and pair.spread_df < math.inf]
         if known:
-            needed = sorted(pair.seeds_to_see(1.0, 1 - SIGNIFICANCE) or MOST_SEEDS + 1 for pair in known)
-            median = needed[len(needed) // 2]
+            needed = [pair.seeds_to_see(1.0, 1 - SIGNIFICANCE) or MOST_SEEDS + 1 for pair in known]
+            median = statistics.median_high(needed)
             found[column.label] = Visible(
                 statistics.median(pair.with_seeds(seeds).visible(1 - SIGNIFICANCE) for pair in known),
                 None if median > MOST_SEEDS else median,

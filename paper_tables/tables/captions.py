@@ -60,7 +60,9 @@ def _evaluated_note(records: Iterable[RunRecord]) -> str:
 def _noise_note(found: TableStatistics, labels: Mapping[str, str]) -> str:
     """Where the seeds' noise is pooled over the arms, and where not."""
     if not any(found.noise.values()):
-        return "No two methods share two seeds: the test takes training runs as given and says nothing about others."
+        return "No method has two seeds: the test takes training runs as given and says nothing about others."
+    if not any(noise and noise.residual for noise in found.noise.values()):
+        return "No two methods share two seeds: each difference takes the spread of the two methods' own seeds."
     pooled = "The seeds' residuals are pooled over the table's methods"
     uneven = {name: noise for name, noise in found.noise.items() if noise and noise.louder}
     if not uneven:

@@ -74,8 +74,26 @@ def test_arms_that_are_louder_keep_their_own_variance_and_leave_the_others_their
     assert (one.df, one.spread) == pytest.approx((3, rest.residual[0] + noise.louder["5"][0]))
     two = compare_among(arms, "7", "5", noise)
     assert (two.df, two.spread) == pytest.approx((3, noise.louder["7"][0] + noise.louder["5"][0]))
-    # its own variance, of which the other arms know nothing
-    assert noise.louder["7"][0] == pytest.approx(table[7].var(ddof=1), rel=0.3)
+
+
+def test_a_louder_arms_variance_is_its_own():
+    """Blocks are fitted to it, too: of three arms a third of its residuals would be taken for blocks."""
+    found = []
+    for number in range(400):
+        table = np.random.default_rng(number).normal(0, 1, (3, 5))
+        table[2] *= 400
+        noise = seed_noise(pool(*table.tolist()))
+        assert list(noise.louder) == ["2"]
+        found.append(noise.louder["2"][0])
+    assert np.mean(found) == pytest.approx(400**2, rel=0.08)
+
+
+def test_seeds_that_no_other_arm_has_tell_nothing_of_residuals():
+    rng = np.random.default_rng(4)
+    scores = pool(*rng.normal(0, 1, (13, 3)).tolist())
+    scores["0"] = {seed: 30 * score for seed, score in scores["0"].items()} | {40: 1.0, 50: 2.0}
+    noise = seed_noise(scores)
+    assert noise.louder["0"][1] == 2
 
 
 def test_of_two_arms_no_one_is_louder():

@@ -229,6 +229,23 @@ def test_the_grid_lies_around_the_presets_rate(trials, factors):
         assert list(study.space[LEARNING_RATE]) == [usual * factor for factor in factors]
 
 
+def test_rates_of_another_pair_do_not_get_into_a_file(tuned, tmp_path):
+    (tmp_path / "pair.yaml").write_text(
+        "models: {kind: causal, teacher: shipped, student: scratch, tokenizer: shipped, finetune_teacher: true,"
+        " student_config: {model_type: llama, hidden_size: 16, intermediate_size: 32, num_hidden_layers: 1,"
+        " num_attention_heads: 2}}\n"
+    )
+    before = records(tuned).keys()
+    pair = ("--models", str(tmp_path / "pair.yaml"))
+    result = invoke(*words(tuned, "--to", str(preset_in(tuned)), *pair))
+    assert result.exit_code == 2
+    assert "was tuned with the models tiny-llama, not pair; give another file" in " ".join(result.stderr.split())
+    assert records(tuned).keys() == before
+    # by itself it goes to another
+    told = " ".join(invoke(*words(tuned, *pair, "--dry-run")).output.split())
+    assert "dolly kld: training.learning_rate" in told
+
+
 def test_rates_are_tried_of_every_method(tuned):
     """In place of those of --trials; a trial that is recorded counts."""
     result = invoke(*("tune", "--task", "dolly", "--methods", "kld,gkd", "--rates", "0.25,1,8", "--dry-run"))

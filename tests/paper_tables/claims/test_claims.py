@@ -355,6 +355,9 @@ def test_the_seeds_that_a_claim_needs_are_those_of_the_comparison_that_decides_i
     assert "of against from" in told
     assert told.endswith("to refute it")
     assert power_of([easy, replace_what("lost", Estimate(-9.0, 1.0, 3, 8))]) == ""
+    missing = ClaimComparison("missing", "above", 0.0, "ROUGE-L", 0.0).without_effect("no runs")
+    assert power_of([easy, missing]) == "", "no seeds of one decide it while the other has no runs"
+    assert power_of([easy, missing], any_one=True).endswith("to reproduce it")
     # where one has to hold, the easiest does; all have to fail
     assert "of easy from" in power_of([easy, hard], any_one=True)
     less = replace_what("less", Estimate(-1.0, 3.0, 3, 8))
