@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from bench.judge.answers import AnswerCache
@@ -88,6 +88,15 @@ class JudgeQueue:
         """The next requests for all questions that have not ended, each distinct question once."""
         resolved = (self.resolve(question) for question in dict.fromkeys(questions))
         return [request for request in resolved if isinstance(request, Request)]
+
+    def answered(self, question: Question) -> Iterator[tuple[Request, Answer]]:
+        """The requests for a question that have an answer."""
+        for attempt in range(self.reasks + 1):
+            request = self.request(question, attempt)
+            answer = self.answers.get(request.key)
+            if answer is None:
+                return
+            yield request, answer
 
     def spent(self, questions: Iterable[Question], prices: Prices | None) -> float:
         """What the questions have cost so far, unanswered requests included; 0 without prices."""

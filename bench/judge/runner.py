@@ -40,6 +40,7 @@ async def ask_all(
     total, done = len(remaining), 0
     some_on_disk = total > len(queue.pending(remaining))
     rejected: list[tuple[Request, Rejected]] = []
+    paid = {request.key for question in remaining for request, _ in queue.answered(question)}
     remaining.reverse()
 
     async def work() -> None:
@@ -48,12 +49,17 @@ async def ask_all(
             question = remaining.pop()
             while not client.stopped and isinstance(request := queue.resolve(question), Request):
                 try:
-                    await _ask(queue, client, request, budget)
+                    if await _ask(queue, client, request, budget):
+                        paid.add(request.key)
                 except Rejected as error:  # perhaps only this one: the others will show
                     rejected.append((request, error))
                     if len(rejected) == _MAX_REJECTIONS and not (some_on_disk or client.answered):
                         raise
                     break
+            for request, answer in queue.answered(question):
+                if request.key not in paid:  # another process has asked in the meantime
+                    paid.add(request.key)
+                    budget.spent += budget.paid(request, answer)
             done += 1
             progress(done, total)
 
@@ -89,12 +95,12 @@ async def _wind_up(client: Client, workers: list[asyncio.Task[None]]) -> None:
     await asyncio.gather(*workers, return_exceptions=True)
 
 
-async def _ask(queue: JudgeQueue, client: Client, request: Request, budget: Budget) -> None:
+async def _ask(queue: JudgeQueue, client: Client, request: Request, budget: Budget) -> bool:
+    """Whether it was asked here; else another process did so in the meantime."""
     async with queue.answers.claim(request.key):
-        answer = queue.answers.get(request.key)
-        if answer is not None:  # another process has asked in the meantime
-            budget.spent += budget.paid(request, answer)
-            return
+        if queue.answers.get(request.key) is not None:
+            return False
         answer = await client.ask(request, budget)
         queue.answers.put(request, answer)
         budget.settle(request, answer)
+        return True
