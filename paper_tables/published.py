@@ -69,15 +69,12 @@ def _counts(index: RunIndex, found: Sequence[ClaimVerdict]) -> str:
     count = Counter(one.verdict for one in found)
     every = [index.select(find_table(name, PRESET)) for name in (*TABLE_NAMES, *ABLATIONS)]
     made = {spec: bool(runs) for selection in every for spec, runs in selection.runs.items()}
-    made_at = {
-        f"commit {git.commit[:7]}, version {record.environment.distillm_bench}"
-        for record in index.records
-        if (git := record.environment.git) and git.commit
-    }
+    commits = {git.commit[:7] for record in index.records if (git := record.environment.git) and git.commit}
+    versions = {record.environment.distillm_bench for record in index.records}
     return (
         f"`results/paper-tiny/` holds {len(index.records)} runs at the preset `{PRESET}`, of {sum(made.values())} of "
         f"the suite's {len(made)} settings (by training seed: {_seeds(index)}), made at "
-        f"{' and '.join(sorted(made_at))}. "
+        f"commit {', '.join(sorted(commits))} of version {', '.join(sorted(versions))}. "
         f"Of {len(found)} claims, {count['reproduced']} are reproduced, {count['not reproduced']} are not reproduced, "
         f"of {count['mechanism not active']} the mechanism was not active, and {count['not enough evidence']} lack "
         "evidence."

@@ -25,7 +25,7 @@ class Hardware(NamedTuple):
     cpu: str
     threads: int
     processes: int | None
-    sharded: bool | None
+    sharded: bool
 
 
 def has_exclusive_timing(record: RunRecord) -> bool:
@@ -33,8 +33,7 @@ def has_exclusive_timing(record: RunRecord) -> bool:
 
     On a GPU that means: nothing else on this GPU, and `CORES_LEFT` of the machine's cores free for each process of the
     run. On a CPU, on a machine without so many cores, and where nobody can say who else used the GPU: nothing else on
-    the machine. False where the record
-    does not say, and for a resumed run, whose earlier parts nobody watched.
+    the machine. False where the record does not say, and for a resumed run, whose earlier parts nobody watched.
     """
     environment = record.environment
     load, cores = environment.other_load, environment.cpu_cores
@@ -49,9 +48,8 @@ def has_exclusive_timing(record: RunRecord) -> bool:
 def hardware(record: RunRecord) -> Hardware:
     """The hardware that a run was timed on."""
     environment = record.environment
-    return Hardware(
-        environment.device_name, environment.cpu, environment.threads, environment.processes, environment.sharded
-    )
+    sharded = bool(environment.sharded)  # not every version says no
+    return Hardware(environment.device_name, environment.cpu, environment.threads, environment.processes, sharded)
 
 
 def usual_hardware(records: Iterable[RunRecord]) -> Hardware | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.analysis.timing import has_exclusive_timing, slow_runs, usual_hardware
+from bench.analysis.timing import hardware, has_exclusive_timing, slow_runs, usual_hardware
 from tests.records import altered, make_record
 
 
@@ -53,6 +53,11 @@ def test_the_usual_hardware_is_that_of_most_exclusively_timed_runs_then_of_the_l
     ]
     usual = usual_hardware(records)
     assert usual is None if expected is None else usual.threads == expected
+
+
+def test_a_run_that_is_not_sharded_is_so_whether_its_version_says_no_or_nothing():
+    said, unsaid, sharded = (altered(make_record()[0], environment__sharded=one) for one in (False, None, True))
+    assert hardware(said) == hardware(unsaid) != hardware(sharded)
 
 
 def timed(seed: int, seconds: float, **steps: tuple[int, float]):
