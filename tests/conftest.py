@@ -59,7 +59,11 @@ def start(*arguments: str, cache: Path, preexec: Callable[[], object] = lambda: 
     """`bench ARGUMENTS` in a process of its own."""
 
     def prepare() -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # what a shell starts in the background would ignore Ctrl-C
+        for number in (
+            signal.SIGINT,
+            signal.SIGHUP,
+        ):  # which what a shell or nohup starts in the background would ignore
+            signal.signal(number, signal.SIG_DFL)
         preexec()
 
     return subprocess.Popen(
