@@ -352,7 +352,8 @@ def _models_on(data: Layer, models: Layer) -> Layer:
         )
     if models.get("teacher") == "shipped" and not _ships(data):
         models["teacher"] = "scratch"
-    if models.get("student") in STUDENTS and models.get("teacher") != "shipped":
+    student = models.get("student")  # whatever was typed: its type is checked after
+    if isinstance(student, str) and student in STUDENTS and models.get("teacher") != "shipped":
         models["student"] = "scratch"
     if models.get("tokenizer") == "shipped" and models.get("teacher") != "shipped":
         models["tokenizer"] = "teacher"

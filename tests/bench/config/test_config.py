@@ -1,11 +1,13 @@
 """Layers, `--set`, and the errors that a mistake in either gives."""
 
+import contextlib
 import itertools
 import json
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from bench.config.comparable import comparison_fields
 from bench.config.layers import merge
@@ -181,6 +183,23 @@ def test_unknown_keys_offer_the_nearest(assignment, near):
     with pytest.raises(BenchError) as caught:
         resolved(assignment)
     assert str(caught.value) == f"unknown key {assignment.partition('=')[0]!r}: did you mean {near}?"
+
+
+def keys(section: type[BaseModel] = Config, path: str = "") -> list[str]:
+    """Every key of a configuration by its dotted name, sections too."""
+    found = []
+    for name, field in section.model_fields.items():
+        found.append(path + name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found += keys(field.annotation, f"{path}{name}.")
+    return found
+
+
+@pytest.mark.parametrize("value", ["{a: 1}", "[1, 2]", "[[1]]", "{}"])
+def test_no_key_breaks_on_a_value_that_is_a_list_or_a_mapping(value):
+    for key in keys():
+        with contextlib.suppress(BenchError):  # said in words; any other error is ours
+            resolved(f"{key}={value}")
 
 
 def test_an_unknown_section_offers_the_nearest():
