@@ -277,6 +277,10 @@ class Trainer:
             self.processes.wait()
         self.processes.check_same(self.state.step, "the step to go on from")  # none saves before all have read
         self.timer.seconds.update(self.state.seconds)
+        self.set_modes()
+
+    def set_modes(self) -> None:
+        """Dropout and gradient checkpointing of the student as its steps have them, and a teacher without dropout."""
         dropout = self.batch_objective is None or self.batch_objective.dropout
         self.job.student.network.train(dropout)
         if self.config.gradient_checkpointing:

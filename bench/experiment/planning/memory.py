@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import math
+import os
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -250,7 +251,7 @@ def _traced_step(student: Shape, teacher: Shape | None, objective: Objective, se
     with _shapes_only(setting):
         made = job(student, teacher, objective, setting, "cpu")
         trainer = Trainer(made)
-        trainer.restore()
+        trainer.set_modes()
         parameters = [p for p in made.student.network.parameters() if p.requires_grad]
         with _Operations() as counter, _Living() as living:
             base = living.note_all(
@@ -342,7 +343,7 @@ def job(
         config=config,
         max_response_length=setting.response,
         seed=seed,
-        work=Path(),
+        work=Path(os.devnull),  # nothing is saved or read
         on_step=lambda step, total, figures: None,
         note=lambda text: None,
         precision="bf16" if setting.bf16 else "fp32",

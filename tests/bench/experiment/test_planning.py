@@ -10,11 +10,13 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
+from baselines.sft import CrossEntropy
 from bench.config.presets import read_pair, shipped
 from bench.config.resolve import resolve
 from bench.experiment.planning import calibration
 from bench.experiment.planning.calibration import calibrate
 from bench.experiment.planning.fit import fits, remedy
+from bench.experiment.planning.memory import Setting, step
 from bench.experiment.planning.plan import GIB, PRETRAINING, make_plan
 from bench.experiment.planning.shapes import Shape, published, published_shape, shape_of
 from bench.experiment.run import _what_fits
@@ -263,6 +265,18 @@ def test_the_command_plans_from_data_and_measures(cache):
     assert "the data" in plan["notes"][0]
     assert all(stage["seconds"] > 0 and stage["fits"] for stage in plan["stages"])
     assert plan["money"] == pytest.approx(2 * plan["seconds"] / 3600)
+
+
+def test_a_plan_leaves_the_folder_it_is_made_in_alone(tmp_path, monkeypatch):
+    """It runs the trainer, which clears its own folder of damaged checkpoints and of what killed processes left."""
+    monkeypatch.chdir(tmp_path)
+    kept = [tmp_path / "step-000100" / "model.safetensors", tmp_path / "below" / ".download.part"]
+    for path in kept:
+        path.parent.mkdir()
+        path.write_text("the user's")
+    shape = Shape("a model", "here", new_architecture(GPT2 | {"n_embd": 20}, "causal", None), "causal", False)
+    step(shape, None, CrossEntropy(), Setting("cpu", False, 2, 5, 4))
+    assert [path.read_text() for path in kept] == ["the user's"] * 2
 
 
 @pytest.mark.slow
