@@ -2,21 +2,17 @@
 
     python -m paper_tables.overview
 
-With `--regime`, whether the preset is in the paper's regime, by the criteria of docs/tiny-regime.md. They look at SFT
-and KLD from the SFT init student and at no other method: a preset chosen by how others score would favour some.
+With `--regime`, whether the preset is in the paper's regime, by the criteria of docs/tiny-regime.md.
 """
 
 from __future__ import annotations
 
-import math
-import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pandas as pd
 
-from bench.analysis.timing import has_exclusive_timing
 from bench.cli.options import OUT
 from bench.cli.told import Told
 from bench.config.comparable import differences
@@ -28,6 +24,7 @@ from bench.record.store import Store
 from bench.system.errors import BenchError
 from bench.system.hashing import digest
 from bench.system.terminal import say
+from paper_tables.numbers.regime import regimes
 
 
 def overview(store: Store, preset: str) -> pd.DataFrame:
@@ -68,64 +65,33 @@ def overview(store: Store, preset: str) -> pd.DataFrame:
 def regime(store: Store, preset: str) -> pd.DataFrame:
     """One row for each comparison key that has runs of SFT and KLD with the same training seeds; empty without any.
 
-    Columns: task, comparison (the key's beginning), seeds; teacher, init_student, sft, kld (means over seeds on the
-    test set); least_loss_at (where in training SFT's validation loss is least, the latest of the seeds'), sft/teacher,
-    gap (teacher - sft), gain/gap (gain = kld - sft), spread/gap (spread = between SFT's highest and lowest seed),
-    seconds (the longest training of a method that generates every batch, of runs that had the machine to themselves),
-    missed (numbers of the criteria that do not hold, of those that records can tell: all but the fourth; "none").
+    Columns: task, models, comparison (the key's beginning), seeds; teacher, init_student, sft, kld (means over seeds on
+    the test set); least_loss_at (where in training SFT's validation loss is least, the latest of the seeds'),
+    sft/teacher, gap (teacher - sft), gain/gap (gain = kld - sft), spread/gap (spread = between SFT's highest and lowest
+    seed), seconds (the longest training of a method that generates every batch, of runs that had the machine to
+    themselves), missed (numbers of the criteria that do not hold, of those that records can tell: all but the fourth;
+    "none").
     """
-    found: dict[tuple[str, str], dict[int, RunRecord]] = {}
-    longest: dict[str, float] = {}
-    for record in _records(store, preset):
-        config, key = record.config, record.comparison_key
-        if config.sgo.source == "on-policy" and has_exclusive_timing(record):
-            longest[key] = max(longest.get(key, 0.0), record.time.training_seconds)
-        if (config.sgo.source, config.init) == ("dataset", "sft") and config.method.name in ("sft", "kld"):
-            found.setdefault((key, config.method.name), {})[config.seed] = record
-    rows = []
-    for key in dict.fromkeys(key for key, _ in found):
-        sft, kld = found.get((key, "sft"), {}), found.get((key, "kld"), {})
-        if seeds := sorted(set(sft) & set(kld)):
-            rows.append(_regime([sft[s] for s in seeds], [kld[s] for s in seeds], longest.get(key)))
-    return pd.DataFrame(rows)
-
-
-def _regime(sft: list[RunRecord], kld: list[RunRecord], longest: float | None) -> dict[str, object]:
-    scores = [record.scores["test"].primary.mean for record in sft]
-    mean, teacher = statistics.mean(scores), sft[0].teacher_scores["test"].primary.mean
-    gap = teacher - mean
-    gain = statistics.mean(record.scores["test"].primary.mean for record in kld) - mean
-    share, spread = (gain / gap, (max(scores) - min(scores)) / gap) if gap > 0 else (math.nan, math.nan)
-    least = max(_least_loss_at(record) for record in sft)
-    holds = {
-        "1": least < 0.6,
-        "2": mean >= teacher / 2 and gap >= 6,
-        "3": 1 / 10 <= share <= 2 / 3,
-        "5": len(sft) > 1 and spread < 1 / 4,
-        **({} if longest is None else {"time": longest <= 120}),
-    }
-    return {
-        "task": sft[0].task,
-        "comparison": sft[0].comparison_key[:10],
-        "seeds": len(sft),
-        "teacher": teacher,
-        "init_student": statistics.mean(record.init_scores["test"].primary.mean for record in sft),
-        "sft": mean,
-        "kld": mean + gain,
-        "least_loss_at": least,
-        "sft/teacher": mean / teacher,
-        "gap": gap,
-        "gain/gap": share,
-        "spread/gap": spread,
-        "seconds": longest,
-        "missed": ", ".join(name for name, met in holds.items() if not met) or "none",
-    }
-
-
-def _least_loss_at(record: RunRecord) -> float:
-    """Where in training the validation loss is least, as a share of its steps."""
-    least = min(record.validations, key=lambda one: one.loss)
-    return least.step / record.validations[-1].step
+    return pd.DataFrame(
+        {
+            "task": one.task,
+            "models": one.models,
+            "comparison": one.comparison[:10],
+            "seeds": one.seeds,
+            "teacher": one.teacher,
+            "init_student": one.init_student,
+            "sft": one.sft,
+            "kld": one.kld,
+            "least_loss_at": one.least_loss_at,
+            "sft/teacher": one.sft / one.teacher,
+            "gap": one.gap,
+            "gain/gap": one.share(one.kld - one.sft),
+            "spread/gap": one.share(one.spread),
+            "seconds": one.seconds,
+            "missed": ", ".join(one.missed) or "none",
+        }
+        for one in regimes(_records(store, preset))
+    )
 
 
 def _records(store: Store, preset: str) -> Iterator[RunRecord]:

@@ -21,11 +21,11 @@ from bench.record.store import Store
 from bench.system.errors import BenchError
 from bench.system.files import write_bytes
 from bench.system.terminal import say
-from paper_tables.claims.format import effect
+from paper_tables.claims.beside import LEGEND, SHORT, beside
+from paper_tables.claims.format import counted, effect
 from paper_tables.claims.verdicts import ClaimVerdict, verdicts
 from paper_tables.numbers.runs import RunIndex
 from paper_tables.paper.ablations import ABLATIONS, find_table
-from paper_tables.paper.claim_specs import TimeShareTest, TimeTest
 from paper_tables.paper.tables import TABLE_NAMES, Column
 from paper_tables.report.glance import Glance, at_a_glance
 from paper_tables.tables.captions import setting_notes
@@ -39,6 +39,8 @@ PAGES = {"README.md": "short", "docs/results.md": "long"}
 """Pages with a section, and how much it tells."""
 WIDTH = 120
 TABLES = "../results/paper-tiny/tables"
+_REGIME = "tiny-regime.md"
+_DECIDED = (SHORT["reproduced"], SHORT["not reproduced"])
 
 
 def sections(out: Path) -> dict[str, str]:
@@ -50,23 +52,30 @@ def sections(out: Path) -> dict[str, str]:
     index = RunIndex(Store(out, warn), PRESET, warn=warn)
     found = verdicts(index)
     main, tasks = fill_table(index, "main"), fill_table(index, "3")
-    glance = at_a_glance(found, [main, tasks], index.records)
-    counts = _counts(index, found)
-    files = {"tuned": out / "tuning" / f"{PRESET}-tuned.yaml", "equal time": out / f"{PRESET}-as-long-as-distillm.yaml"}
-    others = {name: RunIndex(Store(out, warn), str(path), warn=warn) for name, path in files.items() if path.is_file()}
-    long = [*_wrapped(counts), "", *_verdicts(glance), *_verdicts_beside(found, others), "## What scored best", ""]
-    long += [line for use in glance.use for line in _item(use)]
+    others = beside(index)
+    glance = at_a_glance(found, [main, tasks], index.records, others)
+    counts = _wrapped(_counts(index, found))
+    regime = [line for one in glance.regime for line in _item(one)]
+    if regime:
+        regime = ["", *_wrapped(f"[Criteria]({_REGIME}) of the paper's regime, from the records:"), "", *regime]
+    decided = [one for one in found if any(of[one.claim.id].startswith(_DECIDED) for of in glance.columns.values())]
+    short = [*counts, *regime, "", *_claims_table(decided, glance.columns)]
+    long = [*counts, *regime, "", f"## {' / '.join(glance.columns).capitalize()}", ""]
+    long += [*_claims_table(found, glance.columns), "", *_wrapped(LEGEND), "", *_verdicts(glance)]
+    long += ["## What scored best", "", *(line for use in glance.use for line in _item(use))]
     for name, other in others.items():
-        best = at_a_glance([], [fill_table(other, table) for table in ("main", "3")], other.records).use
+        best = at_a_glance([], [fill_table(other, table) for table in ("main", "3")], other.records, {}).use
         long += [line for use in best for line in _item(f"{name.capitalize()}: {use}")]
     if glance.warnings:
         long += ["", *_wrapped(f"Below their own init student: {'; '.join(glance.warnings)}.")]
-    return {"short": "\n".join(_wrapped(counts)), "long": "\n".join([*long, "", *_scores(main, tasks, others)])}
+    return {
+        "short": "\n".join(short).replace(_REGIME, f"docs/{_REGIME}"),
+        "long": "\n".join([*long, "", *_scores(main, tasks, others)]),
+    }
 
 
 def _counts(index: RunIndex, found: Sequence[ClaimVerdict]) -> str:
     """How many runs of which suite, and how many claims came out how."""
-    count = Counter(one.verdict for one in found)
     every = [index.select(find_table(name, PRESET)) for name in (*TABLE_NAMES, *ABLATIONS)]
     made = {spec: bool(runs) for selection in every for spec, runs in selection.runs.items()}
     commits = {git.commit[:7] for record in index.records if (git := record.environment.git) and git.commit}
@@ -75,9 +84,7 @@ def _counts(index: RunIndex, found: Sequence[ClaimVerdict]) -> str:
         f"`results/paper-tiny/` holds {len(index.records)} runs at the preset `{PRESET}`, of {sum(made.values())} of "
         f"the suite's {len(made)} settings (by training seed: {_seeds(index)}), made at "
         f"commit {', '.join(sorted(commits))} of version {', '.join(sorted(versions))}. "
-        f"Of {len(found)} claims, {count['reproduced']} are reproduced, {count['not reproduced']} are not reproduced, "
-        f"of {count['mechanism not active']} the mechanism was not active, and {count['not enough evidence']} lack "
-        "evidence."
+        f"{counted(found)}"
     )
 
 
@@ -96,43 +103,23 @@ def _wrapped(text: str, initial_indent: str = "", subsequent_indent: str = "") -
     )
 
 
+def _claims_table(found: Sequence[ClaimVerdict], columns: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    """The claims with what runs of each setting say of them."""
+    yield f"| claim (confidence that the paper makes it) | {' | '.join(columns)} |"
+    yield "|---|" + "---|" * len(columns)
+    for one in found:
+        told = " | ".join(column[one.claim.id] for column in columns.values())
+        yield f"| {one.claim.claim} ({one.claim.confidence}) | {told} |"
+
+
 def _verdicts(glance: Glance) -> Iterator[str]:
     for heading, claims in glance.verdicts.items():
         yield from (f"## {heading}", "")
         for one in claims:
             deciding = f" {one.deciding.what}: {effect(one.deciding)}." if one.deciding else ""
-            yield from _item(f"{one.claim.claim} ({one.claim.where}): {one.reason}.{deciding}")
+            where = f"{one.claim.where}; {one.claim.confidence}"
+            yield from _item(f"{one.claim.claim} ({where}): {one.reason}.{deciding}")
         yield ""
-
-
-def _verdicts_beside(found: Sequence[ClaimVerdict], others: Mapping[str, RunIndex]) -> Iterator[str]:
-    """What presets that extend the published one say of the claims that they have all runs for."""
-    columns = {name: {one.claim.id: one for one in verdicts(index)} for name, index in others.items()}
-    timed = (TimeTest, TimeShareTest)  # these runs were not timed alone, or take equal time
-    known = [one for one in found if not isinstance(one.claim.test, timed)]
-    asked = [one for one in known if any(_is_complete(of[one.claim.id]) for of in columns.values())]
-    if not asked:
-        return
-    yield from ("## One rate, tuned rates, equal time", "")
-    yield from _wrapped(
-        "The claims that the other runs can be asked, each column corrected for itself. In brackets: how many of the "
-        "claim's comparisons hold, and how many fail; the rest is open."
-    )
-    yield from ("", f"| claim | one rate | {' | '.join(columns)} |", "|---|" + "---|" * (1 + len(columns)))
-    for one in asked:
-        told = [of[one.claim.id] for of in columns.values()]
-        cells = [_short_verdict(one), *(_short_verdict(other) if _is_complete(other) else "" for other in told)]
-        yield f"| {one.claim.claim} ({one.claim.where}) | {' | '.join(cells)} |"
-    yield ""
-
-
-def _is_complete(found: ClaimVerdict) -> bool:
-    return bool(found.comparisons) and all(c.effect is not None and not c.missing for c in found.comparisons)
-
-
-def _short_verdict(found: ClaimVerdict) -> str:
-    outcomes = [c.holds for c in found.comparisons]
-    return f"{found.verdict} ({outcomes.count(True)}, {outcomes.count(False)} of {len(outcomes)})"
 
 
 def _scores(tiny: FilledTable, tasks: FilledTable, others: Mapping[str, RunIndex]) -> Iterator[str]:

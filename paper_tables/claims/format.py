@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -15,12 +15,15 @@ from bench.system.cells import escape_markdown
 from paper_tables.claims.comparisons import ClaimComparison
 from paper_tables.claims.verdicts import VERDICTS, ClaimVerdict, Verdict
 from paper_tables.numbers.cells import SIGNIFICANCE
+from paper_tables.paper.published_values import sources
 
 POWER = (
     "Of an open comparison, *visible from* is the smallest distance from the claimed limit (of times, the factor) that "
     "its seeds would show with 80 % probability, and *repeats needed* the number of seeds, runs or students that would "
     "show the distance measured."
 )
+NO_SOURCES = {"P": "the paper's own abstract", "none": "nobody; inferred, as the note says"}
+"""What stands as a claim's source and is none of those of published values."""
 STYLES: dict[Verdict, str] = {
     "reproduced": "green",
     "not reproduced": "red",
@@ -29,19 +32,43 @@ STYLES: dict[Verdict, str] = {
 }
 
 
+CONFIDENCE = {"H": "high", "M": "medium", "L": "low"}
+"""That the paper makes a claim."""
+
+
+def counted(found: Sequence[ClaimVerdict]) -> str:
+    """How many claims came out how: those that a source reports by the confidence in it, apart those that none does."""
+    sourced = [one for one in found if one.claim.is_sourced]
+    own = [one for one in found if not one.claim.is_sourced]
+    told = []
+    if sourced:
+        groups = [(level, [one for one in sourced if one.claim.confidence == level]) for level in CONFIDENCE]
+        each = "; ".join(f"{level}: {_each(its)}" for level, its in groups if its)
+        told.append(
+            f"{len(sourced)} that others report the paper to make ({_each(sourced)}; by the confidence that it does, "
+            f"{each})"
+        )
+    if own:
+        told.append(f"{len(own)} that nobody reports, inferred by us ({_each(own)})")
+    return f"{len(found)} claims: {'; '.join(told)}."
+
+
+def _each(found: Sequence[ClaimVerdict]) -> str:
+    counts = Counter(one.verdict for one in found)
+    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
+
+
 def summary(found: Sequence[ClaimVerdict], preset: str) -> str:
     """How many of each verdict, and what they speak of."""
-    counts = Counter(one.verdict for one in found)
-    each = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
     scope = "" if preset == "paper" else f" They hold for the models and data of preset {preset}, not for the paper's."
-    tested = sum(one.p is not None for one in found)
+    tested = max((one.corrected_for for one in found), default=0)
     corrected = (
         f" Corrected for {tested} claims with evidence, so that of the verdicts reproduced and not reproduced at most "
         f"{100 * SIGNIFICANCE:g} % are wrong on average (Benjamini-Hochberg)."
         if tested > 1
         else ""
     )
-    return f"{len(found)} claims: {each}.{scope}{corrected}"
+    return f"{counted(found)}{scope}{corrected}"
 
 
 def effect(comparison: ClaimComparison) -> str:
@@ -55,6 +82,20 @@ def effect(comparison: ClaimComparison) -> str:
     return f"{value}{interval} {comparison.unit}, claimed {claimed} {comparison.threshold:.4g}"
 
 
+def where(found: ClaimVerdict) -> str:
+    """Where in the paper a claim stands, and how sure it is that it does."""
+    return f"{found.claim.where}; {found.claim.confidence}"
+
+
+def _legend(found: Sequence[ClaimVerdict]) -> Iterator[str]:
+    """What letters and tags of sources stand for."""
+    levels = ", ".join(f"{level} = {word}" for level, word in CONFIDENCE.items())
+    yield f"Confidence that the paper makes a claim: {levels}. Sources, which stand below each claim:"
+    yield ""
+    tags = {tag for one in found for tag in one.claim.sources}
+    yield from (f"- {tag}: {escape_markdown(what)}" for tag, what in {**sources(), **NO_SOURCES}.items() if tag in tags)
+
+
 def as_table(found: Sequence[ClaimVerdict], preset: str) -> RenderableType:
     """For a terminal: a row a claim, with the comparison that speaks most against it, or most for an "up to"."""
     table = Table(box=None, pad_edge=False)
@@ -63,7 +104,7 @@ def as_table(found: Sequence[ClaimVerdict], preset: str) -> RenderableType:
     for one in found:
         deciding = one.deciding
         detail = f"{deciding.what}: {effect(deciding)}\n" if deciding else ""
-        claim = Text.assemble(one.claim.id, "\n", (f"{one.claim.claim} ({one.claim.where})", "dim"))
+        claim = Text.assemble(one.claim.id, "\n", (f"{one.claim.claim} ({where(one)})", "dim"))
         reason = Text.assemble(f"{detail}{one.reason}; {len(one.runs)} runs\n", (one.scope, "dim"))
         table.add_row(claim, Text(one.verdict, STYLES[one.verdict]), reason)
         table.add_row("", "", "")
@@ -75,7 +116,8 @@ def as_markdown(found: Sequence[ClaimVerdict], preset: str) -> str:
     md = escape_markdown
     lines = ["# Claims", "", md(summary(found, preset)), "", POWER, ""]
     lines += ["| claim | where | verdict | reason |", "|---|---|---|---|"]
-    lines += [f"| {one.claim.claim} | {one.claim.where} | {one.verdict} | {md(one.reason)} |" for one in found]
+    lines += [f"| {one.claim.claim} | {where(one)} | {one.verdict} | {md(one.reason)} |" for one in found]
+    lines += ["", *_legend(found)]
     for one in found:
         lines += ["", f"## {one.claim.id}", "", f"{one.claim.claim} ({one.claim.where}). **{one.verdict}**"]
         lines += [

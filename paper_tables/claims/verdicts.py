@@ -50,6 +50,7 @@ class ClaimVerdict:
             whichever is larger: the level that its verdict needs. None where nothing can be told, or nothing is left
             to chance.
         scope: preset, model sizes and hardware that it speaks of, in a line.
+        corrected_for: how many claims have evidence, whichever were asked for.
     """
 
     claim: ClaimSpec
@@ -58,6 +59,7 @@ class ClaimVerdict:
     comparisons: tuple[ClaimComparison, ...]
     p: float | None = None
     scope: str = ""
+    corrected_for: int = 0
 
     @property
     def runs(self) -> list[str]:
@@ -188,7 +190,8 @@ def judge(
         for claim, its in found.items()
     }
     refuted = [one for one in judged.values() if one.verdict == "not reproduced" and not one.claim.test.any]
-    return [_with_implied(judged[name], refuted) for name in ids or judged]
+    asked = [_with_implied(judged[name], refuted) for name in ids or judged]
+    return [replace(one, corrected_for=len(chances)) for one in asked]
 
 
 def _with_implied(one: ClaimVerdict, refuted: Sequence[ClaimVerdict]) -> ClaimVerdict:

@@ -148,6 +148,16 @@ class ClaimSpec(Plain):
     test: ClaimTest
     note: str = ""
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The tags one by one."""
+        return tuple(tag.strip() for tag in self.source.split(","))
+
+    @property
+    def is_sourced(self) -> bool:
+        """Whether anybody reports it."""
+        return self.sources != ("none",)
+
 
 @cache
 def claim_specs() -> tuple[ClaimSpec, ...]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.record.record import RunRecord
+from paper_tables.claims.beside import columns_of
 from paper_tables.claims.verdicts import ClaimVerdict, Verdict
 from paper_tables.numbers.cells import SIGNIFICANCE
+from paper_tables.numbers.regime import regimes
+from paper_tables.numbers.runs import RunIndex
 from paper_tables.paper.tables import Column
 from paper_tables.tables.captions import setting_notes
 from paper_tables.tables.make import FilledTable
@@ -29,22 +32,41 @@ class Glance:
     Attributes:
         scale: models and hardware that everything speaks of.
         verdicts: by heading; headings without a claim are left out.
+        columns: what runs with one rate for all say of each claim, and beside it those with other settings, by heading
+            and the claim's id, in few words.
+        regime: by task and models, whether the criteria of the paper's regime hold.
         use: what scored best on each task, and what it is not told apart from.
         warnings: methods that end below the student they started from.
     """
 
     scale: tuple[str, ...]
     verdicts: dict[str, tuple[ClaimVerdict, ...]]
+    columns: Mapping[str, Mapping[str, str]]
+    regime: tuple[str, ...]
     use: tuple[str, ...]
     warnings: tuple[str, ...]
 
 
-def at_a_glance(found: Sequence[ClaimVerdict], filled: Sequence[FilledTable], records: list[RunRecord]) -> Glance:
-    """The first screen from verdicts, all tables and the records behind them."""
+def at_a_glance(
+    found: Sequence[ClaimVerdict],
+    filled: Sequence[FilledTable],
+    records: list[RunRecord],
+    others: Mapping[str, RunIndex],
+) -> Glance:
+    """The first screen from verdicts, all tables and the records behind them.
+
+    Args:
+        found: the verdicts.
+        filled: the tables.
+        records: of the runs.
+        others: runs with other settings, by their names.
+    """
     groups = {text: tuple(one for one in found if one.verdict == verdict) for verdict, text in HEADINGS.items()}
     return Glance(
         scale=tuple(note for note in setting_notes(records) if note.startswith(("Models:", "Hardware:"))),
         verdicts={text: ones for text, ones in groups.items() if ones},
+        columns=columns_of(found, others),
+        regime=tuple(map(str, regimes(records))),
         use=tuple(line for one in filled for line in _best_methods(one)),
         warnings=tuple(dict.fromkeys(line for one in filled for line in _below_init(one))),
     )

@@ -20,6 +20,7 @@ from bench.record.record import CURVE_LABELS, RunRecord, mean_of_sets
 from bench.record.store import Store
 from bench.record.summary import summary_of
 from bench.system.files import write_bytes
+from paper_tables.claims.beside import LEGEND, beside
 from paper_tables.claims.format import effect, summary
 from paper_tables.claims.verdicts import verdicts
 from paper_tables.figures.names import FIGURES, file_of
@@ -90,7 +91,8 @@ def write_report(index: RunIndex, path: Path, progress: Callable[[str], None] = 
         preset=index.scope,
         version=", ".join(sorted({record.environment.distillm_bench for record in index.records})),
         summary=summary(found, index.scope),
-        glance=at_a_glance(found, filled, index.records),
+        glance=at_a_glance(found, filled, index.records, beside(index)),
+        columns_legend=LEGEND,
         verdicts=found,
         tables=[one for one in filled if _worth_showing(one)],
         figures=[_figure(out, name, preset) for name in figures if _figure_path(out, name, preset).is_file()],

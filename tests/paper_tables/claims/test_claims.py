@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -256,6 +257,32 @@ def test_each_verdict_says_in_its_own_line_what_it_speaks_of(tmp_path, command):
         line,
         "Preset tiny; nothing measured.",
     ]
+
+
+def test_claims_that_nobody_reports_are_counted_apart_and_sources_are_explained(tmp_path, command):
+    losses(tmp_path, {"kld": 20.0, "skl": 35.0})
+    told = " ".join(command("claims", "--out", tmp_path, "--markdown").stdout.split())
+    assert "30 claims: 26 that others report the paper to make (1 reproduced, 25 not enough evidence; " in told
+    assert "M: 1 reproduced, " in told
+    assert "4 that nobody reports, inferred by us (4 not enough evidence)." in told
+    assert "| SKL scores higher than KLD on S-NI and UnNI | Table 1, section 3; M | reproduced |" in told
+    assert "Confidence that the paper makes a claim: H = high, M = medium, L = low." in told
+    tags = {tag for claim in claim_specs() for tag in claim.sources}
+    assert {tag for tag in tags if f" - {tag}: " in told} == tags
+    assert " - ABKD: " not in told, "the source of no claim"
+    terminal = " ".join(command("claims", "skew-beats-kl", "--out", tmp_path).stdout.split())
+    assert "section 3; M)" in terminal
+
+
+def test_the_correction_is_told_with_all_claims_that_it_is_over(tmp_path, command):
+    losses(tmp_path, {"kld": 20.0, "skl": 35.0, "rkld": 30.0, "srkl": 31.0, "jsd": 29.0})
+    whole, some = (
+        " ".join(command("claims", *names, "--out", tmp_path).stdout.split())
+        for names in ((), ("skew-beats-kl", "best-samsum"))
+    )
+    (count,) = re.findall(r"Corrected for (\d+) claims with evidence", whole)
+    assert int(count) > 2
+    assert f"Corrected for {count} claims with evidence" in some
 
 
 def test_missing_runs_are_named_with_the_suite_that_makes_them(tmp_path):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from bench.record.store import Store
+from paper_tables.claims.beside import ONE_RATE, beside
 from paper_tables.claims.verdicts import verdicts
 from paper_tables.numbers.runs import RunIndex
 from paper_tables.report.glance import at_a_glance
@@ -16,7 +19,8 @@ SEEDS = (10, 20, 30)
 
 def glance(out):
     index = RunIndex(Store(out), "tiny")
-    return at_a_glance(verdicts(index), [fill_table(index, name) for name in ("main", "3", "5")], index.records)
+    tables = [fill_table(index, name) for name in ("main", "3", "5")]
+    return at_a_glance(verdicts(index), tables, index.records, beside(index))
 
 
 def runs(out, method, mean, task="dolly", **fields):
@@ -58,3 +62,36 @@ def test_a_method_below_the_init_student_that_it_began_from_is_named(tmp_path, i
         start["test"]["metrics"]["rouge_l"]["mean"] = 25.0
         rewrite(tmp_path, record, init_scores=start)
     assert glance(tmp_path).warnings == expected
+
+
+def test_what_runs_with_other_settings_say_stands_beside_each_verdict(tmp_path):
+    tuned = tmp_path / "tuning" / "tiny-tuned.yaml"
+    tuned.parent.mkdir()
+    tuned.write_text("extends: tiny\nsummary: tiny, tuned\n")
+    for method, mean, other in (("kld", 20.0, 35.0), ("skl", 35.0, 20.0)):
+        runs(tmp_path, method, mean)
+        runs(tmp_path, method, other, preset=str(tuned))
+    runs(tmp_path, "distillm", 30.0, seconds=20.0)
+    columns = glance(tmp_path).columns
+    assert list(columns) == [ONE_RATE, "tuned"], "no run takes equal time"
+    assert [column["skew-beats-kl"] for column in columns.values()] == [
+        "holds (2, 0 of 2)",
+        "does not hold (0, 2 of 2)",
+    ]
+    assert columns[ONE_RATE]["near-kd-time"].startswith("holds (1, 0")
+    assert columns["tuned"]["near-kd-time"] == "", "times are those of the runs with one rate"
+    assert columns["tuned"]["best-samsum"] == "", "none of its runs is recorded"
+
+
+def test_each_task_says_whether_the_criteria_of_the_regime_hold(tmp_path):
+    runs(tmp_path, "sft", 20.0)
+    runs(tmp_path, "kld", 21.0)
+    for record in [*Store(tmp_path).all()]:
+        teacher = {name: one.model_copy(deep=True).model_dump(mode="json") for name, one in record.scores.items()}
+        teacher["test"]["metrics"]["rouge_l"]["mean"] = 50.0
+        rewrite(tmp_path, record, teacher_scores=teacher)
+    (line,) = glance(tmp_path).regime
+    assert line.startswith("Dolly (tiny-llama) fails criterion 1: SFT's validation loss is least at 100% of training; ")
+    assert re.search(r"criterion 2: SFT reaches \d+\.\d of the teacher's 50\.0 points", line)
+    assert re.search(r"criterion 3: KLD on fixed data gains -?\d\.\d of \d+\.\d points", line)
+    assert "criterion 5" not in line

@@ -1,0 +1,67 @@
+"""What runs with other settings say of the claims: those with tuned rates, and those that take equal time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from bench.system.errors import BenchError
+from paper_tables.claims.verdicts import ClaimVerdict, Verdict, verdicts
+from paper_tables.numbers.runs import RunIndex
+from paper_tables.paper.claim_specs import TimeShareTest, TimeTest
+
+ONE_RATE = "one rate"
+FILES = {"tuned": "tuning/{}-tuned.yaml", "equal time": "{}-as-long-as-distillm.yaml"}
+"""Presets in a results folder that extend one whose runs it holds, by what is other in them."""
+SHORT: Mapping[Verdict, str] = {
+    "reproduced": "holds",
+    "not reproduced": "does not hold",
+    "mechanism not active": "not active",
+    "not enough evidence": "open",
+}
+LEGEND = (
+    "Each column is corrected for itself. In brackets: how many of the claim's comparisons hold, and how many fail; "
+    "the rest is open. Empty: not asked with these settings, or runs are missing; claims about time are asked of the "
+    "runs with one rate alone."
+)
+
+
+def beside(index: RunIndex) -> dict[str, RunIndex]:
+    """The runs of presets in the same folder that extend the index's own, with the same seeds, by what is other."""
+    files = {name: index.store.root / form.format(index.preset_name) for name, form in FILES.items()}
+    if index.own is not None or index.keys:  # the other settings were run on the paper's tasks, under keys of their own
+        return {}
+    recorded = (
+        {record.config.preset for record in index.store.all()}
+        if any(path.is_file() for path in files.values())
+        else set()
+    )
+    return {
+        name: RunIndex(index.store, str(path), index.seeds, warn=index.warn)
+        for name, path in files.items()
+        if path.is_file() and path.stem in recorded
+    }
+
+
+def columns_of(found: Sequence[ClaimVerdict], others: Mapping[str, RunIndex]) -> dict[str, Mapping[str, str]]:
+    """By heading and a claim's id, what the runs of each setting say of it, in few words; "" where they cannot."""
+    columns: dict[str, Mapping[str, str]] = {ONE_RATE: {one.claim.id: short(one) for one in found}}
+    for name, index in others.items():
+        try:
+            told = verdicts(index)
+        except BenchError as error:
+            index.warn(f"left out what runs of {index.preset_name} say: {error}")
+            continue
+        # runs of other settings were not timed alone, or take equal time
+        asked = [one for one in told if not isinstance(one.claim.test, TimeTest | TimeShareTest) and _is_complete(one)]
+        columns[name] = {one.claim.id: "" for one in found} | {one.claim.id: short(one) for one in asked}
+    return columns
+
+
+def short(found: ClaimVerdict) -> str:
+    """A verdict in few words, with how many of its comparisons hold and fail."""
+    outcomes = [one.holds for one in found.comparisons]
+    return f"{SHORT[found.verdict]} ({outcomes.count(True)}, {outcomes.count(False)} of {len(outcomes)})"
+
+
+def _is_complete(found: ClaimVerdict) -> bool:
+    return bool(found.comparisons) and all(c.effect is not None and not c.missing for c in found.comparisons)
