@@ -6,12 +6,19 @@ a tenth of the batches at least have to be student outputs, generated for the st
 gives that when it is there from the start. It is a mean over the runs of each arm with adaptive φ that the claim
 compares. Where an arm is below, the claim is neither reproduced nor refuted. (At first φ itself was averaged over the
 curve, which packing thins. On the published runs both say the same.)
+
+What is drawn from the buffer costs next to nothing. So a claim about time asks for a share of generated batches, too:
+that which the replay rule gives where φ is a tenth from the first step to the last. Without a buffer every batch of
+student outputs is generated, which is the tenth again. With one, such a batch is generated with probability 1 - t/T at
+step t of T (1/2 or t/T where the run says so), and always until the buffer is full. The mean of φ (1 - t/T) over the
+steps is φ/2, and so is that of the two others: a twentieth. What fills the buffer comes on top and is not asked for.
 """
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from bench.record.record import RunRecord
 from bench.record.store import Store
@@ -20,28 +27,74 @@ from paper_tables.paper.methods import METHOD_LABELS, OUTPUT_SOURCES
 
 ACTIVE_SHARE = 0.1
 """Of each arm with adaptive φ, the least share of batches that counts as having used student outputs."""
+GENERATED_OF_REPLAYED = 0.5
+"""With a buffer, the share of these batches that the replay rule has generated where φ stays the same."""
 
 
-def shares_used(store: Store, records: Iterable[RunRecord]) -> dict[str, float]:
-    """By arm, in words, the mean share of batches that were student outputs; of runs with adaptive φ alone.
+@dataclass(frozen=True)
+class Used:
+    """How an arm with adaptive φ used student outputs, mean over its runs.
 
-    Of runs that did not count their steps by kind it is φ, averaged over the curve.
+    Attributes:
+        share: of batches that were student outputs.
+        generated: of batches that were generated for their step.
+        enough_generated: the least such share that counts for a claim about time.
     """
-    shares: dict[str, list[float]] = {}
+
+    share: float
+    generated: float
+    enough_generated: float
+
+
+def used(store: Store, records: Iterable[RunRecord]) -> dict[str, Used]:
+    """By arm, in words, how it used student outputs; of runs with adaptive φ alone.
+
+    Of runs that did not count their steps by kind it is φ, averaged over the curve, and what the replay rule makes of
+    it.
+    """
+    found: dict[str, list[Used]] = {}
     for record in records:
-        if SOURCES[record.config.sgo.source].phi != "adaptive":
+        rule = SOURCES[record.config.sgo.source]
+        if rule.phi != "adaptive":
             continue
+        of_share = GENERATED_OF_REPLAYED if rule.buffered else 1.0
+        enough = ACTIVE_SHARE * of_share
         if steps := {kind: one.count for kind, one in record.time.steps.items()}:
-            used = sum(count for kind, count in steps.items() if kind != "dataset")
-            shares.setdefault(_arm(record), []).append(used / sum(steps.values()))
+            total = sum(steps.values())
+            student = total - steps.get("dataset", 0)
+            one = Used(student / total, steps.get("generate", 0) / total, enough)
         elif points := [point["phi"] for point in store.curve(record) if "phi" in point]:
-            shares.setdefault(_arm(record), []).append(statistics.fmean(points))
-    return {name: statistics.fmean(found) for name, found in shares.items()}
+            one = Used(share := statistics.fmean(points), of_share * share, enough)
+        else:
+            continue
+        found.setdefault(_arm(record), []).append(one)
+    return {
+        name: Used(
+            statistics.fmean(one.share for one in its),
+            statistics.fmean(one.generated for one in its),
+            its[0].enough_generated,
+        )
+        for name, its in found.items()
+    }
 
 
-def inactive_arms(shares: Mapping[str, float]) -> list[str]:
-    """Of arms with the share of batches that were student outputs, those that hardly used any, in words."""
-    return [f"{name}: {share:.1%}" for name, share in shares.items() if share < ACTIVE_SHARE]
+def not_active(arms: Mapping[str, Used], *, of_time: bool) -> str:
+    """Why the mechanism was not active: which arms hardly used student outputs, in words; "" where all did.
+
+    Args:
+        arms: by name.
+        of_time: whether it is about time, which generated batches alone cost.
+    """
+    few = [f"{name}: {one.share:.1%}" for name, one in arms.items() if one.share < ACTIVE_SHARE]
+    if few:
+        return f"fewer than {ACTIVE_SHARE:.0%} of batches were student outputs ({'; '.join(few)})"
+    if of_time and (few := [_few_generated(n, one) for n, one in arms.items() if one.generated < one.enough_generated]):
+        return f"fewer batches were generated than the replay rule gives at φ = {ACTIVE_SHARE:g} ({'; '.join(few)})"
+    return ""
+
+
+def _few_generated(name: str, one: Used) -> str:
+    return f"{name}: {one.generated:.1%} of {one.enough_generated:.0%}"
 
 
 def _arm(record: RunRecord) -> str:
@@ -53,13 +106,13 @@ def _arm(record: RunRecord) -> str:
     return ", ".join(parts)
 
 
-def scope(preset: str, records: Sequence[RunRecord], shares: Mapping[str, float], hardware: str = "") -> str:
+def scope(preset: str, records: Sequence[RunRecord], arms: Mapping[str, Used], hardware: str = "") -> str:
     """The preset, model sizes and hardware that some runs speak of, in a line.
 
     Args:
         preset: its name.
         records: of the runs.
-        shares: of batches that were student outputs, by arm, where φ is adaptive.
+        arms: how those with adaptive φ used student outputs.
         hardware: of something else that was measured with their models; "" for that of the runs.
     """
     if not records and not hardware:
@@ -70,6 +123,12 @@ def scope(preset: str, records: Sequence[RunRecord], shares: Mapping[str, float]
         for record in records
     ]
     machines = [hardware] if hardware else [record.environment.hardware for record in records]
-    ends = dict.fromkeys(f"{end:.0%}" for end in (min(shares.values()), max(shares.values()))) if shares else ()
-    used = [f"{' to '.join(ends)} of batches with adaptive φ were student outputs"] if ends else []
-    return f"Preset {preset}; {'; '.join(dict.fromkeys([*models, *machines, *used]))}."
+    of_batches = []
+    if arms:
+        share, generated = _ends([one.share for one in arms.values()]), _ends([one.generated for one in arms.values()])
+        of_batches = [f"{share} of batches with adaptive φ were student outputs, {generated} generated for their step"]
+    return f"Preset {preset}; {'; '.join(dict.fromkeys([*models, *machines, *of_batches]))}."
+
+
+def _ends(shares: Sequence[float]) -> str:
+    return " to ".join(dict.fromkeys(f"{end:.0%}" for end in (min(shares), max(shares))))

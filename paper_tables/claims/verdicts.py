@@ -32,10 +32,18 @@ from bench.analysis.significance import MOST_SEEDS, benjamini_hochberg, holm
 from bench.record.record import RunRecord
 from bench.system.errors import BenchError, did_you_mean
 from paper_tables.claims.comparisons import NOT_JUDGED, NOT_SCALED, SCALED, ClaimComparison, Comparisons
-from paper_tables.claims.scope import ACTIVE_SHARE, inactive_arms, scope, shares_used
+from paper_tables.claims.scope import Used, not_active, scope, used
 from paper_tables.numbers.cells import SIGNIFICANCE
 from paper_tables.numbers.runs import RunIndex
-from paper_tables.paper.claim_specs import ClaimSpec, CoefficientBoundTest, EstimationErrorTest, ScoreTest, claim_specs
+from paper_tables.paper.claim_specs import (
+    ClaimSpec,
+    CoefficientBoundTest,
+    EstimationErrorTest,
+    ScoreTest,
+    TimeShareTest,
+    TimeTest,
+    claim_specs,
+)
 
 Verdict = Literal["reproduced", "not reproduced", "mechanism not active", "not enough evidence"]
 VERDICTS: tuple[Verdict, ...] = ("reproduced", "not reproduced", "mechanism not active", "not enough evidence")
@@ -125,12 +133,11 @@ def verdicts(index: RunIndex, ids: Sequence[str] = ()) -> list[ClaimVerdict]:
         name: [records[run] for run in dict.fromkeys(run for comparison in its for run in comparison.runs)]
         for name, its in found.items()
     }
-    shares = {name: shares_used(index.store, runs) for name, runs in runs_of.items()}
-    inactive = {name: arms for name, its in shares.items() if (arms := inactive_arms(its))}
+    arms = {name: used(index.store, runs) for name, runs in runs_of.items()}
+    timed = {name for name, claim in known.items() if isinstance(claim.test, TimeTest | TimeShareTest)}
+    inactive = {name: why for name, its in arms.items() if (why := not_active(its, of_time=name in timed))}
     judged = judge({known[name]: its for name, its in found.items()}, ids, inactive)
-    judged = [
-        replace(one, scope=_scope(one, runs_of[one.claim.id], shares[one.claim.id], comparisons)) for one in judged
-    ]
+    judged = [replace(one, scope=_scope(one, runs_of[one.claim.id], arms[one.claim.id], comparisons)) for one in judged]
     if index.own is None:
         return judged
     own, of_task = index.own, f"--task {shlex.quote(index.own.file or index.own.name)}"
@@ -149,27 +156,27 @@ def verdicts(index: RunIndex, ids: Sequence[str] = ()) -> list[ClaimVerdict]:
     ]
 
 
-def _scope(one: ClaimVerdict, runs: Sequence[RunRecord], shares: Mapping[str, float], comparisons: Comparisons) -> str:
+def _scope(one: ClaimVerdict, runs: Sequence[RunRecord], arms: Mapping[str, Used], comparisons: Comparisons) -> str:
     index, hardware = comparisons.index, ""
     if isinstance(one.claim.test, EstimationErrorTest | CoefficientBoundTest) and (probe := comparisons.probe):
         models = probe.config.get("models")
         name = models.get("name") if isinstance(models, dict) else None
         runs = [record for record in index.records if record.config.models.name == name]
         hardware = probe.environment.hardware
-    return scope(index.scope, runs, shares, hardware)
+    return scope(index.scope, runs, arms, hardware)
 
 
 def judge(
     found: Mapping[ClaimSpec, tuple[ClaimComparison, ...]],
     ids: Sequence[str] = (),
-    inactive: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    inactive: Mapping[str, str] = MappingProxyType({}),
 ) -> list[ClaimVerdict]:
     """The verdicts on claims by their comparisons, all corrected together; with ids, those of these claims.
 
     Args:
         found: by claim.
         ids: of claims.
-        inactive: by a claim's id, the arms whose mechanism was not active.
+        inactive: by a claim's id, why its mechanism was not active.
     """
     both = {claim.id: p_values(claim, its) for claim, its in found.items()}
     chances = {
@@ -221,9 +228,8 @@ def p_values(claim: ClaimSpec, found: Sequence[ClaimComparison]) -> tuple[float,
     return (p_one, p_every) if claim.test.any else (p_every, p_one)
 
 
-def _not_active(claim: ClaimSpec, found: tuple[ClaimComparison, ...], arms: Sequence[str]) -> ClaimVerdict:
-    hardly = f"fewer than {ACTIVE_SHARE:.0%} of batches were student outputs ({'; '.join(arms)})"
-    return ClaimVerdict(claim, "mechanism not active", f"{hardly}; {_counted(found)}", found)
+def _not_active(claim: ClaimSpec, found: tuple[ClaimComparison, ...], why: str) -> ClaimVerdict:
+    return ClaimVerdict(claim, "mechanism not active", f"{why}; {_counted(found)}", found)
 
 
 def _counted(found: Sequence[ClaimComparison]) -> str:

@@ -214,7 +214,7 @@ def test_a_distillm_that_hardly_used_student_outputs_is_neither_fast_nor_slow(tm
         write_record(tmp_path, "kld", seed=seed, seconds=20.0 + number / 5)
         record = write_record(tmp_path, "distillm", seed=seed, seconds=fast + number / 5)
         used = round(1000 * phis[number])
-        counts = {"dataset": 1000 - used, "generate": used // 3, "replay": used - used // 3} if counted else {}
+        counts = {"dataset": 1000 - used, "generate": used - used // 3, "replay": used // 3} if counted else {}
         steps = {kind: {"count": count, "median": 0.1} for kind, count in counts.items() if count}
         curve = [{"step": step, "phi": phis[number] * step / 150} for step in (100, 200)]
         rewrite(tmp_path, record, time__steps=steps, **({} if counted else {"curve": curve}))
@@ -227,13 +227,40 @@ def test_a_distillm_that_hardly_used_student_outputs_is_neither_fast_nor_slow(tm
         assert f"DistiLLM, dolly, tiny-llama, sft init student, buffer of 32: {mean:.1%}" in judged.reason
         assert judged.p is None
         assert judged.deciding == one
-    assert f"{sum(phis) / 3:.0%} of batches with adaptive φ were student outputs" in judged.scope
+    assert f"{sum(phis) / 3:.0%} of batches with adaptive φ were student outputs, " in judged.scope
+
+
+@pytest.mark.parametrize(
+    ("generated", "expected"),
+    [(60, "reproduced"), (40, "mechanism not active")],  # replayed batches cost next to nothing
+)
+def test_a_claim_about_time_asks_for_generated_batches(tmp_path, generated, expected):
+    """As many as the replay rule gives at a φ of a tenth throughout: half of the tenth, with a buffer."""
+    for seed in SEEDS:
+        write_record(tmp_path, "kld", seed=seed, seconds=20.0 + seed / 100, init="sft")
+        record = write_record(tmp_path, "distillm", seed=seed, seconds=25.0 + seed / 100, mean=60.0)
+        counts = {"dataset": 800, "generate": generated, "replay": 200 - generated}
+        steps = {kind: {"count": count, "median": 0.1} for kind, count in counts.items() if count}
+        rewrite(tmp_path, record, time__steps=steps)
+    judged = verdict(tmp_path, "near-kd-time")
+    assert judged.verdict == expected
+    assert f"20% of batches with adaptive φ were student outputs, {generated / 1000:.0%} generated" in judged.scope
+    if expected == "mechanism not active":
+        told = (
+            "generated than the replay rule gives at φ = 0.1 (DistiLLM, dolly, tiny-llama, sft init student, buffer of"
+        )
+        assert told in judged.reason
+        assert "32: 4.0% of 5%)" in judged.reason
+    # of scores, what is drawn from the buffer counts as well
+    for method in ("sft", "seqkd", "imitkd", "gkd", "minillm"):
+        losses(tmp_path, {method: 30.0})
+    assert verdict(tmp_path, "best-instruction").verdict == "reproduced"
 
 
 def test_what_was_not_active_takes_no_part_in_the_correction():
     claims = [CLAIM.model_copy(update={"id": f"{number}"}) for number in range(20)]
     found = {claim: many(HELD if number == 0 else (0.1, 1.0)) for number, claim in enumerate(claims)}
-    with_all, alone = judge(found), judge(found, inactive={f"{number}": ("an arm",) for number in range(1, 20)})
+    with_all, alone = judge(found), judge(found, inactive={f"{number}": "an arm" for number in range(1, 20)})
     assert (with_all[0].verdict, alone[0].verdict) == ("not enough evidence", "reproduced")
     assert {one.verdict for one in alone[1:]} == {"mechanism not active"}
 
