@@ -30,7 +30,7 @@ from paper_tables.paper.tables import TABLE_NAMES, Column
 from paper_tables.report.glance import Glance, at_a_glance
 from paper_tables.tables.captions import setting_notes
 from paper_tables.tables.make import FilledTable, fill_table
-from paper_tables.tables.rendered import AS_GOOD_AS_BEST, TIME_LABEL
+from paper_tables.tables.rendered import AS_GOOD_AS_BEST, TIME_LABEL, TOO_NOISY
 
 BEGIN = "<!-- published results: made by `python -m paper_tables.published` -->"
 END = "<!-- end of published results -->"
@@ -127,8 +127,8 @@ def _scores(tiny: FilledTable, tasks: FilledTable, others: Mapping[str, RunIndex
     yield from ("## Scores", "")
     yield from _wrapped(
         "On the test sets, mean ± standard deviation over training seeds. Bold: the best of a column. "
-        f"{AS_GOOD_AS_BEST}: not significantly different from the best. All methods have one learning "
-        "rate and as many steps, where nothing else is said."
+        f"{AS_GOOD_AS_BEST}: not significantly different from the best. {TOO_NOISY}: too noisy to tell. "
+        "All methods have one learning rate and as many steps, where nothing else is said."
     )
     main = {f"Dolly{of}": _column(filled, 1) for of, filled in _beside(tiny, others)}
     main["time / KLD"] = _column(tiny, tiny.views[0].headings.index(TIME_LABEL))
@@ -144,8 +144,7 @@ def _scores(tiny: FilledTable, tasks: FilledTable, others: Mapping[str, RunIndex
     tables = (
         f"The [main table]({TABLES}/main-tiny-measured.md) and [Table 3]({TABLES}/table3-tiny-measured.md) have more."
     )
-    visible = {of: one.statistics.minimum_detectable.get("dolly") for of, one in _beside(tiny, others)}
-    known = ", ".join(f"Dolly{of}: {one:.2f}" for of, one in visible.items() if one is not None)
+    known = "; ".join(f"Dolly{of}: {told}" for of, one in _beside(tiny, others) if (told := _visible_on_dolly(one)))
     least = (
         f" The difference to the best that the test finds with 80 % probability, in points: {known}. Below it, a "
         f'{AS_GOOD_AS_BEST} may mean "unknown" rather than "equal".'
@@ -155,6 +154,15 @@ def _scores(tiny: FilledTable, tasks: FilledTable, others: Mapping[str, RunIndex
     yield from _wrapped(f"{tables} Time is of training, relative to the median of KLD's.{least}")
     for name, index in others.items():
         yield from ("", *_wrapped(f"{name.capitalize()}: {_about(index)}"))
+
+
+def _visible_on_dolly(filled: FilledTable) -> str:
+    """The smallest difference to the best that is found, and by themselves those of methods with their own variance."""
+    if (least := filled.statistics.minimum_detectable.get("dolly")) is None:
+        return ""
+    labels = {row.name: row.label for row in filled.table.rows}
+    own = filled.statistics.detectable_of_louder("dolly")
+    return ", ".join([f"{least:.2f}", *(f"{value:.2f} of {labels[row]}" for row, value in own.items())])
 
 
 def _beside(filled: FilledTable, others: Mapping[str, RunIndex]) -> list[tuple[str, FilledTable]]:

@@ -110,12 +110,16 @@ class SeedNoise:
     louder: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     p_equal: float = 1.0
 
+    def is_of_louder(self, first: str, second: str) -> bool:
+        """Whether a difference of these two arms rests on the own variance of a louder one."""
+        return self.residual is not None and bool({first, second} & self.louder.keys())
+
     def between(self, first: str, second: str) -> SeedNoise:
         """That of two arms: where one of them is louder, `residual` is the mean of theirs, known as well as the worse.
 
         Satterthwaite's degrees of freedom are more, and trust a variance of few seeds that came out small by chance.
         """
-        if self.residual is None or not {first, second} & self.louder.keys():
+        if self.residual is None or not self.is_of_louder(first, second):
             return self
         parts = [self.louder.get(name, self.residual) for name in (first, second)]
         return replace(self, residual=(sum(variance for variance, _ in parts) / 2, min(df for _, df in parts)))

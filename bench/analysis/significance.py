@@ -7,6 +7,7 @@ estimates of differences between arms that were trained from several seeds.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -191,6 +192,7 @@ def p_values_of_best(differences: Sequence[Estimate]) -> list[float]:
     ]
 
 
+@lru_cache(1024)  # a table asks for few degrees of freedom, many times
 def level_of_best(level: float, arms: int, df: float) -> float:
     """The two-sided level of a single comparison at which `p_values_of_best` says 1 - `level`, with 0.5 < level < 1."""
     from scipy.optimize import brentq  # as in `detectable_difference`

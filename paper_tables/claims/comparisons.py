@@ -47,6 +47,7 @@ MIN_SEEDS = 3
 MIN_TIMED_RUNS = 2
 """Runs on each side of a comparison of times: one shows no spread."""
 ROUNDING = 1e-9
+"""A ratio to a bound that is reached counts as equal up to this."""
 NOT_JUDGED = "not judged: bench judge"
 SCALED = "the preset scales the buffer, so that no run has these capacities"
 NOT_SCALED = "the preset does not scale the buffer"
@@ -64,6 +65,7 @@ class ClaimComparison:
         what: what is measured.
         side: the effect is claimed to be above or below the threshold.
         threshold: in the unit.
+        rounding: the threshold itself is claimed, too, up to so much; 0 where it is not.
         unit: of the effect.
         even: the effect where there is no difference: 0 of differences, 1 of ratios; None where there is no such value.
         effect: the measured value; None where runs are missing.
@@ -94,6 +96,7 @@ class ClaimComparison:
     repeats: int | None = None
     runs: tuple[str, ...] = ()
     missing: str = ""
+    rounding: float = 0.0
 
     @property
     def lead(self) -> float:
@@ -123,7 +126,8 @@ class ClaimComparison:
 
         The estimate may be of the effect's logarithm: noise of ratios is alike on that scale.
         """
-        threshold = math.log(self.threshold) if logarithm else self.threshold
+        limit = self.threshold + (self.rounding if self.side == "below" else -self.rounding)
+        threshold = math.log(limit) if logarithm else limit
         back = math.exp if logarithm else float
         above, below = found.p_above(threshold), found.p_below(threshold)
         p_holds, p_fails = (above, below) if self.side == "above" else (below, above)
@@ -400,7 +404,7 @@ class Comparisons:
     def _coefficient_bound(self, test: CoefficientBoundTest) -> Iterator[ClaimComparison]:
         for loss in test.losses:
             what = f"{METHOD_LABELS[loss]}: largest coefficient / bound, all α > 0"
-            asked = ClaimComparison(what, "below", 1 + ROUNDING, "times", None)  # the bound itself is reached
+            asked = ClaimComparison(what, "below", 1.0, "times", None, rounding=ROUNDING)  # the bound is reached
             rows = self._coefficients.coefficients if self._coefficients else ()
             ratios = [row.largest / row.bound for row in rows if row.loss == loss and row.bound]
             if not ratios:

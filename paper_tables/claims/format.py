@@ -79,7 +79,10 @@ def effect(comparison: ClaimComparison) -> str:
     value, low, high = (f"{v:{sign}.2f}" for v in (comparison.effect, comparison.low, comparison.high))
     interval = f" [{low}, {high}]" if low != high else ""
     claimed = ">" if comparison.side == "above" else "<"
-    return f"{value}{interval} {comparison.unit}, claimed {claimed} {comparison.threshold:.4g}"
+    up_to = ""
+    if comparison.rounding:
+        claimed, up_to = {">": "≥", "<": "≤"}[claimed], f" (equal up to {comparison.rounding:g})"
+    return f"{value}{interval} {comparison.unit}, claimed {claimed} {comparison.threshold:.4g}{up_to}"
 
 
 def where(found: ClaimVerdict) -> str:
@@ -94,6 +97,13 @@ def _legend(found: Sequence[ClaimVerdict]) -> Iterator[str]:
     yield ""
     tags = {tag for one in found for tag in one.claim.sources}
     yield from (f"- {tag}: {escape_markdown(what)}" for tag, what in {**sources(), **NO_SOURCES}.items() if tag in tags)
+
+
+def power(comparison: ClaimComparison) -> tuple[str, str]:
+    """From where an open comparison would be seen, and how many repeats would see what was measured; else ""."""
+    if comparison.visible is None:
+        return "", ""
+    return f"{comparison.visible:.2f}", str(comparison.repeats or f"over {MOST_SEEDS}")
 
 
 def as_table(found: Sequence[ClaimVerdict], preset: str) -> RenderableType:
@@ -129,8 +139,7 @@ def as_markdown(found: Sequence[ClaimVerdict], preset: str) -> str:
             "|---|---|---|---|---|",
         ]
         for c in one.comparisons:
-            visible = "" if c.visible is None else f"{c.visible:.2f}"
-            needed = "" if c.visible is None else str(c.repeats or f"over {MOST_SEEDS}")
+            visible, needed = power(c)
             lines.append(f"| {md(c.what)} | {md(effect(c))} | {c.outcome} | {visible} | {needed} |")
         lines += ["", f"Runs: {', '.join(map(md, one.runs))}."] if one.runs else []
     return "\n".join(lines)

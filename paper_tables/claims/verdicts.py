@@ -272,20 +272,32 @@ def _verdict(
     else:
         reason = f"{counted}, the others cannot be told (p = {_short(p)})"
     judged = ClaimVerdict(claim, "not enough evidence", reason, found, p)
-    power = power_of(found, any_one=claim.test.any)
+    power = power_of(found, _repeats(claim), any_one=claim.test.any)
     return replace(judged, reason=f"{reason}; {power}") if power else judged
+
+
+def _repeats(claim: ClaimSpec) -> str:
+    """What a claim needs more of to be decided."""
+    if isinstance(claim.test, TimeTest | TimeShareTest):
+        return "timed runs of each"
+    return "students" if isinstance(claim.test, EstimationErrorTest) else "training seeds"
 
 
 def _short(p: float | None) -> str:
     return "1" if p is None else f"{p:.2g}" if p >= 0.001 else "below 0.001"
 
 
-def power_of(found: Sequence[ClaimComparison], *, any_one: bool = False) -> str:
+def power_of(found: Sequence[ClaimComparison], repeats: str = "training seeds", *, any_one: bool = False) -> str:
     """What the open comparisons of a claim could have shown, and how many seeds would decide it; "" if none is open.
 
     What was seen points to a verdict: to "reproduced" where all comparisons lie on the claimed side, or one of them
     where one is enough. Of the open ones that lie on its side the text is about the hardest to see where all of them
     have to be seen, else about the easiest.
+
+    Args:
+        found: the comparisons.
+        repeats: what more of would decide it.
+        any_one: whether one that holds is enough.
     """
     measured = [c for c in found if c.effect is not None]
     for_it = (any if any_one else all)(c.lead > 0 for c in measured)
@@ -302,7 +314,7 @@ def power_of(found: Sequence[ClaimComparison], *, any_one: bool = False) -> str:
         seen = f"the factor seen, {(one.effect or 0.0) / one.threshold:.2f}"
     else:
         seen = f"the distance seen, {one.lead:+.2f}"
-    needed = f"{one.repeats} would do" if one.repeats else f"not even {MOST_SEEDS} would do"
+    needed = f"{one.repeats} {repeats}" if one.repeats else f"not even {MOST_SEEDS} {repeats}"
     which = f" of {one.what}" if len(found) > 1 else ""
     end = "reproduce" if for_it else "refute"
-    return f"smallest visible distance{which} from the limit: {size} (80 % power); for {seen}, {needed} to {end} it"
+    return f"smallest visible distance{which} from the limit: {size} (80 % power); with {seen}, {needed} would {end} it"

@@ -38,8 +38,8 @@ def _could_show(suite: str, preset: str, seeds: int, out: Path, task: str | None
         yield "one training seed tells nothing of others: no difference between methods could be shown"
         return
     yield (
-        f"{seeds} seeds would show these differences to the best, and so many seeds one point (80 % power, by the "
-        "noise of recorded runs):"
+        f"{seeds} seeds would show these differences to the best, and so many seeds one point (80 % power, held to the "
+        "range of a column's methods as below tables, by the noise of recorded runs):"
     )
     for name in tables_of(suite):
         table = index.table(name)

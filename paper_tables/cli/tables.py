@@ -38,9 +38,10 @@ def tables(
     sgo-ratio, init-student, buffer-capacity. With --seeds or --key, the measured tables' names say so, as in
     table1-tiny-seeds-10-20-measured: those of all runs stay as they are.
 
-    Bold is the best of a column. A dagger marks what is not significantly different from it. A cell without a run is
-    left empty, and the command that makes the run is printed. Runs that differ in more than method, output source,
-    init student and training seed never stand in one table.
+    Bold is the best of a column. A dagger marks what is not significantly different from it, a question mark what is
+    too noisy to tell: compared by one method's own variance. A cell without a run is left empty, and the command that
+    makes the run is printed. Runs that differ in more than method, output source, init student and training seed never
+    stand in one table.
 
     \b
     bench tables 1 main

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -45,6 +46,9 @@ class CellStatistics:
         difference: the best cell's score less this one's, over pooled predictions and the seeds that both have; None
             for the best itself.
         p: of that difference, by Tukey's test of the column's methods; None where it was not tested.
+        detectable: the smallest true difference to the best that this test finds with 80 % probability.
+        of_louder: the test rests on the own variance of a method whose seeds scatter more than the others': this one or
+            the best.
     """
 
     mean: float
@@ -53,6 +57,8 @@ class CellStatistics:
     best: bool = False
     difference: float | None = None
     p: float | None = None
+    detectable: float | None = None
+    of_louder: bool = False
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -61,8 +67,13 @@ class CellStatistics:
 
     @property
     def as_good_as_best(self) -> bool:
-        """The difference to the best was tested and is not significant."""
-        return self.p is not None and self.p >= SIGNIFICANCE
+        """The difference to the best was tested, is not significant, and would show if it were large."""
+        return self.p is not None and self.p >= SIGNIFICANCE and not self.of_louder
+
+    @property
+    def too_noisy(self) -> bool:
+        """The difference to the best is not significant, and by so loud a test that even a large one would not show."""
+        return self.p is not None and self.p >= SIGNIFICANCE and self.of_louder
 
 
 @dataclass(frozen=True)
@@ -75,7 +86,8 @@ class TableStatistics:
         times: training time relative to KLD, by row, where the table has such a column.
         costs: what else a row costs, by row and name (`COSTS`), in the same tables.
         slow: runs behind `times` that were slower than the others of their row, by how much as a share.
-        minimum_detectable: by column, the smallest difference to the best that would be found with 80 % probability.
+        minimum_detectable: by column, the smallest difference to the best that would be found with 80 % probability:
+            the median over its rows but those that are tested by a louder method's variance; these have their own.
         untimed: rows with runs but no time, and why.
         evaluated: scores of models that were not trained here, by run id and column; they take part in no test.
         noise: by column, that of training seeds; None where nothing is known of it.
@@ -92,6 +104,12 @@ class TableStatistics:
     below_init: tuple[tuple[str, str], ...] = ()
     costs: Mapping[tuple[str, str], CellStatistics] = field(default_factory=dict)
     slow: Mapping[str, float] = field(default_factory=dict)
+
+    def detectable_of_louder(self, column: str) -> dict[str, float]:
+        """By row, the detectable differences that a column's own leaves out."""
+        tested = {row: cell for (row, name), cell in self.cells.items() if name == column and cell.p is not None}
+        alone = {row: cell.detectable for row, cell in tested.items() if cell.of_louder and cell.detectable is not None}
+        return alone if len(alone) < len(tested) else {}
 
 
 class TableArms:
@@ -144,6 +162,11 @@ class TableArms:
         """
         a, b = (self._arm(*cell) for cell in (first, second))
         return None if a is None or b is None else compare_arms(a, b, self._between(first, second))
+
+    def is_of_louder(self, first: tuple[str, Column], second: tuple[str, Column]) -> bool:
+        """Whether the difference of two cells rests on the own variance of one whose seeds scatter more."""
+        noise = self.noise(*first)
+        return bool(noise) and noise.is_of_louder(*(self._labels[self._place(*cell)[1]] for cell in (first, second)))
 
     def _between(self, first: tuple[str, Column], second: tuple[str, Column]) -> SeedNoise | None:
         noise = self.noise(*first)
@@ -212,15 +235,30 @@ def _column(arms: TableArms, column: Column) -> tuple[dict[str, CellStatistics],
     if not known:
         return cells, None
     for (name, result), p in zip(known.items(), p_values_of_best(list(known.values())), strict=True):
-        cells[name] = replace(cells[name], difference=result.value, p=p)
-    error = statistics.median(result.standard_error for result in known.values())
-    df = statistics.median(result.df for result in known.values())
-    level = level_of_best(1 - SIGNIFICANCE, len(known) + 1, df)
-    return cells, detectable_difference(error, level=level, df=df)
+        cells[name] = replace(
+            cells[name],
+            difference=result.value,
+            p=p,
+            detectable=_detectable(result, len(known) + 1),
+            of_louder=arms.is_of_louder((best, column), (name, column)),
+        )
+    tested = [cells[name] for name in known]
+    return cells, statistics.median(cell.detectable or 0.0 for cell in _but_louder(tested))
+
+
+def _detectable(result: Estimate, arms: int) -> float:
+    """The smallest true difference to the best of so many arms that is found, held to the range of all of them."""
+    level = level_of_best(1 - SIGNIFICANCE, arms, result.df)
+    return detectable_difference(result.standard_error, level=level, df=result.df)
+
+
+def _but_louder(cells: list[CellStatistics]) -> list[CellStatistics]:
+    """Those that are not tested by a louder method's variance; all where the best itself is such a method."""
+    return [cell for cell in cells if not cell.of_louder] or cells
 
 
 class Visible(NamedTuple):
-    """What seeds of a column would show with 80 % probability; medians over its rows.
+    """What seeds of a column would show with 80 % probability; medians over its rows, as below tables.
 
     Attributes:
         difference: the least true difference to the best that so many seeds find.
@@ -234,8 +272,8 @@ class Visible(NamedTuple):
 def visible_differences(table: Table, selection: Selection, seeds: int) -> dict[str, Visible]:
     """By column's label, what so many seeds would show.
 
-    Each comparison by itself, as in claims, from the noise of recorded runs. Columns of which no seeds' noise is known
-    are left out.
+    Held to the range of all methods of the column, as the marks in tables are, from the noise of recorded runs. Columns
+    of which no seeds' noise is known are left out.
 
     Raises:
         BenchError: runs of one column were scored on different examples.
@@ -244,17 +282,26 @@ def visible_differences(table: Table, selection: Selection, seeds: int) -> dict[
     found = {}
     for column in table.columns:
         cells, _ = _column(arms, column)
-        best = [name for name, cell in cells.items() if cell.best]
-        pairs = [arms.compare((best[0], column), (name, column)) for name in cells if best and name != best[0]]
-        known = [pair for pair in pairs if pair and pair.spread_df < math.inf]
-        if known:
-            needed = [pair.seeds_to_see(1.0, 1 - SIGNIFICANCE) or MOST_SEEDS + 1 for pair in known]
-            median = statistics.median_high(needed)
+        best = next((name for name, cell in cells.items() if cell.best), None)
+        if best is None:
+            continue
+        tested = {name: arms.compare((best, column), (name, column)) for name, cell in cells.items() if not cell.best}
+        known = {name: one for name, one in tested.items() if one and one.spread_df < math.inf}
+        quiet = {name for name in known if not cells[name].of_louder} or set(known)
+        if pairs := [one for name, one in known.items() if name in quiet]:
+            median = statistics.median_high(_seeds_for_a_point(one, len(known) + 1) for one in pairs)
             found[column.label] = Visible(
-                statistics.median(pair.with_seeds(seeds).visible(1 - SIGNIFICANCE) for pair in known),
+                statistics.median(_detectable(one.with_seeds(seeds), len(known) + 1) for one in pairs),
                 None if median > MOST_SEEDS else median,
             )
     return found
+
+
+def _seeds_for_a_point(result: Estimate, arms: int) -> int:
+    """The fewest seeds that find a difference of one point to the best of so many arms; one too many where none do."""
+    return (
+        bisect_left(range(2, MOST_SEEDS + 1), -1.0, key=lambda seeds: -_detectable(result.with_seeds(seeds), arms)) + 2
+    )
 
 
 def _below_init(table: Table, cells: Mapping[tuple[str, str], CellStatistics]) -> Iterable[tuple[str, str]]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from bench.record.record import RunRecord
 from paper_tables.claims.beside import columns_of
 from paper_tables.claims.verdicts import ClaimVerdict, Verdict
-from paper_tables.numbers.cells import SIGNIFICANCE
 from paper_tables.numbers.regime import regimes
 from paper_tables.numbers.runs import RunIndex
 from paper_tables.paper.tables import Column
@@ -88,12 +87,16 @@ def _best_of(filled: FilledTable, column: Column) -> Iterator[str]:
         return
     metric = cells[best].runs[0].record.metric.label
     label = column.label if metric in column.label else f"{column.label} ({metric})"
-    as_good = sorted(
-        (row for row, cell in cells.items() if row != best and (cell.p is None or cell.p >= SIGNIFICANCE)),
-        key=lambda row: -cells[row].mean,
-    )
-    others = ", ".join(f"{labels[row]} {cells[row].mean:.2f}" for row in as_good)
-    told = f"not told apart from it: {others}" if as_good else "significantly above all others"
+    others = sorted((row for row, cell in cells.items() if not cell.best), key=lambda row: -cells[row].mean)
+    as_good = [row for row in others if cells[row].as_good_as_best]
+    parts = {
+        "not told apart from it": as_good,
+        "too noisy to tell": [row for row in others if cells[row].too_noisy],
+        "not tested": [row for row in others if cells[row].p is None],
+    }
+    listed = {what: ", ".join(f"{labels[row]} {cells[row].mean:.2f}" for row in rows) for what, rows in parts.items()}
+    told = "; ".join(f"{what}: {rows}" for what, rows in listed.items() if rows)
+    told = told or "significantly above all others"
     times = {row: filled.statistics.times[row].mean for row in (best, *as_good) if row in filled.statistics.times}
     fastest = min(times, key=lambda row: times[row], default="")
     if as_good and fastest:

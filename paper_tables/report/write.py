@@ -21,7 +21,7 @@ from bench.record.store import Store
 from bench.record.summary import summary_of
 from bench.system.files import write_bytes
 from paper_tables.claims.beside import LEGEND, beside
-from paper_tables.claims.format import effect, summary
+from paper_tables.claims.format import POWER, effect, power, summary
 from paper_tables.claims.verdicts import verdicts
 from paper_tables.figures.names import FIGURES, file_of
 from paper_tables.numbers.cells import validation_scores
@@ -93,6 +93,7 @@ def write_report(index: RunIndex, path: Path, progress: Callable[[str], None] = 
         summary=summary(found, index.scope),
         glance=at_a_glance(found, filled, index.records, beside(index)),
         columns_legend=LEGEND,
+        power_legend=POWER.replace("*", ""),
         verdicts=found,
         tables=[one for one in filled if _worth_showing(one)],
         figures=[_figure(out, name, preset) for name in figures if _figure_path(out, name, preset).is_file()],
@@ -183,6 +184,7 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "effect": effect,
+        "power": power,
         "score": lambda record: mean_of_sets(record.scores),
         "exclusive": has_exclusive_timing,
     }

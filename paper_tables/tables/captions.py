@@ -9,7 +9,7 @@ from paper_tables.numbers.cells import SIGNIFICANCE, TableStatistics
 from paper_tables.numbers.runs import Selection
 from paper_tables.paper.methods import METHOD_LABELS
 from paper_tables.paper.tables import Table
-from paper_tables.tables.rendered import AS_GOOD_AS_BEST, NOT_TRAINED_HERE
+from paper_tables.tables.rendered import AS_GOOD_AS_BEST, NOT_TRAINED_HERE, TOO_NOISY
 
 
 def title(table: Table, view: str) -> str:
@@ -40,11 +40,29 @@ def measured_notes(table: Table, selection: Selection, found: TableStatistics) -
         rows = {row.name: row.label for row in table.rows}
         notes.append(f"Below its own init student: {_list(f'{rows[r]} ({labels[c]})' for r, c in found.below_init)}.")
     if found.minimum_detectable:
-        smallest = ", ".join(f"{labels[name]} {value:.2f}" for name, value in found.minimum_detectable.items())
-        notes.append(f"Minimum detectable difference to the best (80 % power): {smallest}.")
+        notes += _detectable_notes(table, found, labels)
     if table.timed:
         notes += [_time_note(table, found), *_slow_notes(found), COST_NOTE]
     return [*notes, *evaluated, *setting_notes(records)]
+
+
+def _detectable_notes(table: Table, found: TableStatistics, labels: Mapping[str, str]) -> Iterable[str]:
+    """What differences to the best a column would show, and what it would of each method that has its own variance."""
+    smallest = ", ".join(f"{labels[name]} {value:.2f}" for name, value in found.minimum_detectable.items())
+    yield f"Minimum detectable difference to the best (80 % power, median over a column's methods): {smallest}."
+    rows = {row.name: row.label for row in table.rows}
+    alone = [
+        f"{label}: {_list(f'{rows[row]} {value:.2f}' for row, value in own.items())}"
+        for column, label in labels.items()
+        if (own := found.detectable_of_louder(column))
+    ]
+    if alone:
+        yield f"That of methods which keep their own variance, by themselves: {'; '.join(alone)}."
+    if any(cell.too_noisy for cell in found.cells.values()):
+        yield (
+            f"{TOO_NOISY}: not significantly different from the best, but by the variance of one method alone, so that "
+            "a large difference may not show either: too noisy to tell."
+        )
 
 
 def _evaluated_note(records: Iterable[RunRecord]) -> str:
@@ -67,9 +85,11 @@ def _noise_note(found: TableStatistics, labels: Mapping[str, str]) -> str:
     uneven = {name: noise for name, noise in found.noise.items() if noise and noise.louder}
     if not uneven:
         return f"{pooled}, whose variances a test finds no different."
-    where = "; ".join(
-        f"{labels[name]}: {_list(noise.louder)} (p = {noise.p_equal:.2g})" for name, noise in uneven.items()
-    )
+    # an arm has its column in its name where a table has several settings of a row
+    arms = {
+        name: _list(arm.removesuffix(f", {labels[name]}") for arm in noise.louder) for name, noise in uneven.items()
+    }
+    where = "; ".join(f"{labels[name]}: {arms[name]} (p = {noise.p_equal:.2g})" for name, noise in uneven.items())
     return f"{pooled} but those whose own a test finds larger, which keep that variance: {where}."
 
 

@@ -12,12 +12,12 @@ from paper_tables.numbers.runs import Selection
 from paper_tables.paper.tables import Column, Row, Table
 from paper_tables.tables.captions import measured_notes, title
 from paper_tables.tables.rendered import (
-    AS_GOOD_AS_BEST,
     COST_LABELS,
     NOT_TRAINED_HERE,
     TIME_LABEL,
     Cell,
     RenderedTable,
+    mark,
     statistics_text,
 )
 
@@ -62,8 +62,7 @@ def measured_view(
 
 
 def _score_cell(cell: CellStatistics | None) -> Cell:
-    sign = f" {AS_GOOD_AS_BEST}" if cell and cell.as_good_as_best else ""
-    return Cell(statistics_text(cell) + sign, bold=bool(cell and cell.best))
+    return Cell(statistics_text(cell) + mark(cell), bold=bool(cell and cell.best))
 
 
 def _cost_text(cell: CellStatistics | None, cost: str) -> str:
@@ -79,7 +78,8 @@ _COST_METRICS = {
 }
 _COLUMNS = [
     *("table", "preset", "row", "column", "task", "models", "method", "output_source", "init_student", "options"),
-    *("metric", "set", "mean", "sd", "n", "seeds", "best", "difference_to_best", "p", "as_good_as_best", "runs"),
+    *("metric", "set", "mean", "sd", "n", "seeds", "best", "difference_to_best", "p", "as_good_as_best"),
+    *("too_noisy", "detectable", "runs"),
 ]
 
 
@@ -138,5 +138,7 @@ def _statistics(cell: CellStatistics | None, column: Column | None) -> dict[str,
         "difference_to_best": cell.difference,
         "p": cell.p,
         "as_good_as_best": None if cell.p is None else cell.as_good_as_best,
+        "too_noisy": None if cell.p is None else cell.too_noisy,
+        "detectable": cell.detectable,
         "runs": " ".join(run.record.run_id for run in cell.runs),
     }

@@ -9,6 +9,7 @@ import pandas as pd
 from paper_tables.numbers.cells import CellStatistics
 
 AS_GOOD_AS_BEST = "†"
+TOO_NOISY = "?"
 NOT_TRAINED_HERE = "‡"
 TIME_LABEL = "time / KLD"
 COST_LABELS = {
@@ -53,6 +54,13 @@ class RenderedTable:
     text_columns: int = 1
     rule_after: int = 0
     long: bool = False
+
+
+def mark(cell: CellStatistics | None) -> str:
+    """What a cell's text ends with that is not significantly different from the best; "" otherwise."""
+    if cell is None:
+        return ""
+    return f" {AS_GOOD_AS_BEST}" if cell.as_good_as_best else f" {TOO_NOISY}" if cell.too_noisy else ""
 
 
 def statistics_text(cell: CellStatistics | None) -> str:

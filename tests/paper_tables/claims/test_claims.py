@@ -395,7 +395,7 @@ def test_an_open_comparison_says_what_it_could_have_shown(tmp_path):
     assert found.visible == pytest.approx(2.8016, abs=1e-3)
     assert "smallest visible distance from the limit: 2.80 ROUGE-L (80 % power)" in power_of([found])
     seen = ClaimComparison("", "above", 0.0, "ROUGE-L", 0.0).with_effect(Estimate(1.0, 3.0, 3, 8))
-    assert power_of([seen]).endswith("for the distance seen, +1.00, 25 would do to reproduce it")
+    assert power_of([seen]).endswith("with the distance seen, +1.00, 25 training seeds would reproduce it")
     assert power_of([made("", 5.0, 1.0)]) == ""
 
 
@@ -404,14 +404,14 @@ def test_the_seeds_that_a_claim_needs_are_those_of_the_comparison_that_decides_i
     easy, hard = (replace_what(name, Estimate(value, 3.0, 3, 8)) for name, value in (("easy", 1.5), ("hard", 1.0)))
     against = replace_what("against", Estimate(-1.2, 3.0, 3, 8))
     assert "of hard from" in power_of([easy, hard])
-    assert power_of([easy, hard]).endswith("25 would do to reproduce it")
+    assert power_of([easy, hard]).endswith("25 training seeds would reproduce it")
     told = power_of([easy, against, hard])
     assert "of against from" in told
-    assert told.endswith("to refute it")
+    assert told.endswith("would refute it")
     assert power_of([easy, replace_what("lost", Estimate(-9.0, 1.0, 3, 8))]) == ""
     missing = ClaimComparison("missing", "above", 0.0, "ROUGE-L", 0.0).without_effect("no runs")
     assert power_of([easy, missing]) == "", "no seeds of one decide it while the other has no runs"
-    assert power_of([easy, missing], any_one=True).endswith("to reproduce it")
+    assert power_of([easy, missing], any_one=True).endswith("would reproduce it")
     # where one has to hold, the easiest does; all have to fail
     assert "of easy from" in power_of([easy, hard], any_one=True)
     less = replace_what("less", Estimate(-1.0, 3.0, 3, 8))
@@ -512,7 +512,10 @@ def test_the_estimates_error_is_judged_over_several_students(tmp_path, best, stu
 def test_gradient_coefficients_are_held_to_their_bounds(tmp_path, beyond, expected):
     write_record(tmp_path)
     write_coefficients(tmp_path, beyond=beyond)
-    assert verdict(tmp_path, "skew-bounds-gradients").verdict == expected
+    judged = verdict(tmp_path, "skew-bounds-gradients")
+    assert judged.verdict == expected
+    # a theorem whose bound is reached
+    assert effect(judged.comparisons[0]) == f"{beyond:.2f} times, claimed ≤ 1 (equal up to 1e-09)"
 
 
 def test_a_damaged_probe_is_told(tmp_path, command):

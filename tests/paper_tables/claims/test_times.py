@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from scipy.stats import ttest_ind
@@ -41,6 +43,7 @@ def test_times_are_told_apart_by_their_spread(tmp_path, slow, jitter, expected, 
     assert judged.deciding.effect == pytest.approx(slow / 20, rel=0.01)
     if expected == "not enough evidence":
         assert " from the limit: a factor of " in judged.reason
+        assert re.search(r"with the factor seen, \d\.\d\d, (not even )?\d+ timed runs of each would", judged.reason)
 
 
 def test_the_interval_of_a_ratio_of_times_is_welchs_at_95_percent(tmp_path):

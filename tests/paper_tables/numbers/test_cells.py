@@ -50,12 +50,14 @@ def test_the_best_what_is_as_good_and_what_is_worse(tmp_path):
         (best,) = [cell for cell in two if cell.best]
         (other,) = [cell for cell in two if not cell.best]
         assert (best.p, best.difference, best.as_good_as_best) == (None, None, False)
-        assert other.as_good_as_best
+        assert other.p >= 0.05
+        assert other.as_good_as_best is not other.too_noisy
         assert other.difference == pytest.approx(best.mean - other.mean, abs=0.01)
         worse = cells["kld", column]
         assert worse.p < 0.05
         assert not worse.as_good_as_best
         assert not worse.best
+    assert any(cell.as_good_as_best for cell in cells.values())
 
 
 def test_differences_to_the_best_of_a_column_are_held_to_the_range_of_its_methods(out, monkeypatch):
@@ -171,8 +173,51 @@ def test_the_minimum_detectable_difference_is_of_the_range_of_a_columns_methods(
     for level, df in asked:
         assert studentized_range.sf(t.ppf(0.5 + level / 2, df) * 2**0.5, 3, df) == pytest.approx(0.05, abs=1e-6)
         assert 2 <= df < 100
-    assert len(asked) == 5
+    assert len(asked) == 5 * 2, "each method has its own"
     assert len(detectable) == 5
+
+
+def test_what_a_loud_method_hides_is_too_noisy_to_tell_and_stands_apart(tmp_path):
+    """Its own variance, of two degrees of freedom, would hide a difference several times as large as the column's."""
+    base = noisy(30, 0, SETS["dolly"], sd=0)
+    of = {"kld": (0.0, 0.1, -0.1), "skl": (3.1, 2.9, 3.0), "jsd": (2.9, 3.0, 2.9), "rkld": (0.1, 0.0, -0.1)}
+    for method, own in {**of, "srkl": (-9.0, 0.0, -1.0)}.items():
+        for seed, residual in zip((10, 20, 30), own, strict=True):
+            write_record(
+                tmp_path, method, seed=seed, rows=rouge_rows({name: one + residual for name, one in base.items()})
+            )
+    found = statistics_of(tmp_path)
+    loud, quiet = found.cells["srkl", "dolly"], found.cells["jsd", "dolly"]
+    assert found.cells["skl", "dolly"].best
+    assert (loud.too_noisy, loud.as_good_as_best) == (True, False)
+    assert (quiet.too_noisy, quiet.as_good_as_best) == (False, True)
+    assert loud.difference > 5 * found.minimum_detectable["dolly"]
+    assert loud.detectable > loud.difference
+    assert found.detectable_of_louder("dolly") == {"srkl": loud.detectable}
+    (view, *_) = fill_table(RunIndex(Store(tmp_path), "tiny"), "1").views
+    texts = {row[0].text: row[1].text for row in view.rows}
+    assert texts["SRKL"].endswith(" ?")
+    assert texts["JSD"].endswith(" †")
+    notes = " ".join(view.notes)
+    assert f"keep their own variance, by themselves: Dolly: SRKL {loud.detectable:.2f}" in notes
+    assert "?: not significantly different from the best, but by the variance of one method alone" in notes
+    row = view.frame[(view.frame["row"] == "srkl") & (view.frame["column"] == "dolly")].iloc[0]
+    assert (row["too_noisy"], row["as_good_as_best"]) == (True, False)
+
+
+def test_where_the_best_is_the_loud_one_nothing_of_its_column_can_be_told(tmp_path):
+    base = noisy(30, 0, SETS["dolly"], sd=0)
+    for method, own in {"kld": (0.0, 0.1, -0.1), "jsd": (0.2, 0.3, 0.2), "rkld": (0, 0, 0), "skl": (12, 2, 4)}.items():
+        for seed, residual in zip((10, 20, 30), own, strict=True):
+            write_record(
+                tmp_path, method, seed=seed, rows=rouge_rows({name: one + residual for name, one in base.items()})
+            )
+    found = statistics_of(tmp_path)
+    tested = [cell for (_, column), cell in found.cells.items() if column == "dolly" and not cell.best]
+    assert found.cells["skl", "dolly"].best
+    assert all(cell.too_noisy for cell in tested)
+    assert found.minimum_detectable["dolly"] == pytest.approx(tested[0].detectable, rel=0.1)
+    assert not found.detectable_of_louder("dolly")
 
 
 def test_predictions_over_other_examples_are_refused(tmp_path):
@@ -228,6 +273,8 @@ def test_what_more_seeds_would_show(out):
     table = find_table("1", "tiny")
     selection = RunIndex(Store(out), "tiny").select(table)
     few, more = (visible_differences(table, selection, seeds) for seeds in (3, 12))
+    printed = table_statistics(table, selection).minimum_detectable
+    assert [one.difference for one in few.values()] == pytest.approx(list(printed.values())), "as below the table"
     assert few.keys() == {"Dolly", "SelfInst", "Vicuna", "S-NI", "UnNI"}
     assert all(more[label].difference < few[label].difference for label in few)
     needed = {label: one.seeds for label, one in few.items() if one.seeds is not None}

@@ -12,7 +12,7 @@ from paper_tables.claims.verdicts import verdicts
 from paper_tables.numbers.runs import RunIndex
 from paper_tables.report.glance import at_a_glance
 from paper_tables.tables.make import fill_table
-from tests.records import rewrite, write_record
+from tests.records import noisy, rewrite, rouge_rows, write_record
 
 SEEDS = (10, 20, 30)
 
@@ -44,6 +44,18 @@ def test_the_best_stands_with_what_is_not_told_apart_and_the_fastest_of_these(tm
     assert fastest == "SFT, 0.50 times that of KLD."
     assert samsum.startswith("SAMSum (ROUGE-L), tiny-t5: KLD ")
     assert samsum.endswith(" is highest of 2; significantly above all others.")
+
+
+def test_what_is_too_noisy_to_tell_stands_apart_from_what_is_not_told_apart(tmp_path):
+    means = {"kld": (33.0, 33.1, 32.9), "sft": (32.9, 33.1, 32.95), "gkd": (30.0, 30.0, 30.1), "minillm": (18, 31, 30)}
+    for method, of_seed in means.items():
+        for seed, mean in zip(SEEDS, of_seed, strict=True):
+            rows = rouge_rows(noisy(mean, 0, ("test",), sd=0))
+            write_record(tmp_path, method, "samsum", seed, rows=rows)
+    (line,) = glance(tmp_path).use
+    assert re.search(
+        r"KLD \d\d\.\d\d is highest of 4; not told apart from it: SFT \d\d\.\d\d; too noisy to tell: MiniLLM", line
+    )
 
 
 def test_of_one_method_alone_nothing_is_said(tmp_path):

@@ -154,6 +154,11 @@ def test_a_claim_shows_the_effect_that_decides_it_without_being_opened(page):
     card = html[html.index('id="claim-skew-beats-kl"') :]
     card = card[: card.index("<details>")]
     assert re.search(r"Deciding: SKL − KLD, \w.*<strong>[+-]\d+\.\d\d \[[+-]\d+\.\d\d, [+-]\d+\.\d\d\] ROUGE-L", card)
+    opened = html[html.index('id="claim-alpha-0.1-best-skl"') :]
+    headings = re.findall(r"<th[^>]*>([^<]+)</th>", opened[: opened.index("</table>")])
+    assert headings[-2:] == ["visible from", "repeats needed"]
+    converging = html[html.index('id="claim-skew-beats-kl"') : html.index('id="claim-skew-beats-reverse-kl"')]
+    assert "<td></td><td></td></tr>" in converging, "what holds needs no more seeds"
     missing = html[html.index('id="claim-capacity-scaled-balanced"') :]
     assert "Deciding" not in missing[: missing.index("<details>")]
 

@@ -14,7 +14,7 @@ from paper_tables.numbers.cells import table_statistics
 from paper_tables.numbers.runs import RunIndex
 from paper_tables.paper.ablations import find_table
 from paper_tables.tables.captions import measured_notes, setting_notes
-from tests.records import make_record, write_record
+from tests.records import make_record, noisy, rouge_rows, write_record
 
 
 def paths(value: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -80,6 +80,17 @@ def test_how_many_runs_were_timed_is_said(tmp_path):
         "Time: training time relative to KLD's median, of exclusively timed runs (nothing else ran on the machine); "
         "n = 2 of KLD, SRKL; n = 1 of SFT." in notes
     )
+
+
+def test_a_loud_method_is_named_without_the_column_that_it_stands_in(tmp_path):
+    for method, spread in (("kld", 0.1), ("sft", 0.1), ("gkd", 0.1), ("minillm", 9.0)):
+        for seed, own in ((10, -1.0), (20, 0.0), (30, 1.0)):
+            rows = rouge_rows({"test": noisy(30, 0, ("test",), sd=0)["test"] + own * spread * (1 + len(method) % 3)})
+            write_record(tmp_path, method, "samsum", seed, rows=rows)
+    table = find_table("3", "tiny")
+    selection = RunIndex(Store(tmp_path), "tiny").select(table)
+    notes = " ".join(measured_notes(table, selection, table_statistics(table, selection)))
+    assert "keep that variance: SAMSum (ROUGE-L), tiny-t5: MiniLLM (p = " in notes
 
 
 def test_a_methods_own_training_settings_are_named_and_it_stands_beside_the_others(tmp_path):

@@ -53,7 +53,7 @@ def test_the_caption_says_what_a_reader_needs(out):
         "Student's t of differences within training seeds",
         "residuals are pooled",
         "Tukey",
-        "80 % power): Dolly",
+        "80 % power, median over a column's methods): Dolly",
         "tiny-llama (teacher 1,234,567 parameters, student 123,456)",
         "synthetic (seed 0): 2000 training",
         "temperature 1",
