@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 
 import matplotlib.pyplot as plt
@@ -143,7 +143,7 @@ def relative_time(index: RunIndex) -> Drawing:
 def ablation(index: RunIndex, name: str) -> Drawing:
     """An ablation of the appendix, the score against the option's value; Figure 8 is that of alpha."""
     table = ablations(index.preset)[name]
-    selection = index.select(table)
+    selection, seeds = _with_shared_seeds(index.select(table))
     values = [row.value for row in table.rows if row.value is not None]
     metric = metric_label("dolly")
     figure, axes = plt.subplots(figsize=(COLUMN, 2.3))
@@ -205,11 +205,32 @@ def ablation(index: RunIndex, name: str) -> Drawing:
         figure,
         pd.DataFrame(rows),
         [
-            f"{title}{table.caption}; test {metric}, mean over training seeds {selection.seed_list}; "
-            "bars: standard deviation.",
+            f"{title}{table.caption}; test {metric}, mean over {seeds}; bars: standard deviation.",
             *_missing(table, selection, name, index.preset),
         ],
     )
+
+
+def _with_shared_seeds(selection: Selection) -> tuple[Selection, str]:
+    """The runs with the training seeds that all points share, so that they can be compared, and these in words.
+
+    All runs where the points share fewer than two seeds and have more.
+    """
+    own = {spec: {run.seed for run in runs} for spec, runs in selection.runs.items() if runs}
+    shared = set.intersection(*own.values()) if own else set()
+    every = set.union(*own.values()) if own else set()
+    if len(shared) < 2 and shared != every:
+        return selection, f"the training seeds {selection.seed_list}, n = {_range(map(len, own.values()))} a point"
+    kept = Selection(
+        {spec: tuple(run for run in runs if run.seed in shared) for spec, runs in selection.runs.items()},
+        tuple(
+            replace(missing, seeds=seeds)
+            for missing in selection.missing
+            if (seeds := tuple(seed for seed in missing.seeds if seed in shared))
+        ),
+    )
+    left = f"; further seeds of some points are left out: {', '.join(map(str, sorted(every - shared)))}"
+    return kept, f"training seeds {kept.seed_list}, which all points share" + (left if every > shared else "")
 
 
 def _beside(name: str, value: float, aside: float) -> float:

@@ -233,6 +233,31 @@ def test_skews_lie_on_a_logarithmic_axis_with_the_papers_marked_and_no_two_in_on
     assert all(a < float(alpha) < b for a, alpha, b in zip(skl, drawn.frame["value"], srkl, strict=False))
 
 
+def test_a_sweep_is_drawn_on_the_seeds_that_all_points_share(tmp_path):
+    table = ablations("tiny")["buffer-capacity"]
+    for row in table.rows:
+        for seed in (10, 20, 30, 40) if row.name == "1000" else (10, 20):
+            (spec,) = row.specs.values()
+            write_record(tmp_path, spec.method, seed=seed, mean=20.0 + seed, assignments=spec.options)
+    drawn = from_runs.ablation(index(tmp_path), "buffer-capacity")
+    assert set(drawn.frame["n"]) == {2}
+    assert drawn.frame["mean"].max() < 50
+    caption = " ".join(drawn.caption)
+    told = "mean over training seeds 10, 20, which all points share; further seeds of some points are left out: 30, 40;"
+    assert told in caption
+    assert "Missing" not in caption
+
+
+def test_a_sweep_whose_points_share_no_two_seeds_has_all_and_says_how_many(tmp_path):
+    table = ablations("tiny")["buffer-capacity"]
+    for row, seeds in zip(table.rows, ((10, 20), (10, 30), (20, 30)), strict=False):
+        (spec,) = row.specs.values()
+        for seed in seeds:
+            write_record(tmp_path, spec.method, seed=seed, assignments=spec.options)
+    (first, *_) = from_runs.ablation(index(tmp_path), "buffer-capacity").caption
+    assert "mean over the training seeds 10, 20, 30, n = 2 a point; bars" in first
+
+
 def test_an_ablation_in_part_says_how_many_runs_are_missing_and_what_makes_them(tmp_path):
     table = ablations("tiny")["buffer-capacity"]
     for row in table.rows[:3]:
