@@ -36,10 +36,18 @@ class Side:
         """Its training seeds."""
         return tuple(record.seed for record in self.records)
 
+    def score(self, where: str, metric: str) -> float:
+        """Its recorded score on a set, as tables have it: the mean over decoding seeds, and over training seeds.
+
+        A score of summed counts, such as BLEU, is another over the responses of all decoding seeds together, which is
+        what differences are taken of.
+        """
+        return fmean(record.scores[where].metrics[metric].mean for record in self.records)
+
 
 @dataclass(frozen=True)
 class RunScore:
-    """A side's score on one set, over all its decoding and training seeds; `run` is its id, or the method's name."""
+    """A side's recorded score on one set; `run` is its id, or the method's name."""
 
     run: str
     score: float
@@ -51,7 +59,8 @@ class SetComparison:
 
     Attributes:
         metric, label: its name in records, and in tables.
-        difference: first minus second, over the training seeds that both have.
+        difference: first minus second, over the training seeds that both have and all decoding seeds' responses
+            together; of BLEU it may differ a little from that of the scores.
         low, high: ends of the difference's 95 % interval.
         p: two-sided p-value.
         p_holm: the same, corrected for the number of comparisons made at once.
@@ -178,7 +187,7 @@ def _compare(store: Store, sides: Sequence[Side], arms_of: Mapping[str, Sequence
             # by what records have, so that no predictions of theirs are read
             noise = seed_noise({key: _recorded(its, name, metric) for key, its in arms_of.items() if len(its) > 1})
             for (first, a), (second, b) in combinations(zip(sides, arms, strict=True), 2):
-                scored = [RunScore(side.name, fmean(arm.scores.values())) for side, arm in ((first, a), (second, b))]
+                scored = [RunScore(side.name, side.score(name, metric.name)) for side in (first, second)]
                 between = noise and noise.between(arm_key(first.records[0]), arm_key(second.records[0]))
                 found.append(_row(name, metric, scored, compare_arms(a, b, between), a.values.shape[1]))
     corrected = holm([one.p for one in found])

@@ -34,9 +34,12 @@ def recorded(
     """Write a run; `fields` are what it is compared by."""
     infos = [MetricInfo(name=name, label=find_metric(name).label, signature="") for name in metrics]
     made = make_record()[0]
+    every = dict.fromkeys((*metrics, *rows[0].get("scores", ())))
     scores = {
         whose: {
-            name: one.model_copy(update={"metrics": dict.fromkeys(metrics, one.primary)})
+            name: one.model_copy(
+                update={"metrics": {m: one.primary.model_copy(update={"mean": mean(rows, name, m)}) for m in every}}
+            )
             for name, one in getattr(made, whose).items()
         }
         for whose in ("scores", "teacher_scores", "init_scores")
@@ -52,6 +55,20 @@ def recorded(
     )
     store.write(record, rows)
     return record
+
+
+def mean(rows: list[Prediction], where: str, metric: str) -> float:
+    """What a record has: the mean over decoding seeds of the metric of a seed's rows; 0 of a set without any, and of a single row."""
+    found: dict[int, list] = {}
+    for row in rows if len(rows) > 1 else ():
+        if row["set"] == where and metric in row["scores"]:
+            found.setdefault(row["seed"], []).append(row["scores"][metric])
+    if not found:
+        return 0.0
+    if not isinstance(next(iter(found.values()))[0], list):
+        return float(np.mean([np.mean(values) for values in found.values()]))
+    known = metric == "bleu"
+    return float(np.mean([find_metric(metric).score_of_sum(np.sum(v, axis=0)) if known else 0 for v in found.values()]))
 
 
 def rouge_rows(scores: dict[str, np.ndarray]) -> list[Prediction]:
@@ -171,7 +188,7 @@ def test_numbers_are_compared_without_the_metrics_code_and_counts_are_not(store)
         compare_runs(store, run("a", [[1, 2], [3, 4]]), run("b", [[1, 2], [0, 4]]))
 
 
-def test_bleu_is_that_of_sacrebleu_over_the_pooled_predictions(store):
+def test_bleu_is_that_of_sacrebleu_a_decoding_seed_and_differences_are_of_all_predictions(store):
     rng = np.random.default_rng(0)
     references = [" ".join(rng.choice(WORDS, size=rng.integers(4, 12))) for _ in range(60)]
 
@@ -201,10 +218,15 @@ def test_bleu_is_that_of_sacrebleu_over_the_pooled_predictions(store):
         for name, rows in made.items()
     ]
     (row,) = compare_runs(store, runs[0], runs[1])
+
+    def corpus(rows: list[tuple[int, int, str]]) -> float:
+        return sacrebleu.corpus_bleu([text for *_, text in rows], [[references[i] for _, i, _ in rows]]).score
+
     for side, rows in zip(("first", "second"), made.values(), strict=True):
-        corpus = sacrebleu.corpus_bleu([text for *_, text in rows], [[references[i] for _, i, _ in rows]])
-        assert getattr(row, side).score == pytest.approx(corpus.score)
-    assert row.difference == pytest.approx(row.first.score - row.second.score)
+        by_seed = [corpus([one for one in rows if one[0] == seed]) for seed in SEEDS]
+        assert getattr(row, side).score == pytest.approx(np.mean(by_seed)), "as tables have it"
+        assert getattr(row, side).score != pytest.approx(corpus(rows), abs=1e-6)
+    assert row.difference == pytest.approx(corpus(made["a"]) - corpus(made["b"]))
     assert 0 < row.low < row.difference < row.high
     assert row.examples == len(references)
 
