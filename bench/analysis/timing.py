@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import median
 from typing import NamedTuple
 
@@ -16,6 +16,8 @@ CORES_LEFT = 2
 SLOWER = 0.05
 """A run is not slow within this."""
 DEVIATIONS, ENOUGH_RUNS = 5, 3
+REPEATS_WITHIN = 0.03
+"""What the median steps of an arm's runs should lie within."""
 
 
 class Hardware(NamedTuple):
@@ -78,16 +80,82 @@ def slow_runs(records: Sequence[RunRecord]) -> Mapping[str, float]:
     slow = {}
     for record in known:
         others = [other for other in known if other is not record]
-        usual = {
-            kind: median(other.time.steps[kind].median for other in others if kind in other.time.steps)
-            for kind in {kind for other in others for kind in other.time.steps}
-        }
-        theirs = [_over_usual(other, usual) for other in others]
-        ratio, middle = _over_usual(record, usual), median(theirs)
-        deviation = 1.4826 * median(abs(other - middle) for other in theirs)  # of normal times, the standard deviation
-        if ratio > middle + max(DEVIATIONS * deviation, SLOWER * middle):
-            slow[record.run_id] = ratio / middle - 1
+        usual = _usual_steps([_steps(other) for other in others])
+        by = _slower(_over_usual(record, usual), [_over_usual(other, usual) for other in others])
+        slow |= {} if by is None else {record.run_id: by}
     return slow
+
+
+def slow_few(arms: Iterable[Sequence[RunRecord]]) -> Mapping[str, float]:
+    """Of arms with too few runs to tell, on one hardware, those whose steps take longer than other arms' of their kind.
+
+    Of one kind are arms with the same output source that ask the teacher for logits in training, or do not. Compared
+    are median steps, each kind of step by its number, by the rule of `slow_runs` over arms in place of runs. That an
+    arm is slower than three others may lie in its method; with so few runs nobody knows.
+
+    Returns:
+        by run id, how much slower than the others' median, as a share.
+    """
+    known = [found for arm in arms if (found := [record for record in arm if record.time.steps])]
+    slow = {}
+    for few in known:
+        others = [_pooled_steps(arm) for arm in known if arm is not few and _kind(arm[0]) == _kind(few[0])]
+        if len(few) >= ENOUGH_RUNS or len(others) < ENOUGH_RUNS:
+            continue
+        usual = _usual_steps(others)
+        for record in few:
+            by = _slower(_steps_over(_steps(record), usual), [_steps_over(other, usual) for other in others])
+            slow |= {} if by is None else {record.run_id: by}
+    return slow
+
+
+def step_spread(records: Sequence[RunRecord]) -> float | None:
+    """The range of an arm's median steps over their median, each kind of step by its number; None of a single run."""
+    known = [_steps(record) for record in records if record.time.steps]
+    if len(known) < 2:
+        return None
+    usual = _usual_steps(known)
+    ratios = [_steps_over(one, usual) for one in known]
+    return (max(ratios) - min(ratios)) / median(ratios)
+
+
+_Steps = Mapping[str, tuple[float, float]]
+"""By kind of step, how many and their median."""
+
+
+def _kind(record: RunRecord) -> tuple[str, bool]:
+    return record.config.sgo.source, record.time.phases.get("teacher", 0.0) > 0
+
+
+def _steps(record: RunRecord) -> _Steps:
+    return {kind: (one.count, one.median) for kind, one in record.time.steps.items()}
+
+
+def _pooled_steps(arm: Sequence[RunRecord]) -> _Steps:
+    """Of an arm's runs, by kind of step, the mean number and the median of the medians."""
+    return dict(_pooled(list(map(_steps, arm))))
+
+
+def _pooled(runs: Sequence[_Steps]) -> Iterator[tuple[str, tuple[float, float]]]:
+    for kind in dict.fromkeys(kind for run in runs for kind in run):
+        there = [run[kind] for run in runs if kind in run]
+        yield kind, (sum(count for count, _ in there) / len(runs), median(seconds for _, seconds in there))
+
+
+def _usual_steps(runs: Sequence[_Steps]) -> Mapping[str, float]:
+    return {kind: seconds for kind, (_, seconds) in _pooled(runs)}
+
+
+def _steps_over(steps: _Steps, usual: Mapping[str, float]) -> float:
+    usually = sum(count * usual.get(kind, seconds) for kind, (count, seconds) in steps.items())
+    return sum(count * seconds for count, seconds in steps.values()) / usually
+
+
+def _slower(ratio: float, others: Sequence[float]) -> float | None:
+    """By how much a ratio is above those of others, as a share, where it is so by more than they differ."""
+    middle = median(others)
+    deviation = 1.4826 * median(abs(other - middle) for other in others)  # of normal times, the standard deviation
+    return ratio / middle - 1 if ratio > middle + max(DEVIATIONS * deviation, SLOWER * middle) else None
 
 
 def _over_usual(record: RunRecord, usual: Mapping[str, float]) -> float:

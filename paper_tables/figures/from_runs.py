@@ -11,11 +11,19 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
+from bench.analysis.timing import step_spread
 from bench.record.record import mean_of_sets
 from paper_tables.figures.figure import Drawing, NothingToDraw, timing_note
 from paper_tables.figures.labels import Label, label_ends, label_points
 from paper_tables.figures.style import COLOURS, COLUMN, FAINT, HATCHES, PAGE, look, plain_log, ticks_at
-from paper_tables.numbers.cells import cell_of, exclusively_timed, relative_times, training_seconds, validation_scores
+from paper_tables.numbers.cells import (
+    cell_of,
+    exclusively_timed,
+    relative_times,
+    spread_note,
+    training_seconds,
+    validation_scores,
+)
 from paper_tables.numbers.runs import Run, RunIndex, Selection
 from paper_tables.paper.ablations import OWN_ALPHA, VALUE_LABELS, ablations
 from paper_tables.paper.methods import METHOD_LABELS, SKEWED_LOSSES
@@ -88,6 +96,7 @@ def relative_time(index: RunIndex) -> Drawing:
     rows: list[dict[str, object]] = []
     timed: list[Run] = []
     counts: list[int] = []
+    spreads: dict[str, float] = {}
     generated = dict.fromkeys(spec.output_source for spec in table.specs)
     places = {source: place for place, source in enumerate(("dataset", *generated))}
     for number, loss in enumerate(SKEWED_LOSSES):
@@ -115,6 +124,8 @@ def relative_time(index: RunIndex) -> Drawing:
             )
             timed += cell.runs
             counts.append(len(cell.runs))
+            spread = step_spread([run.record for run in cell.runs])
+            spreads |= {} if spread is None else {f"{METHOD_LABELS[loss]} {source}": spread}
             rows.append(
                 {"loss": loss, "output_source": source, "relative_time": cell.mean, "sd": cell.sd, "n": len(cell.runs)}
                 | {"each": " ".join(f"{one:.6g}" for one in each), "seconds": statistics.fmean(seconds)}
@@ -134,6 +145,7 @@ def relative_time(index: RunIndex) -> Drawing:
         [
             "Figure 7: training time by output source, relative to the same loss on fixed data, on Dolly; of "
             f"{EXCLUSIVELY_TIMED}. n = {_range(counts)} a bar{dots}.",
+            *([spread_note(spreads)] if spreads else []),
             timing_note(run.record.environment for run in timed),
             *_missing(together, selection, "table2", index.preset),
         ],

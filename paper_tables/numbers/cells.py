@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 
 from bench.analysis.blocks import Arm, SeedNoise, compare_arms, seed_noise
 from bench.analysis.significance import MOST_SEEDS, Estimate, detectable_difference, level_of_best, p_values_of_best
-from bench.analysis.timing import hardware, has_exclusive_timing, slow_runs, usual_hardware
+from bench.analysis.timing import (
+    REPEATS_WITHIN,
+    hardware,
+    has_exclusive_timing,
+    slow_few,
+    slow_runs,
+    step_spread,
+    usual_hardware,
+)
 from bench.metrics.registry import find_metric
 from bench.record.example_scores import ExampleArray
 from bench.record.record import RunRecord
@@ -86,6 +94,8 @@ class TableStatistics:
         times: training time relative to KLD, by row, where the table has such a column.
         costs: what else a row costs, by row and name (`COSTS`), in the same tables.
         slow: runs behind `times` that were slower than the others of their row, by how much as a share.
+        slow_few: the same of rows with too few runs to tell, by what steps take in other rows of their kind.
+        spreads: of the rows in `times` with two runs or more, the range of their median steps over their median.
         minimum_detectable: by column, the smallest difference to the best that would be found with 80 % probability:
             the median over its rows but those that are tested by a louder method's variance; these have their own.
         untimed: rows with runs but no time, and why.
@@ -104,6 +114,8 @@ class TableStatistics:
     below_init: tuple[tuple[str, str], ...] = ()
     costs: Mapping[tuple[str, str], CellStatistics] = field(default_factory=dict)
     slow: Mapping[str, float] = field(default_factory=dict)
+    slow_few: Mapping[str, float] = field(default_factory=dict)
+    spreads: Mapping[str, float] = field(default_factory=dict)
 
     def detectable_of_louder(self, column: str) -> dict[str, float]:
         """By row, the detectable differences that a column's own leaves out."""
@@ -208,7 +220,9 @@ def table_statistics(table: Table, selection: Selection) -> TableStatistics:
     runs_of = {row.name: selection.of_row(row) for row in table.rows}
     times, untimed = relative_times(runs_of, TIME_REFERENCE) if table.timed else ({}, {})
     costs = _costs(runs_of, TIME_REFERENCE) if table.timed else {}
-    slow = {name: share for cell in times.values() for name, share in slow_runs([r.record for r in cell.runs]).items()}
+    timed = {row: [run.record for run in cell.runs] for row, cell in times.items()}
+    slow = {name: share for records in timed.values() for name, share in slow_runs(records).items()}
+    spreads = {row: spread for row, records in timed.items() if (spread := step_spread(records)) is not None}
     references = _references(table, selection)
     below = tuple(_below_init(table, cells))
     evaluated = {
@@ -217,7 +231,20 @@ def table_statistics(table: Table, selection: Selection) -> TableStatistics:
         for column in table.columns
         if column.task == run.record.task and run.scored_set(column.sets)
     }
-    return TableStatistics(cells, references, times, minimum_detectable, untimed, evaluated, noise, below, costs, slow)
+    return TableStatistics(
+        cells,
+        references,
+        times,
+        minimum_detectable,
+        untimed,
+        evaluated,
+        noise,
+        below,
+        costs,
+        slow,
+        slow_few(timed.values()),
+        spreads,
+    )
 
 
 def _column(arms: TableArms, column: Column) -> tuple[dict[str, CellStatistics], float | None]:
@@ -398,6 +425,14 @@ def relative_times(
             base = statistics.median(map(training_seconds, base_runs))
             times[name] = cell_of([training_seconds(run) / base for run in timed[name]], timed[name])
     return times, untimed
+
+
+def spread_note(spreads: Mapping[str, float]) -> str:
+    """How well times repeat, by the labels of what was timed."""
+    each = ", ".join(f"{label} {spread:.1%}" for label, spread in spreads.items())
+    missed = [label for label, spread in spreads.items() if spread > REPEATS_WITHIN]
+    told = f"; missed by {', '.join(missed)}" if missed else ""
+    return f"Range of the median step over a method's timed runs (aim: within {REPEATS_WITHIN:.0%}): {each}{told}."
 
 
 def _costs(runs_of: Mapping[str, list[Run]], reference: str) -> dict[tuple[str, str], CellStatistics]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean
 
 from bench import __version__
-from bench.analysis.timing import hardware, has_exclusive_timing, slow_runs, usual_hardware
+from bench.analysis.timing import hardware, has_exclusive_timing, slow_few, slow_runs, usual_hardware
 from bench.config.presets import read_preset, recorded_name
 from bench.config.resolve import parse_assignment
 from bench.config.sections import Config
@@ -44,7 +44,7 @@ class PlannedRun:
         exclusive: nothing else may run beside it, since its training time goes into a table.
         recorded: there is a record.
         retimed: it is made again for its training time: what is recorded shared the machine, or is of other hardware,
-            or was slow (`bench.analysis.timing.slow_runs`).
+            or was slow (`bench.analysis.timing`).
         threads: CPU threads it has to take to be comparable in time to what is recorded; None where that is open.
     """
 
@@ -147,6 +147,13 @@ def make_plan(
     can_time = here is None or usual is None or (usual.device, usual.cpu) == here
     timed_elsewhere = 0
     slow: dict[str, float] = {}
+    arms: dict[RunSpec, list[RunRecord]] = {}
+    for spec in specs if times else ():
+        if spec in timed:
+            whole = replace(spec, options=(*spec.options, *settings))
+            arm = [recorded.get(_key(whole.config(preset, seed))) for seed in seeds]
+            arms[spec] = [r for r in arm if r and has_exclusive_timing(r) and hardware(r) == usual]
+    few = slow_few(arms.values())
     planned: dict[str, PlannedRun] = {}
     for seed in seeds:
         for spec in specs:
@@ -158,11 +165,11 @@ def make_plan(
             found = recorded.get(key)
             planned.setdefault(key, PlannedRun(whole, seed, recorded=found is not None))
             if times and spec in timed:
-                arm = (recorded.get(_key(whole.config(preset, s))) for s in seeds)
-                of_arm = [r for r in arm if r and has_exclusive_timing(r) and hardware(r) == usual]
+                of_arm = arms[spec]
                 # one that was made again and is as slow has its reason in itself
                 again = {r.run_id for r in of_arm if not r.time.earlier}
-                slow_here = {name: share for name, share in slow_runs(of_arm).items() if name in again}
+                by = {**slow_runs(of_arm), **few}
+                slow_here = {name: share for name, share in by.items() if name in again}
                 slow |= slow_here
                 is_slow = found is not None and found.run_id in slow_here
                 if timed[spec] == "first seed" and seed != seeds[0] and not is_slow:

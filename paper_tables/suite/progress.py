@@ -147,7 +147,7 @@ def describe(plan: Plan, jobs: int) -> Iterator[str]:
     if retimed:
         yield (
             f"  {retimed} of them again: when they were timed, the machine was shared or not the one of most runs, or "
-            "they were slower than the others of their arm by more than these differ"
+            "they were slower than the others of their arm, or than other arms of their kind, by more than these differ"
         )
     for run_id, share in plan.slow.items():
         yield f"  slow: {run_id}, by {share:.0%}"

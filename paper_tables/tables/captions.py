@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from bench.record.record import RunRecord
-from paper_tables.numbers.cells import SIGNIFICANCE, TableStatistics
+from paper_tables.numbers.cells import SIGNIFICANCE, TableStatistics, spread_note
 from paper_tables.numbers.runs import Selection
 from paper_tables.paper.methods import METHOD_LABELS
 from paper_tables.paper.tables import Table
@@ -42,7 +42,7 @@ def measured_notes(table: Table, selection: Selection, found: TableStatistics) -
     if found.minimum_detectable:
         notes += _detectable_notes(table, found, labels)
     if table.timed:
-        notes += [_time_note(table, found), *_slow_notes(found), COST_NOTE]
+        notes += [_time_note(table, found), *_slow_notes(table, found), COST_NOTE]
     return [*notes, *evaluated, *setting_notes(records)]
 
 
@@ -109,7 +109,12 @@ def _time_note(table: Table, found: TableStatistics) -> str:
     return f"{note}; {counts}." if counts else f"{note}."
 
 
-def _slow_notes(found: TableStatistics) -> Iterable[str]:
+def _slow_notes(table: Table, found: TableStatistics) -> Iterable[str]:
+    if found.spreads:
+        yield spread_note({row.label: found.spreads[row.name] for row in table.rows if row.name in found.spreads})
+    if found.slow_few:
+        slow = _list(f"{name} by {share:.0%}" for name, share in found.slow_few.items())
+        yield f"Slower a step than other rows of the same kind, with too few runs to know why: {slow}."
     if found.slow:
         slow = _list(f"{name} by {share:.0%}" for name, share in found.slow.items())
         yield f"Slower than the others of its row by more than these differ: {slow}."

@@ -58,7 +58,7 @@ def recorded(
 
 
 def mean(rows: list[Prediction], where: str, metric: str) -> float:
-    """What a record has: the mean over decoding seeds of the metric of a seed's rows; 0 of a set without any, and of a single row."""
+    """What a record has: the mean over decoding seeds of the metric of a seed's rows; 0 without several rows."""
     found: dict[int, list] = {}
     for row in rows if len(rows) > 1 else ():
         if row["set"] == where and metric in row["scores"]:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from bench.analysis.timing import hardware, has_exclusive_timing, slow_runs, usual_hardware
+from bench.analysis.timing import (
+    hardware,
+    has_exclusive_timing,
+    slow_few,
+    slow_runs,
+    step_spread,
+    usual_hardware,
+)
 from tests.records import altered, make_record
 
 
@@ -96,3 +103,32 @@ def test_a_run_that_generates_more_is_not_slow_for_that():
     assert list(slow_runs(records)) == [records[2].run_id]
     unknown = [altered(record, time__steps={}) for record in records]
     assert not slow_runs(unknown)
+
+
+def arm(method: str, *medians: float, teacher: float = 1.0, source: str = "dataset", kind: str = "dataset"):
+    """An arm's runs by the median of their steps, with the seconds of the teacher's passes."""
+    steps = [{kind: {"count": 400, "median": median}} for median in medians]
+    phases = {"student": 10.0, "teacher": teacher}
+    return [
+        altered(make_record(method, seed=seed, sgo=source)[0], time__steps=one, time__phases=phases)
+        for seed, one in enumerate(steps, start=1)
+    ]
+
+
+def test_an_arm_of_few_runs_is_judged_by_other_arms_of_the_same_kind_of_step():
+    others = [arm("kld", 0.034, 0.035, 0.036), arm("rkld", 0.033), arm("jsd", 0.0355), arm("skl", 0.035)]
+    slow, cheap = arm("srkl", 0.040), arm("sft", 0.016, teacher=0.0)
+    on_policy = arm("imitkd", 0.09, source="on-policy", kind="generate")
+    found = slow_few([*others, slow, cheap, on_policy])
+    assert found == {slow[0].run_id: pytest.approx(0.14, abs=0.01)}
+    assert not slow_few([*others, arm("srkl", 0.036)]), "within what the others differ by"
+    assert not slow_few([*others[:2], slow]), "of three arms nobody knows which is slow"
+    assert not slow_few([*others, arm("srkl", 0.040, 0.041, 0.040)]), "three runs speak for themselves"
+
+
+def test_how_well_an_arms_steps_repeat():
+    assert step_spread(arm("kld", 0.100, 0.098, 0.103)) == pytest.approx(0.05)
+    assert step_spread(arm("kld", 0.1)) is None
+    mixed = [timed(10, 20.0, dataset=(300, 0.03), generate=(100, 0.09))]
+    mixed += [timed(20, 20.0, dataset=(100, 0.03), generate=(300, 0.09))]
+    assert step_spread(mixed) == pytest.approx(0.0), "another number of steps of a kind is no slower one"

@@ -190,6 +190,22 @@ def test_a_run_slower_than_its_arms_others_is_timed_again(jobs):
     assert [(run.spec.method, run.seed) for run in plan(records=records, jobs=jobs).to_do] == [("rkld", 20)]
 
 
+def test_a_single_run_slower_a_step_than_other_losses_is_timed_again():
+    seconds = {"kld": 0.05, "rkld": 0.05, "jsd": 0.05, "skl": 0.0505, "srkl": 0.06}
+    records = [
+        altered(
+            make_record(method, seed=10, init="sft")[0],
+            time__steps={"dataset": {"count": 400, "median": median}},
+            time__phases__teacher=5.0,
+        )
+        for method, median in seconds.items()
+    ]
+    made = plan(records=records, seeds=(10,))
+    assert [(run.spec.method, run.seed) for run in made.to_do if run.retimed] == [("srkl", 10)]
+    records[-1] = altered(records[-1], time__earlier=[50.0])
+    assert not plan(records=records, seeds=(10,)).to_do
+
+
 def test_one_job_takes_the_times_again_that_were_shared():
     shared, _ = make_record("kld", init="sft", seed=20, other_load=1.0)
     assert [(run.seed, run.retimed, run.exclusive) for run in plan(records=[shared]).runs if run.recorded] == [
