@@ -77,7 +77,7 @@ def slow_runs(records: Sequence[RunRecord]) -> Mapping[str, float]:
     known = [record for record in records if record.time.steps]
     if len(known) < ENOUGH_RUNS:
         return {}
-    slow = {}
+    slow: dict[str, float] = {}
     for record in known:
         others = [other for other in known if other is not record]
         usual = _usual_steps([_steps(other) for other in others])
@@ -97,7 +97,7 @@ def slow_few(arms: Iterable[Sequence[RunRecord]]) -> Mapping[str, float]:
         by run id, how much slower than the others' median, as a share.
     """
     known = [found for arm in arms if (found := [record for record in arm if record.time.steps])]
-    slow = {}
+    slow: dict[str, float] = {}
     for few in known:
         others = [_pooled_steps(arm) for arm in known if arm is not few and _kind(arm[0]) == _kind(few[0])]
         if len(few) >= ENOUGH_RUNS or len(others) < ENOUGH_RUNS:

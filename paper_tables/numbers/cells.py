@@ -178,7 +178,9 @@ class TableArms:
     def is_of_louder(self, first: tuple[str, Column], second: tuple[str, Column]) -> bool:
         """Whether the difference of two cells rests on the own variance of one whose seeds scatter more."""
         noise = self.noise(*first)
-        return bool(noise) and noise.is_of_louder(*(self._labels[self._place(*cell)[1]] for cell in (first, second)))
+        return noise is not None and noise.is_of_louder(
+            *(self._labels[self._place(*cell)[1]] for cell in (first, second))
+        )
 
     def _between(self, first: tuple[str, Column], second: tuple[str, Column]) -> SeedNoise | None:
         noise = self.noise(*first)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from bench.record.record import RunRecord
 from paper_tables.numbers.cells import SIGNIFICANCE, TableStatistics, spread_note
@@ -17,8 +17,8 @@ def title(table: Table, view: str) -> str:
     return f"{table.title}, {view}: {table.caption}."
 
 
-def measured_notes(table: Table, selection: Selection, found: TableStatistics) -> list[str]:
-    """Sentences about how the numbers came about."""
+def measured_notes(table: Table, selection: Selection, found: TableStatistics, spent: Sequence[str] = ()) -> list[str]:
+    """Sentences about how the numbers came about; `spent` are those about what runs and trials took."""
     records = selection.records
     evaluated = [_evaluated_note(run.record for run in selection.evaluated)] if selection.evaluated else []
     if not records:
@@ -43,7 +43,7 @@ def measured_notes(table: Table, selection: Selection, found: TableStatistics) -
         notes += _detectable_notes(table, found, labels)
     if table.timed:
         notes += [_time_note(table, found), *_slow_notes(table, found), COST_NOTE]
-    return [*notes, *evaluated, *setting_notes(records)]
+    return [*notes, *spent, *evaluated, *setting_notes(records)]
 
 
 def _detectable_notes(table: Table, found: TableStatistics, labels: Mapping[str, str]) -> Iterable[str]:

@@ -11,6 +11,7 @@ from bench.system.files import write_bytes
 from paper_tables.numbers.cells import TableStatistics, table_statistics
 from paper_tables.numbers.judge_scores import judge_scores
 from paper_tables.numbers.runs import RunIndex, Selection
+from paper_tables.numbers.spent import spent_notes
 from paper_tables.paper.ablations import ABLATIONS, find_table
 from paper_tables.paper.tables import TABLE_NAMES, Table
 from paper_tables.tables.measured_view import measured_view
@@ -54,7 +55,7 @@ def fill_table(index: RunIndex, name: str) -> FilledTable:
     selection = index.select(table)
     found = table_statistics(table, selection)
     judged = judge_scores(table, selection, index.store)
-    views = [measured_view(table, preset, selection, found, judged)]
+    views = [measured_view(table, preset, selection, found, judged, spent_notes(index, table, selection))]
     if table.name not in ABLATIONS and table.published_for:
         views += [published_view(find_table(name, "paper")), side_by_side_view(table, preset, selection, found)]
     return FilledTable(table, selection, found, tuple(views))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
@@ -25,7 +25,12 @@ REFERENCE_LABELS = {TEACHER: "teacher", INIT_STUDENT: "init student"}
 
 
 def measured_view(
-    table: Table, preset: str, selection: Selection, found: TableStatistics, judged: JudgeScores
+    table: Table,
+    preset: str,
+    selection: Selection,
+    found: TableStatistics,
+    judged: JudgeScores,
+    spent: Sequence[str],
 ) -> RenderedTable:
     """Scores, then a judge's and training times where there are any, then the number of runs."""
     references = [name for name in REFERENCE_LABELS if any(row == name for row, _ in found.references)]
@@ -47,7 +52,7 @@ def measured_view(
         name=f"{table.file}-{preset}-measured",
         view="as measured",
         title=title(table, "as measured"),
-        notes=[*measured_notes(table, selection, found), *judged.notes],
+        notes=[*measured_notes(table, selection, found, spent), *judged.notes],
         headings=[
             "",
             *(column.label for column in table.columns),

@@ -9,6 +9,7 @@ import subprocess
 
 import pandas as pd
 import pytest
+import yaml
 
 from bench.record.store import Store
 from paper_tables.numbers.runs import RunIndex
@@ -18,6 +19,7 @@ from paper_tables.paper.tables import TABLE_NAMES
 from paper_tables.tables.make import fill_table
 from paper_tables.tables.render import TABLE_FORMATS, escape_latex, render
 from paper_tables.tables.rendered import Cell, RenderedTable
+from tests.paper_tables.conftest import write_table_1
 from tests.records import rewrite, write_record
 
 
@@ -43,6 +45,27 @@ def test_as_measured(out):
     bold = {row[0].text for row in view.rows for cell in row if cell.bold}
     assert bold == {"SKL"}
     assert view.rule_after == 2
+
+
+def test_what_runs_and_their_tuning_took_is_said(tmp_path):
+    trial = {"values": {"training.learning_rate": 0.01}, "scores": [1.0], "runs": ["a"]}
+    tuned = {
+        **{"trials": 1, "seeds": [5], "space": {"training.learning_rate": [0.01]}, "chosen": trial["values"]},
+        **{"models": "tiny-llama", "metric": "ROUGE-L", "tried": [trial], "seconds": 123.4, "made": "2026-01-02"},
+        **{"commits": ["c"], "settings": "s"},
+    }
+    preset = tmp_path / "tiny-tuned.yaml"
+    preset.write_text(yaml.safe_dump({"extends": "tiny", "tuning": {"dolly": {"kld": tuned}}}))
+    for seed, seconds in ((10, 20.0), (20, 30.0), (30, 90.0)):
+        write_record(tmp_path, "kld", seed=seed, preset=str(preset), seconds=seconds)
+    index = RunIndex(Store(tmp_path), str(preset))
+    spent = "Tuning, seconds that all trials of a method took, which a run's leave out: KLD 123."
+    main, losses = (fill_table(index, name).views[0].notes for name in ("main", "1"))
+    assert spent in main
+    assert spent in losses
+    assert "Seconds of training of a run, the median, whatever else ran then: KLD 30." in main
+    plain = RunIndex(Store(write_table_1(tmp_path / "plain")), "tiny")
+    assert not [note for note in fill_table(plain, "main").views[0].notes if note.startswith("Tuning")]
 
 
 def test_the_caption_says_what_a_reader_needs(out):
