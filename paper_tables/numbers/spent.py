@@ -20,7 +20,7 @@ def spent_notes(index: RunIndex, table: Table, selection: Selection) -> list[str
     preset = read_preset(index.preset)
     specs_of = {row.label: row.specs.values() for row in table.rows if row.label in runs_of}
     known = {
-        label: [tuned.seconds for task, method in found if (tuned := preset.tuned(task, method))]
+        label: [entry.seconds for task, method in found if (entry := preset.tuned(task, method))]
         for label, specs in specs_of.items()
         for found in [dict.fromkeys((spec.task, spec.method) for spec in specs if selection.runs[spec])]
     }
