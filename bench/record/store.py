@@ -48,6 +48,11 @@ class Store:
         """The record of a finished run; None if there is none that can be read."""
         return _read_or_none(self.folder(run_id))
 
+    def preset(self, name: str) -> str:
+        """A recorded preset's name, or its file where `bench tune` or `bench suite --equal-time` put it."""
+        files = [*self.root.glob("*.yaml"), *self.root.glob("tuning/*.yaml")]
+        return next((str(path) for path in files if path.stem == name), name)
+
     def write(self, record: RunRecord, predictions: list[Prediction]) -> Path:
         """Write a finished run; the record comes last, so that a run with a record is complete."""
         folder = self.folder(record.run_id)

@@ -14,7 +14,7 @@ from bench.config.presets import is_path, recorded_name
 from bench.system import yaml_text
 from bench.system.errors import BenchError
 from bench.system.files import cannot_write, write_bytes
-from paper_tables.numbers.cells import exclusively_timed, seconds_before
+from paper_tables.numbers.cells import exclusively_timed
 from paper_tables.numbers.runs import Run, RunIndex
 from paper_tables.paper.run_spec import RunSpec
 
@@ -58,7 +58,7 @@ def equal_time_preset(index: RunIndex, names: Sequence[str], reference: str, onl
         missing = [
             method
             for method, runs in timed.items()
-            if not runs or any(seconds_before(run.record) is None for run in runs)
+            if not runs or any(run.record.seconds_before is None for run in runs)
         ]
         if missing:
             raise BenchError(
@@ -67,7 +67,7 @@ def equal_time_preset(index: RunIndex, names: Sequence[str], reference: str, onl
                 f"with models {models}; make the runs first: the same command without --equal-time"
             )
         budget = median(
-            (seconds_before(run.record) or 0.0) + run.record.time.training_seconds for run in timed[reference]
+            (run.record.seconds_before or 0.0) + run.record.time.training_seconds for run in timed[reference]
         )
         pairs[models] = {
             "methods": {method: {"training": _steps(method, its, budget)} for method, its in timed.items()}
@@ -77,7 +77,7 @@ def equal_time_preset(index: RunIndex, names: Sequence[str], reference: str, onl
 
 
 def _steps(method: str, runs: Sequence[Run], budget: float) -> Layer:
-    left = budget - median(seconds_before(run.record) or 0.0 for run in runs)
+    left = budget - median(run.record.seconds_before or 0.0 for run in runs)
     steps = round(left / median(run.record.time.training_seconds / run.record.training.steps for run in runs))
     warmup = runs[0].record.config.training.warmup_steps
     if steps <= warmup:

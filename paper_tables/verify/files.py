@@ -48,7 +48,7 @@ def check_files(store: Store, presets: Sequence[str], found: Findings) -> Iterat
     reasons: dict[Path, str] = {}
     for choice in sorted(_choices(there, presets), key=str):
         try:
-            index = RunIndex(store, _preset_of(store, choice.preset), choice.seeds, choice.keys)
+            index = RunIndex(store, store.preset(choice.preset), choice.seeds, choice.keys)
         except BenchError as error:
             named = [path for path in there if f"-{choice.preset}-" in path.name or path.stem.endswith(choice.preset)]
             reasons.update(dict.fromkeys(named, str(error)))
@@ -62,12 +62,6 @@ def check_files(store: Store, presets: Sequence[str], found: Findings) -> Iterat
                     _compare(path, path.read_bytes(), content, found)
     for path in sorted(there):
         found.unchecked[f"{path}: {reasons.get(path, 'no record makes it')}"] += 1
-
-
-def _preset_of(store: Store, name: str) -> str:
-    """A recorded preset's name, or its file where `bench tune` or `bench suite --equal-time` put it."""
-    files = [*store.root.glob("*.yaml"), *store.root.glob("tuning/*.yaml")]
-    return next((str(path) for path in files if path.stem == name), name)
 
 
 def _choices(paths: set[Path], presets: Sequence[str]) -> set[Choice]:
