@@ -36,11 +36,16 @@ class Mismatch:
 
 @dataclass
 class Findings:
-    """What was checked, how often; what was not, and why; and what is wrong."""
+    """What was checked, how often; what was not, and why; what is wrong, and what may be wrong for that reason alone.
+
+    Attributes:
+        follow_ups: cells of files that do not follow from records, where a record is wrong itself.
+    """
 
     checked: Counter[str] = field(default_factory=Counter)
     unchecked: Counter[str] = field(default_factory=Counter)
     wrong: list[Mismatch] = field(default_factory=list)
+    follow_ups: list[Mismatch] = field(default_factory=list)
 
     def equal(self, what: str, file: Path, row: str, column: str, holds: object, should: object) -> bool:
         """Count a check, and keep it if it fails."""
@@ -69,6 +74,7 @@ class Findings:
             "checked": dict(self.checked),
             "not_checked": dict(self.unchecked),
             "wrong": [asdict(one) for one in self.wrong],
+            "follow_ups": [asdict(one) for one in self.follow_ups],
         }
 
 
