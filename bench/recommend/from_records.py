@@ -60,7 +60,7 @@ class Advice:
             has a second training seed, whose noise is most of what they are made of.
         seeds: training seeds.
         seconds: median training time of the runs whose time may be shown; None without any.
-        before: median of what these runs need before their training; None where they do not say all of it.
+        before: median of what the runs need before their training; None where they do not say all of it.
         cost: of both, where a price was given.
         within_budget: False where both together are more than was asked for, or not known.
         told_apart: whether it differs from the leader at 5 %, by Tukey's test of all methods within the budget.
@@ -310,8 +310,10 @@ def recommend(
     ]
     own = [record for record in recorded if record.config.preset == scale and pair in (None, record.config.models.name)]
     if not own:
+        there = " or ".join(store.preset(one) for one in sorted({record.config.preset for record in recorded}))
         raise BenchError(
-            f"no runs on {name} at preset {scale}{'' if pair is None else f' with models {pair}'} in {store.runs}; "
+            f"no runs on {name} at preset {scale}{'' if pair is None else f' with models {pair}'} in {store.runs}"
+            f"{f' (recorded: --preset {there})' if there else ''}; "
             f"make some with: bench recommend --task {task} --preset {preset} --minutes 60"
         )
     options = _Options(on, max_seconds, price, every_source, models)
@@ -369,7 +371,7 @@ def _by_records(
     seconds, before, fits = {}, {}, {}
     for side in sides:
         timed = [r for r in side.records if has_exclusive_timing(r) and hardware(r) == usual]
-        needed = [r.seconds_before for r in timed]
+        needed = [r.seconds_before for r in side.records]  # made once for many runs, whichever of them are timed
         seconds[side.name] = median(r.time.training_seconds for r in timed) if timed else None
         known = [one for one in needed if one is not None]
         before[side.name] = median(known) if known and len(known) == len(needed) else None

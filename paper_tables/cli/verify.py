@@ -134,4 +134,5 @@ def _tell(found: Findings) -> None:
             f"{len(found.follow_ups):,} cells of files that are made of these records differ, too (--json has them); "
             "once the records are mended, the same command names those that are wrong by themselves"
         )
-    say(f"{len(found.wrong):,} wrong" if found.wrong else "all that was checked holds")
+    unsealed = f"; records without a checksum: {found.unsealed:,}" if found.unsealed else ""
+    say((f"{len(found.wrong):,} wrong" if found.wrong else "all that was checked holds") + unsealed)

@@ -76,6 +76,7 @@ def check_run(store: Store, record: RunRecord, examples: Examples, found: Findin
     """Check a run's id, and its scores by every metric, each decoding seed and example, against its texts."""
     if not has_checksum(store.folder(record.run_id) / RECORD):
         found.unchecked[f"{record.run_id}: it has no checksum, so that any number in it may have been changed"] += 1
+        found.unsealed += 1
     _check_identity(store, record, found)
     if record.evaluated is None:
         found.unchecked[NOT_KEPT] += 1

@@ -15,7 +15,7 @@ from bench.recommend.from_records import belief, recommend
 from bench.record.store import Store
 from bench.system.errors import BenchError
 from tests.conftest import invoke
-from tests.records import altered, make_record, noisy, rouge_rows
+from tests.records import altered, make_record, noisy, rewrite, rouge_rows
 
 SEEDS = (10, 20, 30)
 MEANS = {"kld": 30.0, "jsd": 29.8, "sft": 20.0}
@@ -185,6 +185,10 @@ def test_what_comes_before_the_training_counts(store):
     assert (found["seqkd"].before, found["seqkd"].seconds, found["seqkd"].cost) == (32.0, 18.0, 50.0)
     assert [name for name, one in found.items() if not one.within_budget] == ["seqkd"]
     assert [name for name, one in found.items() if one.cost is not None and one.cost < 25] == ["jsd", "sft"]
+    for record in list(store.all()):  # what comes before is known of runs that were not timed, too
+        rewrite(store.root, record, environment__other_load=1.5)
+    (seqkd,) = (one for one in recommend(store, "dolly").methods if one.method == "seqkd")
+    assert (seqkd.before, seqkd.seconds) == (32.0, None)
 
 
 def test_one_seed_a_method_says_nothing_of_others(tmp_path):
@@ -251,6 +255,8 @@ def test_the_command(store):
     ("more", "told"),
     [
         (["--task", "samsum"], "no runs on samsum at preset tiny"),
+        (["--preset", "real"], "no runs on dolly at preset real in"),
+        (["--preset", "real"], "(recorded: --preset tiny)"),
         (["--on", "nowhere"], "no scores on 'nowhere'"),
         (["--models", "tiny-t5"], "with models tiny-t5"),
         (["--method", "kld"], "--method goes with --minutes"),

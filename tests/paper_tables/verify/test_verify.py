@@ -155,7 +155,8 @@ def test_a_score_changed_under_the_checksum_is_named_and_what_follows_is_counted
     code, found = checked(command, file.parents[2])
     assert code == 1
     first, second = found["wrong"]
-    assert "changed since it was written" in first["holds"]
+    assert first["file"] == str(file)
+    assert first["holds"].startswith("changed since it was written")
     assert (second["column"], second["holds"]) == ("scores.test.metrics.rouge_l.mean", "99.25")
 
 
@@ -167,7 +168,7 @@ def test_files_of_a_wrong_record_are_follow_ups(command, derived, copy):
     file.write_text(file.read_text().replace(f'"mean": {score!r}', '"mean": 99.25', 1))
     code, found = checked(command, store.root)
     assert code == 1
-    assert {one["file"] for one in found["wrong"]} == {str(store.runs), str(file)}
+    assert {one["file"] for one in found["wrong"]} == {str(file)}
     assert len(found["follow_ups"]) > 5
     told = command("verify", store.root).stdout
     assert f"{len(found['follow_ups'])} cells of files that are made of these records differ, too" in told
@@ -183,6 +184,8 @@ def test_a_record_without_a_checksum_is_told_and_its_teacher_is_held_to_that_of_
     file = Store(tmp_path).folder(record.run_id) / RECORD
     values = json.loads(file.read_text())
     del values["checksum"]
+    file.write_text(json.dumps(values))
+    assert "all that was checked holds; records without a checksum: 1" in command("verify", tmp_path).stdout
     values["teacher_scores"]["vicuna"]["metrics"]["rouge_l"]["mean"] = 12.5
     file.write_text(json.dumps(values))
     code, found = checked(command, tmp_path)
