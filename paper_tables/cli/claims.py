@@ -44,6 +44,7 @@ def claims(
     bench claims --task my.yaml
     """
     prepare_to_read()
+    from bench.cli.fit import say_commands
     from paper_tables.claims.format import as_markdown, as_table
     from paper_tables.claims.verdicts import verdicts
 
@@ -57,7 +58,4 @@ def claims(
         say(as_markdown(found, index.scope))
     else:
         output().print(as_table(found, index.scope))
-        # once more in one piece: a cell of the table breaks them
-        commands = dict.fromkeys(one.reason.partition(": bench ")[2] for one in found)
-        for command in filter(None, commands):
-            say(f"bench {command}")
+        say_commands(one.reason for one in found)

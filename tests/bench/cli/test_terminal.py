@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from rich.table import Table
 
+from bench.cli.doctor import Finding
 from bench.record.store import Store
 from bench.system import terminal
 from bench.system.progress import Reporter
@@ -139,3 +140,6 @@ def test_a_command_in_a_text_is_not_broken(tmp_path, monkeypatch):
     assert "bench compare --task TASK METHOD METHOD" in told
     asked = invoke("claims", "--task", "samsum", "--out", str(tmp_path)).stdout.splitlines()
     assert "bench suite table1 --task samsum --models tiny-t5" in asked
+    advice = [Finding("optional", "extra energy", "not installed", "for energy: pip install 'distillm-bench[energy]'")]
+    monkeypatch.setattr("bench.cli.doctor.examine", lambda *given: advice)
+    assert "pip install 'distillm-bench[energy]'" in invoke("doctor").stdout.splitlines()
