@@ -27,7 +27,7 @@ from bench.system.hashing import digest
 from paper_tables.verify.found import Findings
 
 NOT_KEPT = (
-    "teacher and init student scores by texts, tokens, times and curves, which no file here has the texts or steps of; "
+    "teacher and init student scores by their texts, and curves, tokens and times by steps, which no file here has; "
     "--rerun makes runs again"
 )
 Sets = Mapping[str, Sequence[Example]]
@@ -78,6 +78,7 @@ def check_run(store: Store, record: RunRecord, examples: Examples, found: Findin
         found.unchecked[f"{record.run_id}: it has no checksum, so that any number in it may have been changed"] += 1
         found.unsealed += 1
     _check_identity(store, record, found)
+    _check_times(store.folder(record.run_id) / RECORD, record, found)
     if record.evaluated is None:
         found.unchecked[NOT_KEPT] += 1
     path = store.folder(record.run_id) / PREDICTIONS
@@ -144,6 +145,23 @@ class SharedScores:
             for file, column, scores in shared if len(shared) > 1 else ():
                 holds = {column: scores.model_dump(mode="json")}
                 found.fields("scores of teachers and init students between runs", file, holds, {column: usual})
+
+
+def _check_times(file: Path, record: RunRecord, found: Findings) -> None:
+    """Hold training time, steps and tokens to the phases and rates beside them, as far as these were rounded."""
+    time, training = record.time, record.training
+    phases = [took for name, took in time.phases.items() if name not in ("validation", "checkpoint")]
+    seconds, rates = sum(phases), (time.steps_per_second, time.tokens_per_second)
+    rounded = 1e-4 * (1 + len(phases))
+    if record.evaluated is not None:  # nothing was trained
+        return
+    for where, holds, should, least in (
+        ("time.training_seconds", time.training_seconds, seconds, rounded),
+        ("training.steps", training.steps, rates[0] * seconds, 1e-3 * seconds + rounded * rates[0]),
+        ("training.tokens_trained", training.tokens_trained, rates[1] * seconds, 0.1 * seconds + rounded * rates[1]),
+    ):
+        close = abs(holds - should) <= least
+        found.equal("times", file, "", where, f"{holds:g}", f"{holds if close else should:g}")
 
 
 def _check_identity(store: Store, record: RunRecord, found: Findings) -> None:

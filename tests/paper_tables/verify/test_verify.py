@@ -128,6 +128,9 @@ def set_at(values: dict, key: str, value: object) -> None:
         ("config.seed", 11, "run_id"),
         ("comparison_key", "0" * 64, "comparison_key"),
         ("data.references", {"test": "0" * 64}, "data.references.test"),
+        ("time.training_seconds", 1e9, "time.training_seconds"),
+        ("training.tokens_trained", 5, "training.tokens_trained"),
+        ("training.steps", 5, "training.steps"),
     ],
 )
 def test_a_changed_record_is_named(command, ran, copy, key, value, column):
