@@ -1,4 +1,4 @@
-"""What README.md and docs/results.md tell of the published runs, made from their records.
+"""What README.md, docs/results.md and docs/performance.md tell of what is recorded, made from the records.
 
     python -m paper_tables.published
 
@@ -21,6 +21,7 @@ from bench.record.store import Store
 from bench.system.errors import BenchError
 from bench.system.files import write_bytes
 from bench.system.terminal import say
+from paper_tables import performance
 from paper_tables.claims.beside import LEGEND, SHORT, beside
 from paper_tables.claims.format import counted, effect
 from paper_tables.claims.verdicts import ClaimVerdict, verdicts
@@ -205,28 +206,34 @@ def _seeds(index: RunIndex) -> str:
     return ", ".join(f"{seed} ({count[seed]})" for seed in sorted(count))
 
 
-def replaced(page: str, section: str) -> str:
+def replaced(page: str, section: str, begin: str = BEGIN, end: str = END) -> str:
     """A page with its section replaced.
 
     Raises:
         BenchError: it has no marks for one.
     """
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise BenchError(f"the page has no section to write: put {BEGIN} and {END} around where it is to be")
-    return f"{before}{BEGIN}\n{section}\n{END}{after}"
+    before, there, rest = page.partition(begin)
+    _, ended, after = rest.partition(end)
+    if not there or not ended:
+        raise BenchError(f"the page has no section to write: put {begin} and {end} around where it is to be")
+    return f"{before}{begin}\n{section}\n{end}{after}"
 
 
 @click.command(cls=Told)
 @click.option("--out", type=FOLDER, default=Path("results/paper-tiny"), show_default=True, help="Results folder.")
 def main(out: Path) -> None:
-    """Write the sections of README.md and docs/results.md anew, from the folder that holds both."""
+    """Write the sections of README.md, docs/results.md and docs/performance.md anew, from the folder that holds all."""
     made = sections(out)
     for name, kind in PAGES.items():
         path = Path(name)
         write_bytes(path, replaced(path.read_text(encoding="utf-8"), made[kind]).encode())
         say(str(path))
+    path = Path("docs/performance.md")
+    page = replaced(
+        path.read_text(encoding="utf-8"), performance.section(out.parent), performance.BEGIN, performance.END
+    )
+    write_bytes(path, page.encode())
+    say(str(path))
 
 
 if __name__ == "__main__":

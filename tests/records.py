@@ -29,8 +29,9 @@ WORDS = ["der", "die", "das", "Hund", "Katze", "Haus", "Baum", "geht", "steht", 
 def rouge_rows(scores: dict[str, np.ndarray]) -> list[Prediction]:
     """Prediction rows for scores (decoding seeds, examples) by set."""
     return [
-        {"set": name, "seed": seed, "id": f"{name}-{i}", "prediction": "text", "tokens": 5, "ended": True}
-        | {"scores": {"rouge_l": round(float(value), 4)}}
+        {"set": name, "seed": seed, "id": f"{name}-{i}", "tokens": 5, "ended": True}
+        # other scores are of other texts
+        | {"prediction": f"text of {value:.4f}", "scores": {"rouge_l": round(float(value), 4)}}
         for name, table in scores.items()
         for seed, line in zip(DECODING_SEEDS, table, strict=True)
         for i, value in enumerate(line)

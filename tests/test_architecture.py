@@ -38,6 +38,7 @@ ROOMS = {
         ("suite", "tables", "claims", "figures"),
         ("report",),
         ("verify",),
+        ("performance",),
         ("cli", "overview", "published"),
     ),
 }

@@ -10,6 +10,7 @@ import pytest
 
 from bench.analysis.timing import has_exclusive_timing
 from bench.record.store import Store
+from paper_tables import performance
 from paper_tables.claims.format import as_markdown
 from paper_tables.claims.verdicts import verdicts
 from paper_tables.numbers.runs import RunIndex
@@ -82,6 +83,17 @@ def test_timed_training_takes_two_minutes_at_most():
 def test_pages_tell_what_the_records_say(name):
     page = (ROOT / name).read_text(encoding="utf-8")
     assert replaced(page, sections(PUBLISHED)[PAGES[name]]) == page, "python -m paper_tables.published"
+
+
+def test_the_page_of_the_speed_has_the_newest_record_and_a_reason_for_each_target_that_is_missed():
+    page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    made = performance.section(ROOT / "results")
+    assert replaced(page, made, performance.BEGIN, performance.END) == page, "python -m paper_tables.published"
+    record = performance.newest(ROOT / "results", "cpu")
+    assert record is not None
+    _, _, reasons = page.partition("## Targets that are missed")
+    for target in performance.missed(record):
+        assert f"**{target.comparison}**" in reasons, f"say why: {target}"
 
 
 def test_the_page_of_the_regime_has_the_table_of_the_records():

@@ -15,13 +15,16 @@ from bench.analysis.blocks import Arm, compare_arms, seed_noise
 from bench.analysis.significance import Estimate, holm
 from bench.config.comparable import differences, scoring_fields
 from bench.config.presets import recorded_name
+from bench.config.registry import methods
 from bench.config.resolve import resolve
 from bench.config.sections import Config
+from bench.data import find_task
 from bench.record.example_scores import Pooled, example_scores
 from bench.record.record import MetricInfo, RunRecord
 from bench.record.store import Store
-from bench.system.errors import BenchError
+from bench.system.errors import BenchError, did_you_mean
 from bench.system.hashing import digest
+from distillm.sources import SOURCES
 
 
 @dataclass(frozen=True)
@@ -117,8 +120,11 @@ def compare_runs(store: Store, first: RunRecord, second: RunRecord) -> list[SetC
     examples alone. Holm's correction is over all comparisons returned.
 
     Raises:
-        BenchError: the runs may not stand in one table, or their predictions cannot be read or do not match.
+        BenchError: both are the same run, or may not stand in one table, or their predictions cannot be read or do not
+            match.
     """
+    if first.run_id == second.run_id:
+        raise BenchError(f"{first.run_id} cannot be compared with itself: give two runs (`bench list runs`)")
     sides = [Side(record.run_id, (record,)) for record in (first, second)]
     return _compare(store, sides, {arm_key(record): _other_seeds(store, record) for record in (first, second)})
 
@@ -129,17 +135,24 @@ def method_sides(
     """Methods on a task, each with all its recorded training seeds; of the preset's model pair unless one is given.
 
     Raises:
-        BenchError: a method without runs, or with several settings none of which is its default.
+        BenchError: an unknown task or method, a method without runs, or with several settings none of which is its
+            default.
     """
     if len(set(names)) < max(2, len(names)):
         raise BenchError(f"give two methods or more, each once; got {' '.join(names)}")
+    every = list(store.all())
+    # a task of the user's may be known by its records alone
+    given, task = task, task if any(record.task == task for record in every) else find_task(task).name
+    known = {*methods(), *(record.config.method.name for record in every if record.evaluated is None)}
+    if unknown := [name for name in names if name not in known]:
+        raise BenchError(f"unknown method {unknown[0]!r}: {did_you_mean(unknown[0], known)}")
     scale, pair = recorded_name(preset), None if models is None else recorded_name(models)
     recorded = [
         record
-        for record in store.all()
+        for record in every
         if (record.task, record.config.preset) == (task, scale) and pair in (None, record.config.models.name)
     ]
-    return [Side(name, tuple(_runs_of(recorded, store, task, name, preset, models))) for name in names]
+    return [Side(name, tuple(_runs_of(recorded, store, given, name, preset, models))) for name in names]
 
 
 def compare_sides(store: Store, sides: Sequence[Side]) -> list[SetComparison]:
@@ -241,7 +254,15 @@ def arm_key(record: RunRecord) -> str:
 
 
 def _settings(config: Config) -> dict[str, object]:
-    return {key: value for key, value in config.identity().items() if key not in ("seed", "device")}
+    """All but the training seed and the device, and options that the output source does not read."""
+    found = {key: value for key, value in config.identity().items() if key not in ("seed", "device")}
+    # where a source does not tell what it reads, all may have an effect
+    rule = None if config.fidelity.replayed_on_policy else SOURCES.get(config.sgo.source)
+    return (
+        found
+        if rule is None
+        else found | {"sgo": {k: v for k, v in found["sgo"].items() if k in rule.reads | {"source"}}}
+    )
 
 
 def _other_seeds(store: Store, record: RunRecord) -> list[RunRecord]:

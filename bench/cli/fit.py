@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Column, Table
 
+from bench.system.terminal import say
+
+_COMMAND = re.compile(r"(?:^|: )((?:bench|pip) .+)$")
 _NAME = 16  # so much wider than others the first column may be
 
 
@@ -35,6 +39,13 @@ class Fitted:
                 table.columns = [column for column in table.columns if str(column.header) != heading]
         _set_widths(table, options.max_width)
         yield table
+
+
+def say_commands(cells: Iterable[str]) -> None:
+    """Print in one piece, below a table, the commands that its cells end with, since a cell may break them."""
+    found = (_COMMAND.search(cell) for cell in cells)
+    for command in dict.fromkeys(one.group(1) for one in found if one):
+        say(command)
 
 
 def _set_widths(table: Table, width: int) -> None:

@@ -221,12 +221,14 @@ def doctor(data_dir: Path | None, out: Path, as_json: bool) -> None:
     """Check what is installed, which device, data and models can be reached, and say what to do about the rest."""
     from bench.cli.console_tables import doctor_table
     from bench.cli.doctor import examine
+    from bench.cli.fit import say_commands
 
     findings = examine(out, data_dir)
     if as_json:
         say_json([asdict(finding) for finding in findings])
     else:
         output().print(doctor_table(findings))
+        say_commands(finding.advice for finding in findings if finding.state != "ok")
 
 
 @main.command("make-teachers")

@@ -18,7 +18,6 @@ if TYPE_CHECKING:  # PyTorch takes seconds to import, and --help needs none
     from rich.table import Table
 
     from bench.perf.measure import Comparison, Part
-    from bench.perf.targets import Target
     from bench.perf.workload import Workload
 
 
@@ -81,8 +80,8 @@ def perf(quick: bool, only: str | None, device: str, out: Path) -> None:
     console = output()
     console.print(table(comparisons, workload.device.type))
     absent = {f"{arm}: {reason}": None for found in comparisons for arm, reason in found.absent.items()}
-    for told in absent:
-        console.print(f"not measured: {told}", soft_wrap=True)
+    for reason in absent:
+        console.print(f"not measured: {reason}", soft_wrap=True)
     console.print(f"{environment.hardware}, {made.seconds:.0f} s; record: {path}", soft_wrap=True)
 
 
@@ -115,7 +114,7 @@ def table(comparisons: list[Comparison], device: str) -> Table:
     from rich.table import Table
 
     from bench.perf.measure import OURS
-    from bench.perf.targets import judged
+    from bench.perf.targets import judged, told
 
     made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     made.add_column("time of a")
@@ -126,23 +125,20 @@ def table(comparisons: list[Comparison], device: str) -> Table:
         made.add_row(f"{found.unit}: {found.name}", style="bold")
         for arm, timing in found.arms.items():
             memory, speed = timing.memory_mib, found.speed(arm)
-            told = [_told(target, value) for target, value in judged(found, device) if target.against == arm]
+            bounds = [
+                told(target, value)
+                for target, value in judged(found, device)
+                if target.against == arm and value is not None
+            ]
             made.add_row(
                 f"  {arm}",
                 _seconds(timing.seconds("cpu")),
                 _seconds(timing.seconds("wall")),
                 "" if memory is None else f"{memory:,.0f}",
                 "" if arm == OURS or speed is None else f"{speed:.2f}",
-                "; ".join(told),
+                "; ".join(bounds),
             )
     return made
-
-
-def _told(target: Target, value: float | None) -> str:
-    if value is None:
-        return ""
-    bound = {"speed": "≥ {:.2f}", "memory": "MiB ≤ {:.2f}", "seconds": "≤ {:.2f} s"}[target.figure]
-    return f"{bound.format(target.bound)} {'met' if target.met(value) else 'missed'}"
 
 
 def _seconds(value: float) -> str:

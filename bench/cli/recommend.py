@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import asdict
 from functools import partial
@@ -22,10 +23,11 @@ if TYPE_CHECKING:
     from bench.cli.fit import Fitted
     from bench.config.sections import Config
     from bench.recommend.from_records import Advice, Recommendation
+    from bench.record.store import Store
     from distillm import Method
 
 _POSITIVE = FiniteRange(min=0, min_open=True)
-_OF_RECORDS = ("on", "max_seconds", "price")
+_OF_RECORDS = ("on", "max_seconds", "price", "every_source")
 _OF_A_SUITE = ("teacher", "student", "chosen", "seed", "device", "data_dir", "assignments")
 
 
@@ -34,8 +36,11 @@ _OF_A_SUITE = ("teacher", "student", "chosen", "seed", "device", "data_dir", "as
 @click.option("--preset", default="tiny", show_default=True, metavar="NAME_OR_FILE", help="The scale.")
 @click.option("--models", metavar="PAIR", help="A model pair: a name (`bench list models`) or path/to/pair.yaml.")
 @click.option("--on", metavar="SET", help="By records: the evaluation set that decides.  [default: test]")
-@click.option("--max-seconds", type=_POSITIVE, metavar="S", help="By records: the training time that a run may take.")
+@click.option(
+    "--max-seconds", type=_POSITIVE, metavar="S", help="By records: what a run may take, all it needs counted."
+)
 @click.option("--price", type=FiniteRange(min=0), metavar="P", help="By records: what an hour costs; adds the cost.")
+@click.option("--every-source", is_flag=True, help="By records: rank methods with every output source recorded.")
 @click.option("--minutes", type=_POSITIVE, metavar="N", help="Make a short suite, and end within N minutes.")
 @click.option("--teacher", metavar="MODEL", help="Suite: with --student, a pair of your own: hub ids or local folders.")
 @click.option("--student", metavar="MODEL", help="See --teacher.")
@@ -53,6 +58,7 @@ def recommend(
     on: str | None,
     max_seconds: float | None,
     price: float | None,
+    every_source: bool,
     minutes: float | None,
     teacher: str | None,
     student: str | None,
@@ -67,8 +73,9 @@ def recommend(
     """Say which method to use on a task.
 
     By the runs recorded in OUT: methods by score, with the probability of being the best and of being within a point
-    of it, time and cost, which of them cannot be told from the best, and which runs would tell most. With --max-seconds
-    only methods that are known to be fast enough take part.
+    of it, time (with what comes before the training) and cost, which of them cannot be told from the best, which runs
+    would tell most, and what other presets recorded there say. With --max-seconds only methods that are known to be
+    fast enough take part.
 
     With --minutes, on your own task and models: all methods train for a few steps, the better ones go on, and so
     forth; the last two train whole. The validation set decides, and the test sets are answered once, at the end. You
@@ -82,7 +89,7 @@ def recommend(
     """
     began, given = time.monotonic(), click.get_current_context().params
     for name in _OF_A_SUITE if minutes is None else _OF_RECORDS:
-        if given[name] not in (None, ()):
+        if given[name] not in (None, (), False):
             option = {"chosen": "method", "assignments": "set"}.get(name, name).replace("_", "-")
             raise BenchError(f"--{option} goes {'with' if minutes is None else 'without'} --minutes")
     if minutes is not None:
@@ -106,15 +113,17 @@ def recommend(
     from bench.recommend.from_records import recommend as by_records
     from bench.record.store import Store
 
+    store = Store(out, warn)
     with messages().status("reading runs"):
         found = by_records(
-            Store(out, warn),
+            store,
             task,
             preset=preset,
             models=models,
             on=on or "test",
             max_seconds=max_seconds,
             price=price,
+            every_source=every_source,
             warn=warn,
         )
     if as_json:
@@ -122,10 +131,8 @@ def recommend(
         return
     console = output()
     console.print(_table(found, price is not None))
-    for line in _told(found):
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
-    for command in found.next_runs.commands if found.next_runs else ():
-        say(command)
+    for line in _told(found, store):
+        say(line)
 
 
 def _table(found: Recommendation, priced: bool) -> Fitted:
@@ -135,56 +142,87 @@ def _table(found: Recommendation, priced: bool) -> Fitted:
 
     table = Table(
         title=f"{found.task} ({found.set}), models {found.models}, preset {found.preset}",
-        caption="* cannot be told from the best" if any(_alike(found)) else None,
+        caption="* may be as good as the best" if found.as_good else None,
         title_justify="left",
         caption_justify="left",
     )
-    headings = ["method", found.label, "best", "within 1", "seeds", "training s", *(["cost"] if priced else [])]
+    times = ["before s", "training s", *(["cost"] if priced else [])]
+    headings = ["method", found.label, "best", "within 1", "seeds", *times]
     for heading in headings:
         table.add_column(heading, justify="left" if heading == "method" else "right")
     for one in found.methods:
-        time = "–" if one.seconds is None else f"{one.seconds:.3g}"
-        cost = "–" if one.cost is None else f"{one.cost:.2g}"
-        sure = [f"{one.best:.2f}", f"{one.near_best:.2f}"] if one.within_budget else ["–", "–"]
-        mark = "*" if one in _alike(found) else ""
-        cells = [one.method + mark, f"{one.score:.2f}", *sure, str(len(one.seeds)), time, cost]
-        table.add_row(*cells[: len(headings)])
-    return Fitted(table, ("seeds",))
+        sure = (one.best, one.near_best) if one.within_budget else (None, None)
+        mark = "*" if one in found.as_good else ""
+        cells = [one.method + mark, f"{one.score:.2f}", *(_or_dash(share, ".2f") for share in sure)]
+        costs = [_or_dash(one.before, ".3g"), _or_dash(one.seconds, ".3g"), _or_dash(one.cost, ".2g")]
+        table.add_row(*[*cells, str(len(one.seeds)), *costs][: len(headings)])
+    return Fitted(table, ("seeds", "before s"))
 
 
-def _alike(found: Recommendation) -> list[Advice]:
-    """Those that cannot be told from the best."""
-    return [one for one in found.methods[1:] if one.within_budget and not one.told_apart]
+def _or_dash(number: float | None, form: str) -> str:
+    return "–" if number is None else format(number, form)
 
 
-def _told(found: Recommendation) -> Iterator[str]:
+def _names(methods: Iterable[Advice]) -> str:
+    return ", ".join(one.method for one in methods)
+
+
+def _told(found: Recommendation, store: Store) -> Iterator[str]:
     first, *rest = found.methods
     rest_within = [one for one in rest if one.within_budget]
-    yield (
-        f"{first.method} has the highest score; it is the best with probability {first.best:.2f}, and within a point "
-        f"of the best with {first.near_best:.2f}."
-    )
-    if alike := ", ".join(one.method for one in _alike(found)):
-        yield f"Not told from it (5 %, Tukey's test of {len(rest_within) + 1} methods): {alike}."
-    if not found.seeds_known:
+    if first.best is None or first.near_best is None:
         yield (
-            "One training seed a method: the probabilities speak of other test examples alone. Another seed often "
-            "changes more."
+            f"{first.method} has the highest score. One training seed a method: how likely it is the best is not "
+            "known, since another seed often changes more than other test examples do."
         )
-    elif not found.pooled:
+    else:
+        yield (
+            f"{first.method} has the highest score; it is the best with probability {first.best:.2f}, and within a "
+            f"point of the best with {first.near_best:.2f}."
+        )
+    if alike := _names(found.as_good):
+        yield f"Not told from it (5 %, Tukey's test of {len(rest_within) + 1} methods): {alike}."
+    if noisy := _names(found.too_noisy):
+        yield (
+            f"Too noisy for that test, but within a point of the best with less than 5 % probability: {noisy}. "
+            "They are probably not as good; more seeds would say so."
+        )
+    if found.seeds_known and not found.pooled:
         yield "The methods' noise of seeds differs: the louder ones have their own."
-    if left := [one.method for one in rest if not one.within_budget]:
-        yield f"Outside the budget, or without a training time that may be shown: {', '.join(left)}."
+    if left := _names(one for one in rest if not one.within_budget):
+        yield f"Outside the budget, or without a time that is known: {left}."
     if not any(one.seconds is not None for one in found.methods):
         yield "No training time may be shown: no run had the machine to itself."
-    if answered := [one.method for one in found.methods if one.needs_responses]:
-        yield f"{', '.join(answered)}: the teacher first answers every training prompt, which the time leaves out."
+    yield from _left_out(found, store)
     if (runs := found.next_runs) is not None:
-        regret = f"; to choose {first.method} now is expected to lose {runs.regret_now:.2f} points, then"
-        gain = f"{regret} {runs.regret_then:.2f}" if found.seeds_known else ""
+        gain = ""
+        if runs.regret_now is not None and runs.regret_then is not None:
+            regret = f"; to choose {first.method} now is expected to lose {runs.regret_now:.2f} points, then"
+            gain = f"{regret} {runs.regret_then:.2f}"
         yield f"What would tell most: {' and '.join(runs.methods)} at seed {runs.seed}{gain}:"
+        yield from runs.commands
     elif rest_within:
         yield "No other method has a chance of 1 % to be the best: more runs of these would tell little."
+    for other in found.other_presets:
+        differs = "" if other.leader in (None, first.method) else ", which is another"
+        yield f"At preset {other.preset}, {other.told}{differs}:"
+        yield other.command
+
+
+def _left_out(found: Recommendation, store: Store) -> Iterator[str]:
+    """What is recorded and not ranked, and how to see it."""
+    sources = [one for one in found.left_out if not one.other]
+    if sources:
+        named = ", ".join(f"{one.method} ({one.source}) {one.score:.2f}" for one in sources)
+        yield f"Not ranked, since a method is ranked with its own output source (--every-source ranks them): {named}."
+    if settings := [one for one in found.left_out if one.other]:
+        best = settings[0]
+        where = shlex.join(["bench", "list", "runs", "--out", str(store.root)])
+        yield (
+            f"Not ranked, since they have other settings than the method's own: {len(settings)} arms; the best of them "
+            f"is {best.method} with {', '.join(best.other)} changed ({best.run_id}), {best.score:.2f}. All are in: "
+            f"{where}"
+        )
 
 
 def _suite(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -141,6 +142,9 @@ def run(
             )
         except BenchError as error:
             raise BenchError(f"--config {file}: {error}") from error
+        if data_dir is not None and launched().leads:
+            for note in _kept_sizes(values, assignments):
+                say(f"note: {note}", err=True)
     leads = launched().leads
     if dry_run:
         from bench.experiment.checks import examine
@@ -192,6 +196,19 @@ def run(
     for part in run_tables(outcome.record):
         console.print(part)
     console.print(f"record: {outcome.folder / 'record.json'}", soft_wrap=True)
+
+
+def _kept_sizes(values: Mapping[str, Any], assignments: tuple[str, ...]) -> Iterator[str]:
+    """What a configuration for the data that ships says of sizes, and other data keeps unless it is told otherwise."""
+    data = values.get("data", {})
+    if data.get("dir") or data.get("hub"):
+        return
+    for key in ("max_train", "max_validation", "max_test"):
+        if data.get(key) is not None and not any(one.startswith(f"data.{key}=") for one in assignments):
+            yield (
+                f"data.{key}={data[key]} of the configuration holds for your data too; to take all of it: "
+                f"--set data.{key}=null"
+            )
 
 
 def _print_configuration(config: Config, as_json: bool) -> None:

@@ -10,21 +10,16 @@ from transformers import PretrainedConfig
 from bench.config.sections import Config
 from bench.experiment.examples import check_pretraining_text, require_real
 from bench.experiment.identity import SCRATCH, SIDES, TEACHER, Side, model_path, tokenizer_path
+from bench.models.architectures import check_makeable, decoder_start, new_architecture, outline, positions, token_tables
 from bench.models.cut import check_layers
 from bench.models.generation import engine_of
 from bench.models.language_model import Common
 from bench.models.loading import (
     check_kind,
-    check_makeable,
     check_same_vocabulary,
-    decoder_start,
     load_architecture,
     load_generation_settings,
     load_tokenizer,
-    new_architecture,
-    outline,
-    positions,
-    token_tables,
 )
 from bench.models.lora import add_adapter, base_of
 from bench.models.output_head import wrap_output_head

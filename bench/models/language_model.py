@@ -15,10 +15,11 @@ from transformers import PreTrainedModel
 from baselines.sft import CrossEntropy
 from bench.config.sections import LoraConfig
 from bench.models import generation, lora
+from bench.models.architectures import decoder_start, new_network, positions
 from bench.models.batches import Batch, collate
 from bench.models.captured import CapturedDecoders
 from bench.models.generation import Mixture
-from bench.models.loading import decoder_start, load_network, new_network, positions
+from bench.models.loading import load_network
 from bench.models.output_head import AfterHead, ResponseHead, after_head, wrap_output_head
 from bench.models.sampling import Decoding
 from bench.models.tokenizer import Kind, TokenizerAdapter

@@ -140,10 +140,18 @@ class Meter:
         return max(0.0, peak - self._held)
 
 
-def _resident(field: str) -> float:
-    """A field of the process's status in MiB."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+def _resident(field: str, process: int | Literal["self"] = "self") -> float:
+    """A field of a process's status in MiB."""
+    lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{field}:"))
+
+
+def peak_mib(process: int) -> float | None:
+    """The largest resident set that a process has had; None if it is over or the system does not tell."""
+    try:
+        return _resident("VmHWM", process)
+    except (OSError, StopIteration):
+        return None
 
 
 def timed(device: torch.device, function: Callable[[], float]) -> Arm:

@@ -60,7 +60,10 @@ def measure(workload: Workload) -> Iterator[Comparison]:
         fixed = ours(pair, "kld", "dataset")
         others: dict[str, Arm | str] = {"plain": plain(pair), "TRL's GKD": trl_gkd(pair, on_policy=False)}
         if workload.device.type == "cuda":
+            captured = ours(pair, "kld", "dataset", cuda_graphs=True)
             yield _beside_peak(pair, fixed)
+            yield _beside_peak(pair, captured, ", captured")
+            others["captured"] = captured
         yield _compare(pair, "kld, fixed responses", fixed, others)
         if pair.batch_size == min(workload.batch_sizes):
             sampled = ours(pair, "kld", "on-policy")
@@ -78,13 +81,15 @@ def _compare(pair: Pair, name: str, arm: Arm, others: dict[str, Arm | str], unit
 class Marks:
     """The clock of a training that others run.
 
-    It starts after the first steps, in which optimisers make their state and shapes are new. The two steps after the
-    last one that is measured are not counted either: ours validates and saves in the last, and on CUDA it is told of a
-    step when the next is queued.
+    It starts after the first steps, in which optimisers make their state and shapes are new. The last step is not
+    counted either, since ours validates and saves in it; nor is one more on CUDA, where ours is told of a step when the
+    next is queued.
     """
 
     def __init__(self, workload: Workload, uncounted: int) -> None:
-        self.workload, self.uncounted, self.total = workload, uncounted, uncounted + workload.steps + 2
+        self.workload, self.uncounted = workload, uncounted
+        self.measured = uncounted + workload.steps
+        self.total = self.measured + (2 if workload.device.type == "cuda" else 1)
         self.done, self.samples = 0, list[Sample]()
 
     def step(self, *told: object) -> None:
@@ -92,11 +97,11 @@ class Marks:
         self.done += 1
         if self.done == self.uncounted:
             self.meter = Meter(self.workload.device)
-        if self.done == self.total - 2:
+        if self.done == self.measured:
             self.samples.append(self.meter.sample(float(self.workload.steps)))
 
 
-def ours(pair: Pair, name: str, source: str | None) -> Arm:
+def ours(pair: Pair, name: str, source: str | None, *, cuda_graphs: bool = False) -> Arm:
     """Steps of a method by this package's training loop; a new training each round."""
     method, _ = find_method(name)
     workload = pair.workload
@@ -111,6 +116,7 @@ def ours(pair: Pair, name: str, source: str | None) -> Arm:
             "validations": 1,
             "select_by": "loss",
             "checkpoint_seconds": 1e9,
+            "cuda_graphs": cuda_graphs,
         }
         options: dict[str, Any] = dict(method.source_options)
         with tempfile.TemporaryDirectory() as folder:
@@ -265,15 +271,20 @@ def _trl(pair: Pair, trainer: Any, config: Any, options: dict[str, Any], rows: l
     return arm
 
 
-def _beside_peak(pair: Pair, arm: Arm) -> Comparison:
+def _beside_peak(pair: Pair, arm: Arm, how: str = "") -> Comparison:
     """A step beside one matrix product, in seconds a TFLOP: the share of the arithmetic that the device can do.
 
     A step's arithmetic is counted as two operations a parameter and token for a forward pass and four for a backward
-    pass, at real tokens only.
+    pass, at real tokens only, and for the output layer at response tokens only.
     """
-    tokens = pair.batch_size * sum(len(s.prompt) + len(s.response) for s in pair.train) / len(pair.train)
-    students = ending_model(pair.workload, pair.workload.student).parameters
-    work = (2 * pair.teacher.parameters + 6 * students) * tokens / 1e12
+    student = ending_model(pair.workload, pair.workload.student)
+    operations = 0.0
+    for model, each in ((pair.teacher, 2), (student, 6)):
+        head = model.network.get_output_embeddings().weight.numel()  # GPT-2's is the embedding, which is looked up
+        for s in pair.train:
+            tokens = len(s.prompt) + len(s.response)
+            operations += each * ((model.parameters - head) * tokens + head * len(s.response))
+    work = operations * pair.batch_size / len(pair.train) / 1e12
     matrix = torch.randn(8192, 8192, dtype=torch.bfloat16, device=pair.workload.device)
 
     def step() -> Sample:
@@ -286,4 +297,4 @@ def _beside_peak(pair: Pair, arm: Arm) -> Comparison:
         return 20 * 2 * 8192**3 / 1e12
 
     others: dict[str, Arm | str] = {"matrix product": timed(pair.workload.device, product)}
-    return _compare(pair, "arithmetic of kld", step, others, "TFLOP")
+    return _compare(pair, f"arithmetic of kld{how}", step, others, "TFLOP")

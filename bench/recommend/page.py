@@ -91,7 +91,7 @@ def page(halving: Halving, rungs: Sequence[Rung], outcomes: Mapping[str, Outcome
         "",
         "## What could not be told",
         "",
-        *(f"- {line}" for line in _open(halving, rungs, record.metric)),
+        *(f"- {line}" for line in _open(halving, rungs, outcomes)),
         "",
         "## To know more",
         "",
@@ -129,7 +129,7 @@ def as_plain(halving: Halving, rungs: Sequence[Rung], outcomes: Mapping[str, Out
         "runs": {name: one.record.run_id for name, one in outcomes.items()},
         "untried": list(halving.untried),
         "failed": halving.failed,
-        "open": list(_open(halving, rungs, outcome.record.metric)),
+        "open": list(_open(halving, rungs, outcomes)),
     }
 
 
@@ -149,7 +149,13 @@ def _rung_rows(rungs: Sequence[Rung]) -> Iterator[str]:
         yield f"| {name} | {' | '.join(cells)} | {tried[-1].step_seconds:.3g} |"
 
 
-def _open(halving: Halving, rungs: Sequence[Rung], metric: MetricInfo) -> Iterator[str]:
+def _open(halving: Halving, rungs: Sequence[Rung], outcomes: Mapping[str, Outcome]) -> Iterator[str]:
+    records = {name: outcome.record for name, outcome in outcomes.items()}
+    record = next(iter(records.values()))
+    metric = record.metric
+    yield from _nothing_to_teach(records)
+    for note in dict.fromkeys(note for one in records.values() for note in one.data.notes):
+        yield f"Noted of the runs: {escape_markdown(note)}"
     for rung in rungs:
         best = rung.kept[0]
         close = []
@@ -184,6 +190,22 @@ def _open(halving: Halving, rungs: Sequence[Rung], metric: MetricInfo) -> Iterat
         yield f"Fewer than planned went on after step {' and '.join(map(str, halving.cut))}, for want of time."
     for name, reason in halving.failed.items():
         yield f"{name} was left out: {escape_markdown(reason.splitlines()[0])}"
+
+
+def _nothing_to_teach(records: Mapping[str, RunRecord]) -> Iterator[str]:
+    """Where a student that learned from no teacher is not below it: then the choice says little of distillation."""
+    first = next(iter(records.values()))
+    for name, of_teacher in first.teacher_scores.items():
+        alone = {"the init student": first.init_scores[name].primary.mean} if first.config.init == "sft" else {}
+        alone |= {"sft": records["sft"].scores[name].primary.mean} if "sft" in records else {}
+        above = [f"{who} ({score:.2f})" for who, score in alone.items() if score >= of_teacher.primary.mean]
+        if above:
+            yield (
+                f"On {escape_markdown(name)}, {' and '.join(above)} without a teacher "
+                f"{'is' if len(above) == 1 else 'are'} not below the teacher ({of_teacher.primary.mean:.2f}): there is "
+                "nothing to distil. Take a better teacher, or train it longer (teacher_training.steps), before any "
+                "method is chosen."
+            )
 
 
 def write(folder: Path, text: str) -> Path:

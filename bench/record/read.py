@@ -21,6 +21,15 @@ class Unreadable(Exception):
     """Why a file is no record this version reads."""
 
 
+class Changed(Unreadable):
+    """A record that is not what was sealed; `record` is what stands there now."""
+
+    def __init__(self, record: RunRecord) -> None:
+        told = "changed since it was written (its checksum differs); remove the checksum if you changed it"
+        super().__init__(told)
+        self.record = record
+
+
 def read_record(path: Path) -> RunRecord:
     """The record in a file; one of an earlier schema is migrated.
 
@@ -51,8 +60,13 @@ def read_record(path: Path) -> RunRecord:
         field = ".".join(str(part) for part in first["loc"])
         raise Unreadable(f"not a record of bench run: {field}: {first['msg'].lower()}") from error
     if sealed and not seal_holds(data):
-        raise Unreadable("changed since it was written (its checksum differs); remove the checksum if you changed it")
+        raise Changed(record)
     return record
+
+
+def has_checksum(path: Path) -> bool:
+    """Whether the file of a record that was read says what its checksum is."""
+    return "checksum" in from_json(record_bytes(path))
 
 
 def record_bytes(path: Path) -> bytes:

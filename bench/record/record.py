@@ -335,6 +335,17 @@ class RunRecord(Plain):
         """Training seed."""
         return self.config.seed
 
+    @property
+    def seconds_before(self) -> float | None:
+        """What the method needs before its training; None where the record does not say all of it.
+
+        It was made once, by the run that came first, beside whatever else ran then.
+        """
+        needed = ["init student"] if self.config.init == "sft" else []
+        if self.data.teacher_responses is not None:
+            needed.append("teacher responses")
+        return sum(self.time.before.values()) if all(name in self.time.before for name in needed) else None
+
     def plain(self) -> dict[str, Any]:
         """As plain values, as they stand in `record.json`."""
         return self.model_dump(mode="json", by_alias=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from bench.record.example_scores import ExampleArray, Prediction, arrays_of_lines, example_arrays, upgraded
-from bench.record.read import Unreadable, read_record
+from bench.record.read import Changed, Unreadable, read_record
 from bench.record.record import CurvePoint, RunRecord
 from bench.record.summary import RunSummary, read_curve, read_summary
 from bench.system.errors import BenchError, nearest
@@ -32,9 +32,11 @@ class Store:
     Args:
         root: the folder; it need not be there.
         warn: told of each record that `all` skips, and why.
+        changed_too: give back records that were changed under their checksum, too, once that was told.
     """
 
-    def __init__(self, root: Path, warn: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, root: Path, warn: Callable[[str], None] = lambda _: None, *, changed_too: bool = False) -> None:
+        self.changed_too = changed_too
         self.root = root
         self.runs = root / "runs"
         self.warn = warn
@@ -48,6 +50,11 @@ class Store:
         """The record of a finished run; None if there is none that can be read."""
         return _read_or_none(self.folder(run_id))
 
+    def preset(self, name: str) -> str:
+        """A recorded preset's name, or its file where `bench tune` or `bench suite --equal-time` put it."""
+        files = [*self.root.glob("*.yaml"), *self.root.glob("tuning/*.yaml")]
+        return next((str(path) for path in files if path.stem == name), name)
+
     def write(self, record: RunRecord, predictions: list[Prediction]) -> Path:
         """Write a finished run; the record comes last, so that a run with a record is complete."""
         folder = self.folder(record.run_id)
@@ -58,7 +65,16 @@ class Store:
 
     def all(self) -> Iterator[RunRecord]:
         """All finished runs, by their folders' names; what is no record, or a second copy of one, is skipped."""
-        return self._read_all(read_record)
+        return self._read_all(self._record)
+
+    def _record(self, path: Path) -> RunRecord:
+        try:
+            return read_record(path)
+        except Changed as error:
+            if not self.changed_too:
+                raise
+            self.warn(f"{path}: {error}")
+            return error.record
 
     def summaries(self) -> Iterator[RunSummary]:
         """What lists show of them."""

@@ -19,6 +19,12 @@ class DataConsole(Console):
     def __init__(self, *, err: bool = False) -> None:
         super().__init__(file=Stream(err=err), markup=False, emoji=False, highlight=False)  # type: ignore[arg-type]
 
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print; a text with a command in it is the terminal's to wrap, so that the command can be copied."""
+        if any(isinstance(one, str) and "bench " in one for one in objects):
+            options.setdefault("soft_wrap", True)
+        super().print(*objects, **options)
+
     def render_str(self, text: str, **options: Any) -> Text:
         """A text as it is."""
         return super().render_str(printable(text), **options | {"markup": False, "emoji": False})

@@ -44,6 +44,7 @@ def claims(
     bench claims --task my.yaml
     """
     prepare_to_read()
+    from bench.cli.fit import say_commands
     from paper_tables.claims.format import as_markdown, as_table
     from paper_tables.claims.verdicts import verdicts
 
@@ -57,3 +58,4 @@ def claims(
         say(as_markdown(found, index.scope))
     else:
         output().print(as_table(found, index.scope))
+        say_commands(one.reason for one in found)

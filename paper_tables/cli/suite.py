@@ -54,7 +54,9 @@ def _could_show(suite: str, preset: str, seeds: int, out: Path, task: str | None
         yield f"  {table.file}: {shown or 'not known, no two methods with two comparable seeds are recorded'}"
 
 
-def _as_long_as(method: str, suite: str, preset: str, only: tuple[str, ...], out: Path, *, write: bool) -> str:
+def _as_long_as(
+    method: str, suite: str, preset: str, only: tuple[str, ...], out: Path, *, write: bool, replan: bool
+) -> str:
     """The preset file with every method's steps in the time of one; made where it lacks a pair of the suite."""
     from bench.config.presets import recorded_name
     from bench.config.registry import methods
@@ -62,19 +64,21 @@ def _as_long_as(method: str, suite: str, preset: str, only: tuple[str, ...], out
     from bench.system import yaml_text
     from paper_tables.numbers.runs import RunIndex
     from paper_tables.paper.suites import run_specs, tables_of
-    from paper_tables.suite.equal_time import equal_time_preset, write_preset
+    from paper_tables.suite.equal_time import AS_LONG_AS, equal_time_preset, write_preset
 
     if method not in methods():
         raise BenchError(f"--equal-time: unknown method {method!r}: {did_you_mean(method, methods())}")
-    path = out / f"{recorded_name(preset)}-as-long-as-{method}.yaml"
+    path = out / f"{recorded_name(preset)}{AS_LONG_AS}{method}.yaml"
     planned = yaml_text.read(path).get("pairs", {}) if path.exists() else {}
     specs = [spec for spec in run_specs(suite, preset) if not only or spec.method in (*only, method)]
     wanted = {(recorded_name(spec.models), spec.method) for spec in specs}
-    if all(one in planned.get(models, {}).get("methods", {}) for models, one in wanted):
+    if not replan and all(one in planned.get(models, {}).get("methods", {}) for models, one in wanted):
         return str(path)
+    if replan and not write:
+        raise BenchError(f"--replan writes {path}: give it without --dry-run, --plan and --status")
     if not write:
         raise BenchError(f"{path} is not planned yet: the same command without --dry-run, --plan and --status plans it")
-    write_preset(path, equal_time_preset(RunIndex(Store(out), preset), tables_of(suite), method, only))
+    write_preset(path, equal_time_preset(RunIndex(Store(out), preset), tables_of(suite), method, only), replan=replan)
     say(f"planned: {path}")
     return str(path)
 
@@ -109,6 +113,7 @@ def _as_long_as(method: str, suite: str, preset: str, only: tuple[str, ...], out
     metavar="METHOD",
     help="Give each method as many steps as take the recorded time of this one, and make those runs.",
 )
+@click.option("--replan", is_flag=True, help="With --equal-time: plan steps anew, from the times recorded now.")
 @click.option(
     "--executor",
     type=click.Choice(["local", "ray"]),
@@ -142,6 +147,7 @@ def suite(
     models: str | None,
     minutes: float | None,
     equal_time: str | None,
+    replan: bool,
     executor: str,
     address: str,
     shard: str | None,
@@ -180,7 +186,8 @@ def suite(
 
     With --equal-time, the recorded runs say how many steps each method makes in the time that one of them takes, what
     it needs before its training included. The steps go into a preset, OUT/PRESET-as-long-as-METHOD.yaml, and the runs
-    are made with it; the table is that of `bench tables SUITE --preset` with this file.
+    are made with it; the table is that of `bench tables SUITE --preset` with this file. Its steps stay when a run is
+    timed again; --replan takes the times recorded now, and makes the runs whose steps change.
 
     \b
     bench suite table1 --seeds 10
@@ -216,6 +223,8 @@ def suite(
     wanted, part = parse_seeds(seeds), parse_shard(shard)
     if models is not None and task is None:
         raise BenchError(f"--models {models} goes with --task: name the task, such as --task dolly")
+    if replan and equal_time is None:
+        raise BenchError("--replan goes with --equal-time")
     if equal_time is not None and task is not None:
         raise BenchError("--equal-time goes with the paper's tasks and pairs only: leave out --task")
     makes = not (dry_run or plan_runs or show_status)
@@ -229,7 +238,7 @@ def suite(
     with messages().status("reading runs"):
         records = list(Store(out, warn).all())
     if equal_time is not None:
-        preset = _as_long_as(equal_time, name, preset, only, out, write=makes)
+        preset = _as_long_as(equal_time, name, preset, only, out, write=makes, replan=replan)
     own = None if task is None else own_task(task, preset, models)
     plan = make_plan(
         run_specs(name, preset, own),

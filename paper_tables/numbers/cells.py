@@ -442,7 +442,7 @@ def _costs(runs_of: Mapping[str, list[Run]], reference: str) -> dict[tuple[str, 
     costs: dict[tuple[str, str], CellStatistics] = {}
     base_runs = exclusively_timed(runs_of).get(reference, [])
     for row, runs in runs_of.items():
-        before = [seconds_before(run.record) for run in runs]
+        before = [run.record.seconds_before for run in runs]
         known = [seconds for seconds in before if seconds is not None]
         if base_runs and runs and len(known) == len(runs):
             base = statistics.median(map(training_seconds, base_runs))
@@ -452,19 +452,6 @@ def _costs(runs_of: Mapping[str, list[Run]], reference: str) -> dict[tuple[str, 
             costs[row, "tokens-trained"] = cell_of([float(one.tokens_trained) for one in training], runs)
             costs[row, "tokens-generated"] = cell_of([float(one.tokens_generated) for one in training], runs)
     return costs
-
-
-def seconds_before(record: RunRecord) -> float | None:
-    """What a run's method needs before its training, in seconds; None where the record does not say all of it.
-
-    These were made once, by the run that came first, beside whatever else ran then.
-    """
-    before, needed = record.time.before, []
-    if record.config.init == "sft":
-        needed.append("init student")
-    if record.data.teacher_responses is not None:
-        needed.append("teacher responses")
-    return sum(before.values()) if all(name in before for name in needed) else None
 
 
 def training_seconds(run: Run) -> float:

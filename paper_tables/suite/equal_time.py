@@ -14,12 +14,19 @@ from bench.config.presets import is_path, recorded_name
 from bench.system import yaml_text
 from bench.system.errors import BenchError
 from bench.system.files import cannot_write, write_bytes
-from paper_tables.numbers.cells import exclusively_timed, seconds_before
+from paper_tables.numbers.cells import exclusively_timed
 from paper_tables.numbers.runs import Run, RunIndex
 from paper_tables.paper.run_spec import RunSpec
 
+AS_LONG_AS = "-as-long-as-"
+"""Between the names of preset and reference in the name of the planned preset."""
+TABLES = ("main", "3")
+"""Those that have each method in one way with a model pair."""
 
-def equal_time_preset(index: RunIndex, names: Sequence[str], reference: str, only: Sequence[str] = ()) -> Layer:
+
+def equal_time_preset(
+    index: RunIndex, names: Sequence[str], reference: str, only: Sequence[str] = (), pairs: Sequence[str] = ()
+) -> Layer:
     """The preset of an index with the steps with which every method takes as long as the reference does.
 
     The budget of a model pair is the median, over the reference's exclusively timed runs, of their training time and of
@@ -31,6 +38,7 @@ def equal_time_preset(index: RunIndex, names: Sequence[str], reference: str, onl
         names: of the tables whose runs are planned.
         reference: a method.
         only: plan these methods beside it; none = all of the tables.
+        pairs: plan for these model pairs; none = all of the tables.
 
     Raises:
         BenchError: a method has runs in several ways (output sources, init students), has no time that may be shown or
@@ -45,6 +53,8 @@ def equal_time_preset(index: RunIndex, names: Sequence[str], reference: str, onl
         for spec in table.specs:
             if only and spec.method not in (*only, reference):
                 continue
+            if pairs and recorded_name(spec.models) not in pairs:
+                continue
             of_pair = by_pair.setdefault(recorded_name(spec.models), {})
             there, _ = of_pair.setdefault(spec.method, (spec, list(selection.runs[spec])))
             if there != spec:
@@ -52,13 +62,13 @@ def equal_time_preset(index: RunIndex, names: Sequence[str], reference: str, onl
                     f"--equal-time: table {name} has {spec.method} in several ways, and steps are planned by method; "
                     "the suites main and table3 have each in one"
                 )
-    pairs: dict[str, Layer] = {}
+    planned: dict[str, Layer] = {}
     for models, of_pair in by_pair.items():
         timed = exclusively_timed({method: runs for method, (_, runs) in of_pair.items()})
         missing = [
             method
             for method, runs in timed.items()
-            if not runs or any(seconds_before(run.record) is None for run in runs)
+            if not runs or any(run.record.seconds_before is None for run in runs)
         ]
         if missing:
             raise BenchError(
@@ -67,17 +77,17 @@ def equal_time_preset(index: RunIndex, names: Sequence[str], reference: str, onl
                 f"with models {models}; make the runs first: the same command without --equal-time"
             )
         budget = median(
-            (seconds_before(run.record) or 0.0) + run.record.time.training_seconds for run in timed[reference]
+            (run.record.seconds_before or 0.0) + run.record.time.training_seconds for run in timed[reference]
         )
-        pairs[models] = {
+        planned[models] = {
             "methods": {method: {"training": _steps(method, its, budget)} for method, its in timed.items()}
         }
     summary = f"{index.preset_name}, each method with as many steps as take the time of {reference}"
-    return {"extends": index.preset, "summary": summary, "pairs": pairs}
+    return {"extends": index.preset, "summary": summary, "pairs": planned}
 
 
 def _steps(method: str, runs: Sequence[Run], budget: float) -> Layer:
-    left = budget - median(seconds_before(run.record) or 0.0 for run in runs)
+    left = budget - median(run.record.seconds_before or 0.0 for run in runs)
     steps = round(left / median(run.record.time.training_seconds / run.record.training.steps for run in runs))
     warmup = runs[0].record.config.training.warmup_steps
     if steps <= warmup:
@@ -89,8 +99,13 @@ def _steps(method: str, runs: Sequence[Run], budget: float) -> Layer:
     return {"steps": steps, **epochs}
 
 
-def write_preset(path: Path, planned: Layer) -> None:
+def write_preset(path: Path, planned: Layer, *, replan: bool = False) -> None:
     """Write a planned preset; steps that the file has stay as they were when their runs were begun.
+
+    Args:
+        path: its file.
+        planned: what `equal_time_preset` gave.
+        replan: take the planned steps in place of those that the file has.
 
     Raises:
         BenchError: it cannot be written.
@@ -102,9 +117,13 @@ def write_preset(path: Path, planned: Layer) -> None:
         with FileLock(path.with_name(f".{path.name}.lock")):
             before = yaml_text.read(path).get("pairs", {}) if path.exists() else {}
             content["pairs"] = before | {
-                models: {"methods": of_pair["methods"] | before.get(models, {}).get("methods", {})}
+                models: {"methods": _merged(before.get(models, {}).get("methods", {}), of_pair["methods"], replan)}
                 for models, of_pair in planned["pairs"].items()
             }
             write_bytes(path, yaml_text.dump(content).encode())
     except OSError as error:
         raise cannot_write(path, error) from error
+
+
+def _merged(before: Layer, planned: Layer, replan: bool) -> Layer:
+    return before | planned if replan else planned | before

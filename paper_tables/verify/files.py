@@ -11,6 +11,9 @@ from itertools import zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from bench.config.presets import direct_pair, shipped
+from bench.config.sections import Config
+from bench.record.record import RunRecord
 from bench.record.store import Store
 from bench.system.cells import as_csv
 from bench.system.errors import BenchError
@@ -23,6 +26,7 @@ from paper_tables.paper.tables import TABLE_NAMES
 from paper_tables.report.write import write_report
 from paper_tables.tables.make import fill_table, rendered
 from paper_tables.tables.render import TABLE_FORMATS
+from paper_tables.verify.equal_time import check_equal_time
 from paper_tables.verify.found import Findings, Mismatch
 
 CLAIMS = "claims.md"
@@ -31,28 +35,64 @@ _LABELS = 3  # cells that name a row
 Made = Iterator[tuple[Path, bytes]]
 
 
+@dataclass(frozen=True, order=True)
+class Asked:
+    """A task and a pair that the paper's tables were asked of.
+
+    Attributes:
+        given: what finds the task: its name or file.
+        missing: why its tables cannot be made; "" where they can.
+    """
+
+    task: str
+    pair: str
+    given: str
+    missing: str = ""
+
+    @classmethod
+    def of(cls, config: Config) -> Asked:
+        """That of a run."""
+        models, missing = config.models, ""
+        if models.name not in shipped("pairs"):
+            try:
+                direct = direct_pair(models.teacher, models.student).name
+                missing = "" if direct == models.name else f"models {models.name} came from a file of their own"
+            except BenchError as error:
+                missing = str(error)
+        return cls(config.task, models.name, config.task_file or config.task, missing)
+
+    @property
+    def in_names(self) -> str:
+        """What the names of files have of it."""
+        return f"task-{self.task}-{self.pair}"
+
+
 @dataclass(frozen=True)
 class Choice:
-    """The runs that files were made of: a preset's, or those of some seeds and comparison keys."""
+    """The runs that files were made of: a preset's, or those of some seeds, comparison keys, a task and its pair."""
 
     preset: str
+    of: Asked | None = None
     seeds: tuple[int, ...] = ()
     keys: tuple[str, ...] = ()
 
 
-def check_files(store: Store, presets: Sequence[str], found: Findings) -> Iterator[str]:
+def check_files(store: Store, records: Sequence[RunRecord], found: Findings) -> Iterator[str]:
     """Check every file below a results folder that follows from its records; says what it looks at."""
     tables, figures = store.root / "tables", store.root / "figures"
     paths = {*tables.glob("*.*"), *figures.glob("*.csv"), *figures.glob("*.txt"), *store.root.glob("*.html")}
     there = {path for path in {*paths, store.root / CLAIMS} if path.is_file() and not path.name.startswith(".")}
     reasons: dict[Path, str] = {}
-    for choice in sorted(_choices(there, presets), key=str):
+    presets = sorted({record.config.preset for record in records})
+    asked = {Asked.of(one.config) for one in records}
+    for choice in sorted(_choices(there, presets, sorted(asked), store.root / CLAIMS), key=str):
         try:
-            index = RunIndex(store, _preset_of(store, choice.preset), choice.seeds, choice.keys)
+            given, pair = (choice.of.given, choice.of.pair) if choice.of else (None, None)
+            index = RunIndex(store, store.preset(choice.preset), choice.seeds, choice.keys, task=given, models=pair)
         except BenchError as error:
-            named = [path for path in there if f"-{choice.preset}-" in path.name or path.stem.endswith(choice.preset)]
-            reasons.update(dict.fromkeys(named, str(error)))
-            found.unchecked[f"files of {choice.preset}: {error}"] += 1
+            for path in there:
+                if _is_of(path, choice):
+                    reasons[path] = str(error)
             continue
         for what, make in (("tables", _tables), ("claims", _claims), ("figures", _figures), ("report", _report)):
             yield f"{what} of {choice.preset}{index.chosen}"
@@ -60,26 +100,52 @@ def check_files(store: Store, presets: Sequence[str], found: Findings) -> Iterat
                 if path in there:
                     there.discard(path)
                     _compare(path, path.read_bytes(), content, found)
+    yield "presets of equal time"
+    check_equal_time(store, found)
     for path in sorted(there):
-        found.unchecked[f"{path}: {reasons.get(path, 'no record makes it')}"] += 1
+        # a name that would be too long has a hash in place of its runs
+        other = "its name does not say of which runs it is" if "-chosen-" in path.name else "no record makes it"
+        found.unchecked[f"{path}: {reasons.get(path, other)}"] += 1
 
 
-def _preset_of(store: Store, name: str) -> str:
-    """A recorded preset's name, or its file where `bench tune` or `bench suite --equal-time` put it."""
-    files = [*store.root.glob("*.yaml"), *store.root.glob("tuning/*.yaml")]
-    return next((str(path) for path in files if path.stem == name), name)
+def _index(store: Store, choice: Choice) -> RunIndex:
+    preset, of = store.preset(choice.preset), choice.of
+    if of is None:
+        return RunIndex(store, preset, choice.seeds, choice.keys)
+    if of.missing:
+        raise BenchError(of.missing)
+    return RunIndex(store, preset, choice.seeds, choice.keys, task=of.given, models=of.pair)
 
 
-def _choices(paths: set[Path], presets: Sequence[str]) -> set[Choice]:
+def _is_of(path: Path, choice: Choice) -> bool:
+    """Whether a file's name says that it is made of these runs."""
+    words = choice.preset if choice.of is None else f"{choice.preset}-{choice.of.in_names}"
+    return f"-{words}-" in path.name or path.stem.endswith(words)
+
+
+def _choices(paths: set[Path], presets: Sequence[str], asked: Sequence[Asked], claims: Path) -> set[Choice]:
     """All runs of each preset, and what the names of files say of chosen ones."""
     choices = {Choice(preset) for preset in presets}
-    for path in paths:
-        for preset in presets:
+    said = claims.read_text(encoding="utf-8", errors="replace") if claims in paths else ""
+    for preset in presets:
+        for one in asked:
+            if _speaks_of(said, f"{preset}, task {one.task}, models {one.pair}"):
+                choices.add(Choice(preset, one))
+        for path in paths:
             _, named, rest = path.name.partition(f"-{preset}-")
-            if named and (choice := _CHOICE.match(f"-{rest}")) and choice.group():
+            own = [one for one in asked if re.match(re.escape(one.in_names) + "[-.]", rest)]
+            of = max(own, key=lambda one: len(one.in_names)) if own else None
+            rest = f"-{rest}" if of is None else rest.removeprefix(of.in_names)
+            if named and (choice := _CHOICE.match(rest)) and (of or choice.group()):
                 seeds = tuple(int(seed) for seed in (choice["seeds"] or "").split("-") if seed)
-                choices.add(Choice(preset, seeds, tuple(key for key in (choice["keys"] or "").split("-") if key)))
+                keys = tuple(key for key in (choice["keys"] or "").split("-") if key)
+                choices.add(Choice(preset, of, seeds, keys))
     return choices
+
+
+def _speaks_of(claims: str, scope: str) -> bool:
+    """Whether a page of verdicts is of these runs; of the paper's own preset it does not say."""
+    return f"the models and data of preset {scope}, not for" in claims
 
 
 def _tables(index: RunIndex, there: set[Path], reasons: dict[Path, str]) -> Made:
@@ -98,14 +164,14 @@ def _tables(index: RunIndex, there: set[Path], reasons: dict[Path, str]) -> Made
 
 
 def _claims(index: RunIndex, there: set[Path], reasons: dict[Path, str]) -> Made:
-    """`bench claims --markdown > claims.md`, of the preset that it names."""
+    """`bench claims --markdown > claims.md`, of the preset, or the task, that it names."""
     path = index.store.root / CLAIMS
-    if path in there and not index.chosen:
+    if path in there and not (index.seeds or index.keys):
         said = path.read_text(encoding="utf-8", errors="replace")
-        if f"preset {index.preset_name}," not in said and "preset " in said.partition("\n\n|")[0]:
+        if not _speaks_of(said, index.scope) and (index.own or "the models and data of preset " in said):
             return
         try:
-            content = as_markdown(verdicts(index), index.preset_name) + "\n"
+            content = as_markdown(verdicts(index), index.scope) + "\n"
         except BenchError as error:
             reasons[path] = str(error)
             return

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from bench.config.comparable import differences
+from bench.record.store import RECORD
 
 SHOWN = 120  # characters of a cell
 
@@ -36,11 +37,18 @@ class Mismatch:
 
 @dataclass
 class Findings:
-    """What was checked, how often; what was not, and why; and what is wrong."""
+    """What was checked, how often; what was not, and why; what is wrong, and what may be wrong for that reason alone.
+
+    Attributes:
+        unsealed: records without a checksum.
+        follow_ups: cells of files that do not follow from records, where a record is wrong itself.
+    """
 
     checked: Counter[str] = field(default_factory=Counter)
     unchecked: Counter[str] = field(default_factory=Counter)
     wrong: list[Mismatch] = field(default_factory=list)
+    follow_ups: list[Mismatch] = field(default_factory=list)
+    unsealed: int = 0
 
     def equal(self, what: str, file: Path, row: str, column: str, holds: object, should: object) -> bool:
         """Count a check, and keep it if it fails."""
@@ -57,8 +65,10 @@ class Findings:
             self.wrong.append(Mismatch(str(file), "", one.key, str(one.first), str(one.second)))
 
     def unreadable(self, folder: Path, told: str) -> None:
-        """Keep what a store says of a record that it skips."""
-        self.wrong.append(Mismatch(str(folder), "", "record", told, "a record that can be read"))
+        """Keep what a store says of a record that cannot be read, or is not what was sealed."""
+        where, named, reason = told.removeprefix("skipped ").partition(f"{RECORD}: ")
+        file, holds = (f"{where}{RECORD}", reason) if named else (str(folder), told)
+        self.wrong.append(Mismatch(file, "", "record", holds, "a record as it was written"))
 
     def told_before(self, told: str) -> None:
         """Nothing: the same record was named when it was first read."""
@@ -69,6 +79,7 @@ class Findings:
             "checked": dict(self.checked),
             "not_checked": dict(self.unchecked),
             "wrong": [asdict(one) for one in self.wrong],
+            "follow_ups": [asdict(one) for one in self.follow_ups],
         }
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from bench.config.comparable import comparison_fields
 from bench.config.resolve import resolve_again
 from bench.experiment.context import prepare
-from bench.experiment.run import run, told_in_words
+from bench.experiment.run import STAGES, make, make_folder, told_in_words
 from bench.experiment.workshop import Workshop
 from bench.record.pack import thinned
 from bench.record.record import CurvePoint, RunRecord
@@ -21,6 +21,7 @@ from bench.system.errors import BenchError
 from bench.system.progress import Reporter
 from bench.training.job import NonFiniteLoss
 from paper_tables.verify.found import Findings
+from paper_tables.verify.runs import Examples
 
 _SAMPLE_SEED = 0
 
@@ -43,7 +44,7 @@ def chosen_runs(store: Store, wanted: str) -> list[RunRecord]:
     return [record]
 
 
-def check_rerun(store: Store, record: RunRecord, reporter: Reporter, found: Findings) -> None:
+def check_rerun(store: Store, record: RunRecord, examples: Examples, reporter: Reporter, found: Findings) -> None:
     """Make a run again in a folder of its own, and compare every number but times with the record's.
 
     What it shares with other runs is taken from the artifact cache. Where the version, the data or a model is another
@@ -55,19 +56,21 @@ def check_rerun(store: Store, record: RunRecord, reporter: Reporter, found: Find
         config, method = resolve_again(record.config.canonical(), device=record.config.device)
         workshop = Workshop(ArtifactCache(default_root(), reporter.note), reporter)
         config = config.model_copy(update={"tracking": "none"})  # no run at the service of who made the record
-        with told_in_words(reporter, config):
-            context = prepare(config, method, workshop.cache)
-        if context.run_id != record.run_id:
-            now = comparison_fields(context.run_key)
-            other = ", ".join(name for name, value in now.items() if value != record.comparison_fields.get(name))
-            found.unchecked[
-                f"rerun of {record.run_id}: here it is another run (other: {other or 'configuration'})"
-            ] += 1
-            return
-        with TemporaryDirectory() as folder:
-            scratch = Store(Path(folder))
-            made = run(config, method, scratch, workshop).record
-            rows = scratch.predictions(made)
+        with reporter.session(list(STAGES)), told_in_words(reporter, config), TemporaryDirectory() as folder:
+            with reporter.stage("data"):
+                context = prepare(
+                    config, method, workshop.cache, data=examples.data(config), progress=reporter.progress
+                )
+            if context.run_id != record.run_id:
+                now = comparison_fields(context.run_key)
+                other = ", ".join(name for name, value in now.items() if value != record.comparison_fields.get(name))
+                found.unchecked[
+                    f"rerun of {record.run_id}: here it is another run (other: {other or 'configuration'})"
+                ] += 1
+                return
+            place = Store(Path(folder)).folder(record.run_id)
+            make_folder(place)
+            made, rows = make(context, workshop, place)
     except NonFiniteLoss as error:
         found.equal("runs made again", file, "", "training", "it ended", str(error))
         return

@@ -1,24 +1,35 @@
-"""Recorded runs against themselves: ids against configurations, every score against the texts that were kept."""
+"""Recorded runs against themselves: ids against configurations, every score against the texts that were kept.
+
+Texts of teachers and init students are not kept. Runs that have the same ones, which their hash says, must have the
+same scores of them, so that a run whose numbers alone were changed is found.
+"""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import groupby
+from pathlib import Path
 
 from bench import __version__
 from bench.config.sections import Config
-from bench.data import Example, references_hash, task_of
+from bench.data import Example, TaskData, references_hash, task_of
 from bench.evaluation.evaluate import summarise
 from bench.experiment.examples import examples_of
 from bench.metrics.metric import Metric, example_score
 from bench.record.example_scores import Prediction
-from bench.record.record import RunRecord
+from bench.record.read import has_checksum
+from bench.record.record import RunRecord, SetScores
 from bench.record.store import PREDICTIONS, RECORD, Store
 from bench.system.errors import BenchError
 from bench.system.hashing import digest
 from paper_tables.verify.found import Findings
 
+NOT_KEPT = (
+    "teacher and init student scores by their texts, and curves, tokens and times by steps, which no file here has; "
+    "--rerun makes runs again"
+)
 Sets = Mapping[str, Sequence[Example]]
 """Examples by evaluation set, as records name it."""
 
@@ -27,7 +38,7 @@ class Examples:
     """The examples that configurations stand for; each data set is loaded once."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[str, Sets] | BenchError] = {}
+        self._known: dict[str, tuple[TaskData, str, Sets] | BenchError] = {}
 
     def of(self, config: Config) -> tuple[str, Sets]:
         """Fingerprint and evaluation sets of a run's data as it is now.
@@ -35,11 +46,24 @@ class Examples:
         Raises:
             BenchError: it is not at hand.
         """
+        _, fingerprint, sets = self._of(config)
+        return fingerprint, sets
+
+    def data(self, config: Config) -> TaskData:
+        """The data itself.
+
+        Raises:
+            BenchError: it is not at hand.
+        """
+        return self._of(config)[0]
+
+    def _of(self, config: Config) -> tuple[TaskData, str, Sets]:
         key = json.dumps([config.task, config.task_file, config.data.model_dump(mode="json")])
         if key not in self._known:
             try:
                 data = examples_of(task_of(config.task, config.task_file), config.data)
-                self._known[key] = data.fingerprint(), {data.label(name): found for name, found in data.splits.items()}
+                sets = {data.label(name): found for name, found in data.splits.items()}
+                self._known[key] = data, data.fingerprint(), sets
             except BenchError as error:
                 self._known[key] = error
         found = self._known[key]
@@ -50,7 +74,13 @@ class Examples:
 
 def check_run(store: Store, record: RunRecord, examples: Examples, found: Findings) -> None:
     """Check a run's id, and its scores by every metric, each decoding seed and example, against its texts."""
+    if not has_checksum(store.folder(record.run_id) / RECORD):
+        found.unchecked[f"{record.run_id}: it has no checksum, so that any number in it may have been changed"] += 1
+        found.unsealed += 1
     _check_identity(store, record, found)
+    _check_times(store.folder(record.run_id) / RECORD, record, found)
+    if record.evaluated is None:
+        found.unchecked[NOT_KEPT] += 1
     path = store.folder(record.run_id) / PREDICTIONS
     try:
         rows = store.predictions(record)
@@ -90,6 +120,48 @@ def check_run(store: Store, record: RunRecord, examples: Examples, found: Findin
             should["texts"] = None
         holds = {column: recorded.model_dump(mode="json")}
         found.fields("scores", store.folder(record.run_id) / RECORD, holds, {column: should})
+
+
+class SharedScores:
+    """Scores of teachers and init students, of which runs with the same texts must have the same."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, list[tuple[Path, str, SetScores]]] = {}
+
+    def add(self, file: Path, record: RunRecord) -> None:
+        """Keep those of a run."""
+        signatures = [(metric.name, metric.signature) for metric in record.metrics]
+        for column, by_set in (("teacher_scores", record.teacher_scores), ("init_scores", record.init_scores)):
+            for name, scores in by_set.items():
+                if scores.texts is not None:
+                    key = digest([scores.texts, record.data.references.get(name), signatures])
+                    self._found.setdefault(key, []).append((file, f"{column}.{name}", scores))
+
+    def check(self, found: Findings) -> None:
+        """Hold each to what most runs have."""
+        for shared in self._found.values():
+            values = Counter(scores.model_dump_json() for _, _, scores in shared)
+            usual = SetScores.model_validate_json(values.most_common(1)[0][0]).model_dump(mode="json")
+            for file, column, scores in shared if len(shared) > 1 else ():
+                holds = {column: scores.model_dump(mode="json")}
+                found.fields("scores of teachers and init students between runs", file, holds, {column: usual})
+
+
+def _check_times(file: Path, record: RunRecord, found: Findings) -> None:
+    """Hold training time, steps and tokens to the phases and rates beside them, as far as these were rounded."""
+    time, training = record.time, record.training
+    phases = [took for name, took in time.phases.items() if name not in ("validation", "checkpoint")]
+    seconds, rates = sum(phases), (time.steps_per_second, time.tokens_per_second)
+    rounded = 1e-4 * (1 + len(phases))
+    if record.evaluated is not None:  # nothing was trained
+        return
+    for where, holds, should, least in (
+        ("time.training_seconds", time.training_seconds, seconds, rounded),
+        ("training.steps", training.steps, rates[0] * seconds, 1e-3 * seconds + rounded * rates[0]),
+        ("training.tokens_trained", training.tokens_trained, rates[1] * seconds, 0.1 * seconds + rounded * rates[1]),
+    ):
+        close = abs(holds - should) <= least
+        found.equal("times", file, "", where, f"{holds:g}", f"{holds if close else should:g}")
 
 
 def _check_identity(store: Store, record: RunRecord, found: Findings) -> None:

@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from bench.system.errors import BenchError
+from paper_tables import performance
 from paper_tables.published import BEGIN, END, PAGES, main, replaced, sections
 from tests.records import write_record
 
@@ -51,10 +52,12 @@ def test_pages_are_written(out, tmp_path, monkeypatch):
     for name in PAGES:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(f"# Title\n{BEGIN}\n{END}\n")
+    (tmp_path / "docs" / "performance.md").write_text(f"# Speed\n{performance.BEGIN}\n{performance.END}\n")
     result = CliRunner().invoke(main, ["--out", str(out)])
     assert result.exit_code == 0, result.output
     for name, kind in PAGES.items():
         assert sections(out)[kind] in (tmp_path / name).read_text()
+    assert "On a CPU: no record. Its" in (tmp_path / "docs" / "performance.md").read_text()
 
 
 def test_runs_of_presets_that_extend_the_published_one_stand_beside_its_own(tmp_path):

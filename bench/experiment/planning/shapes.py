@@ -16,8 +16,9 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from bench.config.sections import Config, LoraConfig
 from bench.experiment.identity import SCRATCH, TEACHER, Side, model_path
 from bench.models import smollm2
+from bench.models.architectures import new_architecture, outline
 from bench.models.cut import BY_LAYER, depths, kept_layers
-from bench.models.loading import has_own_head, load_architecture, new_architecture, outline
+from bench.models.loading import has_own_head, load_architecture
 from bench.models.lora import add_adapter
 from bench.models.tokenizer import Kind
 from bench.system import yaml_text

@@ -8,7 +8,7 @@ import pytest
 import sacrebleu
 
 from bench.analysis.blocks import Arm, compare_arms
-from bench.analysis.compare import RunScore, compare_runs, method_sides
+from bench.analysis.compare import RunScore, arm_key, compare_runs, method_sides
 from bench.analysis.significance import holm
 from bench.metrics.registry import find_metric
 from bench.record.example_scores import Prediction
@@ -110,7 +110,7 @@ def test_real_and_absent_differences_are_told_apart(store):
     (row,) = compare_runs(store, first, second)
     assert row.low > 0
     assert row.p < 0.01
-    (same,) = compare_runs(store, second, second)
+    (same,) = compare_runs(store, second, recorded(store, "c", rouge_rows(base), x=1))
     assert (same.difference, same.low, same.high, same.p) == (0, 0, 0, 1)
 
 
@@ -269,9 +269,9 @@ def test_different_sets_are_refused(store):
     ],
 )
 def test_predictions_that_lack_something_are_told(store, row, lacks):
-    first = recorded(store, "a", [row], x=1)
+    first, second = (recorded(store, name, [row], x=1) for name in ("a", "b"))
     with pytest.raises(BenchError, match=f"predictions without '{lacks}'"):
-        compare_runs(store, first, first)
+        compare_runs(store, first, second)
 
 
 def test_methods_are_compared_with_all_their_seeds_and_single_runs_are_told_what_one_seed_can_tell(tmp_path):
@@ -320,6 +320,9 @@ def test_a_run_below_its_own_init_student_is_told(tmp_path):
         (("--task", "samsum", "kld"), "give two methods or more"),
         (("--task", "samsum", "kld", "skl"), "no run of skl on samsum at preset tiny"),
         (("samsum-kld",), "give two runs, or methods and --task"),
+        (("samsum-kld", "samsum-kld"), "cannot be compared with itself: give two runs"),
+        (("--task", "samsm", "kld", "skl"), "unknown task 'samsm': did you mean 'samsum'?"),
+        (("--task", "samsum", "kldd", "skl"), "unknown method 'kldd': did you mean 'kld'?"),
     ],
 )
 def test_what_cannot_be_compared_is_told(tmp_path, words, told):
@@ -336,3 +339,41 @@ def test_of_a_method_with_several_settings_the_default_is_compared(tmp_path):
         write_record(tmp_path, "srkl", "samsum", seed, assignments=("method.alpha=0.3",))
     usual, _ = method_sides(Store(tmp_path), "samsum", ["srkl", "kld"])
     assert {record.config.canonical()["method"]["alpha"] for record in usual.records} == {0.1}
+
+
+def test_a_task_of_its_own_is_named_by_its_file_and_by_its_name(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "name: mine\nmetrics: [rouge_l]\nprompt_columns: [a]\nresponse_column: b\ntemplates: {t5: 'T: {a}'}\n"
+    )
+    out = tmp_path / "out"
+    for seed in (10, 20):
+        for method in ("kld", "skl"):
+            record = write_record(out, method, "samsum", seed)
+            rewrite(out, record, config__task="mine", config__task_file=str(file))
+    found = [
+        invoke("compare", "--task", task, "kld", "skl", "--out", str(out), "--json") for task in ("mine", str(file))
+    ]
+    assert [one.exit_code for one in found] == [0, 0]
+    assert found[0].stdout == found[1].stdout
+    other = invoke("compare", "--task", str(file), "kld", "gkd", "--out", str(out))
+    assert f"bench run --method gkd --task {file} --preset tiny" in other.stderr
+
+
+def test_what_the_legend_explains_is_shown_at_80_columns(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    for seed in (10, 20):
+        for method, mean in (("kld", 130.0), ("skl", 100.0)):
+            write_record(tmp_path, method, "dolly", seed, mean=mean)
+    shown = invoke("compare", "--task", "dolly", "kld", "skl", "--out", str(tmp_path)).stdout
+    heading = next(line for line in shown.splitlines() if "95 % interval" in line)
+    assert heading.split() == ["set", "A", "B", "A", "-", "B", "95", "%", "interval", "p", "visible"]
+
+
+def test_a_setting_without_effect_makes_no_arm_of_its_own(tmp_path):
+    plain = write_record(tmp_path, "kld", "samsum")
+    same = write_record(tmp_path, "kld", "samsum", assignments=("sgo.capacity=7",))
+    assert plain.run_id != same.run_id
+    assert arm_key(plain) == arm_key(same)
+    mixed = [write_record(tmp_path, "distillm", "samsum", assignments=(f"sgo.capacity={n}",)) for n in (64, 128)]
+    assert arm_key(mixed[0]) != arm_key(mixed[1])

@@ -124,3 +124,19 @@ def test_a_run_with_the_users_own_files_is_the_same_run_again(tmp_path):
     result = invoke("run", "--config", str(file), "--out", out)
     assert result.exit_code == 2
     assert str(config.method.file_sha256) in result.stderr
+
+
+def test_a_size_that_the_generated_data_had_is_told_where_other_data_keeps_it(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    for split in ("train", "validation", "test"):
+        row = {"dialogue": f"A: {split}?", "summary": "A asks.", "id": split}
+        (data / f"{split}.jsonl").write_text(json.dumps(row) + "\n")
+    words = ["run", "--config", str(printed(tmp_path, "--task", "samsum")), "--data-dir", str(data), "--dry-run"]
+    told = invoke(*words)
+    assert told.exit_code == 0, told.output
+    assert "data.max_train=400 of the configuration holds for your data too" in told.stderr
+    assert "max_validation" not in told.stderr
+    answered = invoke(*words, "--set", "data.max_train=null")
+    assert "of the configuration holds" not in answered.stderr
+    assert "max_train: null" in answered.stdout

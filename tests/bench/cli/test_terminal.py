@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 from rich.table import Table
 
+from bench.cli.doctor import Finding
 from bench.record.store import Store
 from bench.system import terminal
 from bench.system.progress import Reporter
 from tests.conftest import invoke
-from tests.records import make_record
+from tests.records import make_record, write_record
 
 ROOT = Path(__file__).resolve().parents[3]
 HOSTILE = "[red]r[/red] [/x] :star: \x1b[31mred\x9b2J\u202e"
@@ -130,3 +131,15 @@ def test_nothing_else_prints():
                     if word in text
                 ]
                 assert not found, f"{path}: {found}"
+
+
+def test_a_command_in_a_text_is_not_broken(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    runs = [write_record(tmp_path, "kld", "samsum", seed=seed) for seed in (10, 20)]
+    told = invoke("compare", *(run.run_id for run in runs), "--out", str(tmp_path)).stdout
+    assert "bench compare --task TASK METHOD METHOD" in told
+    asked = invoke("claims", "--task", "samsum", "--out", str(tmp_path)).stdout.splitlines()
+    assert "bench suite table1 --task samsum --models tiny-t5" in asked
+    advice = [Finding("optional", "extra energy", "not installed", "for energy: pip install 'distillm-bench[energy]'")]
+    monkeypatch.setattr("bench.cli.doctor.examine", lambda *given: advice)
+    assert "pip install 'distillm-bench[energy]'" in invoke("doctor").stdout.splitlines()

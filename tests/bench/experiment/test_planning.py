@@ -20,7 +20,8 @@ from bench.experiment.planning.memory import Setting, step
 from bench.experiment.planning.plan import GIB, PRETRAINING, make_plan
 from bench.experiment.planning.shapes import Shape, published, published_shape, shape_of
 from bench.experiment.run import _what_fits
-from bench.models.loading import load_network, new_architecture, parameter_count
+from bench.models.architectures import new_architecture
+from bench.models.loading import load_network, parameter_count
 from tests.conftest import invoke
 
 GPT2 = {"model_type": "gpt2", "n_embd": 256, "n_layer": 8, "n_head": 4, "vocab_size": 16000}
@@ -45,7 +46,7 @@ from baselines.sft import CrossEntropy
 from bench.config.sections import LoraConfig
 from bench.experiment.planning.memory import Setting, job, step, validation
 from bench.experiment.planning.shapes import Shape
-from bench.models.loading import new_architecture
+from bench.models.architectures import new_architecture
 from bench.training.auxiliary_loss import AuxiliaryLoss, LanguageModelling
 from bench.training.trainer import Trainer
 from distillm import OutputSource, SourceOptions, TokenSequence

@@ -4,7 +4,8 @@ import pytest
 import torch
 from transformers.activations import GELUTanh, NewGELUActivation
 
-from bench.models.loading import check_same_vocabulary, load_network, load_tokenizer, new_network
+from bench.models.architectures import new_network
+from bench.models.loading import check_same_vocabulary, load_network, load_tokenizer
 from bench.models.tokenizer import TokenizerAdapter, train_tokenizer
 from bench.system.errors import BenchError
 

@@ -5,8 +5,8 @@ import torch
 from safetensors import safe_open
 
 from baselines.sft import CrossEntropy
+from bench.models.architectures import new_network
 from bench.models.language_model import LanguageModel
-from bench.models.loading import new_network
 from bench.models.output_head import ResponseHead
 from bench.system.errors import BenchError
 from distillm import TokenSequence, kld, token_losses

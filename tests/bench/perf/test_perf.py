@@ -6,16 +6,18 @@ import dataclasses
 import itertools
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from bench.perf import evaluation, first_engine, generation, head, installed, step
-from bench.perf.measure import Comparison, Meter, Pace, Sample, Timing, compare, timed
+from bench.perf import commands, evaluation, first_engine, generation, head, installed, step
+from bench.perf.measure import OURS, Arm, Comparison, Meter, Pace, Sample, Timing, compare, timed
 from bench.perf.record import read
 from bench.perf.targets import CPU as CPU_TARGETS
-from bench.perf.targets import CUDA, EVERYWHERE, Target
+from bench.perf.targets import CUDA, EVERYWHERE, Target, targets
 from bench.perf.workload import Workload, ending_model, gpt2, lengths, untouched
+from bench.record.store import Store
 from bench.system.errors import BenchError
 from distillm import srkl
 from distillm.divergences import kld
@@ -148,8 +150,8 @@ def test_all_arms_sample_responses_of_the_same_lengths():
         )
 
 
-def test_the_parts_measure_what_the_targets_name(monkeypatch):
-    """Each part with tiny shapes; the targets' names are those of the real sizes, so they are looked for by pattern."""
+def test_every_part_measures_its_arms(monkeypatch):
+    """Each part with tiny shapes."""
     monkeypatch.setattr(installed, "load", lambda module, device: f"{module} is left out")
     whole = dataclasses.replace(TINY, quick=False)
     found = [*head.measure(whole), *step.measure(whole), *generation.measure(whole), *evaluation.measure(whole)]
@@ -171,15 +173,47 @@ def test_the_parts_measure_what_the_targets_name(monkeypatch):
     ]
     assert found[5].absent == {"TRL's GKD": "trl.experimental.gkd is left out"}
     assert all(timing.seconds("cpu") > 0 for one in found for timing in one.arms.values())
-    kinds = {"".join(c for c in one.name if not c.isdigit() and c != ",") for one in found}
-    assert all(
-        "".join(c for c in target.comparison if not c.isdigit() and c != ",") in kinds
-        for target in CPU_TARGETS
-        if target.comparison.startswith(("srkl", "kld", "GPT-2"))
-    )
     for target in itertools.chain(CPU_TARGETS, CUDA, EVERYWHERE):
         assert target.bound > 0
         assert target.why
+
+
+def test_every_target_on_a_cpu_is_one_of_what_is_measured(monkeypatch, tmp_path):
+    """By the names that the real sizes give; nothing is measured."""
+    names: list[str] = []
+
+    def named(part: str, name: str, unit: str, device: torch.device, pace: Pace, ours: Arm, others: dict) -> Comparison:
+        names.append(name)
+        wanted = {target.against for target in targets("cpu") if target.comparison == name}
+        assert wanted <= {OURS, *others}
+        return comparison(ours=fixed(1.0))
+
+    whole = Workload.on(CPU, quick=False)
+    shape = TINY.student
+    sizes = {name: (dataclasses.replace(shape), sizes) for name, (_, sizes) in whole.families.items()}
+    small = dataclasses.replace(whole, student=shape, teacher=TINY.teacher, families=sizes)
+    monkeypatch.setattr(commands, "copies", lambda *told: None)
+    for module in (head, step, generation, evaluation, commands):
+        monkeypatch.setattr(module, "compare", named)
+        list(module.measure(small))
+    assert {target.comparison for target in targets("cpu")} <= set(names)
+
+
+def test_many_runs_are_the_published_ones_under_other_seeds(tmp_path):
+    of, to = Store(commands.PUBLISHED), Store(tmp_path)
+    first = list(itertools.islice(of.all(), 2))
+    few = SimpleNamespace(all=lambda: iter(first), folder=of.folder)
+    commands.copies(few, to, 5)
+    found = list(to.all())
+    assert len({(one.run_id, one.seed) for one in found}) == 5
+    assert {one.comparison_key for one in found} == {one.comparison_key for one in first}
+    assert to.predictions(found[-1])
+
+
+def test_a_readers_memory_is_that_of_its_process():
+    sample = commands._process("-c", "held = bytearray(200 * 2**20)")()
+    assert sample.memory_mib is not None
+    assert 200 < sample.memory_mib < 260
 
 
 def test_trls_trainers_make_steps():
@@ -229,4 +263,5 @@ def test_on_a_gpu_every_part_is_measured():
     on = dataclasses.replace(TINY, device=torch.device("cuda"))
     found = [*head.measure(on), *step.measure(on), *generation.measure(on), *evaluation.measure(on)]
     assert {one.clock for one in found} == {"cpu", "wall"}
-    assert {"arithmetic of kld, batch 2", "imitkd, batch 2"} <= {one.name for one in found}
+    names = {"arithmetic of kld, batch 2", "arithmetic of kld, captured, batch 2", "imitkd, batch 2"}
+    assert names <= {one.name for one in found}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from itertools import combinations
 
 import numpy as np
@@ -14,7 +15,7 @@ from bench.recommend.from_records import belief, recommend
 from bench.record.store import Store
 from bench.system.errors import BenchError
 from tests.conftest import invoke
-from tests.records import make_record, noisy, rouge_rows
+from tests.records import altered, make_record, noisy, rewrite, rouge_rows
 
 SEEDS = (10, 20, 30)
 MEANS = {"kld": 30.0, "jsd": 29.8, "sft": 20.0}
@@ -102,7 +103,8 @@ def test_methods_come_by_score_with_what_is_known_of_them(store):
     assert first.near_best > first.best
     assert last.near_best < 0.001
     assert [one.told_apart for one in found.methods] == [False, False, True]
-    assert (first.seeds, first.seconds, first.cost) == (SEEDS, 36.0, 1.0)
+    assert (first.seeds, first.seconds, first.before) == (SEEDS, 36.0, 2.0)
+    assert first.cost == pytest.approx(100 * 38 / 3600)
     assert found.seeds_known
     assert found.next_runs is not None
     assert (set(found.next_runs.methods), found.next_runs.seed) == ({"kld", "jsd"}, 40)
@@ -139,6 +141,26 @@ def test_a_methods_own_settings_come_before_those_with_more_seeds(store):
     assert found["skl"].seeds == (10, 20, 30, 40)  # nothing has its own: those with most seeds
 
 
+def test_what_is_not_ranked_is_named_and_other_sources_are_ranked_on_demand(store):
+    for seed in SEEDS:
+        store.write(*make_record("srkl", seed=seed, mean=31.0))
+        store.write(*make_record("srkl", seed=seed, mean=33.0, sgo="adaptive-off-policy"))
+        store.write(*make_record("srkl", seed=seed, mean=35.0, init="pretrained"))
+    words = ["recommend", "--task", "dolly", "--out", str(store.root)]
+    told = invoke(*words).stdout
+    assert "(--every-source ranks them): srkl (adaptive-off-policy) " in told
+    assert "1 arms; the best of them is srkl with init changed (dolly-srkl-dataset-s10-" in told
+    plain = json.loads(invoke(*words, "--json").stdout)
+    assert [(one["source"], one["other"]) for one in plain["left_out"]] == [
+        ("dataset", ["init"]),
+        ("adaptive-off-policy", []),
+    ]
+    plain = json.loads(invoke(*words, "--json", "--every-source").stdout)
+    names = ["srkl (adaptive-off-policy)", "srkl", "kld", "jsd", "sft"]
+    assert [one["method"] for one in plain["methods"]] == names
+    assert [one["source"] for one in plain["left_out"]] == ["dataset"]
+
+
 def test_only_what_fits_the_budget_takes_part(store):
     store.write(*make_record("skl", mean=40.0, seconds=5.0, other_load=1.5))  # the time of this may not be shown
     found = recommend(store, "dolly", max_seconds=20.0)
@@ -149,19 +171,71 @@ def test_only_what_fits_the_budget_takes_part(store):
         ("kld", False),
     ]
     assert [one.best for one in found.methods[2:]] == [0, 0]
-    with pytest.raises(BenchError, match="the fastest takes 18 s"):
+    with pytest.raises(BenchError, match="the fastest takes 20 s"):
         recommend(store, "dolly", max_seconds=1.0)
+
+
+def test_what_comes_before_the_training_counts(store):
+    for seed in SEEDS:
+        record, rows = make_record("seqkd", seed=seed, mean=28.0, seconds=18.0)
+        answers = {"mean_length": 5.0, "ended": 1.0}
+        needs = {"init student": 2.0, "teacher responses": 30.0}
+        store.write(altered(record, data__teacher_responses=answers, time__before=needs), rows)
+    found = {one.method: one for one in recommend(store, "dolly", max_seconds=45, price=3600).methods}
+    assert (found["seqkd"].before, found["seqkd"].seconds, found["seqkd"].cost) == (32.0, 18.0, 50.0)
+    assert [name for name, one in found.items() if not one.within_budget] == ["seqkd"]
+    assert [name for name, one in found.items() if one.cost is not None and one.cost < 25] == ["jsd", "sft"]
+    for record in list(store.all()):  # what comes before is known of runs that were not timed, too
+        rewrite(store.root, record, environment__other_load=1.5)
+    (seqkd,) = (one for one in recommend(store, "dolly").methods if one.method == "seqkd")
+    assert (seqkd.before, seqkd.seconds) == (32.0, None)
 
 
 def test_one_seed_a_method_says_nothing_of_others(tmp_path):
     store = Store(tmp_path)
-    for method in ("kld", "jsd"):
-        store.write(*make_record(method))
+    for method, mean in (("kld", 60.0), ("jsd", 30.0), ("sft", 20.0)):  # by examples alone, kld is surely the best
+        store.write(*make_record(method, mean=mean))
     found = recommend(store, "dolly")
     assert not found.seeds_known
-    assert (found.next_runs.seed, set(found.next_runs.methods)) == (20, {"kld", "jsd"})
+    assert {(one.best, one.near_best) for one in found.methods} == {(None, None)}
+    assert (found.next_runs.seed, found.next_runs.methods) == (20, ("kld", "jsd"))
     told = invoke("recommend", "--task", "dolly", "--out", str(tmp_path)).stdout
     assert "One training seed a method" in told
+    assert "What would tell most: kld and jsd at seed 20:" in told
+    assert told.count("--seed 20") == 2
+    assert "probability" not in told
+    assert "would tell little" not in told
+
+
+def test_what_the_test_cannot_tell_for_noise_is_not_called_as_good(tmp_path):
+    store = Store(tmp_path)
+    for seed, shift in zip(SEEDS, (-12.0, 0.0, 12.0), strict=True):
+        for method, mean in (("kld", 40.0), ("jsd", 39.8), ("sft", 35.0), ("rkld", 34.0), ("tvd", 33.0), ("skl", 36.0)):
+            store.write(*make_record(method, seed=seed, mean=mean))
+        store.write(*make_record("minillm", seed=seed, mean=10.0 + shift))
+    found = recommend(store, "dolly")
+    assert not found.pooled
+    assert [one.method for one in found.too_noisy] == ["minillm"]
+    assert "jsd" in [one.method for one in found.as_good]
+    told = invoke("recommend", "--task", "dolly", "--out", str(tmp_path)).stdout
+    assert "less than 5 % probability: minillm." in told
+    assert "minillm*" not in told
+
+
+def test_other_presets_of_the_folder_are_named_with_their_leader(store):
+    file = store.root / "tuning" / "slow.yaml"
+    file.parent.mkdir()
+    file.write_text("extends: tiny\ntraining: {learning_rate: 0.001}\n")
+    for seed in SEEDS:
+        store.write(*make_record("sft", seed=seed, mean=50.0, preset=str(file)))
+        store.write(*make_record("kld", seed=seed, mean=20.0, preset=str(file)))
+    told = invoke("recommend", "--task", "dolly", "--out", str(store.root)).stdout
+    assert "At preset slow, sft has the highest score (the best with probability 1.00), which is another:" in told
+    command = next(line for line in told.splitlines() if line.startswith("bench recommend"))
+    there = invoke(*shlex.split(command)[1:])
+    assert there.exit_code == 0, there.output
+    assert "sft has the highest score" in there.stdout
+    assert "At preset tiny, kld has the highest score" in there.stdout
 
 
 def test_the_command(store):
@@ -181,6 +255,8 @@ def test_the_command(store):
     ("more", "told"),
     [
         (["--task", "samsum"], "no runs on samsum at preset tiny"),
+        (["--preset", "real"], "no runs on dolly at preset real in"),
+        (["--preset", "real"], "(recorded: --preset tiny)"),
         (["--on", "nowhere"], "no scores on 'nowhere'"),
         (["--models", "tiny-t5"], "with models tiny-t5"),
         (["--method", "kld"], "--method goes with --minutes"),

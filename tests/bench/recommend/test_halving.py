@@ -16,6 +16,7 @@ from bench.data import load_task
 from bench.experiment.run import run
 from bench.experiment.workshop import Workshop
 from bench.recommend.halving import SLACK, Halving, Trial, rungs_of
+from bench.recommend.page import _nothing_to_teach
 from bench.record.store import Store
 from bench.system.artifacts import ArtifactCache
 from bench.system.errors import BenchError
@@ -23,6 +24,7 @@ from bench.system.progress import Reporter
 from bench.training.job import NonFiniteLoss
 from tests.conftest import invoke, start
 from tests.paper_tables.conftest import declared
+from tests.records import altered, make_record
 
 TASK = """
 name: chats
@@ -55,8 +57,11 @@ def in_folder(folder: Path) -> Path:
     (folder / "data").mkdir()
     (folder / "chats.yaml").write_text(TASK)
     (folder / "quick.yaml").write_text(QUICK)
-    for split, size in (("train", 48), ("validation", 8), ("test", 8)):
-        rows = [{"chat": one.prompt, "summary": one.references[0]} for one in load_task("samsum").splits[split][:size]]
+    examples = load_task("samsum").splits
+    chosen = {"train": examples["train"][:48], "validation": examples["validation"][:8]}
+    chosen["test"] = [*examples["train"][:4], *examples["test"][:4]]  # half of the test prompts are trained on
+    for split, found in chosen.items():
+        rows = [{"chat": one.prompt, "summary": one.references[0]} for one in found]
         (folder / "data" / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
 
@@ -113,12 +118,24 @@ def test_the_page_explains_the_choice_and_loads_the_student(chosen):
     assert f"**{found['method']}** had the best ROUGE-L" in text
     assert all(f"| {method} |" in text for method in METHODS)
     assert "One training seed a method" in text
+    assert "- Noted of the runs: 4 distinct prompts of test also in train\n" in text
     code = text.split("```python\n")[1].split("```")[0]
     assert len(code.strip().splitlines()) == 3
     names: dict[str, object] = {}
     exec(code, names)
     assert names["model"].num_parameters() > 0
     assert names["tokenizer"]("a chat")["input_ids"]
+
+
+def test_a_student_above_its_teacher_is_told():
+    high, low = (make_record("kld", "samsum", mean=mean)[0].plain()["scores"] for mean in (40.0, 20.0))
+    kld = altered(make_record("kld", "samsum")[0], teacher_scores=high, init_scores=low, scores=high)
+    assert list(_nothing_to_teach({"kld": kld})) == []
+    (told,) = _nothing_to_teach({"kld": altered(kld, teacher_scores=low, init_scores=high)})
+    assert told.startswith("On test, the init student (")
+    (told,) = _nothing_to_teach({"kld": kld, "sft": kld})
+    assert told.startswith("On test, sft (")
+    assert "there is nothing to distil" in told
 
 
 def test_the_same_command_makes_nothing_again(chosen):

@@ -55,6 +55,20 @@ def test_steps_that_runs_were_begun_with_stay(out):
     assert yaml_text.read(path)["pairs"]["tiny-llama"]["methods"]["kld"]["training"]["steps"] == 520
 
 
+def test_steps_are_planned_anew_when_asked(out, command):
+    path = out / "tiny-as-long-as-distillm.yaml"
+    write_preset(path, planned(out))
+    rewrite(out, next(r for r in Store(out).all() if r.config.method.name == "kld"), time__training_seconds=40.0)
+    # no method is left to run, so that nothing is trained
+    asked = ("suite", "main", "--equal-time", "distillm", "--replan", "--out", out)
+    refused = command(*asked, "--dry-run")
+    assert (refused.exit_code, "--replan writes" in refused.stderr) == (2, True)
+    command(*asked, "--seeds", "10", "--minutes", "0.001")
+    assert yaml_text.read(path)["pairs"]["tiny-llama"]["methods"]["kld"]["training"]["steps"] == 260
+    alone = command("suite", "main", "--replan", "--out", out)
+    assert (alone.exit_code, "--replan goes with --equal-time" in alone.stderr) == (2, True)
+
+
 def test_nothing_is_planned_by_a_dry_run(out, command):
     refused = command("suite", "main", "--equal-time", "distillm", "--dry-run", "--out", out)
     assert refused.exit_code == 2

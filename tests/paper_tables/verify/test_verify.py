@@ -10,15 +10,28 @@ from pathlib import Path
 
 import pytest
 
+from bench.experiment import context
 from bench.record.pack import pack
 from bench.record.store import PREDICTIONS, RECORD, Store
 from bench.system.files import write_sealed_json
 from bench.training.job import NonFiniteLoss
 from bench.training.state import TrainerState
-from paper_tables.verify import rerun
+from paper_tables.numbers.runs import RunIndex
+from paper_tables.paper.tables import MAIN_METHODS
+from paper_tables.suite.equal_time import equal_time_preset, write_preset
+from paper_tables.verify import rerun, runs
+from paper_tables.verify.runs import NOT_KEPT
 from tests.conftest import record_of, short
 from tests.paper_tables.conftest import declared, write_table_1
+from tests.records import rewrite, write_record
 
+TASK = """
+name: chats
+metrics: [rouge_l]
+prompt_columns: [chat]
+response_column: summary
+templates: {t5: "Summarize: {chat}"}
+"""
 pytestmark = pytest.mark.usefixtures("cache")
 
 
@@ -59,7 +72,7 @@ def checked(command, *words: object) -> tuple[int, dict]:
 @pytest.mark.parametrize("form", ["whole", "packed"])
 def test_every_score_of_a_run_follows_from_its_texts(command, ran, form):
     code, found = checked(command, ran / form)
-    assert (code, found["wrong"], found["not_checked"]) == (0, [], {})
+    assert (code, found["wrong"], found["not_checked"]) == (0, [], {NOT_KEPT: 1})
     # eight examples, two decoding seeds, two metrics
     assert {name: found["checked"][name] for name in ("records", "example scores", "references", "scores")} == {
         "records": 1,
@@ -115,6 +128,9 @@ def set_at(values: dict, key: str, value: object) -> None:
         ("config.seed", 11, "run_id"),
         ("comparison_key", "0" * 64, "comparison_key"),
         ("data.references", {"test": "0" * 64}, "data.references.test"),
+        ("time.training_seconds", 1e9, "time.training_seconds"),
+        ("training.tokens_trained", 5, "training.tokens_trained"),
+        ("training.steps", 5, "training.steps"),
     ],
 )
 def test_a_changed_record_is_named(command, ran, copy, key, value, column):
@@ -132,6 +148,58 @@ def test_a_record_that_cannot_be_read_is_wrong(command, ran, copy):
     code, found = checked(command, file.parents[2])
     assert code == 1
     assert "changed since it was written" in found["wrong"][0]["holds"]
+
+
+def test_a_score_changed_under_the_checksum_is_named_and_what_follows_is_counted(command, derived, copy, ran):
+    file, values = plain(Store(copy(ran / "packed")))
+    mean = values["scores"]["test"]["metrics"]["rouge_l"]["mean"]
+    text = file.read_text()
+    file.write_text(text.replace(f'"mean": {mean!r}', '"mean": 99.25', 1))
+    code, found = checked(command, file.parents[2])
+    assert code == 1
+    first, second = found["wrong"]
+    assert first["file"] == str(file)
+    assert first["holds"].startswith("changed since it was written")
+    assert (second["column"], second["holds"]) == ("scores.test.metrics.rouge_l.mean", "99.25")
+
+
+def test_files_of_a_wrong_record_are_follow_ups(command, derived, copy):
+    store = Store(copy(derived))
+    record = next(store.all())
+    file = store.folder(record.run_id) / RECORD
+    score = record.scores["test"].primary.mean
+    file.write_text(file.read_text().replace(f'"mean": {score!r}', '"mean": 99.25', 1))
+    code, found = checked(command, store.root)
+    assert code == 1
+    assert {one["file"] for one in found["wrong"]} == {str(file)}
+    assert len(found["follow_ups"]) > 5
+    told = command("verify", store.root).stdout
+    assert f"{len(found['follow_ups'])} cells of files that are made of these records differ, too" in told
+    assert "tables/" not in told.replace("not checked", "")
+
+
+def test_a_record_without_a_checksum_is_told_and_its_teacher_is_held_to_that_of_others(command, tmp_path):
+    for seed in (10, 20, 30):
+        record = write_record(tmp_path, seed=seed)
+        teacher = write_record(tmp_path, seed=10).plain()["scores"]
+        rewrite(tmp_path, record, teacher_scores=teacher)
+    assert checked(command, tmp_path)[:1] == (0,)
+    file = Store(tmp_path).folder(record.run_id) / RECORD
+    values = json.loads(file.read_text())
+    del values["checksum"]
+    file.write_text(json.dumps(values))
+    assert "all that was checked holds; records without a checksum: 1" in command("verify", tmp_path).stdout
+    values["teacher_scores"]["vicuna"]["metrics"]["rouge_l"]["mean"] = 12.5
+    file.write_text(json.dumps(values))
+    code, found = checked(command, tmp_path)
+    assert code == 1
+    (one,) = found["wrong"]
+    assert (one["file"], one["column"], one["holds"]) == (
+        str(file),
+        "teacher_scores.vicuna.metrics.rouge_l.mean",
+        "12.5",
+    )
+    assert any(reason.startswith(f"{record.run_id}: it has no checksum") for reason in found["not_checked"])
 
 
 def test_runs_packed_without_texts_are_counted_and_not_wrong(command, derived, copy):
@@ -153,7 +221,7 @@ def test_derived_files_hold(command, derived):
     assert (code, found["wrong"]) == (0, [])
     # nine of table 1, six of chosen seeds, the figure's data and caption, verdicts, report
     assert found["checked"]["files"] == 19
-    (reason,) = found["not_checked"]
+    _, reason = found["not_checked"]
     assert "are not what they were" in reason  # these records name data that nobody has
 
 
@@ -192,9 +260,13 @@ def test_a_number_of_a_table_is_named_with_its_column_and_what_it_should_be(comm
     assert (one["column"], one["holds"], one["should"]) == ("mean", "99.5", cells["mean"])
 
 
-def test_a_run_made_again_is_equal_to_the_last_bit(command, ran):
+def test_a_run_made_again_is_equal_to_the_last_bit(command, ran, monkeypatch):
+    loaded, load = [], runs.examples_of
+    for module in (runs, context):
+        monkeypatch.setattr(module, "examples_of", lambda *given: (loaded.append(given), load(*given))[1])
     code, found = checked(command, ran / "packed", "--rerun", "1")
-    assert (code, found["wrong"], found["not_checked"]) == (0, [], {})
+    assert (code, found["wrong"], found["not_checked"]) == (0, [], {NOT_KEPT: 1})
+    assert len(loaded) == 1
     assert found["checked"]["runs made again"] == 1
     assert found["checked"]["responses made again"] == 1 + 16 * 7  # rows, and the fields of each
 
@@ -217,9 +289,9 @@ def test_a_run_that_diverges_when_made_again_is_wrong(command, ran, monkeypatch)
     def diverges(*_):
         raise NonFiniteLoss("student", 3, "loss", {"loss": math.nan}, [], TrainerState(8))
 
-    monkeypatch.setattr(rerun, "run", diverges)
+    monkeypatch.setattr(rerun, "make", diverges)
     code, found = checked(command, ran / "packed", "--rerun", "1")
-    assert (code, found["not_checked"]) == (1, {})
+    assert (code, found["not_checked"]) == (1, {NOT_KEPT: 1})
     (one,) = found["wrong"]
     assert one["holds"] == "it ended"
     assert "loss is not finite at step 3" in one["should"]
@@ -244,3 +316,62 @@ def test_bad_input_is_told(command, ran, tmp_path, words, said):
     result = command("verify", *([tmp_path / "none"] if words == ["none"] else words), *folder)
     assert result.exit_code == 2
     assert said in result.stderr
+
+
+def test_files_of_a_task_of_its_own_are_checked(command, tmp_path):
+    (tmp_path / "chats.yaml").write_text(TASK)
+    out, data = tmp_path / "out", tmp_path / "data"
+    data.mkdir()
+    for split in ("train", "validation", "test"):
+        rows = [{"chat": f"{split} {number}", "summary": "a summary"} for number in range(4)]
+        (data / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for method in ("kld", "skl"):
+        for seed in (10, 20, 30):
+            record = write_record(out, method, "samsum", seed=seed, init="sft")
+            names = {"config__task": "chats", "config__task_file": str(tmp_path / "chats.yaml")}
+            names["config__data__dir"] = str(data)
+            rewrite(out, record, **names, run_id=record.run_id.replace("samsum", "chats"))
+            shutil.rmtree(Store(out).folder(record.run_id))
+    asked = ("--task", tmp_path / "chats.yaml", "--out", out)
+    for words in (["tables", "1"], ["tables", "1", "--seeds", "10,20"], ["report"]):
+        made = command(*words, *asked)
+        assert made.exit_code == 0, made.output
+    (out / "claims.md").write_text(command("claims", "--markdown", *asked).stdout)
+    files = list((out / "tables").iterdir())
+    assert all("-task-chats-tiny-t5" in path.name for path in files)
+    _, found = checked(command, out)
+    of_files = [one for one in (*found["wrong"], *found["follow_ups"]) if "record.json" not in one["file"]]
+    assert of_files == []
+    assert found["checked"]["files"] == len(files) + 2
+    assert not any("no record makes it" in reason for reason in found["not_checked"])
+    path = out / "tables" / "table1-tiny-task-chats-tiny-t5-measured.md"
+    path.write_text(path.read_text().replace("| KLD |", "| KLX |", 1))
+    _, found = checked(command, out)
+    assert str(path) in {one["file"] for one in (*found["wrong"], *found["follow_ups"])}
+
+
+def test_steps_of_equal_time_follow_from_the_times(command, tmp_path):
+    for method in MAIN_METHODS:
+        write_record(tmp_path, method, seconds=40.0 if method == "imitkd" else 20.0)
+    path = tmp_path / "tiny-as-long-as-distillm.yaml"
+    write_preset(path, equal_time_preset(RunIndex(Store(tmp_path), "tiny"), ["main"], "distillm"))
+    code, found = checked(command, tmp_path)
+    assert (code, found["wrong"]) == (0, [])
+    assert found["checked"]["presets of equal time"] == len(MAIN_METHODS)
+    path.write_text(path.read_text().replace("steps: 200", "steps: 201"))
+    code, found = checked(command, tmp_path)
+    assert code == 1
+    (one,) = found["wrong"]
+    assert (one["file"], one["row"], one["holds"], one["should"]) == (
+        str(path),
+        "tiny-llama imitkd",
+        "{'steps': 201}",
+        "{'steps': 200}",
+    )
+
+
+def test_a_folder_of_trials_is_not_asked_for_tables(command, ran, tmp_path):
+    for place in (tmp_path, tmp_path / "tuning"):
+        shutil.copytree(ran / "packed" / "runs", place / "runs")
+    code, found = checked(command, tmp_path)
+    assert (code, found["not_checked"]) == (0, {NOT_KEPT: 2})
