@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), *(ROOT / name for name in ("README.md", "CONTRIBUTING.md"))]
 IDS = [path.relative_to(ROOT).as_posix() for path in PAGES]
 WORKFLOW = ROOT / ".github" / "workflows" / "checks.yml"
-LONGEST_README, LONGEST_SECTION = 146, 32
+LONGEST_README, LONGEST_SECTION = 146, 34
 """Lines of the README without the section made from records, and of this section."""
 
 
