@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -37,6 +38,25 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]  # transformers exports it
             buffer[:, :, start:end] = new
         self._show(end)
         return self.keys, self.values
+
+    def gather(self, parts: Sequence[RoomyLayer], groups: Sequence[Sequence[int]], length: int, *, left: bool) -> None:
+        """Hold what layers, this one among them, have read of groups of rows, as if they had been padded to a length.
+
+        Args:
+            parts: the layers, each with what it has read.
+            groups: the rows of each.
+            length: of the longest.
+            left: whether shorter ones are padded on the left.
+        """
+        found = []
+        for of_parts in zip(*((part.keys, part.values) for part in parts), strict=True):
+            first = of_parts[0]
+            whole = first.new_zeros(sum(map(len, groups)), first.shape[1], length, first.shape[-1])
+            for part, rows in zip(of_parts, groups, strict=True):
+                used = slice(length - part.shape[2], None) if left else slice(part.shape[2])
+                whole[rows, :, used] = part
+            found.append(whole)
+        self.keys, self.values = found
 
     def spread(self, rows: Tensor, room: int) -> None:
         """Go on with these rows of the prompts, a row once for each time it is named, and room for more tokens."""

@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 from transformers import GenerationConfig
 
-from bench.models import captured
+from bench.models import captured, decoding
 from bench.models.batches import pad
 from bench.models.captured import CAPTURED_FAMILIES, CapturedDecoders
 from bench.models.decoding import Ending, NonFiniteLogits, Reader, decode, still_running
@@ -50,6 +50,29 @@ def test_greedy_text_is_that_of_generate(family):
         found = decode([Reader(network, start)], 0.0, ids, mask, 2, numbers, greedy, ending)
     assert found == [row for row in expected for _ in range(2)]
     assert len(set(map(tuple, expected))) > 1  # the prompts matter
+
+
+@pytest.mark.parametrize("family", [*CAUSAL, *SEQ2SEQ])
+def test_prompts_read_in_parts_of_like_length_get_the_same_responses(family, monkeypatch):
+    network, ids, mask, start = inputs(family)
+    numbers = uniform_numbers(NEW, [(1, i) for i in range(2 * len(ids))])
+    part_of, read = network if start is None else network.get_encoder(), []
+    part_of.register_forward_pre_hook(lambda _, args, kwargs: read.append(kwargs["input_ids"].shape), with_kwargs=True)
+    found = []
+    for worth in (decoding._WORTH_SPLITTING, 1):
+        monkeypatch.setattr(decoding, "_WORTH_SPLITTING", worth)
+        with torch.inference_mode():
+            reader, ending = Reader(network, start), Ending(torch.tensor(STOPS))
+            found.append(decode([reader], 0.0, ids, mask, 2, numbers, Decoding(NEW, no_repeat_ngram=2), ending))
+    assert found[1] == found[0]
+    assert read[0] == (5, 12)
+    assert {tuple(shape) for shape in read} >= {(1, 12), (1, 7), (1, 4), (1, 3), (1, 1)}
+
+
+def test_prompts_are_parted_where_that_saves_much():
+    parts = decoding._alike([30, 200, 10, 190, 20], 10**8)
+    assert parts == [[1, 3], [0, 4, 2]]
+    assert decoding._alike([30, 200, 10, 190, 20], 10**5) == [[1, 3, 0, 4, 2]]
 
 
 def check_captured(family, device):
