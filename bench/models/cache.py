@@ -77,9 +77,17 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]  # transformers exports it
         self.keys, self.values = (buffer[:, :, :length] for buffer in self.buffers)
 
 
+def attended_in(keys: Tensor) -> torch.dtype:
+    """What attention to keys or values takes place in: autocast casts those of rotary families at every token."""
+    device = keys.device.type
+    if keys.dtype == torch.float32 and torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return keys.dtype
+
+
 def _with_room(old: Tensor, rows: Tensor, room: int) -> Tensor:
     batch, heads, length, size = old.shape
-    buffer = old.new_empty(len(rows), heads, length + room, size)
+    buffer = old.new_empty(len(rows), heads, length + room, size, dtype=attended_in(old))
     buffer[:, :, :length] = old if len(rows) == batch else old.index_select(0, rows)
     return buffer
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +51,11 @@ class Reader:
         start_id: what an encoder-decoder's decoder starts from; None for a causal model.
         entries: V, of its output layer, where not all are used.
     """
+
+    mask: Tensor
+    positions: Tensor  # of a causal model's last tokens
+    encoded: Tensor  # what an encoder has made of the prompts
+    encoder_output: Callable[..., Any]
 
     def __init__(self, network: PreTrainedModel, start_id: int | None, entries: int | None = None) -> None:
         self.network, self.start_id, self.entries = network, start_id, entries
@@ -312,9 +317,9 @@ class History:
         """What stands before the responses: the prompts, or the start tokens of decoders."""
         return ids.masked_fill(mask == 0, -1) if start_id is None else ids.new_full((len(ids), 1), start_id)
 
-    def of_rows(self, rows: int) -> History:
-        """That of the first rows."""
-        return History(self.tokens[:rows], self.prompt, self.size)
+    def part(self, rows: int, columns: int) -> History:
+        """That of the first rows and columns; none of the others is in use."""
+        return History(self.tokens[:rows, :columns], self.prompt, self.size)
 
     def forbid(self, logits: Tensor, position: Tensor | int) -> Tensor:
         """Logits (R, V) without the tokens that would repeat an n-gram at a position of the response."""

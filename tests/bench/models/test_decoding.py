@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 from transformers import GenerationConfig
 
-from bench.models import captured, decoding
+from bench.models import cache, captured, decoding
 from bench.models.batches import pad
 from bench.models.captured import CAPTURED_FAMILIES, CapturedDecoders
 from bench.models.decoding import Ending, NonFiniteLogits, Reader, decode, still_running
@@ -119,6 +119,124 @@ def test_prompts_of_another_width_use_the_same_buffers(family):
     assert len(graphs.made) == 1
 
 
+class Counted(CapturedDecoders):
+    """Samples with fixed buffers on a CPU, and tells in `buffers` how often buffers were made."""
+
+    def __init__(self):
+        super().__init__()
+        self.buffers = []
+
+    def sample(self, family, network, prompts, ending=STOPS, temperature=1.0):
+        start = 0 if family in SEQ2SEQ else None
+        ids, mask = pad(prompts, 0, CPU, left=start is None)
+        numbers, decoding = uniform_numbers(NEW, [(2, i) for i in range(len(ids))]), Decoding(NEW, temperature)
+        with torch.inference_mode():
+            made = self.decode(
+                [Reader(network, start)], 0.0, ids, mask, 1, numbers, decoding, Ending(torch.tensor(ending))
+            )
+        (decoder, *_) = reversed(self.made.values())
+        if not any(decoder is one for one in self.buffers):
+            self.buffers.append(decoder)
+        return made
+
+
+@pytest.mark.parametrize("family", ["llama", "t5"])
+def test_batches_of_many_widths_share_buffers_and_steps(family, monkeypatch):
+    """As dialogues come in training: their widths lie in several buckets, in any order, and a last batch is small."""
+    monkeypatch.setattr(captured, "_LENGTH_BUCKET", 16)
+    monkeypatch.setattr(captured, "_FEWEST_ROWS", 1)
+    network, graphs, steps = make_family(family), Counted(), []
+    widths = torch.distributions.LogNormal(2.7, 0.5)
+    torch.manual_seed(0)
+    rounds = 40
+    for at in range(rounds):
+        rows = 3 if at % 10 == 9 else 8
+        prompts = [(5,) * int(width) for width in widths.sample((rows,)).clamp(1, 64)]
+        graphs.sample(family, network, prompts, ending=[1])
+        steps.append(len(graphs.buffers[-1].steps))
+    assert len(graphs.made) == 1
+    assert len(graphs.buffers) <= 4  # they grow to the greatest width and stay
+    captures = sum(len(one.steps) for one in graphs.buffers)
+    assert captures <= 16  # sizes, that is, of which a batch of 16 new tokens has at least one each
+    assert steps[-1] == steps[rounds // 2]  # the second half finds every step made
+
+
+def test_buffers_are_kept_up_to_a_number_of_bytes(monkeypatch):
+    network, graphs = make_family("llama"), Counted()
+    for temperature in (0.5, 0.7, 0.9, 0.5):
+        graphs.sample("llama", network, PROMPTS, temperature=temperature)
+    assert len(graphs.buffers) == len(graphs.made) == 3
+    monkeypatch.setattr(captured, "_MOST_BYTES", 2 * graphs.buffers[0].bytes)
+    for temperature in (0.7, 0.5, 0.3):
+        graphs.sample("llama", network, PROMPTS, temperature=temperature)
+    assert [kind.decoding.temperature for kind in graphs.made] == [0.5, 0.3]
+    monkeypatch.setattr(captured, "_MOST_BYTES", 0)
+    graphs.sample("llama", network, PROMPTS, temperature=0.1)
+    assert [kind.decoding.temperature for kind in graphs.made] == [0.1]
+
+
+def test_weights_are_copied_once_in_the_precision_of_autocast():
+    network, graphs = make_family("llama"), Counted()
+    with torch.autocast("cpu", torch.bfloat16):
+        first = [graphs.sample("llama", network, PROMPTS, temperature=t) for t in (0.7, 1.0)]
+        copies = [reader.weights for one in graphs.buffers for reader in one.readers]
+        assert len(copies) == 2
+        assert copies[0] is copies[1]
+        assert {one.dtype for one in copies[0].values()} == {torch.bfloat16}
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.mul_(-1.0)
+        assert [graphs.sample("llama", network, PROMPTS, temperature=t) for t in (0.7, 1.0)] != first
+    graphs.forget()
+    assert not graphs.weights
+
+
+@pytest.mark.parametrize("family", [*CAUSAL, *SEQ2SEQ])
+def test_keys_lie_in_the_precision_of_autocast(family, monkeypatch):
+    """They are attended to in it anyway: responses are those with keys as the layers give them."""
+    network, ids, mask, start = inputs(family)
+    numbers, ending = uniform_numbers(NEW, [(1, i) for i in range(len(ids))]), Ending(torch.tensor(STOPS))
+    seen = []
+    begun = cache.RoomyLayer.spread
+
+    def spread(self, *given):
+        begun(self, *given)
+        seen.append(self.keys.dtype)
+
+    monkeypatch.setattr(cache.RoomyLayer, "spread", spread)
+
+    def responses():
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            plain = decode([Reader(network, start)], 0.0, ids, mask, 1, numbers, Decoding(NEW), ending)
+            if not captured.is_captured_family(network):
+                return [plain]
+            graphs = CapturedDecoders()
+            fixed = graphs.decode([Reader(network, start)], 0.0, ids, mask, 1, numbers, Decoding(NEW), ending)
+            (decoder,) = graphs.made.values()
+            seen.extend(one.dtype for pair in decoder.readers[0].growing for one in pair)
+            return [plain, [until_stop(row) for row in fixed]]
+
+    found = responses()
+    assert set(seen) == {torch.bfloat16}
+    for module in (cache, captured):
+        monkeypatch.setattr(module, "attended_in", lambda keys: keys.dtype)
+    assert responses() == found
+
+
+def test_what_is_not_finite_does_not_stay_in_buffers():
+    """Of long prompts, where shorter ones do not write over it."""
+    network, graphs = make_family("llama"), Counted()
+    expected = graphs.sample("llama", network, PROMPTS)
+    sound = network.model.embed_tokens.weight[9].clone()
+    with torch.no_grad():
+        network.model.embed_tokens.weight[9] = torch.nan
+    with pytest.raises(NonFiniteLogits):
+        graphs.sample("llama", network, [(9,) * 40 for _ in PROMPTS])
+    with torch.no_grad():
+        network.model.embed_tokens.weight[9] = sound
+    assert graphs.sample("llama", network, PROMPTS) == expected
+
+
 @pytest.mark.gpu
 @needs_cuda
 def test_graphs_follow_the_weights(make_model):
@@ -181,12 +299,12 @@ def test_a_capture_that_fails_costs_time_and_nothing_else(make_model, monkeypatc
     model = make_model("gpt2", initializer_range=0.3)
     expected, tried = model.sample(asked, Decoding(8), 0), []
 
-    def fail(self, rows):
-        tried.append(rows)
+    def fail(self, size):
+        tried.append(size)
         raise NotCaptured("operation failed")
 
     monkeypatch.setattr("bench.models.generation.can_capture", lambda networks: True)
-    monkeypatch.setattr("bench.models.captured._CapturedDecoder._step", fail)
+    monkeypatch.setattr("bench.models.captured.CapturedDecoder.step", fail)
     assert [model.sample(asked, Decoding(8), 0) for _ in range(2)] == [expected, expected]
     assert len(tried) == 1
     assert not model.graphs.made
