@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 from transformers.cache_utils import Cache, EncoderDecoderCache
 from transformers.pytorch_utils import Conv1D
 
@@ -32,22 +32,22 @@ CAPTURED_FAMILIES = frozenset(
 _LENGTH_BUCKET = 128  # tokens; prompts of like length share their graphs
 _FEWEST_ROWS = 8  # a step on fewer takes as long
 _STEPS_BETWEEN_CHECKS = 8  # of what has ended: a check waits for the GPU
-_MOST_BYTES = 4 * 2**30  # of all buffers; beyond it those that were not used for longest go
+MOST_BYTES = 4 * 2**30
+"""Of all buffers of a model; beyond it those that were not used for longest go."""
 
 
 def can_capture(networks: Sequence[PreTrainedModel]) -> bool:
     """Whether networks decode through graphs: on CUDA, for families whose step does not look at values."""
-    return all(one.device.type == "cuda" and is_captured_family(one) for one in networks)
+    return all(one.device.type == "cuda" and is_captured(one.config) for one in networks)
 
 
-def is_captured_family(network: PreTrainedModel) -> bool:
-    """Whether a network decodes through graphs where it is on CUDA."""
-    return network.config.model_type in CAPTURED_FAMILIES and not _has_changing_rope(network)
+def is_captured(config: PretrainedConfig) -> bool:
+    """Whether a network decodes through graphs where it is on CUDA.
 
-
-def _has_changing_rope(network: PreTrainedModel) -> bool:
-    """Whether rotary positions are scaled by the length so far, which each step would have to ask the device for."""
-    return any(kind in str(getattr(network.config, "rope_parameters", None)) for kind in ("dynamic", "longrope"))
+    None does whose rotary positions are scaled by the length so far, which each step would have to ask the device for.
+    """
+    scaled = any(kind in str(getattr(config, "rope_parameters", None)) for kind in ("dynamic", "longrope"))
+    return config.model_type in CAPTURED_FAMILIES and not scaled
 
 
 class FixedLayer(RoomyLayer):
@@ -77,20 +77,28 @@ class FixedLayer(RoomyLayer):
         return self.keys.shape[-2], 0
 
 
-class _Size(NamedTuple):
+class ReadLayer(FixedLayer):
+    """The same for what an encoder has read: nothing is added."""
+
+    def get_seq_length(self) -> int:
+        """The whole length, known without asking the device."""
+        return int(self.keys.shape[-2])
+
+
+class Size(NamedTuple):
     """Rows, tokens of the cache, and tokens of a prompt that an encoder reads; of buffers, or of what a step reads."""
 
     rows: int
     length: int
     encoder_length: int
 
-    def holds(self, other: _Size) -> bool:
+    def holds(self, other: Size) -> bool:
         """Whether buffers of this size are large enough for the other."""
         return all(own >= wanted for own, wanted in zip(self, other, strict=True))
 
-    def joined(self, other: _Size) -> _Size:
+    def joined(self, other: Size) -> Size:
         """Large enough for either."""
-        return _Size(*map(max, self, other))
+        return Size(*map(max, self, other))
 
 
 class _FixedReader:
@@ -103,7 +111,7 @@ class _FixedReader:
         weights: to take in the place of the network's own.
     """
 
-    def __init__(self, reader: Reader, size: _Size, position: Tensor, weights: dict[str, Tensor]) -> None:
+    def __init__(self, reader: Reader, size: Size, position: Tensor, weights: dict[str, Tensor]) -> None:
         self.network, self.causal, self.position = reader.network, reader.start_id is None, position
         self.takes_positions, self.takes_kept, self.entries = reader.takes_positions, reader.takes_kept, reader.entries
         self.weights = weights
@@ -138,22 +146,21 @@ class _FixedReader:
         else:
             self.mask[:count, width:] = 0
             self.encoded[:count, :width] = reader.encoded.index_select(0, rows)
+        reader.cache = None  # the prompts' keys and values would else lie there twice
 
-    def cache(self, size: _Size) -> Cache:
+    def cache(self, size: Size) -> Cache:
         """A cache over the part of the buffers that is used."""
 
-        def views(layers: list[list[Tensor]], length: int) -> Cache:
+        def views(kind: type[FixedLayer], layers: list[list[Tensor]], length: int) -> Cache:
             parts = [[one[: size.rows, :, :length] for one in pair] for pair in layers]
-            return Cache(layers=[FixedLayer(pair, self.position) for pair in parts])
+            return Cache(layers=[kind(pair, self.position) for pair in parts])
 
-        growing = views(self.growing, size.length)
+        growing = views(FixedLayer, self.growing, size.length)
         if self.causal:
             return growing
-        cache = EncoderDecoderCache(growing, views(self.fixed, size.encoder_length))
-        cache.is_updated = dict.fromkeys(range(len(self.fixed)), True)
-        return cache
+        return EncoderDecoderCache(growing, views(ReadLayer, self.fixed, size.encoder_length))
 
-    def step(self, cache: Cache, tokens: Tensor, size: _Size) -> Tensor:
+    def step(self, cache: Cache, tokens: Tensor, size: Size) -> Tensor:
         """Logits (R, V) of the token that follows tokens (R,)."""
         rows, width = size.rows, size.length if self.causal else size.encoder_length
         inputs: dict[str, Any] = {"past_key_values": cache, "use_cache": True}
@@ -210,11 +217,18 @@ class _Kind:
 
 
 class CapturedDecoders:
-    """The buffers and graphs of a model, made as they are needed; they live as long as it does."""
+    """The buffers and graphs of a model, made as they are needed; they live as long as it does.
+
+    Attributes:
+        note: told if a step cannot be captured, and why.
+        ways: how the model's tokens were sampled so far, by graphs or otherwise.
+    """
 
     def __init__(self) -> None:
         self.made: OrderedDict[_Kind, CapturedDecoder] = OrderedDict()
         self.weights: WeakKeyDictionary[PreTrainedModel, dict[torch.dtype, dict[str, Tensor]]] = WeakKeyDictionary()
+        self.note: Callable[[str], None] = lambda text: None
+        self.ways: set[str] = set()
         # until a capture fails; none beside the threads that watch over communication between processes
         self.possible = not (dist.is_available() and dist.is_initialized())
 
@@ -240,9 +254,25 @@ class CapturedDecoders:
             NotCaptured: a step could not be captured; the prompts have to be read again.
         """
         logits = mixed([reader.prefill(ids, mask) for reader in readers], teacher_mix)
-        causal = readers[0].start_id is None
-        width, room = ids.shape[1], decoding.max_new_tokens
-        on_gpu = ids.device.type
+        decoder, size = self.decoder(readers, decoding, ending, teacher_mix, ids.shape, len(ids) * copies)
+        try:
+            return decoder.decode(readers, logits, ids, mask, copies, uniform, ending, size)
+        except NonFiniteLogits:
+            del self.made[decoder.kind]  # what is not finite would stay in its buffers, and a mask hides no nan
+            raise
+
+    def decoder(
+        self,
+        readers: Sequence[Reader],
+        decoding: Decoding,
+        ending: Ending,
+        teacher_mix: float,
+        prompts: Sequence[int],
+        rows: int,
+    ) -> tuple[CapturedDecoder, Size]:
+        """The buffers for rows of responses to prompts of a shape (B, T) that are read, and what of them is used."""
+        causal, room, width = readers[0].start_id is None, decoding.max_new_tokens, prompts[1]
+        device = readers[0].network.device.type
         kind = _Kind(
             room=room,
             decoding=decoding,
@@ -250,27 +280,36 @@ class CapturedDecoders:
             measured=ending.lengths is not None,
             teacher=None if len(readers) == 1 else id(readers[1].network),
             teacher_mix=teacher_mix,
-            autocast=torch.get_autocast_dtype(on_gpu) if torch.is_autocast_enabled(on_gpu) else None,
+            autocast=torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None,
         )
-        size = _Size(
-            rows=_bucket(len(ids) * copies),
+        size = Size(
+            rows=_bucket(rows),
             length=_rounded(width + room if causal else 1 + room),
             encoder_length=0 if causal else _rounded(width),
         )
         weights = [self.weights_of(reader.network) for reader in readers]
-        decoder = self.made.pop(kind, None)
-        if decoder is None or not decoder.size.holds(size):
-            wanted = size if decoder is None else decoder.size.joined(size)
-            decoder = None  # frees its buffers before there are larger ones
-            decoder = CapturedDecoder(kind, wanted, readers, weights)
-        self.made[kind] = decoder
-        while len(self.made) > 1 and sum(one.bytes for one in self.made.values()) > _MOST_BYTES:
+        found = self.made.pop(kind, None)
+        if found is None or not found.size.holds(size):
+            wanted = size if found is None else found.size.joined(size)
+            found = None  # frees its buffers before there are larger ones
+            found = CapturedDecoder(kind, wanted, readers, weights)
+        self.made[kind] = found
+        while len(self.made) > 1 and sum(one.bytes for one in self.made.values()) > MOST_BYTES:
             self.made.popitem(last=False)
-        try:
-            return decoder.decode(readers, logits, ids, mask, copies, uniform, ending)
-        except NonFiniteLogits:
-            del self.made[kind]  # what is not finite would stay in its buffers, and a mask hides no nan
-            raise
+        return found, size
+
+    def shrink(self) -> None:
+        """Free the largest buffers, and what copies of weights then are not used, until `MOST_BYTES` hold all.
+
+        For the end of what is done now and then: until the next time something else needs the memory.
+        """
+        copies = sum(
+            one.nbytes for dtypes in self.weights.values() for made in dtypes.values() for one in made.values()
+        )
+        while self.made and sum(one.bytes for one in self.made.values()) + copies > MOST_BYTES:
+            del self.made[max(self.made, key=lambda kind: self.made[kind].bytes)]
+        if not self.made:
+            self.weights.clear()
 
     def weights_of(self, network: PreTrainedModel) -> dict[str, Tensor]:
         """Under autocast, the weights of matrix products in its precision: cast once a call, not at every token."""
@@ -293,7 +332,7 @@ class CapturedDecoder:
     """
 
     def __init__(
-        self, kind: _Kind, size: _Size, readers: Sequence[Reader], weights: Sequence[dict[str, Tensor]]
+        self, kind: _Kind, size: Size, readers: Sequence[Reader], weights: Sequence[dict[str, Tensor]]
     ) -> None:
         self.kind, self.size, self.device = kind, size, readers[0].network.device
         self.position = torch.zeros((), dtype=torch.long, device=self.device)  # in the cache
@@ -314,7 +353,7 @@ class CapturedDecoder:
             tokens = torch.full((size.rows, size.length), -1, device=self.device)
             self.history = History(tokens, self.position.clone(), kind.decoding.no_repeat_ngram)
         self.pool = torch.cuda.graph_pool_handle() if self.device.type == "cuda" else None
-        self.steps: dict[_Size, Callable[[], None]] = {}
+        self.steps: dict[Size, Callable[[], None]] = {}
         self.bytes = sum(one.nbytes for reader in self.readers for one in reader.buffers())
 
     def decode(
@@ -326,12 +365,11 @@ class CapturedDecoder:
         copies: int,
         uniform: Tensor,
         ending: Ending,
+        size: Size,
     ) -> list[list[int]]:
         """Responses to prompts that the readers have read; `logits` (B, V) are of the first token."""
         self.fill(readers, ids, mask, copies, uniform, ending)
-        count, width = len(uniform), ids.shape[1]
-        causal, room = self.readers[0].causal, self.kind.room
-        size = _Size(_bucket(count), _rounded((width if causal else 1) + room), 0 if causal else _rounded(width))
+        count, room = len(uniform), self.kind.room
         at = torch.arange(count)
         first = torch.zeros(size.rows, logits.shape[-1], device=self.device)
         first[:count] = logits.repeat_interleave(copies, dim=0)
@@ -380,7 +418,7 @@ class CapturedDecoder:
             self.history.tokens[:count, : begun.shape[1]] = begun
             self.history.prompt.fill_(begun.shape[1])
 
-    def _choose(self, logits: Tensor, size: _Size) -> None:
+    def _choose(self, logits: Tensor, size: Size) -> None:
         """Put the next token (R,) of logits (R, V) where a step looks for it."""
         rows, at, alive = size.rows, self.at, self.alive[: size.rows]
         history = None if self.history is None else self.history.part(rows, size.length)
@@ -397,7 +435,7 @@ class CapturedDecoder:
         self.tokens[:rows] = tokens
         at.add_(1)
 
-    def step(self, size: _Size) -> None:
+    def step(self, size: Size) -> None:
         """Read the last tokens of the first rows and choose the next ones."""
         if size not in self.steps:
             rows, caches = size.rows, [reader.cache(size) for reader in self.readers]

@@ -21,6 +21,7 @@ from bench.models.tokenizer import TokenizerAdapter
 from bench.system.cuda_graphs import NotCaptured
 
 Engine = Literal["decode loop", "transformers generate"]
+Way = Literal["captured steps", "plain steps", "transformers generate"]
 
 
 @dataclass(frozen=True)
@@ -100,20 +101,28 @@ def sample(
             starts = [start_id] if mixture is None else [start_id, mixture.start_id]
             share = 0.0 if mixture is None else mixture.share
 
-            def run(loop: Callable[..., list[list[int]]]) -> list[list[int]]:
+            def run(loop: Callable[..., list[list[int]]], way: Way) -> list[list[int]]:
                 readers = [Reader(one, start, entries) for one, start in zip(networks, starts, strict=True)]
-                return loop(readers, share, ids, mask, copies, uniform.to(device), decoding, ending)
+                made = loop(readers, share, ids, mask, copies, uniform.to(device), decoding, ending)
+                graphs.ways.add(way)
+                return made
 
-            try:
-                rows = run(graphs.decode if graphs.possible and can_capture(networks) else decode)
-            except NotCaptured:  # slower, and the same responses
-                graphs.possible = False
-                graphs.forget()
-                rows = run(decode)
+            rows = None
+            if graphs.possible and can_capture(networks):
+                try:
+                    rows = run(graphs.decode, "captured steps")
+                except NotCaptured as error:  # slower, and the same responses
+                    graphs.possible = False
+                    graphs.forget()
+                    why, _, _ = str(error).partition("\n")
+                    graphs.note(f"its decoding steps are not captured as CUDA graphs, and take longer: {why}")
+            if rows is None:
+                rows = run(decode, "plain steps")
         else:
             asked, asked_mask = (part.repeat_interleave(copies, dim=0) for part in (ids, mask))
             chooser = _Chooser(uniform.to(device), decoding, ending, asked, asked_mask, entries, mixture)
             rows = _generate(network, chooser, tokenizer, start_id)
+            graphs.ways.add("transformers generate")
     finally:
         network.train(was_training)
     return [_until_stop(row, stops, tokenizer.eos_id) for row in rows]

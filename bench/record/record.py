@@ -176,6 +176,9 @@ class ModelsInfo(Plain):
         teacher: a checksum of its files, or its hub id and commit.
         student_pretraining: None where it was taken as it is.
         generation: what generated with teacher and student (`bench.models.generation`); tables do not mix engines.
+        decoded_by: how this process sampled from the student, or from the model that was evaluated: "captured steps"
+            (CUDA graphs), "plain steps" or "transformers generate". The responses are the same but for rounding. None
+            in records of versions that did not say, and where another process had sampled all.
     """
 
     student_parameters: int
@@ -183,6 +186,7 @@ class ModelsInfo(Plain):
     teacher_parameters: int
     teacher: str
     generation: dict[str, str] = Field(default_factory=lambda: dict.fromkeys(("teacher", "student"), GENERATE))
+    decoded_by: list[str] | None = None
     student_pretraining: StudentPretrainingInfo | None = None
 
 

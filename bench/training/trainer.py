@@ -127,6 +127,7 @@ class Trainer:
                     _ = model.after_head  # looks at a pass of its own
                     self.sharded[side] = ShardedLayers(model.network, self.processes)
         trained = [p for p in job.student.network.parameters() if p.requires_grad]
+        job.student.tell_of_graphs(job.note)
         self.student_pass = self.captured(job.student, trained)
         self.teacher_pass = self.captured(job.teacher, [])
         groups = _parameter_groups(job.student.network, self.config.weight_decay)
@@ -520,6 +521,7 @@ class Trainer:
         """
         with self.timer.phase("validation"), self.whole("student"):
             row = self.validated(score)
+        self.job.student.graphs.shrink()  # until the next validation there are steps, which need the memory
         self.state.validations.append(row)
         self.job.watch(self.state.step, {f"validation_{name}": value for name, value in row.items() if name != "step"})
         self.job.output_source.observe(row["loss"])

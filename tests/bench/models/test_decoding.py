@@ -166,16 +166,21 @@ def test_buffers_are_kept_up_to_a_number_of_bytes(monkeypatch):
     for temperature in (0.5, 0.7, 0.9, 0.5):
         graphs.sample("llama", network, PROMPTS, temperature=temperature)
     assert len(graphs.buffers) == len(graphs.made) == 3
-    monkeypatch.setattr(captured, "_MOST_BYTES", 2 * graphs.buffers[0].bytes)
+    monkeypatch.setattr(captured, "MOST_BYTES", 2 * graphs.buffers[0].bytes)
     for temperature in (0.7, 0.5, 0.3):
         graphs.sample("llama", network, PROMPTS, temperature=temperature)
     assert [kind.decoding.temperature for kind in graphs.made] == [0.5, 0.3]
-    monkeypatch.setattr(captured, "_MOST_BYTES", 0)
+    graphs.shrink()
+    assert len(graphs.made) == 2
+    monkeypatch.setattr(captured, "MOST_BYTES", 2 * graphs.buffers[0].bytes - 1)
+    graphs.shrink()
+    assert len(graphs.made) == 1
+    monkeypatch.setattr(captured, "MOST_BYTES", 0)
     graphs.sample("llama", network, PROMPTS, temperature=0.1)
     assert [kind.decoding.temperature for kind in graphs.made] == [0.1]
 
 
-def test_weights_are_copied_once_in_the_precision_of_autocast():
+def test_weights_are_copied_once_in_the_precision_of_autocast(monkeypatch):
     network, graphs = make_family("llama"), Counted()
     with torch.autocast("cpu", torch.bfloat16):
         first = [graphs.sample("llama", network, PROMPTS, temperature=t) for t in (0.7, 1.0)]
@@ -187,7 +192,11 @@ def test_weights_are_copied_once_in_the_precision_of_autocast():
             for parameter in network.parameters():
                 parameter.mul_(-1.0)
         assert [graphs.sample("llama", network, PROMPTS, temperature=t) for t in (0.7, 1.0)] != first
-    graphs.forget()
+    graphs.shrink()  # all that there is takes little
+    assert graphs.weights
+    monkeypatch.setattr(captured, "MOST_BYTES", 0)
+    graphs.shrink()
+    assert not graphs.made
     assert not graphs.weights
 
 
@@ -208,7 +217,7 @@ def test_keys_lie_in_the_precision_of_autocast(family, monkeypatch):
     def responses():
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
             plain = decode([Reader(network, start)], 0.0, ids, mask, 1, numbers, Decoding(NEW), ending)
-            if not captured.is_captured_family(network):
+            if not captured.is_captured(network.config):
                 return [plain]
             graphs = CapturedDecoders()
             fixed = graphs.decode([Reader(network, start)], 0.0, ids, mask, 1, numbers, Decoding(NEW), ending)
@@ -297,17 +306,33 @@ def test_families_with_generate_are_sampled_from_alike(make_model, monkeypatch):
 def test_a_capture_that_fails_costs_time_and_nothing_else(make_model, monkeypatch):
     asked = [TokenSequence(str(i), prompt, ()) for i, prompt in enumerate(PROMPTS)]
     model = make_model("gpt2", initializer_range=0.3)
-    expected, tried = model.sample(asked, Decoding(8), 0), []
+    expected, tried, notes = model.sample(asked, Decoding(8), 0), [], []
+    assert model.graphs.ways == {"plain steps"}
+    model.tell_of_graphs(notes.append)
 
     def fail(self, size):
         tried.append(size)
-        raise NotCaptured("operation failed")
+        raise NotCaptured("operation failed\nat some line")
 
     monkeypatch.setattr("bench.models.generation.can_capture", lambda networks: True)
     monkeypatch.setattr("bench.models.captured.CapturedDecoder.step", fail)
     assert [model.sample(asked, Decoding(8), 0) for _ in range(2)] == [expected, expected]
     assert len(tried) == 1
     assert not model.graphs.made
+    assert notes == [
+        f"{model.name}: its decoding steps are not captured as CUDA graphs, and take longer: operation failed"
+    ]
+    assert model.graphs.ways == {"plain steps"}
+
+
+def test_the_way_of_decoding_is_told(make_model, monkeypatch):
+    asked = [TokenSequence(str(i), prompt, ()) for i, prompt in enumerate(PROMPTS)]
+    model = make_model("gpt2", initializer_range=0.3)
+    monkeypatch.setattr("bench.models.generation.can_capture", lambda networks: True)
+    model.sample(asked, Decoding(8), 0)
+    assert model.graphs.ways == {"captured steps"}
+    model.sample(asked, Decoding(8, beams=2), 0)
+    assert model.graphs.ways == {"captured steps", "transformers generate"}
 
 
 @pytest.mark.parametrize("vocabulary", [8, 256, 1000, 50_257])
