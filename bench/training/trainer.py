@@ -180,6 +180,9 @@ class Trainer:
             for finished, shown in figures.items():
                 job.on_step(finished, self.total, shown)
 
+        for captures in (self.student_pass, self.teacher_pass):
+            if captures is not None:
+                captures.forget()  # a later call of `fit` has other gradients
         self.optimiser.zero_grad(set_to_none=True)
         self.processes.wait()  # until the best weights are written
         if self.sharded:
@@ -490,8 +493,8 @@ class Trainer:
                 self.optimiser.step()
             elif not self.failed:
                 self.optimiser.step()
-            # captured passes, which one process alone has, add to the gradients where they lie
-            self.optimiser.zero_grad(set_to_none=not self.on_cuda or self.processes.size > 1)
+            # elsewhere a weight that the next batch does not reach must have no gradient, or AdamW lets it decay
+            self.optimiser.zero_grad(set_to_none=self.student_pass is None or not self.student_pass.adds_in_place)
         return measured
 
     def add_up(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -60,7 +60,7 @@ class Setting:
         sequences: at once.
         prompt, response: tokens of each.
         checkpointing: of gradients.
-        accumulating: gradients are there already, of an earlier micro-batch or, on CUDA, an earlier step.
+        accumulating: gradients are there already, of an earlier micro-batch or, with captured passes, an earlier step.
         lora: the adapters that are trained, as JSON; empty where all weights are.
     """
 

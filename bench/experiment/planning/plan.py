@@ -253,9 +253,13 @@ class _Planner:
             data.max_prompt_length,
             data.max_response_length,
             training.gradient_checkpointing,
-            self.device == "cuda" or micro < training.batch_size,
+            self.keeps_gradients(training) or micro < training.batch_size,
             self.lora.model_dump_json() if self.lora is not None else "",
         )
+
+    def keeps_gradients(self, training: TrainingConfig) -> bool:
+        """Whether they stay from step to step, where captured passes add to them."""
+        return self.device == "cuda" and training.cuda_graphs
 
     def micro_batch(self, training: TrainingConfig) -> int:
         if training.micro_batch_size is not None:
@@ -363,7 +367,7 @@ class _Planner:
         frozen = (2.0 if self.bf16 else 4.0) * teacher.parameters if teacher is not None else 0.0
         gradients = 4.0 * trained
         generating = max(one.peak for one in written)
-        kept = gradients if self.device == "cuda" else 0.0
+        kept = gradients if self.keeps_gradients(training) else 0.0
         if on_plain_text is not None and on_plain_text.peak > wide.peak:
             wide = on_plain_text
         peak = weights + optimiser + frozen + max(wide.peak + buffers, generating + kept)
