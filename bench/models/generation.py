@@ -15,8 +15,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, 
 from bench.models.batches import pad
 from bench.models.cache import roomy_cache
 from bench.models.captured import CapturedDecoders, can_capture
-from bench.models.decoding import Ending, NonFiniteLogits, Reader, choose, decode, mixed
-from bench.models.sampling import Decoding
+from bench.models.decoding import Ending, History, NonFiniteLogits, Reader, choose, decode, mixed
+from bench.models.sampling import Decoding, forbid_repeats
 from bench.models.tokenizer import TokenizerAdapter
 from bench.system.cuda_graphs import NotCaptured
 
@@ -120,7 +120,7 @@ def sample(
                 rows = run(decode, "plain steps")
         else:
             asked, asked_mask = (part.repeat_interleave(copies, dim=0) for part in (ids, mask))
-            chooser = _Chooser(uniform.to(device), decoding, ending, asked, asked_mask, entries, mixture)
+            chooser = _Chooser(uniform.to(device), decoding, ending, asked, asked_mask, entries, mixture, start_id)
             rows = _generate(network, chooser, tokenizer, start_id)
             graphs.ways.add("transformers generate")
     finally:
@@ -143,9 +143,10 @@ class _Chooser(LogitsProcessor):  # type: ignore[misc]  # transformers exports i
         mask: Tensor,
         entries: int | None,
         mixture: Mixture | None,
+        start_id: int | None,
     ) -> None:
         self.uniform, self.decoding, self.ending, self.entries = uniform, decoding, ending, entries
-        self.ids, self.mask, self.mixture, self.position = ids, mask, mixture, 0
+        self.ids, self.mask, self.mixture, self.start_id, self.position = ids, mask, mixture, start_id, 0
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         everything = torch.full_like(scores, -torch.inf)
@@ -157,6 +158,11 @@ class _Chooser(LogitsProcessor):  # type: ignore[misc]  # transformers exports i
                 raise NonFiniteLogits
             everything[:, : self.entries] = scores
             return everything
+        if size := self.decoding.no_repeat_ngram:  # of the mixture: its teacher would bring back what is forbidden
+            begun = History.begun(self.ids, self.mask, self.start_id)
+            history = torch.cat([begun, input_ids[:, begun.shape[1] :]], dim=1)
+            length = torch.tensor(history.shape[1], device=history.device)
+            scores = forbid_repeats(scores.float(), history, length, size)
         column = self.uniform[:, self.position : self.position + 1]
         tokens, sound = choose(scores.float(), column, self.position, self.decoding, self.ending)
         if not sound.all():
@@ -190,7 +196,7 @@ def _generate(
         decoder_start_token_id=start_id,
         use_cache=True,
         num_beams=decoding.beams,
-        no_repeat_ngram_size=decoding.no_repeat_ngram or None,
+        no_repeat_ngram_size=decoding.no_repeat_ngram if decoding.beams > 1 and decoding.no_repeat_ngram else None,
     )
     own = network.generation_config
     # `generate` fills what is unset from the model's own settings: a checkpoint's beams or penalties would leak in

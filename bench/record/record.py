@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from bench.config.comparable import scoring_fields
 from bench.config.sections import Config
 from bench.metrics.metric import Metric
 from bench.metrics.registry import find_metric
@@ -338,6 +339,13 @@ class RunRecord(Plain):
     def seed(self) -> int:
         """Training seed."""
         return self.config.seed
+
+    @property
+    def scored(self) -> dict[str, Any]:
+        """How it was scored: what scores must share where one is of a model that was not trained here."""
+        side = "student" if self.evaluated is None else "teacher"  # the side that an evaluation loads its model as
+        engine = {"generation": self.models.generation[side]}
+        return scoring_fields(self.comparison_fields) | engine
 
     def plain(self) -> dict[str, Any]:
         """As plain values, as they stand in `record.json`."""

@@ -440,6 +440,7 @@ def _shapes_only(setting: Setting) -> Iterator[None]:
         patch.dict(CHUNK, sizes[0]) if cuda else nullcontext(),
         patch.dict(ENTRIES, sizes[1]) if cuda else nullcontext(),
         patch("torch.nn.functional.scaled_dot_product_attention", _efficient) if cuda else nullcontext(),
+        patch("bench.models.output_head.float32_logits", _logits) if cuda else nullcontext(),
         patch("distillm.fused.slices", _few),
         patch("torch.rand", _rand),
     ):
@@ -458,6 +459,11 @@ def _few(total: int, size: int) -> Iterator[slice]:
 def _rand(*size: Any, **options: Any) -> Any:
     """A number that leaves no layer out, where a family draws one to leave out layers by."""
     return 1.0 if size == ([],) else _RAND(*size, **options)
+
+
+def _logits(hidden: Tensor, head: torch.nn.Linear, low: torch.dtype) -> Tensor:
+    """What the product with results in float32 takes on CUDA."""
+    return torch.nn.functional.linear(hidden, head.weight, head.bias).float()
 
 
 def _efficient(

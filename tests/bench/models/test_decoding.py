@@ -292,15 +292,17 @@ def test_families_with_generate_are_sampled_from_alike(make_model, monkeypatch):
     asked = [TokenSequence(str(i), prompt, ()) for i, prompt in enumerate(PROMPTS)]
     model, teacher = make_model("gpt2", initializer_range=0.3), make_model("llama", seed=1, initializer_range=0.3)
     settings = (
-        {},
-        {"mixture": teacher.mixture(0.5)},
-        {"lengths": [3, 1, 8, 5, 2]},
+        (Decoding(8), {}),
+        (Decoding(8), {"mixture": teacher.mixture(0.5)}),
+        (Decoding(8), {"lengths": [3, 1, 8, 5, 2]}),
+        (Decoding(16, 0.3, no_repeat_ngram=1), {}),
+        (Decoding(16, 0.3, no_repeat_ngram=1), {"mixture": teacher.mixture(0.5)}),
     )
-    ours = [model.sample(asked, Decoding(8), 0, **one) for one in settings]
+    ours = [model.sample(asked, decoding, 0, **one) for decoding, one in settings]
     monkeypatch.setattr("bench.models.generation.engine_of", lambda config: "transformers generate")
-    assert [model.sample(asked, Decoding(8), 0, **one) for one in settings] == ours
+    assert [model.sample(asked, decoding, 0, **one) for decoding, one in settings] == ours
     assert [len(response) for response in ours[2]] == [3, 1, 8, 5, 2]
-    assert len({str(one) for one in ours}) == 3
+    assert len({str(one) for one in ours}) == len(settings)
 
 
 def test_a_capture_that_fails_costs_time_and_nothing_else(make_model, monkeypatch):
