@@ -27,6 +27,7 @@ from bench.system.cuda_graphs import capture
 # Families whose step is the same work whatever it reads. Others copy from the host or wait for the device within it.
 CAPTURED_FAMILIES = frozenset(
     {"gpt2", "gpt_bigcode", "gpt_neox", "opt", "biogpt", "phi", "phi3", "stablelm", "t5", "mt5"}
+    | {"gptj", "codegen", "bart", "mbart", "marian", "pegasus", "blenderbot"}
     | {"llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "olmo2", "cohere", "granite", "smollm3"}
 )
 _LENGTH_BUCKET = 128  # tokens; prompts of like length share their graphs
@@ -124,6 +125,9 @@ class _FixedReader:
         if not self.causal:
             self.encoded = reader.encoded.new_zeros(size.rows, width, reader.encoded.shape[-1])
             self.encoder_output = reader.encoder_output
+            # BART and its kin would make one of the length so far, which only the device knows; T5 needs none
+            self.decoder_mask = self.mask.new_ones(size.rows, size.length)
+            self.takes_decoder_mask = not hasattr(self.network.config, "relative_attention_num_buckets")
 
     def buffers(self) -> list[Tensor]:
         """All that is read and written."""
@@ -172,6 +176,8 @@ class _FixedReader:
         else:
             encoded = self.encoder_output(last_hidden_state=self.encoded[:rows, :width])
             inputs |= {"decoder_input_ids": tokens[:, None], "encoder_outputs": encoded}
+            if self.takes_decoder_mask:
+                inputs |= {"decoder_attention_mask": self.decoder_mask[:rows, : size.length]}
         output = torch.func.functional_call(self.network, self.weights, kwargs=inputs, tie_weights=False)
         logits = output.logits[:, -1, : self.entries].float()
         assert isinstance(logits, Tensor)

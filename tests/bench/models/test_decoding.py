@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from scipy import stats
+from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import GenerationConfig
 
 from bench.models import cache, captured, decoding
@@ -95,6 +96,19 @@ def test_fixed_buffers_change_nothing(family, monkeypatch):
     monkeypatch.setattr(captured, "_LENGTH_BUCKET", 16)
     monkeypatch.setattr(captured, "_STEPS_BETWEEN_CHECKS", 3)
     check_captured(family, CPU)
+
+
+@pytest.mark.parametrize("family", sorted(CAPTURED_FAMILIES | {"t5v1.1"}))
+def test_a_captured_step_looks_at_no_value(family):
+    """Else it would wait for the device, which a capture does not allow: tensors without contents are enough for it."""
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode():
+        network, ids = make_family(family), torch.ones(5, 12, dtype=torch.long)
+        readers, ending = [Reader(network, 0 if family in SEQ2SEQ else None)], Ending(torch.tensor([1]))
+        readers[0].prefill(ids, torch.ones_like(ids))
+        decoder, size = CapturedDecoders().decoder(readers, Decoding(NEW), ending, 0.0, ids.shape, 5)
+        decoder.fill(readers, ids, torch.ones_like(ids), 1, torch.zeros(5, NEW, dtype=torch.float64), ending)
+        decoder.step(size)
+    assert size in decoder.steps
 
 
 @pytest.mark.gpu
