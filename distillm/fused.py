@@ -269,21 +269,22 @@ def _run(work: _Work, wanted: list[bool]) -> tuple[Tensor, list[Tensor | None]]:
     losses = hidden.new_empty(len(hidden), dtype=torch.float32)
     height = rows_at_a_time(hidden.device, vocabulary)
     size = max(1, min(len(hidden), max(height, CHUNK["cpu" if hidden.device.type == "cpu" else "cuda"])))
-    matrix = student.weight.to(operand)
+    matrix, rest = _in_parts(student.weight, operand)
     logits = hidden.new_empty((size, vocabulary), dtype=exact)
     # Gradients are written over the logits, or in bfloat16 beside them.
     slopes = logits if operand == exact else hidden.new_empty((size, vocabulary), dtype=operand)
-    teacher_matrix = teacher_logits = None
+    teacher_matrix = teacher_rest = teacher_logits = None
     if teacher is not None:
-        teacher_matrix = teacher.weight.to(work.operands[1])
+        teacher_matrix, teacher_rest = _in_parts(teacher.weight, work.operands[1])
         teacher_logits = torch.empty_like(logits)
 
     for chunk in slices(len(hidden), size):
         count = chunk.stop - chunk.start
         read = hidden[chunk].to(operand)
-        _project(read, matrix, logits[:count])
+        _project(read, matrix, rest, logits[:count])
         if teacher is not None and teacher_matrix is not None and teacher_logits is not None:
-            _project(teacher.hidden[chunk].to(teacher_matrix.dtype), teacher_matrix, teacher_logits[:count])
+            teacher_read = teacher.hidden[chunk].to(teacher_matrix.dtype)
+            _project(teacher_read, teacher_matrix, teacher_rest, teacher_logits[:count])
         for part in slices(count, height):
             rows = slice(chunk.start + part.start, chunk.start + part.stop)
             q = _finish(logits[part], student)
@@ -310,10 +311,23 @@ def _run(work: _Work, wanted: list[bool]) -> tuple[Tensor, list[Tensor | None]]:
     return losses, [g if g is None or x is None else g.to(x.dtype) for g, x in zip(made, given, strict=True)]
 
 
-def _project(hidden: Tensor, weight: Tensor, out: Tensor) -> None:
-    """hidden W^T into `out`."""
+def _in_parts(weight: Tensor, operand: torch.dtype) -> tuple[Tensor, Tensor | None]:
+    """A weight as matrix products multiply it, and what that leaves of it; None where it is nothing.
+
+    Logits of rounded weights would bend the gradient as much as rounded hidden states do. With both parts, what is left
+    of it is less than a quarter of that.
+    """
+    matrix = weight.to(operand)
+    whole = torch.promote_types(weight.dtype, operand) == operand
+    return matrix, None if whole else (weight - matrix).to(operand)
+
+
+def _project(hidden: Tensor, weight: Tensor, rest: Tensor | None, out: Tensor) -> None:
+    """hidden (W + rest)^T into `out`."""
     for columns in slices(len(weight), len(weight) if hidden.is_cuda else _BLOCK):
         _multiply(hidden, weight[columns].t(), out[:, columns])
+        if rest is not None:
+            _multiply(hidden, rest[columns].t(), out[:, columns], add=True)
 
 
 def _finish(logits: Tensor, projection: Projection) -> Tensor:

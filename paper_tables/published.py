@@ -22,9 +22,10 @@ from bench.system.errors import BenchError
 from bench.system.files import write_bytes
 from bench.system.terminal import say
 from paper_tables import performance
-from paper_tables.claims.beside import LEGEND, SHORT, beside
+from paper_tables.claims.beside import LEGEND, beside
 from paper_tables.claims.format import counted, effect
 from paper_tables.claims.verdicts import ClaimVerdict, verdicts
+from paper_tables.numbers.regime import regimes
 from paper_tables.numbers.runs import RunIndex
 from paper_tables.paper.ablations import ABLATIONS, find_table
 from paper_tables.paper.tables import TABLE_NAMES, Column
@@ -40,8 +41,6 @@ PAGES = {"README.md": "short", "docs/results.md": "long"}
 """Pages with a section, and how much it tells."""
 WIDTH = 120
 TABLES = "../results/paper-tiny/tables"
-_REGIME = "tiny-regime.md"
-_DECIDED = (SHORT["reproduced"], SHORT["not reproduced"])
 
 
 def sections(out: Path) -> dict[str, str]:
@@ -55,13 +54,12 @@ def sections(out: Path) -> dict[str, str]:
     main, tasks = fill_table(index, "main"), fill_table(index, "3")
     others = beside(index)
     glance = at_a_glance(found, [main, tasks], index.records, others)
-    counts = _wrapped(_counts(index, found))
+    runs = _runs(index)
     regime = [line for one in glance.regime for line in _item(one)]
     if regime:
-        regime = ["", *_wrapped(f"[Criteria]({_REGIME}) of the paper's regime, from the records:"), "", *regime]
-    decided = [one for one in found if any(of[one.claim.id].startswith(_DECIDED) for of in glance.columns.values())]
-    short = [*counts, *regime, "", *_claims_table(decided, glance.columns)]
-    long = [*counts, *regime, "", f"## {' / '.join(glance.columns).capitalize()}", ""]
+        regime = ["", *_wrapped("[Criteria](tiny-regime.md) of the paper's regime, from the records:"), "", *regime]
+    long = [*_wrapped(f"{runs} {counted(found)}"), *regime]
+    long += ["", f"## {' / '.join(glance.columns).capitalize()}", ""]
     long += [*_claims_table(found, glance.columns), "", *_wrapped(LEGEND), "", *_verdicts(glance)]
     long += ["## What scored best", "", *(line for use in glance.use for line in _item(use))]
     for name, other in others.items():
@@ -70,13 +68,24 @@ def sections(out: Path) -> dict[str, str]:
     if glance.warnings:
         long += ["", *_wrapped(f"Below their own init student: {'; '.join(glance.warnings)}.")]
     return {
-        "short": "\n".join(short).replace(_REGIME, f"docs/{_REGIME}"),
+        "short": "\n".join(_wrapped(f"{runs} {counted(found, by_confidence=False)} {_in_regime(index)}".strip())),
         "long": "\n".join([*long, "", *_scores(main, tasks, others)]),
     }
 
 
-def _counts(index: RunIndex, found: Sequence[ClaimVerdict]) -> str:
-    """How many runs of which suite, and how many claims came out how."""
+def _in_regime(index: RunIndex) -> str:
+    """Which tasks, with which models, meet the criteria of the paper's regime, in a sentence or two."""
+    told = []
+    for meets, verb in ((True, "meet"), (False, "fail one or more")):
+        names = [one.label for one in regimes(index.records) if (not one.missed) is meets]
+        if names:
+            told.append(f"{' and '.join(names)} {verb}")
+    criteria = "the [criteria](docs/tiny-regime.md) of the paper's regime"
+    return f"Of {criteria}: {'; '.join(told)}." if told else ""
+
+
+def _runs(index: RunIndex) -> str:
+    """How many runs of which suite."""
     every = [index.select(find_table(name, PRESET)) for name in (*TABLE_NAMES, *ABLATIONS)]
     made = {spec: bool(runs) for selection in every for spec, runs in selection.runs.items()}
     commits = {git.commit[:7] for record in index.records if (git := record.environment.git) and git.commit}
@@ -84,8 +93,7 @@ def _counts(index: RunIndex, found: Sequence[ClaimVerdict]) -> str:
     return (
         f"`results/paper-tiny/` holds {len(index.records)} runs at the preset `{PRESET}`, of {sum(made.values())} of "
         f"the suite's {len(made)} settings (by training seed: {_seeds(index)}), made at "
-        f"commit {', '.join(sorted(commits))} of version {', '.join(sorted(versions))}. "
-        f"{counted(found)}"
+        f"commit {', '.join(sorted(commits))} of version {', '.join(sorted(versions))}."
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from bench.analysis.blocks import Arm, compare_arms, seed_noise
 from bench.analysis.significance import Estimate, holm
-from bench.config.comparable import differences, scoring_fields
+from bench.config.comparable import differences
 from bench.config.presets import recorded_name
 from bench.config.registry import methods
 from bench.config.resolve import resolve
@@ -102,7 +102,7 @@ def check_comparable(first: RunRecord, second: RunRecord) -> None:
     """
     one, two = first.comparison_fields, second.comparison_fields
     if first.evaluated or second.evaluated:
-        one, two = scoring_fields(one), scoring_fields(two)
+        one, two = first.scored, second.scored
     elif first.comparison_key == second.comparison_key:
         return
     if one != two:

@@ -28,6 +28,7 @@ _PARTS = {
     "activations": "activations",
     "output_layer": "output layer and loss",
     "generation": "generation, validation",
+    "buffers": "of it kept beside steps",
 }
 
 

@@ -32,7 +32,8 @@ def differences(first: object, second: object, path: str = "") -> Iterator[Diffe
 def scoring_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Of a record's `comparison_fields`, what two scores must share where one is of a model that was not trained here.
 
-    The same examples, prompts, lengths, decoding and metrics, on the same kind of device; nothing of any training.
+    The same examples, prompts, lengths, decoding and metrics, on the same kind of device; nothing of any training. What
+    generated is the record's to say (`RunRecord.scored`).
     """
     config = fields["config"]
     if "method" not in config and "models" not in config:

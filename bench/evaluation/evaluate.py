@@ -53,7 +53,7 @@ def evaluate(
         decoding: how responses are sampled.
         parts: folder where each set is kept as it is done, so that a killed evaluation goes on.
         progress: told responses done, responses to make in all (sets that are kept are not among them), and the set.
-        note: told of a part that is damaged; it is made again.
+        note: told of a part that is damaged; it is made again. And if the model's steps cannot be captured.
         processes: that share the responses; the leader writes.
     """
     seeds = config.seeds if config.temperature > 0 else config.seeds[:1]  # greedy: every seed is the same
@@ -66,6 +66,7 @@ def evaluate(
     to_do = processes.tell(to_do)
     total, before = len(seeds) * sum(to_do.values()), 0
     rows: list[Prediction] = []
+    model.tell_of_graphs(note)
     for one in sets:
         part = part_of[one.name]
         if one.name in to_do:

@@ -171,6 +171,7 @@ def _make(
             teacher_parameters=model.parameters,
             teacher=model_fingerprint(path),
             generation=context.run_key["generation"],
+            decoded_by=sorted(model.graphs.ways) or None,
         ),
         training=TrainingInfo(steps=0, best_step=0, resumes=0, tokens_trained=0, tokens_generated=0),
         time=TimeInfo(phases={}, training_seconds=0.0, steps_per_second=0.0, tokens_per_second=0.0),

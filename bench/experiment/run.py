@@ -315,6 +315,7 @@ def make(context: RunContext, workshop: Workshop, folder: Path) -> tuple[RunReco
             teacher_parameters=parameter_count(teacher, context.tokenizer.kind),
             teacher=model_fingerprint(teacher),
             generation=context.run_key["generation"],
+            decoded_by=sorted(student.graphs.ways) or None,
             student_pretraining=about_pretraining(context, workshop),
         ),
         training=TrainingInfo(

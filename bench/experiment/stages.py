@@ -172,6 +172,7 @@ def teacher_responses(context: RunContext, workshop: Workshop, teacher_path: str
 
     def respond(missing: list[int], parts: list[Path]) -> None:
         model = frozen(context, teacher_path)
+        model.tell_of_graphs(workshop.reporter.note)
 
         def sample(numbers: Sequence[int]) -> list[list[tuple[int, ...]]]:
             batched = ([train_on[i] for i in batches[number]] for number in numbers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -38,6 +39,25 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]  # transformers exports it
         self._show(end)
         return self.keys, self.values
 
+    def gather(self, parts: Sequence[RoomyLayer], groups: Sequence[Sequence[int]], length: int, *, left: bool) -> None:
+        """Hold what layers, this one among them, have read of groups of rows, as if they had been padded to a length.
+
+        Args:
+            parts: the layers, each with what it has read.
+            groups: the rows of each.
+            length: of the longest.
+            left: whether shorter ones are padded on the left.
+        """
+        found = []
+        for of_parts in zip(*((part.keys, part.values) for part in parts), strict=True):
+            first = of_parts[0]
+            whole = first.new_zeros(sum(map(len, groups)), first.shape[1], length, first.shape[-1])
+            for part, rows in zip(of_parts, groups, strict=True):
+                used = slice(length - part.shape[2], None) if left else slice(part.shape[2])
+                whole[rows, :, used] = part
+            found.append(whole)
+        self.keys, self.values = found
+
     def spread(self, rows: Tensor, room: int) -> None:
         """Go on with these rows of the prompts, a row once for each time it is named, and room for more tokens."""
         length = self.keys.shape[-2]
@@ -57,9 +77,17 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]  # transformers exports it
         self.keys, self.values = (buffer[:, :, :length] for buffer in self.buffers)
 
 
+def attended_in(keys: Tensor) -> torch.dtype:
+    """What attention to keys or values takes place in: autocast casts those of rotary families at every token."""
+    device = keys.device.type
+    if keys.dtype == torch.float32 and torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return keys.dtype
+
+
 def _with_room(old: Tensor, rows: Tensor, room: int) -> Tensor:
     batch, heads, length, size = old.shape
-    buffer = old.new_empty(len(rows), heads, length + room, size)
+    buffer = old.new_empty(len(rows), heads, length + room, size, dtype=attended_in(old))
     buffer[:, :, :length] = old if len(rows) == batch else old.index_select(0, rows)
     return buffer
 

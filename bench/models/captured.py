@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 from transformers.cache_utils import Cache, EncoderDecoderCache
 from transformers.pytorch_utils import Conv1D
 
-from bench.models.cache import RoomyLayer, layers_of
+from bench.models.cache import RoomyLayer, attended_in, layers_of
 from bench.models.decoding import Ending, History, NonFiniteLogits, Reader, choose, mixed, still_running
 from bench.models.sampling import Decoding
 from bench.system.cuda_graphs import capture
@@ -26,25 +27,28 @@ from bench.system.cuda_graphs import capture
 # Families whose step is the same work whatever it reads. Others copy from the host or wait for the device within it.
 CAPTURED_FAMILIES = frozenset(
     {"gpt2", "gpt_bigcode", "gpt_neox", "opt", "biogpt", "phi", "phi3", "stablelm", "t5", "mt5"}
+    | {"gptj", "codegen", "bart", "mbart", "marian", "pegasus", "blenderbot"}
     | {"llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "olmo2", "cohere", "granite", "smollm3"}
 )
-_LENGTH_BUCKET = 128  # tokens; buffers of like length share their graphs
+_LENGTH_BUCKET = 128  # tokens; prompts of like length share their graphs
 _FEWEST_ROWS = 8  # a step on fewer takes as long
 _STEPS_BETWEEN_CHECKS = 8  # of what has ended: a check waits for the GPU
-_KEPT = 2  # sets of buffers with their graphs, the last used ones
+MOST_BYTES = 4 * 2**30
+"""Of all buffers of a model; beyond it those that were not used for longest go."""
 
 
 def can_capture(networks: Sequence[PreTrainedModel]) -> bool:
     """Whether networks decode through graphs: on CUDA, for families whose step does not look at values."""
-    return all(
-        one.device.type == "cuda" and one.config.model_type in CAPTURED_FAMILIES and not _has_changing_rope(one)
-        for one in networks
-    )
+    return all(one.device.type == "cuda" and is_captured(one.config) for one in networks)
 
 
-def _has_changing_rope(network: PreTrainedModel) -> bool:
-    """Whether rotary positions are scaled by the length so far, which each step would have to ask the device for."""
-    return any(kind in str(getattr(network.config, "rope_parameters", None)) for kind in ("dynamic", "longrope"))
+def is_captured(config: PretrainedConfig) -> bool:
+    """Whether a network decodes through graphs where it is on CUDA.
+
+    None does whose rotary positions are scaled by the length so far, which each step would have to ask the device for.
+    """
+    scaled = any(kind in str(getattr(config, "rope_parameters", None)) for kind in ("dynamic", "longrope"))
+    return config.model_type in CAPTURED_FAMILIES and not scaled
 
 
 class FixedLayer(RoomyLayer):
@@ -61,7 +65,9 @@ class FixedLayer(RoomyLayer):
     def update(self, keys: Tensor, values: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Write (R, heads, 1, size) keys and values; returns the whole buffers."""
         at = self.position.view(1)
-        return self.keys.index_copy_(2, at, keys), self.values.index_copy_(2, at, values)
+        for buffer, new in ((self.keys, keys), (self.values, values)):
+            buffer.index_copy_(2, at, new.to(buffer.dtype))
+        return self.keys, self.values
 
     def get_seq_length(self) -> Any:
         """Tokens before the position, as a tensor."""
@@ -72,30 +78,61 @@ class FixedLayer(RoomyLayer):
         return self.keys.shape[-2], 0
 
 
+class ReadLayer(FixedLayer):
+    """The same for what an encoder has read: nothing is added."""
+
+    def get_seq_length(self) -> int:
+        """The whole length, known without asking the device."""
+        return int(self.keys.shape[-2])
+
+
+class Size(NamedTuple):
+    """Rows, tokens of the cache, and tokens of a prompt that an encoder reads; of buffers, or of what a step reads."""
+
+    rows: int
+    length: int
+    encoder_length: int
+
+    def holds(self, other: Size) -> bool:
+        """Whether buffers of this size are large enough for the other."""
+        return all(own >= wanted for own, wanted in zip(self, other, strict=True))
+
+    def joined(self, other: Size) -> Size:
+        """Large enough for either."""
+        return Size(*map(max, self, other))
+
+
 class _FixedReader:
     """What `Reader` is to the plain loop: a network with its cache, mask and positions, all of fixed size.
 
     Args:
-        reader: has read a first batch of prompts, which gives the sizes.
-        rows: most rows at once.
-        length: of the cache in tokens.
-        encoder_length: most tokens of a prompt that an encoder reads.
+        reader: has read a first batch of prompts, which gives the sizes of layers.
+        size: of the buffers.
         position: of the next token in the cache; a tensor without dimensions.
+        weights: to take in the place of the network's own.
     """
 
-    def __init__(self, reader: Reader, rows: int, length: int, encoder_length: int, position: Tensor) -> None:
+    def __init__(self, reader: Reader, size: Size, position: Tensor, weights: dict[str, Tensor]) -> None:
         self.network, self.causal, self.position = reader.network, reader.start_id is None, position
         self.takes_positions, self.takes_kept, self.entries = reader.takes_positions, reader.takes_kept, reader.entries
+        self.weights = weights
         growing, fixed = layers_of(reader.cache)
-        self.growing = [_zeros_like(layer, rows, length) for layer in growing]
-        self.fixed = [_zeros_like(layer, rows, encoder_length) for layer in fixed]
-        width = length if self.causal else encoder_length
-        self.mask = reader.mask.new_ones(rows, width)
-        self.positions = torch.zeros(rows, 1, dtype=torch.long, device=self.mask.device)
+        self.growing = [_zeros_like(layer, size.rows, size.length) for layer in growing]
+        self.fixed = [_zeros_like(layer, size.rows, size.encoder_length) for layer in fixed]
+        width = size.length if self.causal else size.encoder_length
+        self.mask = reader.mask.new_ones(size.rows, width)
+        self.positions = torch.zeros(size.rows, 1, dtype=torch.long, device=self.mask.device)
         if not self.causal:
-            self.encoded = reader.encoded.new_zeros(rows, width, reader.encoded.shape[-1])
+            self.encoded = reader.encoded.new_zeros(size.rows, width, reader.encoded.shape[-1])
             self.encoder_output = reader.encoder_output
-        self.low_precision = _low_precision_weights(self.network)
+            # BART and its kin would make one of the length so far, which only the device knows; T5 needs none
+            self.decoder_mask = self.mask.new_ones(size.rows, size.length)
+            self.takes_decoder_mask = not hasattr(self.network.config, "relative_attention_num_buckets")
+
+    def buffers(self) -> list[Tensor]:
+        """All that is read and written."""
+        whole = [one for pair in (*self.growing, *self.fixed) for one in pair] + [self.mask, self.positions]
+        return whole if self.causal else [*whole, self.encoded]
 
     def fill(self, reader: Reader, rows: Tensor) -> None:
         """Take over what a reader has read of its prompts, a row for each index (R,)."""
@@ -113,32 +150,35 @@ class _FixedReader:
         else:
             self.mask[:count, width:] = 0
             self.encoded[:count, :width] = reader.encoded.index_select(0, rows)
-        if self.low_precision:
-            weights = dict(self.network.named_parameters(remove_duplicate=False))
-            torch._foreach_copy_(list(self.low_precision.values()), [weights[name] for name in self.low_precision])
+        reader.cache = None  # the prompts' keys and values would else lie there twice
 
-    def caches(self, rows: int) -> Cache:
-        """A cache over the first rows of the buffers."""
-        growing = Cache(layers=[FixedLayer([one[:rows] for one in pair], self.position) for pair in self.growing])
+    def cache(self, size: Size) -> Cache:
+        """A cache over the part of the buffers that is used."""
+
+        def views(kind: type[FixedLayer], layers: list[list[Tensor]], length: int) -> Cache:
+            parts = [[one[: size.rows, :, :length] for one in pair] for pair in layers]
+            return Cache(layers=[kind(pair, self.position) for pair in parts])
+
+        growing = views(FixedLayer, self.growing, size.length)
         if self.causal:
             return growing
-        fixed = Cache(layers=[FixedLayer([one[:rows] for one in pair], self.position) for pair in self.fixed])
-        cache = EncoderDecoderCache(growing, fixed)
-        cache.is_updated = dict.fromkeys(range(len(self.fixed)), True)
-        return cache
+        return EncoderDecoderCache(growing, views(ReadLayer, self.fixed, size.encoder_length))
 
-    def step(self, cache: Cache, tokens: Tensor) -> Tensor:
+    def step(self, cache: Cache, tokens: Tensor, size: Size) -> Tensor:
         """Logits (R, V) of the token that follows tokens (R,)."""
-        rows = len(tokens)
-        inputs: dict[str, Any] = {"attention_mask": self.mask[:rows], "past_key_values": cache, "use_cache": True}
+        rows, width = size.rows, size.length if self.causal else size.encoder_length
+        inputs: dict[str, Any] = {"past_key_values": cache, "use_cache": True}
+        inputs |= {"attention_mask": self.mask[:rows, :width]}
         if self.causal:
             inputs |= {"input_ids": tokens[:, None]}
             inputs |= {"position_ids": self.positions[:rows]} if self.takes_positions else {}
             inputs |= {"logits_to_keep": 1} if self.takes_kept else {}
         else:
-            encoded = self.encoder_output(last_hidden_state=self.encoded[:rows])
+            encoded = self.encoder_output(last_hidden_state=self.encoded[:rows, :width])
             inputs |= {"decoder_input_ids": tokens[:, None], "encoder_outputs": encoded}
-        output = torch.func.functional_call(self.network, self.low_precision, kwargs=inputs, tie_weights=False)
+            if self.takes_decoder_mask:
+                inputs |= {"decoder_attention_mask": self.decoder_mask[:rows, : size.length]}
+        output = torch.func.functional_call(self.network, self.weights, kwargs=inputs, tie_weights=False)
         logits = output.logits[:, -1, : self.entries].float()
         assert isinstance(logits, Tensor)
         return logits
@@ -146,22 +186,20 @@ class _FixedReader:
     def keep(self, kept: Tensor) -> None:
         """Go on with these rows, in an order as `still_running` gives."""
         moved = (kept != torch.arange(len(kept), device=kept.device)).nonzero().squeeze(1)
-        whole = [one for pair in (*self.growing, *self.fixed) for one in pair] + [self.mask, self.positions]
-        for tensor in [*whole, *([] if self.causal else [self.encoded])]:
+        for tensor in self.buffers():
             tensor[moved] = tensor[kept[moved]]
 
 
 def _zeros_like(layer: RoomyLayer, rows: int, length: int) -> list[Tensor]:
     # zeros, since what a mask hides is still multiplied by 0, and memory as it is found may hold nan
-    return [one.new_zeros(rows, one.shape[1], length, one.shape[-1]) for one in (layer.keys, layer.values)]
+    return [
+        one.new_zeros(rows, one.shape[1], length, one.shape[-1], dtype=attended_in(one))
+        for one in (layer.keys, layer.values)
+    ]
 
 
-def _low_precision_weights(network: PreTrainedModel) -> dict[str, Tensor]:
-    """Under autocast, room for the weights of matrix products in its precision: cast once, not at every token."""
-    device = network.device.type
-    if not torch.is_autocast_enabled(device):
-        return {}
-    dtype = torch.get_autocast_dtype(device)
+def _in_low_precision(network: PreTrainedModel, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Room for the float32 weights of matrix products in a precision."""
     made = {}
     for path, module in network.named_modules():
         if isinstance(module, (nn.Linear, Conv1D)):
@@ -172,12 +210,9 @@ def _low_precision_weights(network: PreTrainedModel) -> dict[str, Tensor]:
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """What a captured step depends on beside the weights."""
+class _Kind:
+    """What captured steps depend on beside the weights and sizes."""
 
-    rows: int
-    length: int
-    encoder_length: int
     room: int
     decoding: Decoding
     stops: tuple[int, ...]
@@ -188,16 +223,25 @@ class _Plan:
 
 
 class CapturedDecoders:
-    """The buffers and graphs of a model, made as they are needed; they live as long as it does."""
+    """The buffers and graphs of a model, made as they are needed; they live as long as it does.
+
+    Attributes:
+        note: told if a step cannot be captured, and why.
+        ways: how the model's tokens were sampled so far, by graphs or otherwise.
+    """
 
     def __init__(self) -> None:
-        self.made: OrderedDict[_Plan, _CapturedDecoder] = OrderedDict()
+        self.made: OrderedDict[_Kind, CapturedDecoder] = OrderedDict()
+        self.weights: WeakKeyDictionary[PreTrainedModel, dict[torch.dtype, dict[str, Tensor]]] = WeakKeyDictionary()
+        self.note: Callable[[str], None] = lambda text: None
+        self.ways: set[str] = set()
         # until a capture fails; none beside the threads that watch over communication between processes
         self.possible = not (dist.is_available() and dist.is_initialized())
 
     def forget(self) -> None:
-        """Free all buffers and graphs."""
+        """Free all buffers, graphs and copies of weights."""
         self.made.clear()
+        self.weights.clear()
 
     def decode(
         self,
@@ -216,53 +260,107 @@ class CapturedDecoders:
             NotCaptured: a step could not be captured; the prompts have to be read again.
         """
         logits = mixed([reader.prefill(ids, mask) for reader in readers], teacher_mix)
-        causal = readers[0].start_id is None
-        width, room = ids.shape[1], decoding.max_new_tokens
-        on_gpu = ids.device.type
-        plan = _Plan(
-            rows=_bucket(len(ids) * copies),
-            length=_rounded(width + room if causal else 1 + room),
-            encoder_length=0 if causal else _rounded(width),
+        decoder, size = self.decoder(readers, decoding, ending, teacher_mix, ids.shape, len(ids) * copies)
+        try:
+            return decoder.decode(readers, logits, ids, mask, copies, uniform, ending, size)
+        except NonFiniteLogits:
+            del self.made[decoder.kind]  # what is not finite would stay in its buffers, and a mask hides no nan
+            raise
+
+    def decoder(
+        self,
+        readers: Sequence[Reader],
+        decoding: Decoding,
+        ending: Ending,
+        teacher_mix: float,
+        prompts: Sequence[int],
+        rows: int,
+    ) -> tuple[CapturedDecoder, Size]:
+        """The buffers for rows of responses to prompts of a shape (B, T) that are read, and what of them is used."""
+        causal, room, width = readers[0].start_id is None, decoding.max_new_tokens, prompts[1]
+        device = readers[0].network.device.type
+        kind = _Kind(
             room=room,
             decoding=decoding,
             stops=tuple(ending.stops.tolist()),
             measured=ending.lengths is not None,
             teacher=None if len(readers) == 1 else id(readers[1].network),
             teacher_mix=teacher_mix,
-            autocast=torch.get_autocast_dtype(on_gpu) if torch.is_autocast_enabled(on_gpu) else None,
+            autocast=torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None,
         )
-        if plan not in self.made:
-            while len(self.made) >= _KEPT:
-                self.made.popitem(last=False)
-            self.made[plan] = _CapturedDecoder(plan, readers)
-        self.made.move_to_end(plan)
-        return self.made[plan].decode(readers, logits, ids, mask, copies, uniform, ending)
+        size = Size(
+            rows=_bucket(rows),
+            length=_rounded(width + room if causal else 1 + room),
+            encoder_length=0 if causal else _rounded(width),
+        )
+        weights = [self.weights_of(reader.network) for reader in readers]
+        found = self.made.pop(kind, None)
+        if found is None or not found.size.holds(size):
+            wanted = size if found is None else found.size.joined(size)
+            found = None  # frees its buffers before there are larger ones
+            found = CapturedDecoder(kind, wanted, readers, weights)
+        self.made[kind] = found
+        while len(self.made) > 1 and sum(one.bytes for one in self.made.values()) > MOST_BYTES:
+            self.made.popitem(last=False)
+        return found, size
+
+    def shrink(self) -> None:
+        """Free the largest buffers, and what copies of weights then are not used, until `MOST_BYTES` hold all.
+
+        For the end of what is done now and then: until the next time something else needs the memory.
+        """
+        copies = sum(
+            one.nbytes for dtypes in self.weights.values() for made in dtypes.values() for one in made.values()
+        )
+        while self.made and sum(one.bytes for one in self.made.values()) + copies > MOST_BYTES:
+            del self.made[max(self.made, key=lambda kind: self.made[kind].bytes)]
+        if not self.made:
+            self.weights.clear()
+
+    def weights_of(self, network: PreTrainedModel) -> dict[str, Tensor]:
+        """Under autocast, the weights of matrix products in its precision: cast once a call, not at every token."""
+        device = network.device.type
+        if not torch.is_autocast_enabled(device):
+            return {}
+        dtype, of_network = torch.get_autocast_dtype(device), self.weights.setdefault(network, {})
+        if dtype not in of_network:
+            of_network[dtype] = _in_low_precision(network, dtype)
+        if of_network[dtype]:
+            whole = dict(network.named_parameters(remove_duplicate=False))
+            torch._foreach_copy_(list(of_network[dtype].values()), [whole[name] for name in of_network[dtype]])
+        return of_network[dtype]
 
 
-class _CapturedDecoder:
-    """Fixed buffers for a plan, and a graph for each number of rows that it has come to."""
+class CapturedDecoder:
+    """Fixed buffers for a kind of decoding, and a graph for each size of batch and prompts that it has come to.
 
-    def __init__(self, plan: _Plan, readers: Sequence[Reader]) -> None:
-        self.plan, self.device = plan, readers[0].network.device
+    The graphs of smaller sizes read and write a part of the buffers.
+    """
+
+    def __init__(
+        self, kind: _Kind, size: Size, readers: Sequence[Reader], weights: Sequence[dict[str, Tensor]]
+    ) -> None:
+        self.kind, self.size, self.device = kind, size, readers[0].network.device
         self.position = torch.zeros((), dtype=torch.long, device=self.device)  # in the cache
         self.at = torch.zeros((), dtype=torch.long, device=self.device)  # in the responses
         self.readers = [
-            _FixedReader(reader, plan.rows, plan.length, plan.encoder_length, self.position) for reader in readers
+            _FixedReader(reader, size, self.position, own) for reader, own in zip(readers, weights, strict=True)
         ]
-        rows = (plan.rows,)
+        rows = (size.rows,)
         self.tokens = torch.zeros(rows, dtype=torch.long, device=self.device)
         self.alive = torch.zeros(rows, dtype=torch.bool, device=self.device)
         self.finite = torch.ones((), dtype=torch.bool, device=self.device)
         self.lengths = torch.zeros(rows, dtype=torch.long, device=self.device)
-        self.made = torch.zeros(plan.rows, plan.room, dtype=torch.long, device=self.device)
-        self.uniform = torch.zeros(plan.rows, plan.room, dtype=torch.float64, device=self.device)
-        self.stops = torch.tensor(plan.stops, device=self.device)
+        self.made = torch.zeros(size.rows, kind.room, dtype=torch.long, device=self.device)
+        self.uniform = torch.zeros(size.rows, kind.room, dtype=torch.float64, device=self.device)
+        self.stops = torch.tensor(kind.stops, device=self.device)
         self.history: History | None = None
-        if plan.decoding.no_repeat_ngram:
-            tokens = torch.full((plan.rows, plan.length + plan.room), -1, device=self.device)
-            self.history = History(tokens, self.position.clone(), plan.decoding.no_repeat_ngram)
+        if kind.decoding.no_repeat_ngram:
+            tokens = torch.full((size.rows, size.length), -1, device=self.device)
+            self.history = History(tokens, self.position.clone(), kind.decoding.no_repeat_ngram)
         self.pool = torch.cuda.graph_pool_handle() if self.device.type == "cuda" else None
-        self.steps: dict[int, Callable[[], None]] = {}
+        self.steps: dict[Size, Callable[[], None]] = {}
+        self.bytes = sum(one.nbytes for reader in self.readers for one in reader.buffers())
 
     def decode(
         self,
@@ -273,14 +371,15 @@ class _CapturedDecoder:
         copies: int,
         uniform: Tensor,
         ending: Ending,
+        size: Size,
     ) -> list[list[int]]:
         """Responses to prompts that the readers have read; `logits` (B, V) are of the first token."""
-        self._fill(readers, ids, mask, copies, uniform, ending)
-        count = len(uniform)
-        rows, at = self.plan.rows, torch.arange(count)
-        first = torch.zeros(rows, logits.shape[-1], device=self.device)
+        self.fill(readers, ids, mask, copies, uniform, ending)
+        count, room = len(uniform), self.kind.room
+        at = torch.arange(count)
+        first = torch.zeros(size.rows, logits.shape[-1], device=self.device)
         first[:count] = logits.repeat_interleave(copies, dim=0)
-        self._choose(first, rows)
+        self._choose(first, size)
         responses: list[list[int]] = [[] for _ in range(count)]
         done = 1
         while True:
@@ -288,8 +387,8 @@ class _CapturedDecoder:
             if not finite:
                 raise NonFiniteLogits
             running = int(alive.sum())
-            over = running == 0 or done == self.plan.room
-            if over or _bucket(running) < rows:
+            over = running == 0 or done == room
+            if over or _bucket(running) < size.rows:
                 left = torch.ones_like(alive) if over else ~alive
                 made = self.made[: len(at), :done][left.to(self.device)].tolist()
                 for row, tokens in zip(at[left].tolist(), made, strict=True):
@@ -298,14 +397,15 @@ class _CapturedDecoder:
                     return responses
                 kept = still_running(alive)
                 self._keep(kept.to(self.device))
-                at, rows = at[kept], _bucket(running)
-            for _ in range(min(_STEPS_BETWEEN_CHECKS, self.plan.room - done)):
-                self._step(rows)
+                at, size = at[kept], size._replace(rows=_bucket(running))
+            for _ in range(min(_STEPS_BETWEEN_CHECKS, room - done)):
+                self.step(size)
                 done += 1
 
-    def _fill(
+    def fill(
         self, readers: Sequence[Reader], ids: Tensor, mask: Tensor, copies: int, uniform: Tensor, ending: Ending
     ) -> None:
+        """Take over prompts (B, T) that the readers have read."""
         rows = torch.arange(len(ids), device=self.device).repeat_interleave(copies)
         count, width = len(rows), ids.shape[1]
         for fixed, reader in zip(self.readers, readers, strict=True):
@@ -324,38 +424,40 @@ class _CapturedDecoder:
             self.history.tokens[:count, : begun.shape[1]] = begun
             self.history.prompt.fill_(begun.shape[1])
 
-    def _choose(self, logits: Tensor, rows: int) -> None:
+    def _choose(self, logits: Tensor, size: Size) -> None:
         """Put the next token (R,) of logits (R, V) where a step looks for it."""
-        at, alive = self.at, self.alive[:rows]
-        if self.history is not None:
-            logits = self.history.of_rows(rows).forbid(logits, at)
-        ending = Ending(self.stops, self.lengths[:rows] if self.plan.measured else None)
+        rows, at, alive = size.rows, self.at, self.alive[: size.rows]
+        history = None if self.history is None else self.history.part(rows, size.length)
+        if history is not None:
+            logits = history.forbid(logits, at)
+        ending = Ending(self.stops, self.lengths[:rows] if self.kind.measured else None)
         column = self.uniform[:rows].gather(1, at.expand(rows, 1))
-        tokens, sound = choose(logits, column, at, self.plan.decoding, ending)
+        tokens, sound = choose(logits, column, at, self.kind.decoding, ending)
         self.finite.logical_and_((sound | ~alive).all())
         self.made[:rows].index_copy_(1, at.view(1), tokens[:, None])
-        if self.history is not None:
-            self.history.of_rows(rows).add(tokens, at)
+        if history is not None:
+            history.add(tokens, at)
         alive.logical_and_((tokens[:, None] != self.stops).all(-1))
         self.tokens[:rows] = tokens
         at.add_(1)
 
-    def _step(self, rows: int) -> None:
+    def step(self, size: Size) -> None:
         """Read the last tokens of the first rows and choose the next ones."""
-        if rows not in self.steps:
-            caches = [reader.caches(rows) for reader in self.readers]
+        if size not in self.steps:
+            rows, caches = size.rows, [reader.cache(size) for reader in self.readers]
 
             def step() -> None:
                 logits = [
-                    reader.step(cache, self.tokens[:rows]) for reader, cache in zip(self.readers, caches, strict=True)
+                    reader.step(cache, self.tokens[:rows], size)
+                    for reader, cache in zip(self.readers, caches, strict=True)
                 ]
-                self._choose(mixed(logits, self.plan.teacher_mix), rows)
+                self._choose(mixed(logits, self.kind.teacher_mix), size)
                 self.position.add_(1)
                 for reader in self.readers:
                     reader.positions[:rows].add_(1)
 
-            self.steps[rows] = step if self.pool is None else self._captured(step)
-        self.steps[rows]()
+            self.steps[size] = step if self.pool is None else self._captured(step)
+        self.steps[size]()
 
     def _captured(self, step: Callable[[], None]) -> Callable[[], None]:
         """The step as a graph. What the steps that warm up change is put back; the cache is written again anyway."""
@@ -363,9 +465,9 @@ class _CapturedDecoder:
         small += [reader.positions for reader in self.readers]
         small += [] if self.history is None else [self.history.tokens]
         before = [one.clone() for one in small]
-        dtype = self.plan.autocast or torch.bfloat16
+        dtype = self.kind.autocast or torch.bfloat16
         # casts that autocast remembers would lie in the memory of one graph and be read by another
-        with torch.autocast("cuda", dtype, enabled=self.plan.autocast is not None, cache_enabled=False):
+        with torch.autocast("cuda", dtype, enabled=self.kind.autocast is not None, cache_enabled=False):
             stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):

@@ -15,12 +15,13 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, 
 from bench.models.batches import pad
 from bench.models.cache import roomy_cache
 from bench.models.captured import CapturedDecoders, can_capture
-from bench.models.decoding import Ending, NonFiniteLogits, Reader, choose, decode, mixed
-from bench.models.sampling import Decoding
+from bench.models.decoding import Ending, History, NonFiniteLogits, Reader, choose, decode, mixed
+from bench.models.sampling import Decoding, forbid_repeats
 from bench.models.tokenizer import TokenizerAdapter
 from bench.system.cuda_graphs import NotCaptured
 
 Engine = Literal["decode loop", "transformers generate"]
+Way = Literal["captured steps", "plain steps", "transformers generate"]
 
 
 @dataclass(frozen=True)
@@ -100,20 +101,28 @@ def sample(
             starts = [start_id] if mixture is None else [start_id, mixture.start_id]
             share = 0.0 if mixture is None else mixture.share
 
-            def run(loop: Callable[..., list[list[int]]]) -> list[list[int]]:
+            def run(loop: Callable[..., list[list[int]]], way: Way) -> list[list[int]]:
                 readers = [Reader(one, start, entries) for one, start in zip(networks, starts, strict=True)]
-                return loop(readers, share, ids, mask, copies, uniform.to(device), decoding, ending)
+                made = loop(readers, share, ids, mask, copies, uniform.to(device), decoding, ending)
+                graphs.ways.add(way)
+                return made
 
-            try:
-                rows = run(graphs.decode if graphs.possible and can_capture(networks) else decode)
-            except NotCaptured:  # slower, and the same responses
-                graphs.possible = False
-                graphs.forget()
-                rows = run(decode)
+            rows = None
+            if graphs.possible and can_capture(networks):
+                try:
+                    rows = run(graphs.decode, "captured steps")
+                except NotCaptured as error:  # slower, and the same responses
+                    graphs.possible = False
+                    graphs.forget()
+                    why, _, _ = str(error).partition("\n")
+                    graphs.note(f"its decoding steps are not captured as CUDA graphs, and take longer: {why}")
+            if rows is None:
+                rows = run(decode, "plain steps")
         else:
             asked, asked_mask = (part.repeat_interleave(copies, dim=0) for part in (ids, mask))
-            chooser = _Chooser(uniform.to(device), decoding, ending, asked, asked_mask, entries, mixture)
+            chooser = _Chooser(uniform.to(device), decoding, ending, asked, asked_mask, entries, mixture, start_id)
             rows = _generate(network, chooser, tokenizer, start_id)
+            graphs.ways.add("transformers generate")
     finally:
         network.train(was_training)
     return [_until_stop(row, stops, tokenizer.eos_id) for row in rows]
@@ -134,9 +143,10 @@ class _Chooser(LogitsProcessor):  # type: ignore[misc]  # transformers exports i
         mask: Tensor,
         entries: int | None,
         mixture: Mixture | None,
+        start_id: int | None,
     ) -> None:
         self.uniform, self.decoding, self.ending, self.entries = uniform, decoding, ending, entries
-        self.ids, self.mask, self.mixture, self.position = ids, mask, mixture, 0
+        self.ids, self.mask, self.mixture, self.start_id, self.position = ids, mask, mixture, start_id, 0
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         everything = torch.full_like(scores, -torch.inf)
@@ -148,6 +158,11 @@ class _Chooser(LogitsProcessor):  # type: ignore[misc]  # transformers exports i
                 raise NonFiniteLogits
             everything[:, : self.entries] = scores
             return everything
+        if size := self.decoding.no_repeat_ngram:  # of the mixture: its teacher would bring back what is forbidden
+            begun = History.begun(self.ids, self.mask, self.start_id)
+            history = torch.cat([begun, input_ids[:, begun.shape[1] :]], dim=1)
+            length = torch.tensor(history.shape[1], device=history.device)
+            scores = forbid_repeats(scores.float(), history, length, size)
         column = self.uniform[:, self.position : self.position + 1]
         tokens, sound = choose(scores.float(), column, self.position, self.decoding, self.ending)
         if not sound.all():
@@ -181,7 +196,7 @@ def _generate(
         decoder_start_token_id=start_id,
         use_cache=True,
         num_beams=decoding.beams,
-        no_repeat_ngram_size=decoding.no_repeat_ngram or None,
+        no_repeat_ngram_size=decoding.no_repeat_ngram if decoding.beams > 1 and decoding.no_repeat_ngram else None,
     )
     own = network.generation_config
     # `generate` fills what is unset from the model's own settings: a checkpoint's beams or penalties would leak in

@@ -318,6 +318,10 @@ class LanguageModel:
             progress(min(start + size, len(order)) * copies)
         return responses
 
+    def tell_of_graphs(self, note: Callable[[str], None]) -> None:
+        """Let someone know, from now on, if steps of sampling cannot be captured as CUDA graphs."""
+        self.graphs.note = lambda text: note(f"{self.name}: {text}")
+
     def mixture(self, share: float) -> Mixture:
         """This model as the teacher whose distribution is mixed into a student's, with a share in it."""
         return Mixture(self.network, self.start_id, share)

@@ -56,7 +56,10 @@ class ResponseHead(nn.Linear):
             self.stand_in = self.caught = None
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Logits of (B, T, H) hidden states: (B, T, V), or (N, V) in float32 at the N chosen positions.
+        """Logits of (B, T, H) hidden states: (B, T, V), or (N, V) at the N chosen positions.
+
+        Both are in float32, the first without gradients only: what is sampled from logits rounded to 8 bits is not the
+        model's distribution.
 
         At chosen positions the projection is in float32 also under autocast and for weights in bfloat16: logits rounded
         to 8 bits bend a divergence's gradient by several per cent where teacher and student are close, while its value
@@ -66,6 +69,9 @@ class ResponseHead(nn.Linear):
             self.caught = hidden
             return self.stand_in
         if self.positions is None:
+            low = _low_precision(hidden, self.weight)
+            if low is not None and not torch.is_grad_enabled():
+                return float32_logits(hidden, self, low)
             return _sliced(hidden, self) if _slices_pay(hidden, self.weight) else super().forward(hidden)
         chosen = hidden.flatten(0, -2).index_select(0, self.positions)
         with torch.autocast(hidden.device.type, enabled=False):
@@ -119,6 +125,26 @@ def after_head(respond: Callable[[Tensor], Tensor], vocabulary: int, device: tor
 
 _SLICE = 1024  # entries of the vocabulary whose logits, for a batch of rows, stay in a core's cache
 _FEW_ROWS = 12  # up to which the transposed product is the faster one
+
+
+def _low_precision(hidden: Tensor, weight: Tensor) -> torch.dtype | None:
+    """What a product of the two would be rounded to, where that is less than float32."""
+    device = hidden.device.type
+    found = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+    return found if found.itemsize < 4 else None
+
+
+def float32_logits(hidden: Tensor, head: nn.Linear, low: torch.dtype) -> Tensor:
+    """Logits in float32 of factors in low precision."""
+    rows = hidden.reshape(-1, hidden.shape[-1]).to(low)
+    with torch.autocast(hidden.device.type, enabled=False):
+        if hidden.device.type == "cuda":
+            logits = torch.mm(rows, head.weight.to(low).t(), out_dtype=torch.float32)
+        else:  # a CPU has no such product
+            logits = torch.mm(rows.float(), head.weight.to(low).float().t())
+        if head.bias is not None:
+            logits = logits + head.bias.float()
+    return logits.reshape(*hidden.shape[:-1], -1)
 
 
 def _slices_pay(hidden: Tensor, weight: Tensor) -> bool:

@@ -407,7 +407,7 @@ def _by_records(
     advice = [
         Advice(
             method=side.name,
-            score=scores.get(side.name, fmean(every[side.name].scores.values())),
+            score=side.score(on, side.records[0].metric.name),
             best=None if noise is None else best.get(side.name, 0.0),
             near_best=None if noise is None else near.get(side.name, 0.0),
             seeds=side.seeds,

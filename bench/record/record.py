@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from bench.config.comparable import scoring_fields
 from bench.config.sections import Config
 from bench.metrics.metric import Metric
 from bench.metrics.registry import find_metric
@@ -176,6 +177,9 @@ class ModelsInfo(Plain):
         teacher: a checksum of its files, or its hub id and commit.
         student_pretraining: None where it was taken as it is.
         generation: what generated with teacher and student (`bench.models.generation`); tables do not mix engines.
+        decoded_by: how this process sampled from the student, or from the model that was evaluated: "captured steps"
+            (CUDA graphs), "plain steps" or "transformers generate". The responses are the same but for rounding. None
+            in records of versions that did not say, and where another process had sampled all.
     """
 
     student_parameters: int
@@ -183,6 +187,7 @@ class ModelsInfo(Plain):
     teacher_parameters: int
     teacher: str
     generation: dict[str, str] = Field(default_factory=lambda: dict.fromkeys(("teacher", "student"), GENERATE))
+    decoded_by: list[str] | None = None
     student_pretraining: StudentPretrainingInfo | None = None
 
 
@@ -345,6 +350,13 @@ class RunRecord(Plain):
         if self.data.teacher_responses is not None:
             needed.append("teacher responses")
         return sum(self.time.before.values()) if all(name in self.time.before for name in needed) else None
+
+    @property
+    def scored(self) -> dict[str, Any]:
+        """How it was scored: what scores must share where one is of a model that was not trained here."""
+        side = "student" if self.evaluated is None else "teacher"  # the side that an evaluation loads its model as
+        engine = {"generation": self.models.generation[side]}
+        return scoring_fields(self.comparison_fields) | engine
 
     def plain(self) -> dict[str, Any]:
         """As plain values, as they stand in `record.json`."""

@@ -77,6 +77,16 @@ class CapturedPass:
         graph = self.graphs.get(key)
         return self.forward(inputs) if graph is None else graph(inputs)
 
+    @property
+    def adds_in_place(self) -> bool:
+        """Whether some graph adds to gradients where they lie."""
+        return any(graph.with_gradients for graph in self.graphs.values())
+
+    def forget(self) -> None:
+        """Free all graphs, and with them where they write: gradients may then be other tensors."""
+        self.graphs.clear()
+        self.passes.clear()
+
     def _is_worth_it(self, key: Hashable) -> bool:
         return self.possible and self.passes[key] > _EAGER_PASSES and len(self.graphs) < _MOST_GRAPHS
 

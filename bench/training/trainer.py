@@ -127,6 +127,7 @@ class Trainer:
                     _ = model.after_head  # looks at a pass of its own
                     self.sharded[side] = ShardedLayers(model.network, self.processes)
         trained = [p for p in job.student.network.parameters() if p.requires_grad]
+        job.student.tell_of_graphs(job.note)
         self.student_pass = self.captured(job.student, trained)
         self.teacher_pass = self.captured(job.teacher, [])
         groups = _parameter_groups(job.student.network, self.config.weight_decay)
@@ -179,6 +180,9 @@ class Trainer:
             for finished, shown in figures.items():
                 job.on_step(finished, self.total, shown)
 
+        for captures in (self.student_pass, self.teacher_pass):
+            if captures is not None:
+                captures.forget()  # a later call of `fit` has other gradients
         self.optimiser.zero_grad(set_to_none=True)
         self.processes.wait()  # until the best weights are written
         if self.sharded:
@@ -489,8 +493,8 @@ class Trainer:
                 self.optimiser.step()
             elif not self.failed:
                 self.optimiser.step()
-            # captured passes, which one process alone has, add to the gradients where they lie
-            self.optimiser.zero_grad(set_to_none=not self.on_cuda or self.processes.size > 1)
+            # elsewhere a weight that the next batch does not reach must have no gradient, or AdamW lets it decay
+            self.optimiser.zero_grad(set_to_none=self.student_pass is None or not self.student_pass.adds_in_place)
         return measured
 
     def add_up(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -520,6 +524,7 @@ class Trainer:
         """
         with self.timer.phase("validation"), self.whole("student"):
             row = self.validated(score)
+        self.job.student.graphs.shrink()  # until the next validation there are steps, which need the memory
         self.state.validations.append(row)
         self.job.watch(self.state.step, {f"validation_{name}": value for name, value in row.items() if name != "step"})
         self.job.output_source.observe(row["loss"])

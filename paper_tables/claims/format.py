@@ -36,7 +36,7 @@ CONFIDENCE = {"H": "high", "M": "medium", "L": "low"}
 """That the paper makes a claim."""
 
 
-def counted(found: Sequence[ClaimVerdict]) -> str:
+def counted(found: Sequence[ClaimVerdict], *, by_confidence: bool = True) -> str:
     """How many claims came out how: those that a source reports by the confidence in it, apart those that none does."""
     sourced = [one for one in found if one.claim.is_sourced]
     own = [one for one in found if not one.claim.is_sourced]
@@ -44,10 +44,8 @@ def counted(found: Sequence[ClaimVerdict]) -> str:
     if sourced:
         groups = [(level, [one for one in sourced if one.claim.confidence == level]) for level in CONFIDENCE]
         each = "; ".join(f"{level}: {_each(its)}" for level, its in groups if its)
-        told.append(
-            f"{len(sourced)} that others report the paper to make ({_each(sourced)}; by the confidence that it does, "
-            f"{each})"
-        )
+        more = f"; by the confidence that it does, {each}" if by_confidence else ""
+        told.append(f"{len(sourced)} that others report the paper to make ({_each(sourced)}{more})")
     if own:
         told.append(f"{len(own)} that nobody reports, inferred by us ({_each(own)})")
     return f"{len(found)} claims: {'; '.join(told)}."

@@ -93,15 +93,19 @@ class Regime:
         }
         return {name: seen for name, (holds, seen) in checks.items() if not holds}
 
+    @property
+    def label(self) -> str:
+        """Task and models."""
+        return f"{TASK_LABELS.get(self.task, self.task.capitalize())} ({self.models})"
+
     def __str__(self) -> str:
-        label = f"{TASK_LABELS.get(self.task, self.task.capitalize())} ({self.models})"
         if not self.missed:
-            return f"{label} meets all criteria that records can tell."
+            return f"{self.label} meets all criteria that records can tell."
         told = "; ".join(
             f"{'the limit of time' if name == 'time' else f'criterion {name}'}: {seen}"
             for name, seen in self.missed.items()
         )
-        return f"{label} fails {told}."
+        return f"{self.label} fails {told}."
 
 
 def regimes(records: Iterable[RunRecord]) -> Iterator[Regime]:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from bench.config.comparable import comparison_fields, differences, scoring_fields
+from bench.config.comparable import comparison_fields, differences
 from bench.config.presets import is_path, read_preset, recorded_name, shipped
 from bench.config.sections import Config
 from bench.data import find_task
@@ -243,8 +243,8 @@ class RunIndex:
             for record in sorted(self.evaluated, key=lambda one: one.run_id):
                 if record.task != task:
                     continue
-                own = scoring_fields(record.comparison_fields)
-                theirs = scoring_fields(beside[0].comparison_fields) if beside else own
+                own = record.scored
+                theirs = beside[0].scored if beside else own
                 if told := "; ".join(map(str, differences(own, theirs))):
                     self.warn(f"left out {record.run_id}: scored otherwise than the runs of the table: {told}")
                 elif (run := self._run(record)) is not None:

@@ -96,4 +96,4 @@ def with_lora(plan: Plan, stage: Stage) -> float | None:
     if stage.name not in SECTIONS or plan.config.models.lora is not None:
         return None
     weights = stage.weights / (2 if plan.config.precision == "bf16" else 1)
-    return weights + stage.teacher + max(stage.activations + stage.output_layer, stage.generation)
+    return weights + stage.teacher + max(stage.activations + stage.output_layer + stage.buffers, stage.generation)

@@ -14,7 +14,7 @@ import os
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -31,6 +31,7 @@ from torch.utils.module_tracker import ModuleTracker
 from baselines.sft import CrossEntropy
 from bench.config.sections import LoraConfig, TrainingConfig
 from bench.experiment.planning.shapes import Shape
+from bench.models.captured import CapturedDecoders, is_captured
 from bench.models.decoding import Ending, Reader, choose
 from bench.models.language_model import LanguageModel
 from bench.models.output_head import AfterHead
@@ -59,7 +60,7 @@ class Setting:
         sequences: at once.
         prompt, response: tokens of each.
         checkpointing: of gradients.
-        accumulating: gradients are there already, of an earlier micro-batch or, on CUDA, an earlier step.
+        accumulating: gradients are there already, of an earlier micro-batch or, with captured passes, an earlier step.
         lora: the adapters that are trained, as JSON; empty where all weights are.
     """
 
@@ -84,6 +85,7 @@ class Pass:
         activations: kept for the way back, when the output layer is reached; of generation: keys and values.
         output_layer: what output layer and loss add to that.
         flops: operations of matrix products.
+        stays: of generation by captured steps: buffers and a copy of the weights, which are there for the next call.
     """
 
     forward: float
@@ -92,6 +94,7 @@ class Pass:
     activations: float
     output_layer: float
     flops: float
+    stays: float = 0.0
 
     @property
     def peak(self) -> float:
@@ -182,7 +185,7 @@ def validation(student: Shape, setting: Setting) -> Pass:
     return _by_depth(student, None, lambda one, _: _validation(_Known(one), setting))
 
 
-def generation(student: Shape, teacher: Shape | None, setting: Setting, prompts: int) -> Pass:
+def generation(student: Shape, teacher: Shape | None, setting: Setting, prompts: int, *, frozen: bool = False) -> Pass:
     """Reading prompts and writing the responses to them.
 
     Args:
@@ -190,10 +193,18 @@ def generation(student: Shape, teacher: Shape | None, setting: Setting, prompts:
         teacher: of a mixture; None elsewhere.
         setting: its `sequences` are written at once.
         prompts: that are read; several responses share one where there are several decoding seeds.
+        frozen: whether what writes is never trained, and its weights lie in the precision of passes.
     """
-    return _by_depth(
-        student, teacher, lambda one, other: _generation(_Known(one), other and _Known(other), setting, prompts)
-    )
+    sides = [student] if teacher is None else [student, teacher]
+    captured = setting.device == "cuda" and all(is_captured(one.config) for one in sides)
+
+    def run(one: Shape, other: Shape | None) -> Pass:
+        known = _Known(one), other and _Known(other), setting, prompts, frozen
+        plain = _generation(*known, captured=False)
+        # the arithmetic is counted without what rounds sizes up
+        return replace(_generation(*known, captured=True), flops=plain.flops) if captured else plain
+
+    return _by_depth(student, teacher, run)
 
 
 def _by_depth(student: Shape, teacher: Shape | None, run: Callable[[Shape, Shape | None], Pass]) -> Pass:
@@ -378,16 +389,18 @@ def _validation(student: _Known, setting: Setting) -> Pass:
 
 
 @functools.lru_cache(maxsize=512)
-def _generation(student: _Known, teacher: _Known | None, setting: Setting, prompts: int) -> Pass:
-    frozen = torch.bfloat16 if setting.bf16 else torch.float32
+def _generation(
+    student: _Known, teacher: _Known | None, setting: Setting, prompts: int, frozen: bool, *, captured: bool
+) -> Pass:
+    low = torch.bfloat16 if setting.bf16 else torch.float32
     with _shapes_only(setting), torch.inference_mode():
-        sides = [language_model(student.shape, "cpu", torch.float32)]
+        sides = [language_model(student.shape, "cpu", low if frozen else torch.float32)]
         if teacher is not None:
-            sides.append(language_model(teacher.shape, "cpu", frozen))
+            sides.append(language_model(teacher.shape, "cpu", low))
         ids = torch.zeros(prompts, setting.prompt, dtype=torch.long)
         mask = torch.ones_like(ids)
         rows = torch.arange(prompts).repeat_interleave(math.ceil(setting.sequences / prompts))
-        uniform = torch.zeros(len(rows), 1, dtype=torch.float64)
+        uniform = torch.zeros(len(rows), setting.response, dtype=torch.float64)
         for side in sides:
             side.network.eval()
         with _Operations() as flops, _Living() as living:
@@ -396,14 +409,22 @@ def _generation(student: _Known, teacher: _Known | None, setting: Setting, promp
                 readers = [Reader(side.network, 0 if side.kind == "seq2seq" else None) for side in sides]
                 for reader in readers:
                     reader.prefill(ids, mask)
-                for reader in readers:
-                    reader.spread(rows, setting.response - 1)
-                before, kept = flops.get_total_flops(), living.now
-                logits = [reader.step(rows) for reader in readers]
-                choose(logits[0], uniform, 0, Decoding(2), Ending(torch.ones(1, dtype=torch.long)))
+                decoding, ending = Decoding(setting.response), Ending(torch.tensor([1]))
+                if captured:
+                    decoder, size = CapturedDecoders().decoder(readers, decoding, ending, 0.5, ids.shape, len(rows))
+                    decoder.fill(readers, ids, mask, len(rows) // prompts, uniform, ending)
+                    before, kept = flops.get_total_flops(), living.now
+                    decoder.step(size)
+                else:
+                    for reader in readers:
+                        reader.spread(rows, setting.response - 1)
+                    before, kept = flops.get_total_flops(), living.now
+                    logits = [reader.step(rows) for reader in readers]
+                    choose(logits[0], uniform[:, :1], 0, decoding, ending)
         written = (flops.get_total_flops() - before) * setting.response
         peak = living.peak - weights
-        return Pass(peak, peak, peak, kept - weights, living.peak - kept, before + written)
+        stays = kept - weights if captured else 0
+        return Pass(peak, peak, peak, kept - weights, living.peak - kept, before + written, stays)
 
 
 @contextmanager
@@ -419,6 +440,7 @@ def _shapes_only(setting: Setting) -> Iterator[None]:
         patch.dict(CHUNK, sizes[0]) if cuda else nullcontext(),
         patch.dict(ENTRIES, sizes[1]) if cuda else nullcontext(),
         patch("torch.nn.functional.scaled_dot_product_attention", _efficient) if cuda else nullcontext(),
+        patch("bench.models.output_head.float32_logits", _logits) if cuda else nullcontext(),
         patch("distillm.fused.slices", _few),
         patch("torch.rand", _rand),
     ):
@@ -437,6 +459,11 @@ def _few(total: int, size: int) -> Iterator[slice]:
 def _rand(*size: Any, **options: Any) -> Any:
     """A number that leaves no layer out, where a family draws one to leave out layers by."""
     return 1.0 if size == ([],) else _RAND(*size, **options)
+
+
+def _logits(hidden: Tensor, head: torch.nn.Linear, low: torch.dtype) -> Tensor:
+    """What the product with results in float32 takes on CUDA."""
+    return torch.nn.functional.linear(hidden, head.weight, head.bias).float()
 
 
 def _efficient(

@@ -19,6 +19,7 @@ from bench.experiment.identity import SCRATCH, tokenizer_path
 from bench.experiment.planning.calibration import Speed
 from bench.experiment.planning.memory import Pass, Setting, generation, step, validation
 from bench.experiment.planning.shapes import Shape, shape_of
+from bench.models.captured import MOST_BYTES
 from bench.models.loading import load_tokenizer
 from bench.models.tokenizer import LengthLimits, TokenizerAdapter
 from bench.system.environment import pick_device
@@ -72,7 +73,9 @@ class Stage:
         activations, output_layer: of a training step, with sequences at their limits.
         generation: keys and values, and what else generation takes beside weights, or the validation loss where that
             takes more.
-        peak: of all together; a step is never there at the same time as generation or validation.
+        buffers: of decoding steps captured as CUDA graphs, with a copy of the weights: the part of `generation` that
+            stays while a step of training is made.
+        peak: of all together; a step is never there at the same time as the rest of generation or as validation.
         flops: of the whole stage, with sequences of mean length.
         tokens: that are generated.
         seconds: None where nothing was measured.
@@ -87,6 +90,7 @@ class Stage:
     activations: float
     output_layer: float
     generation: float
+    buffers: float
     peak: float
     flops: float
     tokens: float
@@ -249,9 +253,13 @@ class _Planner:
             data.max_prompt_length,
             data.max_response_length,
             training.gradient_checkpointing,
-            self.device == "cuda" or micro < training.batch_size,
+            self.keeps_gradients(training) or micro < training.batch_size,
             self.lora.model_dump_json() if self.lora is not None else "",
         )
+
+    def keeps_gradients(self, training: TrainingConfig) -> bool:
+        """Whether they stay from step to step, where captured passes add to them."""
+        return self.device == "cuda" and training.cuda_graphs
 
     def micro_batch(self, training: TrainingConfig) -> int:
         if training.micro_batch_size is not None:
@@ -261,11 +269,13 @@ class _Planner:
         tokens = training.batch_size * (self.amounts.prompt + self.amounts.response)
         return busy_part(tokens, training.batch_size)
 
-    def written(self, shape: Shape, rows: int, *, copies: int = 1, teacher: Shape | None = None) -> Pass:
+    def written(
+        self, shape: Shape, rows: int, *, copies: int = 1, teacher: Shape | None = None, frozen: bool = False
+    ) -> Pass:
         data = self.config.data
         copies = min(copies, rows)
         setting = Setting(self.device, self.bf16, rows, data.max_prompt_length, data.max_response_length)
-        return generation(shape, teacher, setting, max(1, rows // copies))
+        return generation(shape, teacher, setting, max(1, rows // copies), frozen=frozen)
 
     def fine_tuning(self, name: str, shape: Shape, training: TrainingConfig) -> Stage:
         return self.training(name, shape, None, CrossEntropy(), training, generated=0, mixture=False)
@@ -335,16 +345,20 @@ class _Planner:
         on_plain_text: Pass | None = None,
     ) -> Stage:
         micro, data = self.micro_batch(training), self.config.data
+        adapted = self.lora is not None  # most weights are frozen then
         wide = step(shape, teacher, objective, self.setting(training, micro))
         rows = self.config.evaluation.batch_size
         validated_by_metric = training.select_by == "metric"
         at_once = min(rows, max(1, self.amounts.validation))
         written = [validation(shape, self.setting(training, at_once))]
+        buffers = 0.0
         if validated_by_metric:
-            written.append(self.written(shape, at_once))
+            written.append(self.written(shape, at_once, frozen=adapted))
+            buffers = written[-1].stays if written[-1].stays <= MOST_BYTES else 0.0  # freed after each validation
         if generated:
             mixed = teacher if mixture else None
-            written.append(self.written(shape, min(rows, training.batch_size), teacher=mixed))
+            written.append(self.written(shape, min(rows, training.batch_size), teacher=mixed, frozen=adapted))
+            buffers = max(buffers, written[-1].stays)
         trained = shape.parameters if self.lora is None else shape.adapter_parameters(self.lora)
         weights = 4.0 * trained
         if self.lora is not None:  # of which the rest is frozen
@@ -353,10 +367,10 @@ class _Planner:
         frozen = (2.0 if self.bf16 else 4.0) * teacher.parameters if teacher is not None else 0.0
         gradients = 4.0 * trained
         generating = max(one.peak for one in written)
-        kept = gradients if self.device == "cuda" else 0.0
+        kept = gradients if self.keeps_gradients(training) else 0.0
         if on_plain_text is not None and on_plain_text.peak > wide.peak:
             wide = on_plain_text
-        peak = weights + optimiser + frozen + max(wide.peak, generating + kept)
+        peak = weights + optimiser + frozen + max(wide.peak + buffers, generating + kept)
         beyond = max(0.0, wide.peak - gradients)
         output_layer = min(beyond, wide.output_layer)
         steps = total_steps(training, self.amounts.train)
@@ -383,6 +397,7 @@ class _Planner:
             activations=beyond - output_layer,
             output_layer=output_layer,
             generation=generating,
+            buffers=buffers,
             peak=peak,
             flops=computed + responses * per_response,
             tokens=responses * self.amounts.response,
@@ -396,7 +411,7 @@ class _Planner:
         seeds = len(evaluation.seeds) if evaluation.temperature > 0 else 1
         responses = self.amounts.test * seeds * (1 + twice) + more
         rows = evaluation.batch_size
-        written = self.written(shape, rows, copies=seeds)
+        written = self.written(shape, rows, copies=seeds, frozen=frozen)
         weights = (2.0 if frozen and self.bf16 else 4.0) * shape.parameters
         seconds = None
         if self.speed is not None:
@@ -410,6 +425,7 @@ class _Planner:
             activations=0.0,
             output_layer=0.0,
             generation=written.peak,
+            buffers=written.stays,
             peak=weights + written.peak,
             flops=responses * self.response_flops(shape),
             tokens=responses * self.amounts.response,

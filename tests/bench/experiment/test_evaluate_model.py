@@ -11,6 +11,7 @@ from bench.record.record import EVALUATE, RunRecord
 from bench.record.store import Store
 from bench.synthetic import shipped_teacher
 from tests.conftest import invoke, record_of, short
+from tests.records import rewrite
 
 TASK = ("--task", "samsum")
 SIZE = short(training__steps=2, init_training__steps=2)
@@ -99,6 +100,23 @@ def test_alone_it_makes_a_table(out, tmp_path):
     text = (tmp_path / "tables" / "table3-tiny-measured.md").read_text()
     assert "No run is recorded for this table." in text
     assert "shipped ‡" in text
+
+
+def test_what_another_engine_generated_is_neither_compared_nor_shown(out, tmp_path, cache):
+    """As that of a model which keeps a state has `generate`."""
+    folder = tmp_path / "other"
+    shutil.copytree(out, folder)
+    records = by_name(folder)
+    run_id = records["shipped"].run_id
+    assert records["shipped"].models.decoded_by == ["plain steps"]
+    generated = dict.fromkeys(("teacher", "student"), "transformers generate")
+    rewrite(folder, records["shipped"], models__generation=generated)
+    result = invoke("compare", records[None].run_id, run_id, "--out", str(folder))
+    assert result.exit_code == 2
+    assert "generation: 'decode loop' against 'transformers generate'" in result.stderr
+    result = invoke("tables", "3", "--format", "markdown", "--out", str(folder))
+    assert f"left out {run_id}" in result.stderr
+    assert "shipped ‡" not in (folder / "tables" / "table3-tiny-measured.md").read_text()
 
 
 def test_what_is_scored_otherwise_is_neither_compared_nor_shown(out, tmp_path, cache):

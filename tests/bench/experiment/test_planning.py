@@ -16,13 +16,14 @@ from bench.config.resolve import resolve
 from bench.experiment.planning import calibration
 from bench.experiment.planning.calibration import calibrate
 from bench.experiment.planning.fit import fits, remedy
-from bench.experiment.planning.memory import Setting, step
+from bench.experiment.planning.memory import Setting, generation, step
 from bench.experiment.planning.plan import GIB, PRETRAINING, make_plan
 from bench.experiment.planning.shapes import Shape, published, published_shape, shape_of
 from bench.experiment.run import _what_fits
 from bench.models.architectures import new_architecture
 from bench.models.loading import load_network, parameter_count
 from tests.conftest import invoke
+from tests.families import make_family
 
 GPT2 = {"model_type": "gpt2", "n_embd": 256, "n_layer": 8, "n_head": 4, "vocab_size": 16000}
 T5 = {
@@ -211,7 +212,7 @@ def test_a_plan_of_a_run_on_a_gpu_adds_up(xl):
         "evaluation",
     ]
     for stage in xl.stages:
-        step = stage.gradients + stage.activations + stage.output_layer
+        step = stage.gradients + stage.activations + stage.output_layer + stage.buffers * (stage.gradients > 0)
         held = stage.weights + stage.optimiser + stage.teacher
         assert stage.peak == pytest.approx(held + max(step, stage.generation + stage.gradients))
     training = {stage.name: stage for stage in xl.stages}["training"]
@@ -222,6 +223,22 @@ def test_a_plan_of_a_run_on_a_gpu_adds_up(xl):
     sequences, tokens = 20 * (11_435 // 32) * 32, 71 + 56
     assert training.flops > sequences * tokens * (6 * 124e6 + 2 * 1557e6) * 0.8
     assert xl.seconds is None
+
+
+@pytest.mark.parametrize("family", ["gpt2", "bloom"])
+def test_buffers_of_captured_steps_are_planned(family):
+    """On a GPU, for families that have them: fixed buffers and a copy of the weights, which stay beside steps."""
+    shape = Shape("a model", "here", make_family(family).config, "causal", False)
+    pass_on = {device: generation(shape, None, Setting(device, True, 5, 20, 12), 5) for device in ("cpu", "cuda")}
+    assert pass_on["cuda"].flops == pytest.approx(pass_on["cpu"].flops, rel=0.15)
+    assert pass_on["cpu"].stays == 0
+    if family == "bloom":
+        assert pass_on["cuda"].stays == 0
+    else:
+        buffers = 8 * 128 * 2 * 2 * 32 * 2  # rows x tokens x layers x (keys and values) x width in bfloat16
+        weights = 2 * (2 * 12 * 32 * 32 + 97 * 32)
+        assert pass_on["cuda"].stays == pytest.approx(buffers + weights, rel=0.1)
+        assert pass_on["cuda"].peak > pass_on["cpu"].peak
 
 
 def test_plain_text_beside_the_batch_is_planned():

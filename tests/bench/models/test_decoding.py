@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 from scipy import stats
+from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import GenerationConfig
 
-from bench.models import captured
+from bench.models import cache, captured, decoding
 from bench.models.batches import pad
 from bench.models.captured import CAPTURED_FAMILIES, CapturedDecoders
 from bench.models.decoding import Ending, NonFiniteLogits, Reader, decode, still_running
@@ -52,6 +53,29 @@ def test_greedy_text_is_that_of_generate(family):
     assert len(set(map(tuple, expected))) > 1  # the prompts matter
 
 
+@pytest.mark.parametrize("family", [*CAUSAL, *SEQ2SEQ])
+def test_prompts_read_in_parts_of_like_length_get_the_same_responses(family, monkeypatch):
+    network, ids, mask, start = inputs(family)
+    numbers = uniform_numbers(NEW, [(1, i) for i in range(2 * len(ids))])
+    part_of, read = network if start is None else network.get_encoder(), []
+    part_of.register_forward_pre_hook(lambda _, args, kwargs: read.append(kwargs["input_ids"].shape), with_kwargs=True)
+    found = []
+    for worth in (decoding._WORTH_SPLITTING, 1):
+        monkeypatch.setattr(decoding, "_WORTH_SPLITTING", worth)
+        with torch.inference_mode():
+            reader, ending = Reader(network, start), Ending(torch.tensor(STOPS))
+            found.append(decode([reader], 0.0, ids, mask, 2, numbers, Decoding(NEW, no_repeat_ngram=2), ending))
+    assert found[1] == found[0]
+    assert read[0] == (5, 12)
+    assert {tuple(shape) for shape in read} >= {(1, 12), (1, 7), (1, 4), (1, 3), (1, 1)}
+
+
+def test_prompts_are_parted_where_that_saves_much():
+    parts = decoding._alike([30, 200, 10, 190, 20], 10**8)
+    assert parts == [[1, 3], [0, 4, 2]]
+    assert decoding._alike([30, 200, 10, 190, 20], 10**5) == [[1, 3, 0, 4, 2]]
+
+
 def check_captured(family, device):
     """The loop over fixed buffers gives what the plain loop gives: when buffers are new, and when they are used."""
     network, ids, mask, start = inputs(family, device)
@@ -74,6 +98,19 @@ def test_fixed_buffers_change_nothing(family, monkeypatch):
     check_captured(family, CPU)
 
 
+@pytest.mark.parametrize("family", sorted(CAPTURED_FAMILIES | {"t5v1.1"}))
+def test_a_captured_step_looks_at_no_value(family):
+    """Else it would wait for the device, which a capture does not allow: tensors without contents are enough for it."""
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode():
+        network, ids = make_family(family), torch.ones(5, 12, dtype=torch.long)
+        readers, ending = [Reader(network, 0 if family in SEQ2SEQ else None)], Ending(torch.tensor([1]))
+        readers[0].prefill(ids, torch.ones_like(ids))
+        decoder, size = CapturedDecoders().decoder(readers, Decoding(NEW), ending, 0.0, ids.shape, 5)
+        decoder.fill(readers, ids, torch.ones_like(ids), 1, torch.zeros(5, NEW, dtype=torch.float64), ending)
+        decoder.step(size)
+    assert size in decoder.steps
+
+
 @pytest.mark.gpu
 @needs_cuda
 @pytest.mark.parametrize("family", sorted(CAPTURED_FAMILIES | {"t5v1.1"}))
@@ -94,6 +131,133 @@ def test_prompts_of_another_width_use_the_same_buffers(family):
             found = graphs.decode([Reader(network, start)], 0.0, ids, mask, 1, numbers, Decoding(NEW), ending)
         assert [until_stop(row) for row in found] == expected
     assert len(graphs.made) == 1
+
+
+class Counted(CapturedDecoders):
+    """Samples with fixed buffers on a CPU, and tells in `buffers` how often buffers were made."""
+
+    def __init__(self):
+        super().__init__()
+        self.buffers = []
+
+    def sample(self, family, network, prompts, ending=STOPS, temperature=1.0):
+        start = 0 if family in SEQ2SEQ else None
+        ids, mask = pad(prompts, 0, CPU, left=start is None)
+        numbers, decoding = uniform_numbers(NEW, [(2, i) for i in range(len(ids))]), Decoding(NEW, temperature)
+        with torch.inference_mode():
+            made = self.decode(
+                [Reader(network, start)], 0.0, ids, mask, 1, numbers, decoding, Ending(torch.tensor(ending))
+            )
+        (decoder, *_) = reversed(self.made.values())
+        if not any(decoder is one for one in self.buffers):
+            self.buffers.append(decoder)
+        return made
+
+
+@pytest.mark.parametrize("family", ["llama", "t5"])
+def test_batches_of_many_widths_share_buffers_and_steps(family, monkeypatch):
+    """As dialogues come in training: their widths lie in several buckets, in any order, and a last batch is small."""
+    monkeypatch.setattr(captured, "_LENGTH_BUCKET", 16)
+    monkeypatch.setattr(captured, "_FEWEST_ROWS", 1)
+    network, graphs, steps = make_family(family), Counted(), []
+    widths = torch.distributions.LogNormal(2.7, 0.5)
+    torch.manual_seed(0)
+    rounds = 40
+    for at in range(rounds):
+        rows = 3 if at % 10 == 9 else 8
+        prompts = [(5,) * int(width) for width in widths.sample((rows,)).clamp(1, 64)]
+        graphs.sample(family, network, prompts, ending=[1])
+        steps.append(len(graphs.buffers[-1].steps))
+    assert len(graphs.made) == 1
+    assert len(graphs.buffers) <= 4  # they grow to the greatest width and stay
+    captures = sum(len(one.steps) for one in graphs.buffers)
+    assert captures <= 16  # sizes, that is, of which a batch of 16 new tokens has at least one each
+    assert steps[-1] == steps[rounds // 2]  # the second half finds every step made
+
+
+def test_buffers_are_kept_up_to_a_number_of_bytes(monkeypatch):
+    network, graphs = make_family("llama"), Counted()
+    for temperature in (0.5, 0.7, 0.9, 0.5):
+        graphs.sample("llama", network, PROMPTS, temperature=temperature)
+    assert len(graphs.buffers) == len(graphs.made) == 3
+    monkeypatch.setattr(captured, "MOST_BYTES", 2 * graphs.buffers[0].bytes)
+    for temperature in (0.7, 0.5, 0.3):
+        graphs.sample("llama", network, PROMPTS, temperature=temperature)
+    assert [kind.decoding.temperature for kind in graphs.made] == [0.5, 0.3]
+    graphs.shrink()
+    assert len(graphs.made) == 2
+    monkeypatch.setattr(captured, "MOST_BYTES", 2 * graphs.buffers[0].bytes - 1)
+    graphs.shrink()
+    assert len(graphs.made) == 1
+    monkeypatch.setattr(captured, "MOST_BYTES", 0)
+    graphs.sample("llama", network, PROMPTS, temperature=0.1)
+    assert [kind.decoding.temperature for kind in graphs.made] == [0.1]
+
+
+def test_weights_are_copied_once_in_the_precision_of_autocast(monkeypatch):
+    network, graphs = make_family("llama"), Counted()
+    with torch.autocast("cpu", torch.bfloat16):
+        first = [graphs.sample("llama", network, PROMPTS, temperature=t) for t in (0.7, 1.0)]
+        copies = [reader.weights for one in graphs.buffers for reader in one.readers]
+        assert len(copies) == 2
+        assert copies[0] is copies[1]
+        assert {one.dtype for one in copies[0].values()} == {torch.bfloat16}
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.mul_(-1.0)
+        assert [graphs.sample("llama", network, PROMPTS, temperature=t) for t in (0.7, 1.0)] != first
+    graphs.shrink()  # all that there is takes little
+    assert graphs.weights
+    monkeypatch.setattr(captured, "MOST_BYTES", 0)
+    graphs.shrink()
+    assert not graphs.made
+    assert not graphs.weights
+
+
+@pytest.mark.parametrize("family", [*CAUSAL, *SEQ2SEQ])
+def test_keys_lie_in_the_precision_of_autocast(family, monkeypatch):
+    """They are attended to in it anyway: responses are those with keys as the layers give them."""
+    network, ids, mask, start = inputs(family)
+    numbers, ending = uniform_numbers(NEW, [(1, i) for i in range(len(ids))]), Ending(torch.tensor(STOPS))
+    seen = []
+    begun = cache.RoomyLayer.spread
+
+    def spread(self, *given):
+        begun(self, *given)
+        seen.append(self.keys.dtype)
+
+    monkeypatch.setattr(cache.RoomyLayer, "spread", spread)
+
+    def responses():
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            plain = decode([Reader(network, start)], 0.0, ids, mask, 1, numbers, Decoding(NEW), ending)
+            if not captured.is_captured(network.config):
+                return [plain]
+            graphs = CapturedDecoders()
+            fixed = graphs.decode([Reader(network, start)], 0.0, ids, mask, 1, numbers, Decoding(NEW), ending)
+            (decoder,) = graphs.made.values()
+            seen.extend(one.dtype for pair in decoder.readers[0].growing for one in pair)
+            return [plain, [until_stop(row) for row in fixed]]
+
+    found = responses()
+    assert set(seen) == {torch.bfloat16}
+    for module in (cache, captured):
+        monkeypatch.setattr(module, "attended_in", lambda keys: keys.dtype)
+    assert responses() == found
+
+
+def test_what_is_not_finite_does_not_stay_in_buffers():
+    """Of long prompts, where shorter ones do not write over it."""
+    network, graphs = make_family("llama"), Counted()
+    expected = graphs.sample("llama", network, PROMPTS)
+    sound = network.model.embed_tokens.weight[9].clone()
+    with torch.no_grad():
+        network.model.embed_tokens.weight[9] = torch.nan
+    with pytest.raises(NonFiniteLogits):
+        graphs.sample("llama", network, [(9,) * 40 for _ in PROMPTS])
+    with torch.no_grad():
+        network.model.embed_tokens.weight[9] = sound
+    assert graphs.sample("llama", network, PROMPTS) == expected
 
 
 @pytest.mark.gpu
@@ -142,31 +306,49 @@ def test_families_with_generate_are_sampled_from_alike(make_model, monkeypatch):
     asked = [TokenSequence(str(i), prompt, ()) for i, prompt in enumerate(PROMPTS)]
     model, teacher = make_model("gpt2", initializer_range=0.3), make_model("llama", seed=1, initializer_range=0.3)
     settings = (
-        {},
-        {"mixture": teacher.mixture(0.5)},
-        {"lengths": [3, 1, 8, 5, 2]},
+        (Decoding(8), {}),
+        (Decoding(8), {"mixture": teacher.mixture(0.5)}),
+        (Decoding(8), {"lengths": [3, 1, 8, 5, 2]}),
+        (Decoding(16, 0.3, no_repeat_ngram=1), {}),
+        (Decoding(16, 0.3, no_repeat_ngram=1), {"mixture": teacher.mixture(0.5)}),
     )
-    ours = [model.sample(asked, Decoding(8), 0, **one) for one in settings]
+    ours = [model.sample(asked, decoding, 0, **one) for decoding, one in settings]
     monkeypatch.setattr("bench.models.generation.engine_of", lambda config: "transformers generate")
-    assert [model.sample(asked, Decoding(8), 0, **one) for one in settings] == ours
+    assert [model.sample(asked, decoding, 0, **one) for decoding, one in settings] == ours
     assert [len(response) for response in ours[2]] == [3, 1, 8, 5, 2]
-    assert len({str(one) for one in ours}) == 3
+    assert len({str(one) for one in ours}) == len(settings)
 
 
 def test_a_capture_that_fails_costs_time_and_nothing_else(make_model, monkeypatch):
     asked = [TokenSequence(str(i), prompt, ()) for i, prompt in enumerate(PROMPTS)]
     model = make_model("gpt2", initializer_range=0.3)
-    expected, tried = model.sample(asked, Decoding(8), 0), []
+    expected, tried, notes = model.sample(asked, Decoding(8), 0), [], []
+    assert model.graphs.ways == {"plain steps"}
+    model.tell_of_graphs(notes.append)
 
-    def fail(self, rows):
-        tried.append(rows)
-        raise NotCaptured("operation failed")
+    def fail(self, size):
+        tried.append(size)
+        raise NotCaptured("operation failed\nat some line")
 
     monkeypatch.setattr("bench.models.generation.can_capture", lambda networks: True)
-    monkeypatch.setattr("bench.models.captured._CapturedDecoder._step", fail)
+    monkeypatch.setattr("bench.models.captured.CapturedDecoder.step", fail)
     assert [model.sample(asked, Decoding(8), 0) for _ in range(2)] == [expected, expected]
     assert len(tried) == 1
     assert not model.graphs.made
+    assert notes == [
+        f"{model.name}: its decoding steps are not captured as CUDA graphs, and take longer: operation failed"
+    ]
+    assert model.graphs.ways == {"plain steps"}
+
+
+def test_the_way_of_decoding_is_told(make_model, monkeypatch):
+    asked = [TokenSequence(str(i), prompt, ()) for i, prompt in enumerate(PROMPTS)]
+    model = make_model("gpt2", initializer_range=0.3)
+    monkeypatch.setattr("bench.models.generation.can_capture", lambda networks: True)
+    model.sample(asked, Decoding(8), 0)
+    assert model.graphs.ways == {"captured steps"}
+    model.sample(asked, Decoding(8, beams=2), 0)
+    assert model.graphs.ways == {"captured steps", "transformers generate"}
 
 
 @pytest.mark.parametrize("vocabulary", [8, 256, 1000, 50_257])

@@ -51,6 +51,23 @@ def test_scores_are_the_logits_of_the_plain_forward_pass(family, make_model):
     assert torch.equal(model.score(BATCH), gathered)  # sequences will do as well
 
 
+@pytest.mark.parametrize("weights", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_is_sampled_from_is_not_rounded_to_8_bits(family, weights, make_model):
+    """Nor is it under autocast, or where the weights are in bfloat16."""
+    model = make_model(family, initializer_range=0.3)
+    model.network.eval().to(weights)
+    inputs, read = model.batch(BATCH).inputs, []
+    model.head.register_forward_pre_hook(lambda _, given: read.append(given[0]))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=weights == torch.float32):
+        logits = model.head(torch.randn(3, 2, model.head.in_features).to(weights))
+        model.network(**inputs, use_cache=False)
+    expected = read[0].bfloat16().double() @ model.head.weight.bfloat16().double().t()
+    assert logits.dtype == torch.float32
+    torch.testing.assert_close(logits.double(), expected, rtol=1e-5, atol=1e-5)
+    assert len(read) == 2
+
+
 # --- logits that are not formed
 
 AFTER = {

@@ -220,6 +220,61 @@ def test_a_replay_takes_less_of_the_hosts_time(make_model):
     assert times["graph"] < times["plain"] / 3
 
 
+class Remembering(CapturedPass):
+    """Knows how many graphs it had when a training was over."""
+
+    def forget(self):
+        self.had = len(self.graphs)
+        super().forget()
+
+
+def test_a_training_that_goes_on_has_the_gradients_of_its_steps(make_job):
+    """`fit` once to the middle and once more: graphs of the first call must not add to gradients of the second's."""
+    curves = []
+    for capturing in (False, True):
+        job = make_job(
+            *("gpt2", SRKL(), "dataset"),
+            **{"steps": 12, "batch_size": 4, "micro_batch_size": 2, "validations": 2},
+            work=f"work-{capturing}",
+        )
+        trainer = Trainer(job)
+        if capturing:
+            parameters = list(job.student.network.parameters())
+            trainer.student_pass = Remembering(job.student.hidden_states, parameters, print, Repeating())
+        trainer.fit(until=6)
+        if capturing:
+            assert trainer.student_pass.had
+            assert not trainer.student_pass.graphs
+        state = trainer.fit()
+        curves.append([(row["loss"], row["gradient_norm"]) for row in state.curve])
+    for found, expected in zip(*curves, strict=True):
+        assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_weight_that_no_batch_reaches_does_not_decay_on_a_gpu(make_job):
+    """As on a CPU: only graphs, which add to gradients where they lie, keep zeros there between the steps."""
+    job = make_job("gpt2", SRKL(), "dataset", steps=4, batch_size=4)
+    trainer = Trainer(job)
+    trainer.on_cuda = True
+    seen = []
+    step = trainer.optimiser.step
+
+    def watched(*arguments):
+        step(*arguments)
+        seen.append(True)
+
+    trainer.optimiser.step = watched
+    finish = trainer.finish
+
+    def look(taken):
+        assert all(p.grad is None for p in job.student.network.parameters())
+        return finish(taken)
+
+    trainer.finish = look
+    trainer.fit()
+    assert len(seen) == 4
+
+
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("family", ["gpt2", "llama", "t5"])
 @pytest.mark.parametrize("source", ["dataset", "on-policy"])
@@ -239,13 +294,13 @@ def test_a_training_takes_the_steps_that_it_takes_without(source, family, device
         ]
         for name, model, parameters in models:
             recorder = Repeating() if device == "cpu" else CudaRecorder(model.device)
-            captures = CapturedPass(model.hidden_states, parameters, notes.append, recorder)
+            captures = Remembering(model.hidden_states, parameters, notes.append, recorder)
             setattr(trainer, name, captures if capturing else None)
         state = trainer.fit()
         curves.append([(row["loss"], row["gradient_norm"]) for row in state.curve])
         if capturing:
-            assert trainer.student_pass.graphs
-            assert len(trainer.teacher_pass.graphs) == len(trainer.student_pass.graphs)
+            assert trainer.student_pass.had
+            assert trainer.teacher_pass.had == trainer.student_pass.had
     assert notes == []
     for found, expected in zip(*curves, strict=True):
         assert found == pytest.approx(expected, rel=1e-4)
