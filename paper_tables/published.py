@@ -76,12 +76,12 @@ def sections(out: Path) -> dict[str, str]:
 def _in_regime(index: RunIndex) -> str:
     """Which tasks, with which models, meet the criteria of the paper's regime, in a sentence or two."""
     told = []
-    for meets, verb in ((True, "meet"), (False, "fail one or more")):
+    for meets, which in ((True, "all"), (False, "not all")):
         names = [one.label for one in regimes(index.records) if (not one.missed) is meets]
         if names:
-            told.append(f"{' and '.join(names)} {verb}")
-    criteria = "the [criteria](docs/tiny-regime.md) of the paper's regime"
-    return f"Of {criteria}: {'; '.join(told)}." if told else ""
+            told.append(f"{which} hold for {', '.join(names)}")
+    criteria = "Of the [criteria](docs/tiny-regime.md) of the paper's regime,"
+    return f"{criteria} {'; '.join(told)}." if told else ""
 
 
 def _runs(index: RunIndex) -> str:

@@ -103,7 +103,7 @@ class Workload:
                 "Llama": (llama(6, 256, 4), (64,)),
                 "tiny Llama": (llama(2, 64, 2, 2_000), (64,)),
             }
-            pace = Pace(1, 20, 4.0, warm_up=False) if quick else Pace(5, 20, 60.0, warm_up=False)
+            pace = Pace(1, 20, 4.0, warm_up=False) if quick else Pace(3, 20, 30.0, warm_up=False)
             steps = 1 if quick else 3
             return cls(device, quick, gpt2(6, 256, 4), gpt2(6, 384, 6), families, (512, 2_048), (4,), pace, steps, 1)
         families = {
