@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
-from bench.perf.measure import OURS
+from bench.perf.measure import OURS, Part
 from bench.perf.record import FOLDER, PerfRecord, read
 from bench.perf.targets import Target, judged, targets
 
@@ -15,11 +16,13 @@ KINDS = {"cpu": "a CPU", "cuda": "a GPU"}
 
 
 def newest(results: Path, device: str) -> PerfRecord | None:
-    """The record to tell of a kind of device: the newest whole one, else the newest; None if there is none."""
-    found = [
-        record for path in (results / FOLDER).glob("*.json") if (record := read(path)).environment.device == device
-    ]
-    return max(found, key=lambda record: (not record.quick, record.started), default=None)
+    """The record to tell of a kind of device: of those with the most parts the newest, best of the full form.
+
+    None if there is no record.
+    """
+    records = [read(path) for path in (results / FOLDER).glob("*.json")]
+    of_it = [record for record in records if record.environment.device == device]
+    return max(of_it, key=lambda record: (len(record.parts), not record.quick, record.started), default=None)
 
 
 def missed(record: PerfRecord) -> list[Target]:
@@ -44,6 +47,8 @@ def _of(record: PerfRecord | None, device: str) -> Iterator[str]:
         return
     here = record.environment
     form = "bench perf --quick" if record.quick else "bench perf"
+    if len(record.parts) < len(get_args(Part)):
+        form += f" --only {','.join(record.parts)}"
     commit = f" at commit `{here.git.commit[:10]}`" if here.git else ""
     yield f"On {here.hardware}, PyTorch {here.packages['torch']}, by `{form}` on {record.started:%Y-%m-%d}{commit}"
     yield f"({record.seconds:.0f} s):\n"

@@ -76,7 +76,7 @@ def sections(out: Path) -> dict[str, str]:
 def _in_regime(index: RunIndex) -> str:
     """Which tasks, with which models, meet the criteria of the paper's regime, in a sentence or two."""
     told = []
-    for meets, which in ((True, "all"), (False, "not all")):
+    for meets, which in ((True, "all that records can tell"), (False, "not all")):
         names = [one.label for one in regimes(index.records) if (not one.missed) is meets]
         if names:
             told.append(f"{which} hold for {', '.join(names)}")

@@ -11,7 +11,7 @@ from rich.table import Column, Table
 
 from bench.system.terminal import say
 
-_COMMAND = re.compile(r"(?:^|: )((?:bench|pip) .+)$")
+_COMMAND = re.compile(r"(?:^|: )((?:bench|pip) [^;]+)")  # what follows a semicolon is prose again
 _NAME = 16  # so much wider than others the first column may be
 
 
@@ -42,7 +42,7 @@ class Fitted:
 
 
 def say_commands(cells: Iterable[str]) -> None:
-    """Print in one piece, below a table, the commands that its cells end with, since a cell may break them."""
+    """Print in one piece, below a table, the commands that its cells name, since a cell may break them."""
     found = (_COMMAND.search(cell) for cell in cells)
     for command in dict.fromkeys(one.group(1) for one in found if one):
         say(command)

@@ -320,7 +320,8 @@ class LanguageModel:
 
     def tell_of_graphs(self, note: Callable[[str], None]) -> None:
         """Let someone know, from now on, if steps of sampling cannot be captured as CUDA graphs."""
-        self.graphs.note = lambda text: note(f"{self.name}: {text}")
+        name = self.name  # a note that held the model would keep it alive until the collector comes by
+        self.graphs.note = lambda text: note(f"{name}: {text}")
 
     def mixture(self, share: float) -> Mixture:
         """This model as the teacher whose distribution is mixed into a student's, with a share in it."""

@@ -33,6 +33,7 @@ def measure(workload: Workload) -> Iterator[Comparison]:
         return
     with tempfile.TemporaryDirectory() as folder:  # tables are written beside the runs
         (Path(folder) / "runs").symlink_to(PUBLISHED / "runs")
+        _add_presets(Path(folder))
         for command in READERS:
             yield _compare(workload, *command, "--out", folder, of="the published runs")
     if workload.quick:
@@ -40,8 +41,17 @@ def measure(workload: Workload) -> Iterator[Comparison]:
     for count, commands in MANY.items():
         with tempfile.TemporaryDirectory() as folder:
             copies(Store(PUBLISHED), Store(Path(folder)), count)
+            _add_presets(Path(folder))
             for command in commands:
                 yield _compare(workload, *command, "--out", folder, of=f"{count:,} runs")
+
+
+def _add_presets(folder: Path) -> None:
+    """Put the presets of tuned rates and of equal time beside runs: a report tells of those, too."""
+    for path in (*PUBLISHED.glob("*.yaml"), *PUBLISHED.glob("tuning/*.yaml")):
+        to = folder / path.relative_to(PUBLISHED)
+        to.parent.mkdir(exist_ok=True)
+        to.symlink_to(path)
 
 
 def copies(of: Store, to: Store, count: int) -> None:

@@ -42,9 +42,17 @@ def beside(index: RunIndex) -> dict[str, RunIndex]:
     }
 
 
-def columns_of(found: Sequence[ClaimVerdict], others: Mapping[str, RunIndex]) -> dict[str, Mapping[str, str]]:
-    """By heading and a claim's id, what the runs of each setting say of it, in few words; "" where they cannot."""
-    columns: dict[str, Mapping[str, str]] = {ONE_RATE: {one.claim.id: short(one) for one in found}}
+def columns_of(
+    found: Sequence[ClaimVerdict], others: Mapping[str, RunIndex], own: str = ONE_RATE
+) -> dict[str, Mapping[str, str]]:
+    """By heading and a claim's id, what the runs of each setting say of it, in few words; "" where they cannot.
+
+    Args:
+        found: verdicts of the runs that are told of first.
+        others: runs with other settings, by their headings.
+        own: heading of the first.
+    """
+    columns: dict[str, Mapping[str, str]] = {own: {one.claim.id: short(one) for one in found}}
     for name, index in others.items():
         try:
             told = verdicts(index)

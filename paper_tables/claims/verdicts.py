@@ -145,7 +145,7 @@ def verdicts(index: RunIndex, ids: Sequence[str] = ()) -> list[ClaimVerdict]:
 
     def command(suite: str) -> str:
         if direct:
-            return f"bench tables {suite.removeprefix('table')} {of_task} names them"
+            return f"bench tables {suite.removeprefix('table')} {of_task}"
         preset = "" if index.preset == "tiny" else f" --preset {shlex.quote(index.preset)}"
         settings = "".join(f" --set {shlex.quote(option)}" for option in own.options)
         return f"bench suite {suite}{preset} {of_task} --models {shlex.quote(own.models)}{settings}"

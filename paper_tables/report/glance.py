@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.record.record import RunRecord
-from paper_tables.claims.beside import columns_of
+from paper_tables.claims.beside import ONE_RATE, columns_of
 from paper_tables.claims.verdicts import ClaimVerdict, Verdict
-from paper_tables.numbers.regime import regimes
+from paper_tables.numbers.regime import PRESET, regimes
 from paper_tables.numbers.runs import RunIndex
 from paper_tables.paper.tables import Column
 from paper_tables.tables.captions import setting_notes
@@ -31,9 +31,9 @@ class Glance:
     Attributes:
         scale: models and hardware that everything speaks of.
         verdicts: by heading; headings without a claim are left out.
-        columns: what runs with one rate for all say of each claim, and beside it those with other settings, by heading
+        columns: what the runs say of each claim, and beside it those of presets that extend theirs, by heading
             and the claim's id, in few words.
-        regime: by task and models, whether the criteria of the paper's regime hold.
+        regime: by task and models, whether the criteria of the paper's regime hold; of the preset that they are for.
         use: what scored best on each task, and what it is not told apart from.
         warnings: methods that end below the student they started from.
     """
@@ -60,12 +60,14 @@ def at_a_glance(
         records: of the runs.
         others: runs with other settings, by their names.
     """
+    preset = records[0].config.preset if records else ""
+    of_regime = preset == PRESET
     groups = {text: tuple(one for one in found if one.verdict == verdict) for verdict, text in HEADINGS.items()}
     return Glance(
         scale=tuple(note for note in setting_notes(records) if note.startswith(("Models:", "Hardware:"))),
         verdicts={text: ones for text, ones in groups.items() if ones},
-        columns=columns_of(found, others),
-        regime=tuple(map(str, regimes(records))),
+        columns=columns_of(found, others, ONE_RATE if others or of_regime else preset or ONE_RATE),
+        regime=tuple(map(str, regimes(records))) if of_regime else (),
         use=tuple(line for one in filled for line in _best_methods(one)),
         warnings=tuple(dict.fromkeys(line for one in filled for line in _below_init(one))),
     )

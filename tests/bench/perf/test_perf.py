@@ -211,7 +211,7 @@ def test_many_runs_are_the_published_ones_under_other_seeds(tmp_path):
 
 
 def test_a_readers_memory_is_that_of_its_process():
-    sample = commands._process("-c", "held = bytearray(200 * 2**20)")()
+    sample = commands._process("-c", "import time; held = bytearray(200 * 2**20); time.sleep(0.2)")()
     assert sample.memory_mib is not None
     assert 200 < sample.memory_mib < 260
 

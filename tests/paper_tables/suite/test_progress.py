@@ -141,7 +141,7 @@ def test_the_plan_says_what_is_timed_and_what_is_timed_again():
         "6 runs, 1 recorded, 6 to do, 2 at a time",
         "  4 of them one at a time first: their training time goes into a table or claim",
         "  1 of them again: when they were timed, the machine was shared or not the one of most runs, or they were "
-        "slower than the others of their arm by more than these differ",
+        "slower than the others of their arm, or than other arms of their kind, by more than these differ",
         "about 5 min (from the recorded runs)",
     ]
     assert list(describe(a_plan(seconds=None), 1))[-1] == "duration: unknown, none is recorded"
