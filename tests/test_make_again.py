@@ -89,3 +89,11 @@ def test_the_tuning_names_the_published_trials():
     recorded = {key(record.config): record.run_id for record in Store(PUBLISHED / "tuning").all()}
     assert sorted(recorded[one] for one in recorded.keys() - named) == []
     assert len(named) == len(recorded)
+
+
+def test_the_hours_are_those_of_the_records():
+    page = " ".join((ROOT / "docs" / "results.md").read_text(encoding="utf-8").split())
+    told = re.search(r"recorded times add up to (\d+) hours, (\d+) of them of trials", page)
+    assert told is not None
+    runs, tried = (sum(one.seconds for one in Store(of).all()) / 3600 for of in (PUBLISHED, PUBLISHED / "tuning"))
+    assert (int(told[1]), int(told[2])) == (round(runs + tried), round(tried))
