@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 
 from bench.config.presets import read_preset
-from paper_tables.numbers.cells import training_seconds
+from paper_tables.numbers.cells import exclusively_timed, training_seconds
 from paper_tables.numbers.runs import RunIndex, Selection
 from paper_tables.paper.tables import Table
 
@@ -15,8 +15,10 @@ def spent_notes(index: RunIndex, table: Table, selection: Selection) -> list[str
     runs_of = {row.label: runs for row in table.rows if (runs := selection.of_row(row))}
     notes = []
     if table.timed and runs_of:
-        medians = {label: statistics.median(map(training_seconds, runs)) for label, runs in runs_of.items()}
-        notes.append(f"Seconds of training of a run, the median, whatever else ran then: {_listed(medians)}.")
+        timed = {label: runs for label, runs in exclusively_timed(runs_of).items() if runs}
+        medians = {label: statistics.median(map(training_seconds, its)) for label, its in (timed or runs_of).items()}
+        which = "of exclusively timed runs" if timed else "whatever else ran then, so not to be compared"
+        notes.append(f"Seconds of training of a run, the median, {which}: {_listed(medians)}.")
     preset = read_preset(index.preset)
     specs_of = {row.label: row.specs.values() for row in table.rows if row.label in runs_of}
     known = {

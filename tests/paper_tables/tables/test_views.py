@@ -57,13 +57,17 @@ def test_what_runs_and_their_tuning_took_is_said(tmp_path):
     preset = tmp_path / "tiny-tuned.yaml"
     preset.write_text(yaml.safe_dump({"extends": "tiny", "tuning": {"dolly": {"kld": tuned}}}))
     for seed, seconds in ((10, 20.0), (20, 30.0), (30, 90.0)):
-        write_record(tmp_path, "kld", seed=seed, preset=str(preset), seconds=seconds)
+        write_record(tmp_path, "kld", seed=seed, preset=str(preset), seconds=seconds, other_load=1.0)
     index = RunIndex(Store(tmp_path), str(preset))
     spent = "Tuning, seconds that all trials of a method took, which a run's leave out: KLD 123."
     main, losses = (fill_table(index, name).views[0].notes for name in ("main", "1"))
     assert spent in main
     assert spent in losses
-    assert "Seconds of training of a run, the median, whatever else ran then: KLD 30." in main
+    took = "Seconds of training of a run, the median, {}: KLD {}."
+    assert took.format("whatever else ran then, so not to be compared", 30) in main
+    write_record(tmp_path, "kld", seed=20, preset=str(preset), seconds=25.0, other_load=0.0)
+    alone = fill_table(RunIndex(Store(tmp_path), str(preset)), "main").views[0].notes
+    assert took.format("of exclusively timed runs", 25) in alone
     plain = RunIndex(Store(write_table_1(tmp_path / "plain")), "tiny")
     assert not [note for note in fill_table(plain, "main").views[0].notes if note.startswith("Tuning")]
 
