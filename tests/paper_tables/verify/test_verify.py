@@ -370,6 +370,16 @@ def test_steps_of_equal_time_follow_from_the_times(command, tmp_path):
     )
 
 
+def test_records_without_a_checksum_are_counted_in_json(command, tmp_path):
+    record = write_record(tmp_path)
+    file = Store(tmp_path).folder(record.run_id) / RECORD
+    values = json.loads(file.read_text())
+    assert checked(command, tmp_path)[1]["unsealed"] == 0
+    del values["checksum"]
+    file.write_text(json.dumps(values))
+    assert checked(command, tmp_path)[1]["unsealed"] == 1
+
+
 def test_a_folder_of_trials_is_not_asked_for_tables(command, ran, tmp_path):
     for place in (tmp_path, tmp_path / "tuning"):
         shutil.copytree(ran / "packed" / "runs", place / "runs")
