@@ -23,7 +23,7 @@ from paper_tables.verify import rerun, runs
 from paper_tables.verify.runs import NOT_KEPT
 from tests.conftest import record_of, short
 from tests.paper_tables.conftest import declared, write_table_1
-from tests.records import rewrite, write_record
+from tests.records import make_record, rewrite, write_record
 
 TASK = """
 name: chats
@@ -368,6 +368,22 @@ def test_steps_of_equal_time_follow_from_the_times(command, tmp_path):
         "{'steps': 201}",
         "{'steps': 200}",
     )
+
+
+def test_two_files_that_differ_are_both_named_where_no_majority_says_which_is_right(command, tmp_path):
+    shared, _ = make_record(seed=30)
+    for seed, mean in ((10, 12.5), (20, None)):  # the first that is read is the tampered one
+        teacher = shared.plain()["scores"]
+        if mean is not None:
+            teacher["vicuna"]["metrics"]["rouge_l"]["mean"] = mean
+        rewrite(tmp_path, write_record(tmp_path, seed=seed), teacher_scores=teacher)
+    code, found = checked(command, tmp_path)
+    assert code == 1
+    (one,) = found["wrong"]
+    assert all(f"-s{seed}-" in one["file"] for seed in (10, 20))
+    assert one["column"] == "teacher_scores.vicuna.metrics.rouge_l.mean"
+    assert one["holds"] == f"12.5 and {shared.scores['vicuna'].primary.mean}"
+    assert "they differ" in one["should"]
 
 
 def test_records_without_a_checksum_are_counted_in_json(command, tmp_path):
