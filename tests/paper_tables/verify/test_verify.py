@@ -350,6 +350,30 @@ def test_files_of_a_task_of_its_own_are_checked(command, tmp_path):
     assert str(path) in {one["file"] for one in (*found["wrong"], *found["follow_ups"])}
 
 
+def test_files_of_models_that_came_from_a_pair_file_are_not_checked_and_not_wrong(command, tmp_path):
+    (tmp_path / "chats.yaml").write_text(TASK)
+    pair = tmp_path / "own-pair.yaml"
+    pair.write_text("models: {kind: seq2seq, teacher: someone/teacher, student: someone/student}\n")
+    out = tmp_path / "out"
+    names = {"config__task": "chats", "config__task_file": str(tmp_path / "chats.yaml")}
+    names["config__data__dir"] = str(tmp_path)
+    for method in ("kld", "skl"):
+        for seed in (10, 20):
+            record = write_record(out, method, "samsum", seed=seed, init="sft", models=str(pair))
+            rewrite(out, record, **names, run_id=record.run_id.replace("samsum", "chats"))
+            shutil.rmtree(Store(out).folder(record.run_id))
+    made = command("tables", "1", "--task", tmp_path / "chats.yaml", "--models", pair, "--out", out)
+    assert made.exit_code == 0, made.output
+    asked = command("claims", "--markdown", "--task", tmp_path / "chats.yaml", "--models", pair, "--out", out)
+    (out / "claims.md").write_text(asked.stdout)
+    files = [*(out / "tables").iterdir(), out / "claims.md"]
+    assert len(files) > 1
+    _, found = checked(command, out)
+    assert not {str(path) for path in files} & {one["file"] for one in (*found["wrong"], *found["follow_ups"])}
+    for path in files:
+        assert f"{path}: models own-pair came from a file of their own" in found["not_checked"]
+
+
 def test_steps_of_equal_time_follow_from_the_times(command, tmp_path):
     for method in MAIN_METHODS:
         write_record(tmp_path, method, seconds=40.0 if method == "imitkd" else 20.0)
