@@ -100,7 +100,7 @@ def check_files(store: Store, records: Sequence[RunRecord], found: Findings) -> 
                     there.discard(path)
                     _compare(path, path.read_bytes(), content, found)
     yield "presets of equal time"
-    check_equal_time(store, found)
+    check_equal_time(store, records, found)
     for path in sorted(there):
         # a name that would be too long has a hash in place of its runs
         other = "its name does not say of which runs it is" if "-chosen-" in path.name else "no record makes it"
