@@ -353,7 +353,11 @@ def test_files_of_a_task_of_its_own_are_checked(command, tmp_path):
 def test_files_of_models_that_came_from_a_pair_file_are_not_checked_and_not_wrong(command, tmp_path):
     (tmp_path / "chats.yaml").write_text(TASK)
     pair = tmp_path / "own-pair.yaml"
-    pair.write_text("models: {kind: seq2seq, teacher: someone/teacher, student: someone/student}\n")
+    folders = {side: tmp_path / side for side in ("teacher", "student")}
+    for folder in folders.values():
+        folder.mkdir()
+        (folder / "config.json").write_text('{"model_type": "t5", "is_encoder_decoder": true}')
+    pair.write_text(f"models: {{kind: seq2seq, teacher: {folders['teacher']}, student: {folders['student']}}}\n")
     out = tmp_path / "out"
     names = {"config__task": "chats", "config__task_file": str(tmp_path / "chats.yaml")}
     names["config__data__dir"] = str(tmp_path)
