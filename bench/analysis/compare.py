@@ -256,13 +256,15 @@ def arm_key(record: RunRecord) -> str:
 def _settings(config: Config) -> dict[str, object]:
     """All but the training seed and the device, and options that the output source does not read."""
     found = {key: value for key, value in config.identity().items() if key not in ("seed", "device")}
+    unread = unread_options(config)
+    return found | {"sgo": {key: value for key, value in found["sgo"].items() if key not in unread}}
+
+
+def unread_options(config: Config) -> frozenset[str]:
+    """The keys of `sgo` that a run's output source does not read, so that they have no effect on it."""
     # where a source does not tell what it reads, all may have an effect
     rule = None if config.fidelity.replayed_on_policy else SOURCES.get(config.sgo.source)
-    return (
-        found
-        if rule is None
-        else found | {"sgo": {k: v for k, v in found["sgo"].items() if k in rule.reads | {"source"}}}
-    )
+    return frozenset() if rule is None else frozenset(type(config.sgo).model_fields) - rule.reads - {"source"}
 
 
 def _other_seeds(store: Store, record: RunRecord) -> list[RunRecord]:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.analysis.blocks import Arm, SeedNoise, compare_among, seed_noise
-from bench.analysis.compare import Side, arm_key
+from bench.analysis.compare import Side, arm_key, unread_options
 from bench.analysis.significance import p_values_of_best
 from bench.analysis.timing import hardware, has_exclusive_timing, usual_hardware
 from bench.config.comparable import differences
@@ -520,7 +520,8 @@ def _preference(unlike: tuple[str, ...]) -> tuple[bool, bool]:
 def _unlike_usual(config: Config, task: str, preset: str, options: _Options) -> tuple[str, ...]:
     """Where a run's method options, output source and init student are not what the preset gives its method.
 
-    Options of another output source are held to those that the preset gives that source.
+    Options of another output source are held to those that the preset gives that source. Those that the source does not
+    read have no effect and are not looked at: runs that differ in them alone are of one setting (`arm_key`).
     """
     settings = [] if config.data.dir else [f"data.hub={json.dumps(config.data.hub)}"]
     name = config.method.file or config.method.name
@@ -533,8 +534,13 @@ def _unlike_usual(config: Config, task: str, preset: str, options: _Options) -> 
         data_dir=config.data.dir,
         assignments=settings,
     )
+    unread = unread_options(config)
     first, second = (
-        {"method": dict(one.method.options), "sgo": one.sgo.model_dump(mode="json"), "init": one.init}
+        {
+            "method": dict(one.method.options),
+            "sgo": one.sgo.model_dump(mode="json", exclude=set(unread)),
+            "init": one.init,
+        }
         for one in (usual, config)
     )
     source = () if method.source == config.sgo.source else (_SOURCE,)

@@ -87,11 +87,10 @@ def check_files(store: Store, records: Sequence[RunRecord], found: Findings) -> 
     asked = {Asked.of(one.config) for one in records}
     for choice in sorted(_choices(there, presets, sorted(asked), store.root / CLAIMS), key=str):
         try:
-            given, pair = (choice.of.given, choice.of.pair) if choice.of else (None, None)
-            index = RunIndex(store, store.preset(choice.preset), choice.seeds, choice.keys, task=given, models=pair)
+            index = _index(store, choice)
         except BenchError as error:
             for path in there:
-                if _is_of(path, choice):
+                if _is_of(path, choice) or (path.name == CLAIMS and _claims_of(path, choice)):
                     reasons[path] = str(error)
             continue
         for what, make in (("tables", _tables), ("claims", _claims), ("figures", _figures), ("report", _report)):
@@ -101,7 +100,7 @@ def check_files(store: Store, records: Sequence[RunRecord], found: Findings) -> 
                     there.discard(path)
                     _compare(path, path.read_bytes(), content, found)
     yield "presets of equal time"
-    check_equal_time(store, found)
+    check_equal_time(store, records, found)
     for path in sorted(there):
         # a name that would be too long has a hash in place of its runs
         other = "its name does not say of which runs it is" if "-chosen-" in path.name else "no record makes it"
@@ -109,6 +108,11 @@ def check_files(store: Store, records: Sequence[RunRecord], found: Findings) -> 
 
 
 def _index(store: Store, choice: Choice) -> RunIndex:
+    """The runs that files were made of.
+
+    Raises:
+        BenchError: there are none, or what their models came from is not known.
+    """
     preset, of = store.preset(choice.preset), choice.of
     if of is None:
         return RunIndex(store, preset, choice.seeds, choice.keys)
@@ -121,6 +125,12 @@ def _is_of(path: Path, choice: Choice) -> bool:
     """Whether a file's name says that it is made of these runs."""
     words = choice.preset if choice.of is None else f"{choice.preset}-{choice.of.in_names}"
     return f"-{words}-" in path.name or path.stem.endswith(words)
+
+
+def _claims_of(path: Path, choice: Choice) -> bool:
+    """Whether a page of verdicts is of these runs of a task."""
+    said, of = path.read_text(encoding="utf-8", errors="replace"), choice.of
+    return of is not None and _speaks_of(said, f"{choice.preset}, task {of.task}, models {of.pair}")
 
 
 def _choices(paths: set[Path], presets: Sequence[str], asked: Sequence[Asked], claims: Path) -> set[Choice]:

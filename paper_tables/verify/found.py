@@ -78,6 +78,7 @@ class Findings:
         return {
             "checked": dict(self.checked),
             "not_checked": dict(self.unchecked),
+            "unsealed": self.unsealed,
             "wrong": [asdict(one) for one in self.wrong],
             "follow_ups": [asdict(one) for one in self.follow_ups],
         }

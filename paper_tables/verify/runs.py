@@ -7,12 +7,12 @@ same scores of them, so that a run whose numbers alone were changed is found.
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
 from bench import __version__
+from bench.config.comparable import differences
 from bench.config.sections import Config
 from bench.data import Example, TaskData, references_hash, task_of
 from bench.evaluation.evaluate import summarise
@@ -24,12 +24,14 @@ from bench.record.record import RunRecord, SetScores
 from bench.record.store import PREDICTIONS, RECORD, Store
 from bench.system.errors import BenchError
 from bench.system.hashing import digest
-from paper_tables.verify.found import Findings
+from paper_tables.verify.found import Findings, Mismatch
 
 NOT_KEPT = (
     "teacher and init student scores by their texts, and curves, tokens and times by steps, which no file here has; "
     "--rerun makes runs again"
 )
+BETWEEN_RUNS = "scores of teachers and init students between runs"
+SAME = "the same in both files: they differ, and no majority of runs says which is right"
 Sets = Mapping[str, Sequence[Example]]
 """Examples by evaluation set, as records name it."""
 
@@ -138,13 +140,31 @@ class SharedScores:
                     self._found.setdefault(key, []).append((file, f"{column}.{name}", scores))
 
     def check(self, found: Findings) -> None:
-        """Hold each to what most runs have."""
+        """Hold each to what more than half of them have; without such a majority, name files that differ."""
         for shared in self._found.values():
-            values = Counter(scores.model_dump_json() for _, _, scores in shared)
-            usual = SetScores.model_validate_json(values.most_common(1)[0][0]).model_dump(mode="json")
+            by_value: dict[str, list[tuple[Path, str, SetScores]]] = {}
+            for one in shared:
+                by_value.setdefault(one[2].model_dump_json(), []).append(one)
+            first, *others = sorted(by_value.values(), key=len, reverse=True)
+            if 2 * len(first) <= len(shared) and others:
+                found.checked[BETWEEN_RUNS] += len(shared)
+                for other, *_ in others:
+                    _differ(first[0], other, found)
+                continue
+            usual = first[0][2].model_dump(mode="json")
             for file, column, scores in shared if len(shared) > 1 else ():
                 holds = {column: scores.model_dump(mode="json")}
-                found.fields("scores of teachers and init students between runs", file, holds, {column: usual})
+                found.fields(BETWEEN_RUNS, file, holds, {column: usual})
+
+
+def _differ(one: tuple[Path, str, SetScores], other: tuple[Path, str, SetScores], found: Findings) -> None:
+    """Name two files with other scores of the same texts, where nothing says which of them is right."""
+    (file, column, scores), (other_file, other_column, other_scores) = one, other
+    where = column if column == other_column else f"{column} and {other_column}"
+    for cell in differences(scores.model_dump(mode="json"), other_scores.model_dump(mode="json")):
+        found.wrong.append(
+            Mismatch(f"{file} and {other_file}", "", f"{where}.{cell.key}", f"{cell.first} and {cell.second}", SAME)
+        )
 
 
 def _check_times(file: Path, record: RunRecord, found: Findings) -> None:

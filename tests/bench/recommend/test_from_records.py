@@ -161,6 +161,16 @@ def test_what_is_not_ranked_is_named_and_other_sources_are_ranked_on_demand(stor
     assert [one["source"] for one in plain["left_out"]] == ["dataset"]
 
 
+def test_options_that_a_source_does_not_read_are_no_other_setting(store):
+    for seed in SEEDS:  # the first seed's run says what an arm is
+        unread = ("sgo.capacity=5",) if seed == SEEDS[0] else ()
+        store.write(*make_record("srkl", seed=seed, mean=31.0, assignments=unread))
+        store.write(*make_record("srkl", seed=seed, mean=35.0, init="pretrained", assignments=unread))
+    plain = recommend(store, "dolly")
+    assert next(one for one in plain.methods if one.method == "srkl").seeds == SEEDS
+    assert [one.other for one in plain.left_out] == [("init",)]
+
+
 def test_only_what_fits_the_budget_takes_part(store):
     store.write(*make_record("skl", mean=40.0, seconds=5.0, other_load=1.5))  # the time of this may not be shown
     found = recommend(store, "dolly", max_seconds=20.0)

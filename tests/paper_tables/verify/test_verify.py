@@ -23,7 +23,7 @@ from paper_tables.verify import rerun, runs
 from paper_tables.verify.runs import NOT_KEPT
 from tests.conftest import record_of, short
 from tests.paper_tables.conftest import declared, write_table_1
-from tests.records import rewrite, write_record
+from tests.records import make_record, rewrite, write_record
 
 TASK = """
 name: chats
@@ -350,24 +350,129 @@ def test_files_of_a_task_of_its_own_are_checked(command, tmp_path):
     assert str(path) in {one["file"] for one in (*found["wrong"], *found["follow_ups"])}
 
 
-def test_steps_of_equal_time_follow_from_the_times(command, tmp_path):
+def test_files_of_models_that_came_from_a_pair_file_are_not_checked_and_not_wrong(command, tmp_path):
+    (tmp_path / "chats.yaml").write_text(TASK)
+    pair = tmp_path / "own-pair.yaml"
+    folders = {side: tmp_path / side for side in ("teacher", "student")}
+    for folder in folders.values():
+        folder.mkdir()
+        (folder / "config.json").write_text('{"model_type": "t5", "is_encoder_decoder": true}')
+    pair.write_text(f"models: {{kind: seq2seq, teacher: {folders['teacher']}, student: {folders['student']}}}\n")
+    out = tmp_path / "out"
+    names = {"config__task": "chats", "config__task_file": str(tmp_path / "chats.yaml")}
+    names["config__data__dir"] = str(tmp_path)
+    for method in ("kld", "skl"):
+        for seed in (10, 20):
+            record = write_record(out, method, "samsum", seed=seed, init="sft", models=str(pair))
+            rewrite(out, record, **names, run_id=record.run_id.replace("samsum", "chats"))
+            shutil.rmtree(Store(out).folder(record.run_id))
+    made = command("tables", "1", "--task", tmp_path / "chats.yaml", "--models", pair, "--out", out)
+    assert made.exit_code == 0, made.output
+    asked = command("claims", "--markdown", "--task", tmp_path / "chats.yaml", "--models", pair, "--out", out)
+    (out / "claims.md").write_text(asked.stdout)
+    files = [*(out / "tables").iterdir(), out / "claims.md"]
+    assert len(files) > 1
+    _, found = checked(command, out)
+    assert not {str(path) for path in files} & {one["file"] for one in (*found["wrong"], *found["follow_ups"])}
+    for path in files:
+        assert f"{path}: models own-pair came from a file of their own" in found["not_checked"]
+
+
+@pytest.fixture
+def equal_time(tmp_path) -> Path:
+    """A planned preset of equal time beside the timed runs."""
     for method in MAIN_METHODS:
         write_record(tmp_path, method, seconds=40.0 if method == "imitkd" else 20.0)
     path = tmp_path / "tiny-as-long-as-distillm.yaml"
     write_preset(path, equal_time_preset(RunIndex(Store(tmp_path), "tiny"), ["main"], "distillm"))
-    code, found = checked(command, tmp_path)
+    return path
+
+
+def told_of(found: dict, method: str) -> list[str]:
+    """What is not checked of a method's steps of equal time."""
+    _, *told = [reason.rpartition(f": steps of {method}: ") for reason in ["", *found["not_checked"]]]
+    return [rest for _, named, rest in told if named]
+
+
+def test_steps_of_equal_time_are_those_of_their_runs(command, equal_time):
+    for seed in (10, 20):
+        write_record(equal_time.parent, "imitkd", seed=seed, preset=str(equal_time))
+    code, found = checked(command, equal_time.parent)
+    assert (code, found["wrong"], told_of(found, "imitkd")) == (0, [], [])
+    assert found["checked"]["steps of equal time against runs"] == 1
+    equal_time.write_text(equal_time.read_text().replace("steps: 200", "steps: 201"))
+    code, found = checked(command, equal_time.parent)
+    assert code == 1
+    (one,) = found["wrong"]
+    assert (one["file"], one["row"], one["column"], one["holds"], one["should"]) == (
+        str(equal_time),
+        "tiny-llama imitkd",
+        "training.steps",
+        "201",
+        "200",
+    )
+
+
+def test_steps_of_equal_time_stay_whatever_is_timed_later(command, equal_time):
+    write_record(equal_time.parent, "imitkd", preset=str(equal_time))
+    slow = next(one for one in Store(equal_time.parent).all() if one.config.method.name == "kld")
+    rates = {"time__steps_per_second": 8.0, "time__tokens_per_second": 20.0}
+    phases = {"data": 0.1, "student": 49.9}
+    rewrite(equal_time.parent, slow, time__training_seconds=50.0, time__phases=phases, **rates)
+    code, found = checked(command, equal_time.parent)
     assert (code, found["wrong"]) == (0, [])
-    assert found["checked"]["presets of equal time"] == len(MAIN_METHODS)
-    path.write_text(path.read_text().replace("steps: 200", "steps: 201"))
+    (said,) = told_of(found, "kld")
+    assert said == (
+        "planned from other times than those recorded now (400 in the file, 160 now); "
+        "`bench suite ... --equal-time distillm --replan` plans them anew"
+    )
+
+
+def test_steps_that_were_planned_anew_are_not_wrong_before_their_runs(command, equal_time):
+    planned = equal_time.read_text()
+    equal_time.write_text(planned.replace("steps: 200", "steps: 150"))
+    write_record(equal_time.parent, "imitkd", preset=str(equal_time))
+    equal_time.write_text(planned)
+    code, found = checked(command, equal_time.parent)
+    assert (code, found["wrong"]) == (0, [])
+    assert told_of(found, "imitkd") == ["planned anew, and no run has them yet (200 in the file, 150 in runs)"]
+    write_record(equal_time.parent, "imitkd", seed=20, preset=str(equal_time))
+    code, found = checked(command, equal_time.parent)
+    assert (code, found["wrong"]) == (0, [])
+    assert told_of(found, "imitkd") == ["other runs have other steps (200 in the file, 150 in these runs)"]
+
+
+def test_other_settings_in_a_preset_of_equal_time_are_wrong(command, equal_time):
+    equal_time.write_text(equal_time.read_text().replace("steps: 200", "steps: 200\n          learning_rate: 0.5"))
+    code, found = checked(command, equal_time.parent)
+    assert code == 1
+    assert [(one["row"], one["holds"]) for one in found["wrong"]] == [("tiny-llama imitkd", "{'learning_rate': 0.5}")]
+
+
+def test_two_files_that_differ_are_both_named_where_no_majority_says_which_is_right(command, tmp_path):
+    shared, _ = make_record(seed=30)
+    for seed, mean in ((10, 12.5), (20, None)):  # the first that is read is the tampered one
+        teacher = shared.plain()["scores"]
+        if mean is not None:
+            teacher["vicuna"]["metrics"]["rouge_l"]["mean"] = mean
+        rewrite(tmp_path, write_record(tmp_path, seed=seed), teacher_scores=teacher)
     code, found = checked(command, tmp_path)
     assert code == 1
     (one,) = found["wrong"]
-    assert (one["file"], one["row"], one["holds"], one["should"]) == (
-        str(path),
-        "tiny-llama imitkd",
-        "{'steps': 201}",
-        "{'steps': 200}",
-    )
+    assert all(f"-s{seed}-" in one["file"] for seed in (10, 20))
+    assert one["column"] == "teacher_scores.vicuna.metrics.rouge_l.mean"
+    assert one["holds"] == f"12.5 and {shared.scores['vicuna'].primary.mean}"
+    assert "they differ" in one["should"]
+
+
+def test_records_without_a_checksum_are_counted_in_json(command, tmp_path):
+    record = write_record(tmp_path)
+    file = Store(tmp_path).folder(record.run_id) / RECORD
+    values = json.loads(file.read_text())
+    assert checked(command, tmp_path)[1]["unsealed"] == 0
+    del values["checksum"]
+    file.write_text(json.dumps(values))
+    assert checked(command, tmp_path)[1]["unsealed"] == 1
 
 
 def test_a_folder_of_trials_is_not_asked_for_tables(command, ran, tmp_path):
