@@ -443,10 +443,10 @@ def _generation(
                     choose(logits[0], uniform[:, :1], 0, decoding, ending)
         written = (flops.get_total_flops() - before) * setting.response
         stays = kept - weights if captured else 0
-        peaks = [peak - weights for peak in (reading, filling, living.peak)]
+        read, filled, wrote = (peak - weights for peak in (reading, filling, living.peak))
         if teacher is None:  # one line for all three, which is too low for networks of many layers
-            peaks = [max(peaks)] * 3
-        return Pass(*peaks, kept - weights, living.peak - kept, before + written, stays, copies)
+            read = filled = wrote = max(read, filled, wrote)
+        return Pass(read, filled, wrote, kept - weights, living.peak - kept, before + written, stays, copies)
 
 
 @contextmanager
