@@ -137,6 +137,7 @@ def make_record(
             "teacher_parameters": 1_234_567,
             "teacher": "a" * 64,
             "generation": key["generation"],
+            "decoded_by": ["plain steps"],
         },
         "training": {
             "steps": 400,

@@ -16,6 +16,7 @@ from bench.models.batches import pad
 from bench.models.cache import roomy_cache
 from bench.models.captured import CapturedDecoders, can_capture
 from bench.models.decoding import Ending, History, NonFiniteLogits, Reader, choose, decode, mixed
+from bench.models.output_head import casting_once
 from bench.models.sampling import Decoding, forbid_repeats
 from bench.models.tokenizer import TokenizerAdapter
 from bench.system.cuda_graphs import NotCaptured
@@ -117,11 +118,13 @@ def sample(
                     why, _, _ = str(error).partition("\n")
                     graphs.note(f"its decoding steps are not captured as CUDA graphs, and take longer: {why}")
             if rows is None:
-                rows = run(decode, "plain steps")
+                with casting_once(networks):
+                    rows = run(decode, "plain steps")
         else:
             asked, asked_mask = (part.repeat_interleave(copies, dim=0) for part in (ids, mask))
             chooser = _Chooser(uniform.to(device), decoding, ending, asked, asked_mask, entries, mixture, start_id)
-            rows = _generate(network, chooser, tokenizer, start_id)
+            with casting_once(networks):
+                rows = _generate(network, chooser, tokenizer, start_id)
             graphs.ways.add("transformers generate")
     finally:
         network.train(was_training)

@@ -8,7 +8,7 @@ found out by giving it logits, so that no list of families is needed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -29,6 +29,7 @@ class ResponseHead(nn.Linear):
     positions: Tensor | None = None
     stand_in: Tensor | None = None
     caught: Tensor | None = None
+    casts: dict[torch.dtype, Tensor] | None = None  # of the weight, while it does not change
 
     @classmethod
     def sharing(cls, layer: nn.Linear) -> ResponseHead:
@@ -54,6 +55,14 @@ class ResponseHead(nn.Linear):
             yield
         finally:
             self.stand_in = self.caught = None
+
+    def weight_in(self, low: torch.dtype) -> Tensor:
+        """The weight in a precision."""
+        if self.casts is None or self.weight.dtype == low:
+            return self.weight.to(low)
+        if low not in self.casts:
+            self.casts[low] = self.weight.to(low)
+        return self.casts[low]
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Logits of (B, T, H) hidden states: (B, T, V), or (N, V) at the N chosen positions.
@@ -134,14 +143,27 @@ def _low_precision(hidden: Tensor, weight: Tensor) -> torch.dtype | None:
     return found if found.itemsize < 4 else None
 
 
-def float32_logits(hidden: Tensor, head: nn.Linear, low: torch.dtype) -> Tensor:
+@contextmanager
+def casting_once(networks: Sequence[nn.Module]) -> Iterator[None]:
+    """Cast the weights of output layers once for the block, in which they do not change, not at every token."""
+    heads = [one for network in networks for one in network.modules() if isinstance(one, ResponseHead)]
+    for head in heads:
+        head.casts = {}
+    try:
+        yield
+    finally:
+        for head in heads:
+            head.casts = None
+
+
+def float32_logits(hidden: Tensor, head: ResponseHead, low: torch.dtype) -> Tensor:
     """Logits in float32 of factors in low precision."""
-    rows = hidden.reshape(-1, hidden.shape[-1]).to(low)
+    rows, weight = hidden.reshape(-1, hidden.shape[-1]).to(low), head.weight_in(low)
     with torch.autocast(hidden.device.type, enabled=False):
         if hidden.device.type == "cuda":
-            logits = torch.mm(rows, head.weight.to(low).t(), out_dtype=torch.float32)
+            logits = torch.mm(rows, weight.t(), out_dtype=torch.float32)
         else:  # a CPU has no such product
-            logits = torch.mm(rows.float(), head.weight.to(low).float().t())
+            logits = _in_slices(rows.float(), weight)
         if head.bias is not None:
             logits = logits + head.bias.float()
     return logits.reshape(*hidden.shape[:-1], -1)
@@ -160,15 +182,19 @@ def _slices_pay(hidden: Tensor, weight: Tensor) -> bool:
 def _sliced(hidden: Tensor, head: nn.Linear) -> Tensor:
     """Logits of a decoding step on a CPU in 0.5 to 0.9 of the time that one product over a large vocabulary takes."""
     rows = hidden.reshape(-1, hidden.shape[-1])
-    if len(rows) <= _FEW_ROWS:
-        logits = torch.mm(head.weight, rows.t()).t()
-    else:
-        logits = rows.new_empty(len(rows), len(head.weight))
-        for start in range(0, len(head.weight), _SLICE):
-            torch.mm(rows, head.weight[start : start + _SLICE].t(), out=logits[:, start : start + _SLICE])
+    logits = torch.mm(head.weight, rows.t()).t() if len(rows) <= _FEW_ROWS else _in_slices(rows, head.weight)
     if head.bias is not None:
         logits = logits + head.bias
     return logits.reshape(*hidden.shape[:-1], -1)
+
+
+def _in_slices(rows: Tensor, weight: Tensor) -> Tensor:
+    """Rows (N, H) x weight (V, H) as (N, V) in the precision of the rows, which a slice of the weight is brought to."""
+    logits = rows.new_empty(len(rows), len(weight))
+    for start in range(0, len(weight), _SLICE):
+        part = weight[start : start + _SLICE].to(rows.dtype)
+        torch.mm(rows, part.t(), out=logits[:, start : start + _SLICE])
+    return logits
 
 
 def wrap_output_head(network: PreTrainedModel, name: str) -> ResponseHead:

@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationInfo, field_validator, model_serializer
 
 from bench.config.comparable import scoring_fields
 from bench.config.sections import Config
@@ -179,7 +179,8 @@ class ModelsInfo(Plain):
         generation: what generated with teacher and student (`bench.models.generation`); tables do not mix engines.
         decoded_by: how this process sampled from the student, or from the model that was evaluated: "captured steps"
             (CUDA graphs), "plain steps" or "transformers generate". The responses are the same but for rounding. None
-            in records of versions that did not say, and where another process had sampled all.
+            in records of versions that did not say, and where another process had sampled all; then files do not have
+            it.
     """
 
     student_parameters: int
@@ -189,6 +190,12 @@ class ModelsInfo(Plain):
     generation: dict[str, str] = Field(default_factory=lambda: dict.fromkeys(("teacher", "student"), GENERATE))
     decoded_by: list[str] | None = None
     student_pretraining: StudentPretrainingInfo | None = None
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `decoded_by` where it says nothing: older records keep their bytes."""
+        values: dict[str, Any] = plain(self)
+        return {name: value for name, value in values.items() if name != "decoded_by" or value is not None}
 
 
 class TrainingInfo(Plain):

@@ -79,13 +79,16 @@ class Pass:
     """What a pass takes, in bytes beside weights and optimiser, and in floating-point operations.
 
     Attributes:
-        forward: at most on the way to the loss, output layer included; of generation: at all.
+        forward: at most on the way to the loss, output layer included; of a mixture's generation: while prompts are
+            read.
         early, late: at most on the first half of the way back, where activations are many, and on the second, where
-            gradients are. Each of the three is a straight line in the number of layers; their maximum is none.
+            gradients are; of a mixture's: while buffers are filled, and in a step. Each of the three is a straight
+            line in the number of layers; their maximum is none.
         activations: kept for the way back, when the output layer is reached; of generation: keys and values.
         output_layer: what output layer and loss add to that.
         flops: operations of matrix products.
         stays: of generation by captured steps: buffers and a copy of the weights, which are there for the next call.
+        copies: of that, the copy of the weights, which all kinds of decoding share.
     """
 
     forward: float
@@ -95,6 +98,12 @@ class Pass:
     output_layer: float
     flops: float
     stays: float = 0.0
+    copies: float = 0.0
+
+    @property
+    def buffers(self) -> float:
+        """What stays for this kind of decoding alone."""
+        return self.stays - self.copies
 
     @property
     def peak(self) -> float:
@@ -204,7 +213,13 @@ def generation(student: Shape, teacher: Shape | None, setting: Setting, prompts:
         # the arithmetic is counted without what rounds sizes up
         return replace(_generation(*known, captured=True), flops=plain.flops) if captured else plain
 
-    return _by_depth(student, teacher, run)
+    def beside_teacher(one: Shape, thin: Shape | None) -> Pass:
+        """With all of the teacher's layers: here they keep keys and values."""
+        if teacher is None:
+            return run(one, thin)
+        return _by_depth(teacher, None, lambda other, _: run(one, other))
+
+    return _by_depth(student, teacher, beside_teacher)
 
 
 def _by_depth(student: Shape, teacher: Shape | None, run: Callable[[Shape, Shape | None], Pass]) -> Pass:
@@ -409,22 +424,29 @@ def _generation(
                 readers = [Reader(side.network, 0 if side.kind == "seq2seq" else None) for side in sides]
                 for reader in readers:
                     reader.prefill(ids, mask)
+                reading, living.peak = living.peak, living.now
                 decoding, ending = Decoding(setting.response), Ending(torch.tensor([1]))
+                copies = 0
                 if captured:
                     decoder, size = CapturedDecoders().decoder(readers, decoding, ending, 0.5, ids.shape, len(rows))
                     decoder.fill(readers, ids, mask, len(rows) // prompts, uniform, ending)
-                    before, kept = flops.get_total_flops(), living.now
+                    copies = sum(one.nbytes for reader in decoder.readers for one in reader.weights.values())
+                    before, kept, filling = flops.get_total_flops(), living.now, living.peak
+                    living.peak = kept
                     decoder.step(size)
                 else:
                     for reader in readers:
                         reader.spread(rows, setting.response - 1)
-                    before, kept = flops.get_total_flops(), living.now
+                    before, kept, filling = flops.get_total_flops(), living.now, living.peak
+                    living.peak = kept
                     logits = [reader.step(rows) for reader in readers]
                     choose(logits[0], uniform[:, :1], 0, decoding, ending)
         written = (flops.get_total_flops() - before) * setting.response
-        peak = living.peak - weights
         stays = kept - weights if captured else 0
-        return Pass(peak, peak, peak, kept - weights, living.peak - kept, before + written, stays)
+        read, filled, wrote = (peak - weights for peak in (reading, filling, living.peak))
+        if teacher is None:  # one line for all three, which is too low for networks of many layers
+            read = filled = wrote = max(read, filled, wrote)
+        return Pass(read, filled, wrote, kept - weights, living.peak - kept, before + written, stays, copies)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from bench.experiment.planning.memory import Pass, Setting, generation, step, va
 from bench.experiment.planning.shapes import Shape, shape_of
 from bench.models.captured import MOST_BYTES
 from bench.models.loading import load_tokenizer
+from bench.models.sampling import Decoding
 from bench.models.tokenizer import LengthLimits, TokenizerAdapter
 from bench.system.environment import pick_device
 from bench.system.errors import BenchError
@@ -261,6 +262,12 @@ class _Planner:
         """Whether they stay from step to step, where captured passes add to them."""
         return self.device == "cuda" and training.cuda_graphs
 
+    @property
+    def scored_as_rolled_out(self) -> bool:
+        """Whether responses are sampled for scores as they are in training."""
+        given, length = self.config.evaluation, self.config.data.max_response_length
+        return Decoding(length, given.temperature, given.top_p, given.top_k) == Decoding(length)
+
     def micro_batch(self, training: TrainingConfig) -> int:
         if training.micro_batch_size is not None:
             return min(training.micro_batch_size, training.batch_size)
@@ -350,15 +357,13 @@ class _Planner:
         rows = self.config.evaluation.batch_size
         validated_by_metric = training.select_by == "metric"
         at_once = min(rows, max(1, self.amounts.validation))
-        written = [validation(shape, self.setting(training, at_once))]
-        buffers = 0.0
-        if validated_by_metric:
-            written.append(self.written(shape, at_once, frozen=adapted))
-            buffers = written[-1].stays if written[-1].stays <= MOST_BYTES else 0.0  # freed after each validation
+        losses = validation(shape, self.setting(training, at_once))
+        validating = self.written(shape, at_once, frozen=adapted) if validated_by_metric else None
+        rolling_out = None
         if generated:
             mixed = teacher if mixture else None
-            written.append(self.written(shape, min(rows, training.batch_size), teacher=mixed, frozen=adapted))
-            buffers = max(buffers, written[-1].stays)
+            rolling_out = self.written(shape, min(rows, training.batch_size), teacher=mixed, frozen=adapted)
+        buffers, decoding = buffers_of(validating, rolling_out, alike=not mixture and self.scored_as_rolled_out)
         trained = shape.parameters if self.lora is None else shape.adapter_parameters(self.lora)
         weights = 4.0 * trained
         if self.lora is not None:  # of which the rest is frozen
@@ -366,7 +371,7 @@ class _Planner:
         optimiser = (2.0 if training.optimizer == "adamw-8bit" else 8.0) * trained
         frozen = (2.0 if self.bf16 else 4.0) * teacher.parameters if teacher is not None else 0.0
         gradients = 4.0 * trained
-        generating = max(one.peak for one in written)
+        generating = max(losses.peak, decoding)
         kept = gradients if self.keeps_gradients(training) else 0.0
         if on_plain_text is not None and on_plain_text.peak > wide.peak:
             wide = on_plain_text
@@ -448,6 +453,28 @@ class _Planner:
         """Operations of one response of mean length, its prompt read for it."""
         setting = Setting(self.device, self.bf16, 1, self.amounts.prompt, max(2, self.amounts.response))
         return generation(shape, None, setting, 1).flops
+
+
+def buffers_of(validating: Pass | None, rolling_out: Pass | None, *, alike: bool) -> tuple[float, float]:
+    """Bytes of decoding that stay beside steps, and at most while responses are written.
+
+    Args:
+        validating: writes them for the metric, first before the training; None where none does.
+        rolling_out: writes those that are trained on; None where none are.
+        alike: whether both are one kind of decoding, and share their buffers.
+    """
+    # after a validation buffers are freed until MOST_BYTES hold all; the last one of training steps always stays
+    stays = validating.stays if validating is not None and validating.stays <= MOST_BYTES else 0.0
+    if rolling_out is None:
+        return stays, 0.0 if validating is None else validating.peak
+    if validating is None or alike:
+        return max(stays, rolling_out.stays), max(rolling_out.peak, 0.0 if validating is None else validating.peak)
+    # either is made while the other is still there
+    first = validating.buffers if stays else 0.0
+    most = max(rolling_out.peak + first, validating.peak + rolling_out.buffers)
+    if first + rolling_out.buffers > MOST_BYTES:
+        return max(stays, rolling_out.stays), most
+    return first + rolling_out.stays, most
 
 
 def of_run_stage(plan: Plan, name: str) -> list[Stage]:

@@ -16,8 +16,8 @@ from bench.config.resolve import resolve
 from bench.experiment.planning import calibration
 from bench.experiment.planning.calibration import calibrate
 from bench.experiment.planning.fit import fits, remedy
-from bench.experiment.planning.memory import Setting, generation, step
-from bench.experiment.planning.plan import GIB, PRETRAINING, make_plan
+from bench.experiment.planning.memory import Pass, Setting, generation, step
+from bench.experiment.planning.plan import GIB, PRETRAINING, buffers_of, make_plan
 from bench.experiment.planning.shapes import Shape, published, published_shape, shape_of
 from bench.experiment.run import _what_fits
 from bench.models.architectures import new_architecture
@@ -239,6 +239,63 @@ def test_buffers_of_captured_steps_are_planned(family):
         weights = 2 * (2 * 12 * 32 * 32 + 97 * 32)
         assert pass_on["cuda"].stays == pytest.approx(buffers + weights, rel=0.1)
         assert pass_on["cuda"].peak > pass_on["cpu"].peak
+
+
+def training_of(method, *assignments):
+    given = ("data.max_prompt_length=100", "data.max_response_length=28", "teacher_training.micro_batch_size=8")
+    config, _ = resolve(
+        preset="paper", task="dolly", method=method, models="gpt2-medium-to-gpt2", assignments=(*given, *assignments)
+    )
+    return next(stage for stage in make_plan(config, "cuda").stages if stage.name == "training")
+
+
+def test_kinds_of_decoding_have_buffers_of_their_own_and_share_the_copy_of_the_weights():
+    rows, scored = 32, 64  # of a batch of training and of a validation
+    keys = 128 * 2 * 2 * 12 * 768  # tokens x (keys and values) in bfloat16 x layers x width, of the student
+    of_teacher = 128 * 2 * 2 * 24 * 1024
+    copy = 2 * (12 * 12 * 768**2 + 50257 * 768)
+    alike = training_of("distillm")
+    assert alike.buffers == pytest.approx(copy + scored * keys, rel=0.01)
+    cooler = training_of("distillm", "evaluation.temperature=0.5")
+    assert cooler.buffers == pytest.approx(copy + (scored + rows) * keys, rel=0.01)
+    assert cooler.peak - alike.peak == pytest.approx(rows * keys, rel=0.02)
+    assert training_of("distillm", "evaluation.top_p=0.9").buffers == cooler.buffers
+    mixed = training_of("minillm")
+    assert mixed.buffers == pytest.approx(copy + (scored + rows) * keys + rows * of_teacher, rel=0.01)
+    assert mixed.generation > mixed.buffers
+
+
+@pytest.mark.parametrize(
+    ("scored", "rolled_out", "stay"),
+    [
+        (1.0, 1.0, 2.5),
+        (2.0, 3.0, 3.5),  # the one that was used for longest goes
+        (3.0, 2.0, 3.5),
+        (3.8, 2.0, 2.5),  # freed after each validation
+        (1.0, 6.0, 6.5),  # the last one is there, whatever it takes
+    ],
+)
+def test_buffers_of_kinds_are_bounded_together(scored, rolled_out, stay):
+    """By 4 GiB, with a copy of the weights of 0.5 GiB beside them."""
+    first, second = (
+        Pass(0, 0, (own + 0.6) * GIB, 0, 0, 0, (own + 0.5) * GIB, 0.5 * GIB) for own in (scored, rolled_out)
+    )
+    found, most = buffers_of(first, second, alike=False)
+    assert found == pytest.approx(stay * GIB)
+    assert most >= found
+    assert buffers_of(first, None, alike=False)[0] == pytest.approx((scored + 0.5) * GIB * (scored <= 3.5))
+    assert buffers_of(None, second, alike=False)[0] == second.stays
+
+
+def test_a_teacher_that_is_mixed_in_keeps_keys_and_values_of_all_its_layers():
+    """The peak of a mixture holds what stays, and the prompts' keys and values while buffers are filled."""
+    student, teacher = (published_shape(f"openai-community/{name}") for name in ("gpt2", "gpt2-medium"))
+    setting = Setting("cuda", True, 32, 100, 28)
+    mixed, alone = (generation(student, other, setting, 32) for other in (teacher, None))
+    keys = 32 * 2 * 2 * 24 * 1024  # rows x (keys and values) in bfloat16 x layers x width, of a token
+    assert mixed.buffers - alone.buffers == pytest.approx(128 * keys, rel=0.01)
+    assert mixed.copies == alone.copies
+    assert mixed.peak > mixed.stays + 100 * keys
 
 
 def test_plain_text_beside_the_batch_is_planned():

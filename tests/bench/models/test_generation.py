@@ -5,8 +5,10 @@ import torch
 from scipy import stats
 from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers import models as tokenizer_models
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedTokenizerFast
 
+from bench.models import output_head
 from bench.models.sampling import Decoding
 from bench.models.tokenizer import TokenizerAdapter
 from distillm import TokenSequence
@@ -103,6 +105,43 @@ def test_the_cache_is_used(family, argument, make_model):
     model.sample(PROMPTS, Decoding(5), 0)
     assert len(widths) == 5
     assert widths[1:] == [1] * 4
+
+
+class Casts(TorchDispatchMode):
+    """Shapes and precisions that tensors are cast to."""
+
+    def __init__(self):
+        super().__init__()
+        self.made = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor) and made.dtype != getattr(args[0], "dtype", made.dtype):
+            self.made.append((tuple(made.shape), made.dtype))
+        return made
+
+
+@pytest.mark.parametrize("weights", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("beams", [1, 2])
+def test_the_output_layer_is_cast_once_a_call(weights, beams, make_model, monkeypatch):
+    """Under autocast not at every token; and it is never brought to float32 whole."""
+    monkeypatch.setattr(output_head, "_SLICE", 16)
+    model = make_model("llama", tie_word_embeddings=False)
+    model.network.to(weights)
+    whole, decoding = tuple(model.head.weight.shape), Decoding(6, beams=beams)
+
+    def sampled():
+        with torch.autocast("cpu", torch.bfloat16, enabled=weights == torch.float32), Casts() as casts:
+            responses = model.sample(PROMPTS, decoding, 0)
+        assert casts.made.count((whole, torch.bfloat16)) == (weights == torch.float32)
+        assert (whole, torch.float32) not in casts.made
+        return responses
+
+    before = sampled()
+    with torch.no_grad():
+        model.head.weight.mul_(-1.0)
+    assert sampled() != before
+    assert model.head.casts is None
 
 
 @pytest.mark.parametrize("family", ["gpt2", "t5"])

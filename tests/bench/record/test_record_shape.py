@@ -42,6 +42,20 @@ def test_made_and_real_records_have_the_same_fields(cache, tmp_path):
     assert read.environment.other_load >= 0
 
 
+def test_how_a_model_decoded_stands_in_files_where_it_is_known():
+    """A record without it keeps its bytes."""
+    known = make_record()[0].plain()
+    assert known["models"]["decoded_by"] == ["plain steps"]
+    older = json.loads(json.dumps(known))
+    del older["models"]["decoded_by"]
+    for plain in (known, older):
+        read = RunRecord.model_validate(plain)
+        assert json.dumps(read.plain()) == json.dumps(plain)
+        assert RunRecord.model_validate(read.plain()) == read
+        assert json.loads(read.model_dump_json(by_alias=True)) == plain
+    assert RunRecord.model_validate(older).models.decoded_by is None
+
+
 def test_the_schema_is_printed_and_names_every_field():
     result = invoke("show", "--schema")
     assert result.exit_code == 0, result.output
