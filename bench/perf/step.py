@@ -132,7 +132,8 @@ def ours(pair: Pair, name: str, source: str | None, *, cuda_graphs: bool = False
                 student=student,
                 teacher=pair.teacher,
                 train=pair.train,
-                validation=ValidationSet(pair.train[:1], lambda texts: 0.0, Decoding(1), 1),
+                # its batch size is also that of generation
+                validation=ValidationSet(pair.train[:1], lambda texts: 0.0, Decoding(1), pair.batch_size),
                 config=TrainingConfig.model_validate(settings),
                 max_response_length=workload.longest_response,
                 seed=0,

@@ -13,6 +13,8 @@ _NO_MEMORY = (
     "alloc_failed",
     "threadpoolbuilderror",
 )
+_PRIMITIVE = "could not create a primitive"
+"""oneDNN's words where it gets no memory; of an operation that it does not have it says more."""
 
 
 class BenchError(Exception):
@@ -27,6 +29,8 @@ def out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
         return True
     said = str(error).lower()  # PyTorch has a class of its own for devices only
+    if isinstance(error, RuntimeError) and said.strip() == _PRIMITIVE:
+        return True
     raised = isinstance(error, RuntimeError) or type(error).__name__ == "PanicException"  # of libraries in Rust
     return raised and any(words in said for words in _NO_MEMORY)
 
