@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -15,21 +15,28 @@ END = "<!-- end of measured -->"
 KINDS = {"cpu": "a CPU", "cuda": "a GPU"}
 
 
-def newest(results: Path, device: str) -> PerfRecord | None:
-    """The record to tell of a kind of device: of those with the most parts the newest, best of the full form.
-
-    None if there is no record.
-    """
+def records_of(results: Path, device: str) -> list[PerfRecord]:
+    """The records of a kind of device, those with the most parts first, of these the full forms, then the newest."""
     records = [read(path) for path in (results / FOLDER).glob("*.json")]
     of_it = [record for record in records if record.environment.device == device]
-    return max(of_it, key=lambda record: (len(record.parts), not record.quick, record.started), default=None)
+    return sorted(of_it, key=lambda record: (len(record.parts), not record.quick, record.started), reverse=True)
 
 
-def missed(record: PerfRecord) -> list[Target]:
+def measured(records: Sequence[PerfRecord], device: str) -> dict[Target, tuple[float, PerfRecord]]:
+    """Each target's figure, with the first of the records that has it."""
+    found: dict[Target, tuple[float, PerfRecord]] = {}
+    for record in records:
+        for comparison in record.comparisons:
+            for target, value in judged(comparison, device):
+                if value is not None:
+                    found.setdefault(target, (value, record))
+    return found
+
+
+def missed(results: Path, device: str) -> list[Target]:
     """The targets that were measured and not reached."""
-    device = record.environment.device
-    pairs = [pair for found in record.comparisons for pair in judged(found, device)]
-    return [target for target, value in pairs if value is not None and not target.met(value)]
+    found = measured(records_of(results, device), device)
+    return [target for target, (value, _) in found.items() if not target.met(value)]
 
 
 def section(results: Path) -> str:
@@ -38,29 +45,40 @@ def section(results: Path) -> str:
     Args:
         results: the folder that has the folder `perf`.
     """
-    return "\n".join(line for device in KINDS for line in _of(newest(results, device), device)).strip()
+    return "\n".join(line for device in KINDS for line in _of(records_of(results, device), device)).strip()
 
 
-def _of(record: PerfRecord | None, device: str) -> Iterator[str]:
-    if record is None:
+def _of(records: Sequence[PerfRecord], device: str) -> Iterator[str]:
+    found = measured(records, device)
+    used = [record for record in records if any(its is record for _, its in found.values())]
+    if not used:
         yield f"On {KINDS[device]}: no record. Its {len(targets(device))} targets have not been measured.\n"
         return
+    for number, record in enumerate(used, start=1):
+        yield f"{number}. {_told(record)}"
+    yield ""
+    yield "| work | beside | target | measured | by | |"
+    yield "|---|---|--:|--:|--:|---|"
+    for target in targets(device):
+        value, by = None, ""
+        if target in found:
+            value, of = found[target]
+            by = str(1 + used.index(of))
+        beside = "" if target.against == OURS else target.against
+        verdict = "not measured" if value is None else "" if target.met(value) else "missed"
+        yield f"| {target.comparison} | {beside} | {_bound(target)} | {_figure(target, value)} | {by} | {verdict} |"
+    yield ""
+
+
+def _told(record: PerfRecord) -> str:
+    """What was called, when and on what."""
     here = record.environment
     form = "bench perf --quick" if record.quick else "bench perf"
     if len(record.parts) < len(get_args(Part)):
         form += f" --only {','.join(record.parts)}"
     commit = f" at commit `{here.git.commit[:10]}`" if here.git else ""
-    yield f"On {here.hardware}, PyTorch {here.packages['torch']}, by `{form}` on {record.started:%Y-%m-%d}{commit}"
-    yield f"({record.seconds:.0f} s):\n"
-    yield "| work | beside | target | measured | |"
-    yield "|---|---|--:|--:|---|"
-    measured = {target: value for found in record.comparisons for target, value in judged(found, device)}
-    for target in targets(device):
-        value = measured.get(target)
-        beside = "" if target.against == OURS else target.against
-        verdict = "not measured" if value is None else "" if target.met(value) else "missed"
-        yield f"| {target.comparison} | {beside} | {_bound(target)} | {_figure(target, value)} | {verdict} |"
-    yield ""
+    where = f"{here.hardware}, PyTorch {here.packages['torch']}"
+    return f"`{form}` on {record.started:%Y-%m-%d}{commit}, {record.seconds:.0f} s, {where}"
 
 
 def _bound(target: Target) -> str:
