@@ -39,7 +39,7 @@ from bench.models.tokenizer import Kind, TokenizerAdapter
 from bench.system.artifacts import MANIFEST
 from bench.system.errors import BenchError
 from bench.system.files import damage, lfs_pointer, read_json
-from bench.system.hub import COMMITS, behind, missing_package, place, what_failed
+from bench.system.hub import COMMITS, behind, missing_package, place, tell_soon_if_unreachable, what_failed
 
 _FILES = {
     "model": ("model*.safetensors", "pytorch_model*.bin"),
@@ -359,10 +359,11 @@ def _weight_files(name: str) -> list[Path]:
 
 
 def quiet_libraries() -> None:
-    """Keep progress bars and advice of the libraries out of the display."""
+    """Keep progress bars and advice of the libraries out of the display, and waits for a hub out of reach short."""
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
     for name in ("transformers", "datasets", "huggingface_hub", "accelerate"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    tell_soon_if_unreachable()

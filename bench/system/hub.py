@@ -6,10 +6,16 @@ import importlib
 import importlib.util
 import re
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING
 
 from bench.system.errors import nearest
+
+if TYPE_CHECKING:
+    import httpx
 
 _LOG_IN = "log in with `hf auth login`, or give a token in the variable HF_TOKEN"
 
@@ -37,6 +43,56 @@ def place(name: str) -> tuple[str, dict[str, str]]:
     repository, revision = split_revision(name)
     revision = COMMITS.get(name, revision)
     return repository, {} if revision is None else {"revision": revision}
+
+
+def tell_soon_if_unreachable() -> None:
+    """Let requests to a hub that cannot be reached fail within seconds.
+
+    huggingface_hub makes each of them again for 23 s, which a computer without a network waits several times even for
+    what it has downloaded before. Here the hub itself is asked first; only once it has answered are requests repeated.
+    """
+    from huggingface_hub import get_session
+
+    hooks = get_session().event_hooks["request"]
+    if _check_reached not in hooks:
+        hooks.append(_check_reached)
+
+
+_HUB_ANSWERED: set[str] = set()  # its address
+_NO_ANSWER: dict[str, tuple[float, Exception]] = {}  # by address: when, and what was raised
+_ONE_ASKS = Lock()
+_WAITS = (1.0, 2.0)  # seconds before it is asked again
+_PATIENCE = 5.0  # seconds for an answer
+_TRUSTED_FOR = 60.0  # seconds after which a failure is forgotten
+
+
+def _check_reached(request: httpx.Request) -> None:
+    """Raise what offline mode raises, of which every library knows that files downloaded before may do."""
+    import httpx
+    from huggingface_hub import constants
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    hub = constants.ENDPOINT
+    if not str(request.url).startswith(hub):
+        return
+    with _ONE_ASKS:
+        if hub in _HUB_ANSWERED:
+            return
+        when, failed = _NO_ANSWER.get(hub, (0.0, None))
+        if failed is None or time.monotonic() - when > _TRUSTED_FOR:
+            failed = None
+            for wait in (0.0, *_WAITS):
+                time.sleep(wait)
+                try:
+                    httpx.head(hub, timeout=_PATIENCE)
+                except httpx.TransportError as error:
+                    failed = error
+                else:
+                    _HUB_ANSWERED.add(hub)
+                    return
+            assert failed is not None
+            _NO_ANSWER[hub] = time.monotonic(), failed
+    raise OfflineModeIsEnabled(f"{hub} cannot be reached") from failed
 
 
 def what_failed(what: str, name: str, error: BaseException, known: Iterable[str] = ()) -> str | None:
@@ -83,6 +139,8 @@ def what_failed(what: str, name: str, error: BaseException, known: Iterable[str]
                 return "is neither a local folder nor an id of the hub, which is OWNER/NAME or OWNER/NAME@REVISION"
             case LocalEntryNotFoundError() | OfflineModeIsEnabled() | ConnectionError() if constants.is_offline_mode():
                 return "was not downloaded before (or not all of it), and HF_HUB_OFFLINE=1 forbids it now"
+            case OfflineModeIsEnabled() if one.__cause__ is not None:
+                continue  # of `tell_soon_if_unreachable`, whose cause tells more
             case IncompleteSnapshotError():
                 return (
                     f"was downloaded in part only, and {constants.ENDPOINT} cannot be reached now; the same command "

@@ -14,7 +14,8 @@ import pytest
 from huggingface_hub import constants
 
 from bench.models import lora
-from bench.system.hub import COMMITS
+from bench.system import hub as bench_hub
+from bench.system.hub import COMMITS, tell_soon_if_unreachable
 from tests.hub.contents import CONTENTS
 from tests.hub.server import Hub
 
@@ -67,18 +68,22 @@ def point_to(hub: Hub, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", home / "datasets")
     monkeypatch.setattr(datasets.config, "HF_MODULES_CACHE", home / "modules")
     offline(monkeypatch, on=False)
-    for module in (huggingface_hub.utils._http, huggingface_hub.file_download):  # they wait before they try again
-        monkeypatch.setattr(module, "time", _Impatient())
+    Impatient.slept = 0
+    for module in (huggingface_hub.utils._http, huggingface_hub.file_download, bench_hub):  # they wait and try again
+        monkeypatch.setattr(module, "time", Impatient())
+    tell_soon_if_unreachable()
 
 
-class _Impatient:
-    """The module `time` that never waits."""
+class Impatient:
+    """The module `time` that never waits, and counts the seconds."""
+
+    slept = 0.0
 
     def __getattr__(self, name: str) -> object:
         return getattr(time, name)
 
     def sleep(self, seconds: float) -> None:
-        pass
+        Impatient.slept += seconds
 
 
 def offline(monkeypatch: pytest.MonkeyPatch, *, on: bool = True) -> None:
@@ -90,6 +95,8 @@ def offline(monkeypatch: pytest.MonkeyPatch, *, on: bool = True) -> None:
 def forget() -> None:
     """As in a new process, which has seen nothing of the hub's models yet."""
     COMMITS.clear()
+    bench_hub._HUB_ANSWERED.clear()
+    bench_hub._NO_ANSWER.clear()
     lora._OF_HUB.clear()
 
 

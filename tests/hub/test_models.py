@@ -15,9 +15,10 @@ from bench.models import loading
 from bench.models.language_model import LanguageModel
 from bench.models.loading import load_network, load_tokenizer
 from bench.models.tokenizer import TokenizerAdapter, train_tokenizer
+from bench.system import hub as bench_hub
 from bench.system.errors import BenchError
 from distillm import TokenSequence
-from tests.hub.conftest import forget, offline
+from tests.hub.conftest import Impatient, forget, offline
 from tests.hub.models_of import ADAPTER, BASE
 from tests.hub.server import Hub, commit_of
 
@@ -110,6 +111,28 @@ def test_what_was_downloaded_is_loaded_without_the_hub(fresh_hub: Hub, monkeypat
     assert model_fingerprint(name) == f"{name}@{commit_of('models', name, 'main')}"
     load_network(name, "causal")
     load_tokenizer(name)
+
+
+def test_a_hub_out_of_reach_is_known_within_seconds_and_for_a_while(fresh_hub: Hub, monkeypatch):
+    load_network(BASE, "causal")
+    forget()
+    fresh_hub.stop()
+    for _ in range(2):
+        load_network(BASE, "causal")
+        with pytest.raises(BenchError, match=r"cannot be reached now \(ConnectError"):
+            load_network("facebook/opt-125m", "causal")
+    assert Impatient.slept == 3
+    fresh_hub.start()
+    monkeypatch.setattr(bench_hub, "_TRUSTED_FOR", 0)
+    load_network("facebook/opt-125m", "causal")
+
+
+def test_a_hub_that_answered_is_asked_again_and_again(fresh_hub: Hub):
+    load_network(BASE, "causal")
+    fresh_hub.stop()
+    with pytest.raises(BenchError, match="cannot be reached now"):
+        load_network("facebook/opt-125m", "causal")
+    assert Impatient.slept >= 20
 
 
 @pytest.mark.parametrize("how", ["online", "HF_HUB_OFFLINE", "at its commit"])
