@@ -23,7 +23,7 @@ from bench.system.files import write_bytes
 from bench.system.terminal import say
 from paper_tables import performance
 from paper_tables.claims.beside import LEGEND, beside
-from paper_tables.claims.format import counted, effect
+from paper_tables.claims.format import counted, effect, tally_as_markdown
 from paper_tables.claims.verdicts import ClaimVerdict, verdicts
 from paper_tables.numbers.regime import regimes
 from paper_tables.numbers.runs import RunIndex
@@ -58,7 +58,8 @@ def sections(out: Path) -> dict[str, str]:
     regime = [line for one in glance.regime for line in _item(one)]
     if regime:
         regime = ["", *_wrapped("[Criteria](tiny-regime.md) of the paper's regime, from the records:"), "", *regime]
-    long = [*_wrapped(f"{runs} {counted(found)}"), *regime]
+    made_at = f"They were made at commit {_commits(index)}."
+    long = [*_wrapped(f"{runs} {made_at} {counted(found)}"), "", *tally_as_markdown(found), *regime]
     long += ["", f"## {' / '.join(glance.columns).capitalize()}", ""]
     long += [*_claims_table(found, glance.columns), "", *_wrapped(LEGEND), "", *_verdicts(glance)]
     long += ["## What scored best", "", *(line for use in glance.use for line in _item(use))]
@@ -68,33 +69,39 @@ def sections(out: Path) -> dict[str, str]:
     if glance.warnings:
         long += ["", *_wrapped(f"Below their own init student: {'; '.join(glance.warnings)}.")]
     return {
-        "short": "\n".join(_wrapped(f"{runs} {counted(found, by_confidence=False)} {_in_regime(index)}".strip())),
+        "short": "\n".join(_wrapped(f"{runs} {counted(found)} {_in_regime(index)}".strip())),
         "long": "\n".join([*long, "", *_scores(main, tasks, others)]),
     }
 
 
 def _in_regime(index: RunIndex) -> str:
-    """Which tasks, with which models, meet the criteria of the paper's regime, in a sentence or two."""
-    told = []
-    for meets, which in ((True, "all that records can tell"), (False, "not all")):
-        names = [one.label for one in regimes(index.records) if (not one.missed) is meets]
-        if names:
-            told.append(f"{which} hold for {', '.join(names)}")
-    criteria = "Of the [criteria](docs/tiny-regime.md) of the paper's regime,"
-    return f"{criteria} {'; '.join(told)}." if told else ""
+    """Which tasks meet the criteria of the paper's regime, in a sentence; with their models where these differ."""
+    found = list(regimes(index.records))
+    verdicts_of = {one.task: {not other.missed for other in found if other.task == one.task} for one in found}
+    of: dict[bool, list[str]] = {True: [], False: []}
+    for one in found:
+        of[not one.missed].append(one.task_label if len(verdicts_of[one.task]) == 1 else one.label)
+    met, missed = (", ".join(dict.fromkeys(of[meets])) for meets in (True, False))
+    if not found:
+        return ""
+    which = f"hold for {met or 'no task'}" + (f", not for {missed}" if met and missed else "")
+    return f"The [criteria](docs/tiny-regime.md) of the paper's regime {which}."
 
 
 def _runs(index: RunIndex) -> str:
     """How many runs of which suite."""
     every = [index.select(find_table(name, PRESET)) for name in (*TABLE_NAMES, *ABLATIONS)]
     made = {spec: bool(runs) for selection in every for spec, runs in selection.runs.items()}
-    commits = {git.commit[:7] for record in index.records if (git := record.environment.git) and git.commit}
-    versions = {record.environment.distillm_bench for record in index.records}
     return (
         f"`results/paper-tiny/` holds {len(index.records)} runs at the preset `{PRESET}`, of {sum(made.values())} of "
-        f"the suite's {len(made)} settings (by training seed: {_seeds(index)}), made at "
-        f"commit {', '.join(sorted(commits))} of version {', '.join(sorted(versions))}."
+        f"the suite's {len(made)} settings, by training seed: {_seeds(index)}."
     )
+
+
+def _commits(index: RunIndex) -> str:
+    commits = {git.commit[:7] for record in index.records if (git := record.environment.git) and git.commit}
+    versions = {record.environment.distillm_bench for record in index.records}
+    return f"{', '.join(sorted(commits))} of version {', '.join(sorted(versions))}"
 
 
 def _item(text: str) -> list[str]:

@@ -36,24 +36,36 @@ CONFIDENCE = {"H": "high", "M": "medium", "L": "low"}
 """That the paper makes a claim."""
 
 
-def counted(found: Sequence[ClaimVerdict], *, by_confidence: bool = True) -> str:
-    """How many claims came out how: those that a source reports by the confidence in it, apart those that none does."""
-    sourced = [one for one in found if one.claim.is_sourced]
-    own = [one for one in found if not one.claim.is_sourced]
-    told = []
-    if sourced:
-        groups = [(level, [one for one in sourced if one.claim.confidence == level]) for level in CONFIDENCE]
-        each = "; ".join(f"{level}: {_each(its)}" for level, its in groups if its)
-        more = f"; by the confidence that it does, {each}" if by_confidence else ""
-        told.append(f"{len(sourced)} that others report the paper to make ({_each(sourced)}{more})")
-    if own:
-        told.append(f"{len(own)} that nobody reports, inferred by us ({_each(own)})")
+def counted(found: Sequence[ClaimVerdict]) -> str:
+    """How many claims came out how: those that a source reports, apart those that none does."""
+    groups = {
+        "that others report the paper to make": [one for one in found if one.claim.is_sourced],
+        "that nobody reports, inferred by us": [one for one in found if not one.claim.is_sourced],
+    }
+    told = [f"{len(its)} {which} ({_each(its)})" for which, its in groups.items() if its]
     return f"{len(found)} claims: {'; '.join(told)}."
 
 
 def _each(found: Sequence[ClaimVerdict]) -> str:
     counts = Counter(one.verdict for one in found)
     return ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
+
+
+def tally(found: Sequence[ClaimVerdict]) -> list[list[str]]:
+    """Verdicts counted by how sure it is that the paper makes the claim: headings, then a row a level."""
+    of_level = {
+        word: [one.verdict for one in found if one.claim.is_sourced and one.claim.confidence == level]
+        for level, word in CONFIDENCE.items()
+    }
+    of_level["none: inferred by us"] = [one.verdict for one in found if not one.claim.is_sourced]
+    rows = [[word, *(str(its.count(verdict)) for verdict in VERDICTS)] for word, its in of_level.items() if its]
+    return [["confidence that the paper makes the claim", *VERDICTS], *rows]
+
+
+def tally_as_markdown(found: Sequence[ClaimVerdict]) -> list[str]:
+    """The lines of a table of `tally`."""
+    headings, *rows = (f"| {' | '.join(row)} |" for row in tally(found))
+    return [headings, "|---|" + "--:|" * len(VERDICTS), *rows]
 
 
 def summary(found: Sequence[ClaimVerdict], preset: str) -> str:
@@ -116,13 +128,19 @@ def as_table(found: Sequence[ClaimVerdict], preset: str) -> RenderableType:
         reason = Text.assemble(f"{detail}{one.reason}; {len(one.runs)} runs\n", (one.scope, "dim"))
         table.add_row(claim, Text(one.verdict, STYLES[one.verdict]), reason)
         table.add_row("", "", "")
-    return Group(Fitted(table), Text(summary(found, preset)))
+    headings, *rows = tally(found)
+    counts = Table(box=None, pad_edge=False)
+    for number, heading in enumerate(headings):
+        counts.add_column(heading, justify="right" if number else "left")
+    for row in rows:
+        counts.add_row(*row)
+    return Group(Fitted(table), Text(f"{summary(found, preset)}\n"), Fitted(counts))
 
 
 def as_markdown(found: Sequence[ClaimVerdict], preset: str) -> str:
     """For a document: a table of verdicts, then every comparison, the open ones with what they could have shown."""
     md = escape_markdown
-    lines = ["# Claims", "", md(summary(found, preset)), "", POWER, ""]
+    lines = ["# Claims", "", md(summary(found, preset)), "", *tally_as_markdown(found), "", POWER, ""]
     lines += ["| claim | where | verdict | reason |", "|---|---|---|---|"]
     lines += [f"| {one.claim.claim} | {where(one)} | {one.verdict} | {md(one.reason)} |" for one in found]
     lines += ["", *_legend(found)]

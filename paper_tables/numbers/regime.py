@@ -98,7 +98,12 @@ class Regime:
     @property
     def label(self) -> str:
         """Task and models."""
-        return f"{TASK_LABELS.get(self.task, self.task.capitalize())} ({self.models})"
+        return f"{self.task_label} ({self.models})"
+
+    @property
+    def task_label(self) -> str:
+        """The task as tables name it."""
+        return TASK_LABELS.get(self.task, self.task.capitalize())
 
     def __str__(self) -> str:
         if not self.missed:

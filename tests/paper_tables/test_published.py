@@ -22,12 +22,11 @@ def out(tmp_path):
 def test_what_is_told(out):
     made = sections(out)
     assert "holds 6 runs at the preset `tiny`, of 3 of the suite's" in " ".join(made["short"].split())
-    assert "(by training seed: 10 (3), 20 (3))" in " ".join(made["short"].split())
+    assert "settings, by training seed: 10 (3), 20 (3)." in " ".join(made["short"].split())
     short = " ".join(made["short"].split())
     assert "4 that nobody reports, inferred by us (4 not enough evidence)." in short
-    assert short.endswith(
-        "Of the [criteria](docs/tiny-regime.md) of the paper's regime, not all hold for Dolly (tiny-llama)."
-    )
+    assert short.endswith("The [criteria](docs/tiny-regime.md) of the paper's regime hold for no task.")
+    assert "| none: inferred by us | 0 | 0 | 0 | 4 |" in made["long"]
     assert "[Criteria](tiny-regime.md) of the paper's regime" in made["long"]
     assert made["long"].split("\n- ")[1].startswith("Dolly (tiny-llama) fails criterion 1: ")
     assert "| SKL scores higher than KLD on S-NI and UnNI (M) | open (" in made["long"]

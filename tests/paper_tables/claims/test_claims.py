@@ -289,8 +289,9 @@ def test_each_verdict_says_in_its_own_line_what_it_speaks_of(tmp_path, command):
 def test_claims_that_nobody_reports_are_counted_apart_and_sources_are_explained(tmp_path, command):
     losses(tmp_path, {"kld": 20.0, "skl": 35.0})
     told = " ".join(command("claims", "--out", tmp_path, "--markdown").stdout.split())
-    assert "30 claims: 26 that others report the paper to make (1 reproduced, 25 not enough evidence; " in told
-    assert "M: 1 reproduced, " in told
+    assert "30 claims: 26 that others report the paper to make (1 reproduced, 25 not enough evidence); " in told
+    assert "| medium | 1 | 0 | 0 |" in told
+    assert "| none: inferred by us | 0 | 0 | 0 | 4 |" in told
     assert "4 that nobody reports, inferred by us (4 not enough evidence)." in told
     assert "| SKL scores higher than KLD on S-NI and UnNI | Table 1, section 3; M | reproduced |" in told
     assert "Confidence that the paper makes a claim: H = high, M = medium, L = low." in told
