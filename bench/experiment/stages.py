@@ -35,8 +35,9 @@ from bench.system.artifacts import WORK
 from bench.system.errors import BenchError
 from bench.system.files import read_json, read_jsonl_gz, write_json, write_jsonl_gz
 from bench.training.job import TrainingJob, ValidationSet
+from bench.training.length import total_steps
 from bench.training.phase_timer import NOT_TRAINING
-from bench.training.trainer import Trainer, total_steps
+from bench.training.trainer import Trainer
 from distillm import SOURCES, OutputSource, SourceOptions, TokenSequence
 
 RESPONSES_SECONDS = "seconds.json"

@@ -107,7 +107,7 @@ def _measured(shape: Shape, device: torch.device, bf16: bool, rows: int, prompt:
 def _time_of_step(shape: Shape, setting: Setting, device: torch.device) -> float:
     trainer = Trainer(job(shape, None, CrossEntropy(), setting, device.type))
     batch = list(trainer.job.train)
-    return _time(device, lambda: trainer.backward(CrossEntropy(), batch, 1.0, None))
+    return _time(device, lambda: trainer.gradient.backward(CrossEntropy(), batch, 1.0, None))
 
 
 def _time_of_decoding(shape: Shape, rows: int, prompt: int, device: torch.device, bf16: bool) -> float:

@@ -37,7 +37,7 @@ from bench.models.language_model import LanguageModel
 from bench.models.output_head import AfterHead
 from bench.models.sampling import Decoding
 from bench.models.tokenizer import TokenizerAdapter
-from bench.training import trainer as training
+from bench.training import gradients
 from bench.training.job import TrainingJob, ValidationSet
 from bench.training.trainer import Trainer
 from distillm import Objective, OutputSource, SourceOptions, TokenSequence, token_losses
@@ -286,11 +286,11 @@ def _traced_step(student: Shape, teacher: Shape | None, objective: Objective, se
             if setting.accumulating:
                 for parameter in parameters:
                     parameter.grad = torch.zeros_like(parameter)
-            gradients = living.now - base
-            head = _OutputLayer(living, counter, base + gradients)
+            added = living.now - base
+            head = _OutputLayer(living, counter, base + added)
             peaks = _peaks_of_the_way_back(living, parameters)
-            with patch.object(training, "token_losses", head.watched(token_losses)):
-                trainer.backward(objective, list(made.train), 1.0, None)
+            with patch.object(gradients, "token_losses", head.watched(token_losses)):
+                trainer.gradient.backward(objective, list(made.train), 1.0, None)
         flops = counter.get_total_flops() + head.uncounted
         forward, early, late = (peak - base for peak in (*peaks, living.peak))
         return Pass(forward, early, late, head.reached_at, head.added, flops)

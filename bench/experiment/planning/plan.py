@@ -27,7 +27,7 @@ from bench.system.environment import pick_device
 from bench.system.errors import BenchError
 from bench.system.hub import split_revision
 from bench.training.auxiliary_loss import LanguageModelling
-from bench.training.trainer import busy_part, total_steps
+from bench.training.length import sequences_at_once, total_steps
 from distillm import SOURCES, BatchObjective, Objective
 
 GIB = 2**30
@@ -274,7 +274,7 @@ class _Planner:
         if self.device != "cuda":
             return training.batch_size
         tokens = training.batch_size * (self.amounts.prompt + self.amounts.response)
-        return busy_part(tokens, training.batch_size)
+        return sequences_at_once(tokens, training.batch_size)
 
     def written(
         self, shape: Shape, rows: int, *, copies: int = 1, teacher: Shape | None = None, frozen: bool = False
