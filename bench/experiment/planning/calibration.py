@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import torch
 
 from baselines.sft import CrossEntropy
-from bench.experiment.planning.memory import Setting, job, language_model, step
+from bench.experiment.planning.memory import step
 from bench.experiment.planning.shapes import Shape
+from bench.experiment.planning.stand_ins import Setting, job, language_model
 from bench.models.sampling import Decoding
 from bench.system.environment import autocast
 from bench.training.trainer import Trainer

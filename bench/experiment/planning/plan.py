@@ -17,8 +17,9 @@ from bench.data import task_of
 from bench.experiment.examples import examples_of
 from bench.experiment.identity import SCRATCH, tokenizer_path
 from bench.experiment.planning.calibration import Speed
-from bench.experiment.planning.memory import Pass, Setting, generation, step, validation
+from bench.experiment.planning.memory import Pass, generation, step, validation
 from bench.experiment.planning.shapes import Shape, shape_of
+from bench.experiment.planning.stand_ins import Setting
 from bench.models.captured import MOST_BYTES
 from bench.models.loading import load_tokenizer
 from bench.models.sampling import Decoding

@@ -16,9 +16,10 @@ from bench.config.resolve import resolve
 from bench.experiment.planning import calibration
 from bench.experiment.planning.calibration import calibrate
 from bench.experiment.planning.fit import fits, remedy
-from bench.experiment.planning.memory import Pass, Setting, generation, step
+from bench.experiment.planning.memory import Pass, generation, step
 from bench.experiment.planning.plan import GIB, PRETRAINING, buffers_of, make_plan
 from bench.experiment.planning.shapes import Shape, published, published_shape, shape_of
+from bench.experiment.planning.stand_ins import Setting
 from bench.experiment.run import _what_fits
 from bench.models.architectures import new_architecture
 from bench.models.loading import load_network, parameter_count
@@ -45,8 +46,9 @@ logging.disable(logging.WARNING)
 from baselines.kld import KLD
 from baselines.sft import CrossEntropy
 from bench.config.sections import LoraConfig
-from bench.experiment.planning.memory import Setting, job, step, validation
+from bench.experiment.planning.memory import step, validation
 from bench.experiment.planning.shapes import Shape
+from bench.experiment.planning.stand_ins import Setting, job
 from bench.models.architectures import new_architecture
 from bench.training.auxiliary_loss import AuxiliaryLoss, LanguageModelling
 from bench.training.trainer import Trainer
