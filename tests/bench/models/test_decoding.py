@@ -8,7 +8,7 @@ from scipy import stats
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import GenerationConfig
 
-from bench.models import cache, captured, decoding
+from bench.models import cache, captured, decoding, fixed_buffers
 from bench.models.batches import pad
 from bench.models.captured import CAPTURED_FAMILIES, CapturedDecoders
 from bench.models.decoding import Ending, NonFiniteLogits, Reader, decode, still_running
@@ -241,7 +241,7 @@ def test_keys_lie_in_the_precision_of_autocast(family, monkeypatch):
 
     found = responses()
     assert set(seen) == {torch.bfloat16}
-    for module in (cache, captured):
+    for module in (cache, fixed_buffers):
         monkeypatch.setattr(module, "attended_in", lambda keys: keys.dtype)
     assert responses() == found
 
