@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from bench.models.decoding import Ending, History, NonFiniteLogits, Reader, choose, mixed, still_running
+from bench.models.decoding import Ending, History, NonFiniteLogits, Reader, Request, choose, mixed, still_running
 from bench.models.fixed_buffers import FixedReader, Size
 from bench.models.sampling import Decoding
 from bench.system.cuda_graphs import capture
@@ -94,53 +94,35 @@ class CapturedDecoders:
         self.made.clear()
         self.weights.clear()
 
-    def decode(
-        self,
-        readers: Sequence[Reader],
-        teacher_mix: float,
-        ids: Tensor,
-        mask: Tensor,
-        copies: int,
-        uniform: Tensor,
-        decoding: Decoding,
-        ending: Ending,
-    ) -> list[list[int]]:
+    def decode(self, readers: Sequence[Reader], request: Request) -> list[list[int]]:
         """As `bench.models.decoding.decode`.
 
         Raises:
             NotCaptured: a step could not be captured; the prompts have to be read again.
         """
-        logits = mixed([reader.prefill(ids, mask) for reader in readers], teacher_mix)
-        decoder, size = self.decoder(readers, decoding, ending, teacher_mix, ids.shape, len(ids) * copies)
+        logits = mixed([reader.prefill(request.ids, request.mask) for reader in readers], request.teacher_mix)
+        decoder, size = self.decoder(readers, request)
         try:
-            return decoder.decode(readers, logits, ids, mask, copies, uniform, ending, size)
+            return decoder.decode(readers, logits, request, size)
         except NonFiniteLogits:
             del self.made[decoder.kind]  # what is not finite would stay in its buffers, and a mask hides no nan
             raise
 
-    def decoder(
-        self,
-        readers: Sequence[Reader],
-        decoding: Decoding,
-        ending: Ending,
-        teacher_mix: float,
-        prompts: Sequence[int],
-        rows: int,
-    ) -> tuple[CapturedDecoder, Size]:
-        """The buffers for rows of responses to prompts of a shape (B, T) that are read, and what of them is used."""
-        causal, room, width = readers[0].start_id is None, decoding.max_new_tokens, prompts[1]
-        device = readers[0].network.device.type
+    def decoder(self, readers: Sequence[Reader], request: Request) -> tuple[CapturedDecoder, Size]:
+        """The buffers for responses to prompts that the readers have read, and what of them is used."""
+        causal, device = readers[0].start_id is None, readers[0].network.device.type
+        room, width = request.decoding.max_new_tokens, request.ids.shape[1]
         kind = _Kind(
             room=room,
-            decoding=decoding,
-            stops=tuple(ending.stops.tolist()),
-            measured=ending.lengths is not None,
+            decoding=request.decoding,
+            stops=tuple(request.ending.stops.tolist()),
+            measured=request.ending.lengths is not None,
             teacher=None if len(readers) == 1 else id(readers[1].network),
-            teacher_mix=teacher_mix,
+            teacher_mix=request.teacher_mix,
             autocast=torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None,
         )
         size = Size(
-            rows=_bucket(rows),
+            rows=_bucket(len(request.uniform)),
             length=_rounded(width + room if causal else 1 + room),
             encoder_length=0 if causal else _rounded(width),
         )
@@ -213,23 +195,13 @@ class CapturedDecoder:
         self.steps: dict[Size, Callable[[], None]] = {}
         self.bytes = sum(one.nbytes for reader in self.readers for one in reader.buffers())
 
-    def decode(
-        self,
-        readers: Sequence[Reader],
-        logits: Tensor,
-        ids: Tensor,
-        mask: Tensor,
-        copies: int,
-        uniform: Tensor,
-        ending: Ending,
-        size: Size,
-    ) -> list[list[int]]:
+    def decode(self, readers: Sequence[Reader], logits: Tensor, request: Request, size: Size) -> list[list[int]]:
         """Responses to prompts that the readers have read; `logits` (B, V) are of the first token."""
-        self.fill(readers, ids, mask, copies, uniform, ending)
-        count, room = len(uniform), self.kind.room
+        self.fill(readers, request)
+        count, room = len(request.uniform), self.kind.room
         at = torch.arange(count)
         first = torch.zeros(size.rows, logits.shape[-1], device=self.device)
-        first[:count] = logits.repeat_interleave(copies, dim=0)
+        first[:count] = logits.repeat_interleave(request.copies, dim=0)
         self._choose(first, size)
         responses: list[list[int]] = [[] for _ in range(count)]
         done = 1
@@ -253,12 +225,10 @@ class CapturedDecoder:
                 self.step(size)
                 done += 1
 
-    def fill(
-        self, readers: Sequence[Reader], ids: Tensor, mask: Tensor, copies: int, uniform: Tensor, ending: Ending
-    ) -> None:
-        """Take over prompts (B, T) that the readers have read."""
-        rows = torch.arange(len(ids), device=self.device).repeat_interleave(copies)
-        count, width = len(rows), ids.shape[1]
+    def fill(self, readers: Sequence[Reader], request: Request) -> None:
+        """Take over prompts that the readers have read."""
+        rows = request.rows()
+        count, width = len(rows), request.ids.shape[1]
         for fixed, reader in zip(self.readers, readers, strict=True):
             fixed.fill(reader, rows)
         self.position.fill_(width if self.readers[0].causal else 1)
@@ -266,11 +236,11 @@ class CapturedDecoder:
         self.alive.zero_()
         self.alive[:count] = True
         self.finite.fill_(True)
-        self.uniform[:count] = uniform
-        if ending.lengths is not None:
-            self.lengths[:count] = ending.lengths
+        self.uniform[:count] = request.uniform
+        if request.ending.lengths is not None:
+            self.lengths[:count] = request.ending.lengths
         if self.history is not None:
-            begun = History.begun(ids, mask, readers[0].start_id).index_select(0, rows)
+            begun = History.begun(request.ids, request.mask, readers[0].start_id).index_select(0, rows)
             self.history.tokens.fill_(-1)
             self.history.tokens[:count, : begun.shape[1]] = begun
             self.history.prompt.fill_(begun.shape[1])

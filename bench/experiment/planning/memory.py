@@ -27,7 +27,7 @@ from bench.experiment.planning.without_contents import (
     shapes_only,
 )
 from bench.models.captured import CapturedDecoders, is_captured
-from bench.models.decoding import Ending, Reader, choose
+from bench.models.decoding import Ending, Reader, Request, choose
 from bench.models.sampling import Decoding
 from bench.training import gradients
 from bench.training.trainer import Trainer
@@ -242,10 +242,11 @@ def _generation(
                     reader.prefill(ids, mask)
                 reading, living.peak = living.peak, living.now
                 decoding, ending = Decoding(setting.response), Ending(torch.tensor([1]))
+                request = Request(ids, mask, uniform, decoding, ending, teacher_mix=0.5)
                 copies = 0
                 if captured:
-                    decoder, size = CapturedDecoders().decoder(readers, decoding, ending, 0.5, ids.shape, len(rows))
-                    decoder.fill(readers, ids, mask, len(rows) // prompts, uniform, ending)
+                    decoder, size = CapturedDecoders().decoder(readers, request)
+                    decoder.fill(readers, request)
                     copies = sum(one.nbytes for reader in decoder.readers for one in reader.weights.values())
                     before, kept, filling = flops.get_total_flops(), living.now, living.peak
                     living.peak = kept
