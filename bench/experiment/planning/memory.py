@@ -92,16 +92,12 @@ def step(student: Shape, teacher: Shape | None, objective: Objective, setting: S
         setting: the micro-batch.
     """
     name = f"{type(objective).__module__}.{type(objective).__qualname__} {vars(objective)}"
-    return _by_depth(
-        student,
-        teacher,
-        lambda one, other: _step(_Known(one), other and _Known(other), _Named(name, objective), setting),
-    )
+    return _by_depth(student, teacher, lambda one, other: _step(one, other, _Named(name, objective), setting))
 
 
 def validation(student: Shape, setting: Setting) -> Pass:
     """The forward pass without gradients that the validation loss of the setting's sequences takes."""
-    return _by_depth(student, None, lambda one, _: _validation(_Known(one), setting))
+    return _by_depth(student, None, lambda one, _: _validation(one, setting))
 
 
 def generation(student: Shape, teacher: Shape | None, setting: Setting, prompts: int, *, frozen: bool = False) -> Pass:
@@ -118,10 +114,10 @@ def generation(student: Shape, teacher: Shape | None, setting: Setting, prompts:
     captured = setting.device == "cuda" and all(is_captured(one.config) for one in sides)
 
     def run(one: Shape, other: Shape | None) -> Pass:
-        known = _Known(one), other and _Known(other), setting, prompts, frozen
-        plain = _generation(*known, captured=False)
+        given = one, other, setting, prompts, frozen
+        plain = _generation(*given, captured=False)
         # the arithmetic is counted without what rounds sizes up
-        return replace(_generation(*known, captured=True), flops=plain.flops) if captured else plain
+        return replace(_generation(*given, captured=True), flops=plain.flops) if captured else plain
 
     def beside_teacher(one: Shape, thin: Shape | None) -> Pass:
         """With all of the teacher's layers: here they keep keys and values."""
@@ -147,19 +143,6 @@ def _thin(teacher: Shape) -> Shape:
     return teacher if teacher.depth is None else teacher.of_depth(min(teacher.depth, _TRACED_DEPTHS[0]))
 
 
-class _Known:
-    """A shape that equals others of the same architecture, for a cache."""
-
-    def __init__(self, shape: Shape) -> None:
-        self.shape, self.key = shape, shape.key
-
-    def __hash__(self) -> int:
-        return hash(self.key)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Known) and self.key == other.key
-
-
 @dataclass(frozen=True)
 class _Named:
     """An objective with what tells it from others."""
@@ -175,12 +158,12 @@ class _Named:
 
 
 @functools.lru_cache(maxsize=512)
-def _step(student: _Known, teacher: _Known | None, objective: _Named, setting: Setting) -> Pass:
+def _step(student: Shape, teacher: Shape | None, objective: _Named, setting: Setting) -> Pass:
     try:
-        return _traced_step(student.shape, None if teacher is None else teacher.shape, objective.objective, setting)
+        return _traced_step(student, teacher, objective.objective, setting)
     except DataDependentOutputException:
         stands_in = SRKL() if objective.objective.needs_teacher else CrossEntropy()
-        return _traced_step(student.shape, None if teacher is None else teacher.shape, stands_in, setting)
+        return _traced_step(student, teacher, stands_in, setting)
 
 
 def _traced_step(student: Shape, teacher: Shape | None, objective: Objective, setting: Setting) -> Pass:
@@ -207,9 +190,9 @@ def _traced_step(student: Shape, teacher: Shape | None, objective: Objective, se
 
 
 @functools.lru_cache(maxsize=512)
-def _validation(student: _Known, setting: Setting) -> Pass:
+def _validation(student: Shape, setting: Setting) -> Pass:
     with shapes_only(setting.device), torch.no_grad():
-        made = job(student.shape, None, CrossEntropy(), setting, "cpu")
+        made = job(student, None, CrossEntropy(), setting, "cpu")
         made.student.network.eval()
         with Operations() as counter, Living() as living:
             weights = living.note_all(*made.student.network.parameters())
@@ -221,13 +204,13 @@ def _validation(student: _Known, setting: Setting) -> Pass:
 
 @functools.lru_cache(maxsize=512)
 def _generation(
-    student: _Known, teacher: _Known | None, setting: Setting, prompts: int, frozen: bool, *, captured: bool
+    student: Shape, teacher: Shape | None, setting: Setting, prompts: int, frozen: bool, *, captured: bool
 ) -> Pass:
     low = torch.bfloat16 if setting.bf16 else torch.float32
     with shapes_only(setting.device), torch.inference_mode():
-        sides = [language_model(student.shape, "cpu", low if frozen else torch.float32)]
+        sides = [language_model(student, "cpu", low if frozen else torch.float32)]
         if teacher is not None:
-            sides.append(language_model(teacher.shape, "cpu", low))
+            sides.append(language_model(teacher, "cpu", low))
         ids = torch.zeros(prompts, setting.prompt, dtype=torch.long)
         mask = torch.ones_like(ids)
         rows = torch.arange(prompts).repeat_interleave(math.ceil(setting.sequences / prompts))

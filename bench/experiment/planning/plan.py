@@ -64,9 +64,9 @@ class Amounts:
     source: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Stage:
-    """What a stage takes. Bytes, operations of matrix products, tokens.
+    """What a stage takes. Bytes, operations of matrix products, tokens; in the order in which `--json` prints them.
 
     Attributes:
         name: of the stage.
@@ -86,18 +86,18 @@ class Stage:
 
     name: str
     weights: float
-    gradients: float
-    optimiser: float
-    teacher: float
-    activations: float
-    output_layer: float
+    gradients: float = 0.0
+    optimiser: float = 0.0
+    teacher: float = 0.0
+    activations: float = 0.0
+    output_layer: float = 0.0
     generation: float
     buffers: float
     peak: float
     flops: float
     tokens: float
     seconds: float | None
-    micro_batch: int
+    micro_batch: int = 0
 
 
 @dataclass(frozen=True)
@@ -425,18 +425,12 @@ class _Planner:
         return Stage(
             name=name,
             weights=weights,
-            gradients=0.0,
-            optimiser=0.0,
-            teacher=0.0,
-            activations=0.0,
-            output_layer=0.0,
             generation=written.peak,
             buffers=written.stays,
             peak=weights + written.peak,
             flops=responses * self.response_flops(shape),
             tokens=responses * self.amounts.response,
             seconds=seconds,
-            micro_batch=0,
         )
 
     def sequence_flops(self, shape: Shape, teacher: Shape | None, training: TrainingConfig) -> float:

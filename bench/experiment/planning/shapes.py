@@ -27,7 +27,7 @@ from bench.system.errors import BenchError
 
 @dataclass(frozen=True, eq=False)
 class Shape:
-    """A model's architecture.
+    """A model's architecture. Two are equal where their networks are, whatever the models are called.
 
     Attributes:
         name: of the model.
@@ -66,10 +66,16 @@ class Shape:
         found = set(depths(self.config).values())
         return found.pop() if len(found) == 1 else None
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         """Stands for the architecture."""
         return f"{self.kind} {self.untied} {self.config.to_json_string(use_diff=False)}"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Shape) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
 
     def of_depth(self, layers: int) -> Shape:
         """The same with so many layers."""
