@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import distillm
 from distillm import Divergence, Method
+from distillm.interface import check_unit_interval
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,8 +27,7 @@ class AKL(Divergence):
     mu: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.mu <= 1.0:
-            raise ValueError(f"mu must lie in [0, 1], got {self.mu}")
+        check_unit_interval(mu=self.mu)
 
     def divergence(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
         """See `distillm.Divergence`."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import distillm
 from distillm import Method, TokenSequence
+from distillm.interface import check_unit_interval
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,9 +28,7 @@ class Contrastive:
     per_token: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        for name in ("alpha", "beta"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+        check_unit_interval(alpha=self.alpha, beta=self.beta)
 
     def __call__(
         self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tensor, batch: list[TokenSequence]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import distillm
 from distillm import Divergence, Method
+from distillm.interface import check_unit_interval
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,8 +35,7 @@ class JSD(Divergence):
     beta: float = 0.1
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.beta <= 1.0:
-            raise ValueError(f"beta must lie in [0, 1], got {self.beta}")
+        check_unit_interval(beta=self.beta)
 
     def divergence(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
         """See `distillm.Divergence`."""

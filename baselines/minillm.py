@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import distillm
 from distillm import BatchObjective, Method, PlainText, Sampling, TokenSequence
+from distillm.interface import check_unit_interval
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,8 +60,7 @@ class MiniLLM(BatchObjective):
     def __post_init__(self) -> None:
         if not 0.0 <= self.teacher_mix < 1.0:
             raise ValueError(f"teacher_mix must lie in [0, 1), got {self.teacher_mix}")
-        if not 0.0 <= self.gamma <= 1.0:
-            raise ValueError(f"gamma must lie in [0, 1], got {self.gamma}")
+        check_unit_interval(gamma=self.gamma)
         for name in ("reward_scaling", "reward_clip", "clip"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")

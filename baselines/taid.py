@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import distillm
 from distillm import BatchObjective, Divergence, Method, TokenSequence
+from distillm.interface import check_unit_interval
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,9 +41,7 @@ class TAID(BatchObjective, Divergence):
     def __post_init__(self) -> None:
         if not 0.0 <= self.start <= self.end <= 1.0:
             raise ValueError(f"start and end must satisfy 0 <= start <= end <= 1, got {self.start} and {self.end}")
-        for name in ("alpha", "momentum"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+        check_unit_interval(alpha=self.alpha, momentum=self.momentum)
         self.t = self.start
 
     def on_step_begin(self, batch: list[TokenSequence], step: int, total_steps: int) -> list[TokenSequence]:

@@ -39,6 +39,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from distillm.interface import check_unit_interval
+
 LOG_PROBABILITY_FLOOR = -1e5
 
 DivergenceName = Literal["kld", "rkld", "jsd", "tvd", "skl", "srkl"]
@@ -135,19 +137,19 @@ def reverse_kl_kernel(student_logits: Tensor, teacher_logits: Tensor, gradient: 
 
 def skew_kl_kernel(alpha: float) -> Kernel:
     """KL(p ‖ m), m = α p + (1-α) q; gradient q Σ p r - p r with p r = p (1-α) q / m."""
-    _check_in_unit_interval("alpha", alpha)
+    check_unit_interval(alpha=alpha)
     return partial(_skew_kl, alpha=alpha) if alpha else kl_kernel
 
 
 def skew_reverse_kl_kernel(alpha: float) -> Kernel:
     """KL(q ‖ m), m = (1-α) p + α q; gradient q (s - Σ q s) with s = log(q / m) - α q / m."""
-    _check_in_unit_interval("alpha", alpha)
+    check_unit_interval(alpha=alpha)
     return partial(_skew_reverse_kl, alpha=alpha) if alpha else reverse_kl_kernel
 
 
 def jensen_shannon_kernel(beta: float) -> Kernel:
     """β KL(p ‖ m) + (1-β) KL(q ‖ m), m = β p + (1-β) q; gradient (1-β) q (s - Σ q s) with s = log(q / m)."""
-    _check_in_unit_interval("beta", beta)
+    check_unit_interval(beta=beta)
     return partial(_jensen_shannon, beta=beta)
 
 
@@ -291,8 +293,3 @@ def _divergence(
         student_logits, teacher_logits, kernel, mirrored, want_gradients
     )
     return value
-
-
-def _check_in_unit_interval(name: str, value: float) -> None:
-    if not 0.0 <= value <= 1.0:
-        raise ValueError(f"{name} must lie in [0, 1], got {value}")

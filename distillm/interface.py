@@ -225,3 +225,10 @@ class Method:
     source_options: Mapping[str, object] = field(default_factory=dict)
     plain_text: PlainText = PlainText()
     beyond_paper: bool = False
+
+
+def check_unit_interval(**values: float) -> None:
+    """Raise ValueError, naming the value, unless each lies in [0, 1]."""
+    for name, value in values.items():
+        if not 0.0 <= value <= 1.0:
+            raise ValueError(f"{name} must lie in [0, 1], got {value}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import distillm
-from distillm.interface import Divergence, Method, PlainText
+from distillm.interface import Divergence, Method, PlainText, check_unit_interval
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,8 +27,7 @@ class _Skewed(Divergence):
     alpha: float = 0.1
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.alpha <= 1.0:
-            raise ValueError(f"alpha must lie in [0, 1], got {self.alpha}")
+        check_unit_interval(alpha=self.alpha)
 
 
 class SKL(_Skewed):

@@ -9,12 +9,48 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from distillm.interface import check_unit_interval
+
 Decision = Literal["dataset", "generate", "replay"]
 ReplayRatio = Literal["decreasing", "constant", "increasing"]
 
 
 @dataclass(kw_only=True)
-class ConstantSchedule:
+class _Schedule:
+    """What both schedules have, and what they decide by it."""
+
+    total_steps: int
+    phi: float
+    replay_ratio: ReplayRatio = "decreasing"
+
+    def __post_init__(self) -> None:
+        if self.total_steps < 1:
+            raise ValueError(f"total_steps must be at least 1, got {self.total_steps}")
+        if self.replay_ratio not in get_args(ReplayRatio):
+            known = ", ".join(get_args(ReplayRatio))
+            raise ValueError(f"replay_ratio must be one of {known}, got {self.replay_ratio!r}")
+
+    def decide(self, step: int, draw: float, buffer_size: int, capacity: int, batch_size: int) -> Decision:
+        """Where a step's batch comes from.
+
+        Args:
+            step: t, counted from 1.
+            draw: this step's number, uniform in [0, 1).
+            buffer_size: sequences in the replay buffer.
+            capacity: sequences it can hold. Nothing is replayed before it is full.
+            batch_size: sequences wanted. A buffer that holds fewer is never drawn from.
+        """
+        if draw >= self.phi:
+            return "dataset"
+        progress = step / self.total_steps
+        fresh_share = {"decreasing": 1 - progress, "constant": 0.5, "increasing": progress}[self.replay_ratio]
+        if draw < self.phi * fresh_share or not batch_size <= buffer_size == capacity:
+            return "generate"
+        return "replay"
+
+
+@dataclass(kw_only=True)
+class ConstantSchedule(_Schedule):
     """A fixed probability of training on SGOs.
 
     Attributes:
@@ -28,21 +64,13 @@ class ConstantSchedule:
         ValueError: a value out of its range.
     """
 
-    total_steps: int
-    phi: float
-    replay_ratio: ReplayRatio = "decreasing"
-
     def __post_init__(self) -> None:
-        _check_unit_interval("phi", self.phi)
-        _check_run(self.total_steps, self.replay_ratio)
+        check_unit_interval(phi=self.phi)
+        super().__post_init__()
 
     def observe(self, validation_loss: float) -> None:
         """Leave phi as it is. Raises ValueError for a loss that is not finite."""
         _check_loss(validation_loss)
-
-    def decide(self, step: int, draw: float, buffer_size: int, capacity: int, batch_size: int) -> Decision:
-        """See `decide`."""
-        return decide(self, step, draw, buffer_size, capacity, batch_size)
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing: a constant schedule has no state beyond its options."""
@@ -54,7 +82,7 @@ class ConstantSchedule:
 
 
 @dataclass(kw_only=True)
-class AdaptiveSchedule:
+class AdaptiveSchedule(_Schedule):
     """Raises the probability of training on SGOs each time the validation loss has risen (Algorithm 1).
 
     The first loss observed, that before training, is the reference. A later one of at least the reference
@@ -73,20 +101,17 @@ class AdaptiveSchedule:
         ValueError: a value out of its range.
     """
 
-    total_steps: int
     initial_phi: float = 0.0
     increment: float = 0.1
     epsilon: float = 0.1
-    replay_ratio: ReplayRatio = "decreasing"
     phi: float = field(init=False)
     reference_loss: float | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        _check_unit_interval("initial_phi", self.initial_phi)
-        _check_unit_interval("increment", self.increment)
+        check_unit_interval(initial_phi=self.initial_phi, increment=self.increment)
         if not 0.0 <= self.epsilon < math.inf:
             raise ValueError(f"epsilon must be finite and at least 0, got {self.epsilon}")
-        _check_run(self.total_steps, self.replay_ratio)
+        super().__post_init__()
         self.phi = self.initial_phi
 
     def observe(self, validation_loss: float) -> None:
@@ -98,10 +123,6 @@ class AdaptiveSchedule:
             self.phi = min(self.phi + self.increment, 1.0)
             self.reference_loss = validation_loss
 
-    def decide(self, step: int, draw: float, buffer_size: int, capacity: int, batch_size: int) -> Decision:
-        """See `decide`."""
-        return decide(self, step, draw, buffer_size, capacity, batch_size)
-
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs beside the options, as JSON-able values."""
         return {"phi": self.phi, "reference_loss": self.reference_loss}
@@ -112,48 +133,9 @@ class AdaptiveSchedule:
         self.phi, self.reference_loss = state["phi"], state["reference_loss"]
 
 
-def decide(
-    schedule: AdaptiveSchedule | ConstantSchedule,
-    step: int,
-    draw: float,
-    buffer_size: int,
-    capacity: int,
-    batch_size: int,
-) -> Decision:
-    """Where a step's batch comes from.
-
-    Args:
-        schedule: gives phi, the number of steps and the replay ratio.
-        step: t, counted from 1.
-        draw: this step's number, uniform in [0, 1).
-        buffer_size: sequences in the replay buffer.
-        capacity: sequences it can hold. Nothing is replayed before it is full.
-        batch_size: sequences wanted. A buffer that holds fewer is never drawn from.
-    """
-    if draw >= schedule.phi:
-        return "dataset"
-    progress = step / schedule.total_steps
-    fresh_share = {"decreasing": 1 - progress, "constant": 0.5, "increasing": progress}[schedule.replay_ratio]
-    if draw < schedule.phi * fresh_share or not batch_size <= buffer_size == capacity:
-        return "generate"
-    return "replay"
-
-
 def imitation_share(step: int, total_steps: int, final_data_share: float) -> float:
     """Probability of a student's batch at step i of I under ImitKD's decay: 1 - r^(i/I) (arXiv:2009.07253)."""
     return 1.0 - float(final_data_share ** (step / total_steps))
-
-
-def _check_run(total_steps: int, replay_ratio: str) -> None:
-    if total_steps < 1:
-        raise ValueError(f"total_steps must be at least 1, got {total_steps}")
-    if replay_ratio not in get_args(ReplayRatio):
-        raise ValueError(f"replay_ratio must be one of {', '.join(get_args(ReplayRatio))}, got {replay_ratio!r}")
-
-
-def _check_unit_interval(name: str, value: float) -> None:
-    if not 0.0 <= value <= 1.0:
-        raise ValueError(f"{name} must lie in [0, 1], got {value}")
 
 
 def _check_loss(validation_loss: float) -> None:

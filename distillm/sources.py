@@ -21,7 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from distillm.interface import StepContext, TokenSequence
+from distillm.interface import StepContext, TokenSequence, check_unit_interval
 from distillm.replay import Entry, ReplayBuffer
 from distillm.schedule import AdaptiveSchedule, ConstantSchedule, Decision, ReplayRatio, imitation_share
 
@@ -118,10 +118,7 @@ class SourceOptions:
     beams: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("probability", "initial_phi", "phi_step"):
-            value = getattr(self, name)
-            if not 0.0 <= value <= 1.0:
-                raise ValueError(f"{name} must lie in [0, 1], got {value}")
+        check_unit_interval(probability=self.probability, initial_phi=self.initial_phi, phi_step=self.phi_step)
         if self.epsilon < 0:
             raise ValueError(f"epsilon must be 0 or more, got {self.epsilon}")
         if self.final_data_share is not None and not 0.0 < self.final_data_share <= 1.0:

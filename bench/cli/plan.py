@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from bench.config.sections import Config
-    from bench.experiment.planning.calibration import Measurement, SideSpeed, Speed
+    from bench.experiment.planning.calibration import Speed
     from bench.experiment.planning.plan import Plan, Stage
 
 _PARTS = {
@@ -167,12 +167,11 @@ def report(
         raise BenchError(f"--device {planned_for}: there is none here, so say how much memory it has: --memory-gib 40")
     memory = memory_gib * GIB if memory_gib else there
     plans, speeds = {}, []
-    known: dict[Measurement, SideSpeed] = {}
     with messages().status("") as status:
         for name, config in wanted.items():
             speed = None
             if measured:
-                speed = _speed(config, lambda what: status.update(f"measuring: {what}"), known)
+                speed = _speed(config, lambda what: status.update(f"measuring: {what}"))
                 speeds.append(speed)
             status.update(f"planning: {name}")
             plans[name] = make_plan(config, planned_for, speed)
@@ -192,7 +191,7 @@ def report(
         console.print(note, style="dim")
 
 
-def _speed(config: Config, told: Callable[[str], None], known: dict[Measurement, SideSpeed]) -> Speed:
+def _speed(config: Config, told: Callable[[str], None]) -> Speed:
     from bench.experiment.planning.calibration import calibrate
     from bench.experiment.planning.plan import amounts_of
     from bench.experiment.planning.shapes import shape_of
@@ -208,7 +207,6 @@ def _speed(config: Config, told: Callable[[str], None], known: dict[Measurement,
         prompt=amounts.prompt,
         response=amounts.response,
         told=told,
-        known=known,
     )
 
 

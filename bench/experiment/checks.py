@@ -9,7 +9,15 @@ from transformers import PretrainedConfig
 
 from bench.config.sections import Config
 from bench.experiment.examples import check_pretraining_text, require_real
-from bench.experiment.identity import SCRATCH, SIDES, TEACHER, Side, model_path, tokenizer_path
+from bench.experiment.identity import (
+    SCRATCH,
+    SIDES,
+    TEACHER,
+    Side,
+    model_path,
+    scratch_architecture,
+    tokenizer_path,
+)
 from bench.models.architectures import check_makeable, decoder_start, new_architecture, outline, positions, token_tables
 from bench.models.cut import check_layers
 from bench.models.generation import engine_of
@@ -126,9 +134,7 @@ def _look_at(config: Config, side: Side, path: str, tokenizer: TokenizerAdapter 
     """A model as it is, or as it will be made."""
     kind, generation = config.models.kind, None
     if path == SCRATCH:
-        given = config.models.teacher_config if side == "teacher" else config.models.student_config
-        if given is None:
-            raise BenchError(f"models.{side}={SCRATCH} needs an architecture: models.{side}_config")
+        given = scratch_architecture(config, side)
         architecture = new_architecture(given, kind, tokenizer)
         by_generate = engine_of(architecture) == "transformers generate"
         network = check_makeable(given, architecture, kind, by_generate=by_generate)

@@ -47,7 +47,7 @@ from bench.training.auxiliary_loss import (
     load_hub_text,
     load_plain_text,
 )
-from bench.training.trainer import total_steps
+from bench.training.length import total_steps
 from distillm import SOURCES, Method, SourceOptions, TokenSequence
 
 _TOKENIZER_TRAINED_ON = 50_000  # examples at most, evenly spread: it takes its time on one core

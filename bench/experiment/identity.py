@@ -12,7 +12,7 @@ from bench.data import TASKS, TaskSpec
 from bench.data.task import HubSource
 from bench.models import smollm2
 from bench.models.generation import Engine
-from bench.models.loading import hub_commit
+from bench.models.loading import load_architecture
 from bench.models.lora import find_adapter
 from bench.synthetic import STUDENTS, shipped_student, shipped_teacher
 from bench.system.errors import BenchError
@@ -59,6 +59,13 @@ def model_path(config: Config, side: Side) -> str:
     return str(folder)
 
 
+def scratch_architecture(config: Config, side: Side) -> dict[str, Any]:
+    """What a model from scratch is made of; a configuration that says nothing of it is refused when it is resolved."""
+    given = config.models.teacher_config if side == "teacher" else config.models.student_config
+    assert given is not None
+    return given
+
+
 def tokenizer_path(config: Config) -> str:
     """Folder or hub id of a tokenizer that need not be trained."""
     name = config.models.tokenizer
@@ -79,7 +86,7 @@ def model_fingerprint(path: str) -> str:
     repository, _ = split_revision(path)
     if adapter is not None:
         return f"{repository}@{adapter.commit} on {model_fingerprint(adapter.base)}"
-    return f"{repository}@{hub_commit(path)}"
+    return f"{repository}@{load_architecture(path)._commit_hash}"
 
 
 def task_key(task: TaskSpec) -> dict[str, Any]:

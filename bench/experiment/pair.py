@@ -5,11 +5,10 @@ from __future__ import annotations
 import torch
 
 from bench.experiment.context import RunContext
-from bench.experiment.identity import SCRATCH, Side, model_path
+from bench.experiment.identity import SCRATCH, Side, model_path, scratch_architecture
 from bench.models.cut import keep_layers
 from bench.models.language_model import LanguageModel
 from bench.models.lora import find_adapter
-from bench.system.errors import BenchError
 
 
 def load(context: RunContext, path: str, dtype: torch.dtype = torch.float32) -> LanguageModel:
@@ -53,11 +52,13 @@ def untrained(context: RunContext, side: Side, *seed: int | str, whole: bool = F
         if side == "student" and pair.student_layers is not None:
             keep_layers(model.network, pair.student_layers)
         return model
-    architecture = pair.teacher_config if side == "teacher" else pair.student_config
-    if architecture is None:
-        raise BenchError(f"models.{side}={SCRATCH} needs an architecture: models.{side}_config")
     return LanguageModel.from_scratch(
-        architecture, context.tokenizer, context.device, *seed, f"{side} weights", common=context.common
+        scratch_architecture(context.config, side),
+        context.tokenizer,
+        context.device,
+        *seed,
+        f"{side} weights",
+        common=context.common,
     )
 
 

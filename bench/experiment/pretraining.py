@@ -16,8 +16,9 @@ from bench.record.record import StudentPretrainingInfo, Validation
 from bench.system.artifacts import WORK
 from bench.system.files import read_json, write_json
 from bench.training.job import TrainingJob, ValidationSet
+from bench.training.length import total_steps
 from bench.training.pretraining_text import pretraining_text
-from bench.training.trainer import Trainer, total_steps
+from bench.training.trainer import Trainer
 from distillm import OutputSource, SourceOptions
 
 

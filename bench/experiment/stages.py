@@ -32,11 +32,11 @@ from bench.models.sampling import Decoding
 from bench.record.example_scores import Prediction
 from bench.record.record import Scores, SetScores, TeacherResponses
 from bench.system.artifacts import WORK
-from bench.system.errors import BenchError
 from bench.system.files import read_json, read_jsonl_gz, write_json, write_jsonl_gz
 from bench.training.job import TrainingJob, ValidationSet
+from bench.training.length import total_steps
 from bench.training.phase_timer import NOT_TRAINING
-from bench.training.trainer import Trainer, total_steps
+from bench.training.trainer import Trainer
 from distillm import SOURCES, OutputSource, SourceOptions, TokenSequence
 
 RESPONSES_SECONDS = "seconds.json"
@@ -254,22 +254,15 @@ def about_responses(
 
 
 def output_source(context: RunContext, examples: int) -> OutputSource:
-    """The run's output source, before its first step.
-
-    Raises:
-        BenchError: its options do not fit the training.
-    """
+    """The run's output source, before its first step; that its options fit was seen when they were resolved."""
     sgo, training = context.config.sgo, context.config.training
-    try:
-        return OutputSource(
-            sgo.source,
-            SourceOptions(**sgo.options),
-            total_steps=total_steps(training, examples),
-            batch_size=training.batch_size,
-            replays_fresh=context.config.fidelity.replayed_on_policy,
-        )
-    except ValueError as error:
-        raise BenchError(f"sgo: {error}") from error
+    return OutputSource(
+        sgo.source,
+        SourceOptions(**sgo.options),
+        total_steps=total_steps(training, examples),
+        batch_size=training.batch_size,
+        replays_fresh=context.config.fidelity.replayed_on_policy,
+    )
 
 
 def distillation(

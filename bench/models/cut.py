@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
@@ -10,8 +10,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from bench.system.errors import BenchError
 
 _DEPTHS = ("num_hidden_layers", "num_layers", "n_layer", "encoder_layers", "decoder_layers", "num_decoder_layers")
-BY_LAYER = ("layer_types", "mlp_layer_types")
-"""Lists in a configuration with an entry for each layer."""
+_BY_LAYER = ("layer_types", "mlp_layer_types")  # lists in a configuration with an entry for each layer
 
 
 def kept_layers(depth: int, layers: int | Sequence[int]) -> list[int]:
@@ -76,12 +75,22 @@ def keep_layers(network: PreTrainedModel, layers: int | Sequence[int]) -> None:
         setattr(network.get_submodule(parent), last, kept)
     configs = {id(part.config): part.config for part in network.modules() if isinstance(part, PreTrainedModel)}
     for config in configs.values():
-        for name in BY_LAYER:
-            of_each = getattr(config, name, None)
-            if isinstance(of_each, list):
-                setattr(config, name, [of_each[i] for i in kept_layers(len(of_each), layers)])
-        for name, depth in depths(config).items():
-            setattr(config, name, len(kept_layers(depth, layers)))
+        keep_in_config(config, lambda depth: kept_layers(depth, layers))
+
+
+def keep_in_config(config: PretrainedConfig, kept: Callable[[int], Sequence[int]]) -> None:
+    """Leave out layers of a configuration, which is changed.
+
+    Args:
+        config: of a network; the network itself is left as it is.
+        kept: of so many layers, those that stay.
+    """
+    for name in _BY_LAYER:
+        of_each = getattr(config, name, None)
+        if isinstance(of_each, list):
+            setattr(config, name, [of_each[i] for i in kept(len(of_each))])
+    for name, depth in depths(config).items():
+        setattr(config, name, len(kept(depth)))
 
 
 def depths(config: PretrainedConfig) -> dict[str, int]:

@@ -43,6 +43,36 @@ class Ending:
     lengths: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class Request:
+    """Prompts to answer, and how: what all ways of decoding are asked.
+
+    Attributes:
+        ids, mask: (B, T) prompts as `Reader.prefill` takes them.
+        uniform: (R, max_new_tokens) random numbers in [0, 1), float64, of R = copies x B responses, those to a prompt
+            side by side.
+        decoding: how tokens are chosen.
+        ending: what ends a response.
+        teacher_mix: the teacher's share in a mixture.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    uniform: Tensor
+    decoding: Decoding
+    ending: Ending
+    teacher_mix: float = 0.0
+
+    @property
+    def copies(self) -> int:
+        """Responses to each prompt."""
+        return len(self.uniform) // len(self.ids)
+
+    def rows(self) -> Tensor:
+        """The prompt (R,) that each response belongs to."""
+        return torch.arange(len(self.ids), device=self.ids.device).repeat_interleave(self.copies)
+
+
 class Reader:
     """One network that reads rows of prompts and then a token a row at a time, with a cache of what it has read.
 
@@ -91,7 +121,7 @@ class Reader:
         for layers in zip(*fixed, strict=True):
             layers[0].gather(layers, groups, mask.shape[1], left=False)
         if causal:
-            self.positions = (mask.cumsum(-1) - 1).clamp_(min=0)
+            self.positions = positions_of(mask)
         else:
             self.encoder_output = parts[0].encoder_output
             self.encoded = parts[0].encoded.new_zeros(*mask.shape, parts[0].encoded.shape[-1])
@@ -102,7 +132,7 @@ class Reader:
         """Read prompts (B, T), padded on the left for a causal model; returns logits (B, V) of the first token."""
         self.mask, self.read = mask, ids.shape[1]
         if self.start_id is None:
-            self.positions = (mask.cumsum(-1) - 1).clamp_(min=0)
+            self.positions = positions_of(mask)
             return self._forward(self._causal_inputs(ids))
         encoded = self.network.get_encoder()(input_ids=ids, attention_mask=mask)
         self.encoded, self.encoder_output = encoded.last_hidden_state, type(encoded)
@@ -154,6 +184,11 @@ class Reader:
         logits = output.logits[:, -1, : self.entries].float()
         assert isinstance(logits, Tensor)
         return logits
+
+
+def positions_of(mask: Tensor) -> Tensor:
+    """Positions (B, T) of tokens among those that a mask (B, T) shows; 0 where there is padding before them."""
+    return (mask.cumsum(-1) - 1).clamp_(min=0)
 
 
 def _alike(lengths: Sequence[int], operations: int) -> list[list[int]]:
@@ -209,26 +244,12 @@ def choose(
     return tokens, sound
 
 
-def decode(
-    readers: Sequence[Reader],
-    teacher_mix: float,
-    ids: Tensor,
-    mask: Tensor,
-    copies: int,
-    uniform: Tensor,
-    decoding: Decoding,
-    ending: Ending,
-) -> list[list[int]]:
-    """Sample `copies` responses to each prompt; the prompts are read once.
+def decode(readers: Sequence[Reader], request: Request) -> list[list[int]]:
+    """Sample responses; a prompt is read once for all of its own.
 
     Args:
         readers: the student, and the teacher of a mixture.
-        teacher_mix: the teacher's share in it.
-        ids, mask: (B, T) prompts as `Reader.prefill` takes them.
-        copies: R = copies x B rows, those of a prompt side by side.
-        uniform: (R, max_new_tokens) random numbers in [0, 1), float64.
-        decoding: how tokens are chosen.
-        ending: what ends a response.
+        request: what is asked.
 
     Returns:
         R rows of token ids, the one that ended it included.
@@ -236,10 +257,11 @@ def decode(
     Raises:
         NonFiniteLogits: some logits are nan or inf.
     """
+    ids, mask, decoding = request.ids, request.mask, request.decoding
+    rows, uniform, ending = request.rows(), request.uniform, request.ending
     room = decoding.max_new_tokens
-    rows = torch.arange(len(ids), device=ids.device).repeat_interleave(copies)
-    logits = mixed([reader.read_prompts(ids, mask) for reader in readers], teacher_mix)
-    if copies > 1:
+    logits = mixed([reader.read_prompts(ids, mask) for reader in readers], request.teacher_mix)
+    if request.copies > 1:
         logits = logits.index_select(0, rows)
     for reader in readers:
         reader.spread(rows, room - 1)
@@ -269,7 +291,7 @@ def decode(
             for part in (*readers, history):
                 if part is not None:
                     part.keep(kept)
-        logits = mixed([reader.step(tokens) for reader in readers], teacher_mix)
+        logits = mixed([reader.step(tokens) for reader in readers], request.teacher_mix)
     _hand_over(responses, at, made, torch.ones_like(alive), position + 1)
     return responses
 

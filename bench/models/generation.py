@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -15,7 +15,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, 
 from bench.models.batches import pad
 from bench.models.cache import roomy_cache
 from bench.models.captured import CapturedDecoders, can_capture
-from bench.models.decoding import Ending, History, NonFiniteLogits, Reader, choose, decode, mixed
+from bench.models.decoding import Ending, History, NonFiniteLogits, Reader, Request, choose, decode, mixed, positions_of
 from bench.models.output_head import casting_once
 from bench.models.sampling import Decoding, forbid_repeats
 from bench.models.tokenizer import TokenizerAdapter
@@ -89,112 +89,69 @@ def sample(
     networks = [network] if mixture is None else [network, mixture.teacher]
     stops = stop_ids(networks, tokenizer)
     ids, mask = pad(list(prompts), tokenizer.pad_id, network.device, left=tokenizer.kind == "causal")
-    device, copies = network.device, len(uniform) // len(prompts)
     # the tokenizer's EOS first: it is what ends a response of a given length
     ordered = sorted(stops, key=lambda stop: stop != tokenizer.eos_id)
-    wanted = None if lengths is None else torch.tensor(lengths, device=device)
-    ending = Ending(torch.tensor(ordered, device=device), wanted)
-    own_loop = decoding.beams == 1 and all(engine_of(one.config) == "decode loop" for one in networks)
+    wanted = None if lengths is None else torch.tensor(lengths, device=network.device)
+    ending = Ending(torch.tensor(ordered, device=network.device), wanted)
+    share = 0.0 if mixture is None else mixture.share
+    request = Request(ids, mask, uniform.to(network.device), decoding, ending, teacher_mix=share)
     was_training = network.training
     network.eval()
     try:
-        if own_loop:
+        if decoding.beams == 1 and all(engine_of(one.config) == "decode loop" for one in networks):
             starts = [start_id] if mixture is None else [start_id, mixture.start_id]
-            share = 0.0 if mixture is None else mixture.share
-
-            def run(loop: Callable[..., list[list[int]]], way: Way) -> list[list[int]]:
-                readers = [Reader(one, start, entries) for one, start in zip(networks, starts, strict=True)]
-                made = loop(readers, share, ids, mask, copies, uniform.to(device), decoding, ending)
-                graphs.ways.add(way)
-                return made
-
-            rows = None
-            if graphs.possible and can_capture(networks):
-                try:
-                    rows = run(graphs.decode, "captured steps")
-                except NotCaptured as error:  # slower, and the same responses
-                    graphs.possible = False
-                    graphs.forget()
-                    why, _, _ = str(error).partition("\n")
-                    graphs.note(f"its decoding steps are not captured as CUDA graphs, and take longer: {why}")
-            if rows is None:
-                with casting_once(networks):
-                    rows = run(decode, "plain steps")
+            rows = _by_own_loop(networks, starts, entries, request, graphs)
         else:
-            asked, asked_mask = (part.repeat_interleave(copies, dim=0) for part in (ids, mask))
-            chooser = _Chooser(uniform.to(device), decoding, ending, asked, asked_mask, entries, mixture, start_id)
-            with casting_once(networks):
-                rows = _generate(network, chooser, tokenizer, start_id)
+            rows = _by_generate(network, tokenizer, start_id, entries, mixture, request)
             graphs.ways.add("transformers generate")
     finally:
         network.train(was_training)
     return [_until_stop(row, stops, tokenizer.eos_id) for row in rows]
 
 
-class _Chooser(LogitsProcessor):  # type: ignore[misc]  # transformers exports it untyped
-    """Leaves one token to a row, as `choose` does; `generate` then takes the best, which is that one.
-
-    For beam search it leaves the scores as they are. A mixture's teacher reads everything again for every token.
-    """
-
-    def __init__(
-        self,
-        uniform: Tensor,
-        decoding: Decoding,
-        ending: Ending,
-        ids: Tensor,
-        mask: Tensor,
-        entries: int | None,
-        mixture: Mixture | None,
-        start_id: int | None,
-    ) -> None:
-        self.uniform, self.decoding, self.ending, self.entries = uniform, decoding, ending, entries
-        self.ids, self.mask, self.mixture, self.start_id, self.position = ids, mask, mixture, start_id, 0
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        everything = torch.full_like(scores, -torch.inf)
-        scores = scores[:, : self.entries]
-        if self.mixture is not None:
-            scores = mixed([scores.float(), self._teacher_logits(self.mixture, input_ids).float()], self.mixture.share)
-        if self.decoding.beams > 1:
-            if not scores.amax(-1).isfinite().all():
-                raise NonFiniteLogits
-            everything[:, : self.entries] = scores
-            return everything
-        if size := self.decoding.no_repeat_ngram:  # of the mixture: its teacher would bring back what is forbidden
-            begun = History.begun(self.ids, self.mask, self.start_id)
-            history = torch.cat([begun, input_ids[:, begun.shape[1] :]], dim=1)
-            length = torch.tensor(history.shape[1], device=history.device)
-            scores = forbid_repeats(scores.float(), history, length, size)
-        column = self.uniform[:, self.position : self.position + 1]
-        tokens, sound = choose(scores.float(), column, self.position, self.decoding, self.ending)
-        if not sound.all():
-            raise NonFiniteLogits
-        self.position += 1
-        return everything.scatter_(-1, tokens[:, None], 0.0)
-
-    def _teacher_logits(self, mixture: Mixture, so_far: Tensor) -> Tensor:
-        if mixture.start_id is None:
-            mask = torch.cat([self.mask, self.mask.new_ones(len(so_far), so_far.shape[1] - self.mask.shape[1])], dim=1)
-            inputs = {"input_ids": so_far, "attention_mask": mask}
-            if "position_ids" in inspect.signature(mixture.teacher.forward).parameters:
-                inputs["position_ids"] = (mask.cumsum(-1) - 1).clamp_(min=0)
-        else:
-            inputs = {"input_ids": self.ids, "attention_mask": self.mask, "decoder_input_ids": so_far}
-        logits = mixture.teacher(**inputs, use_cache=False).logits[:, -1, : self.entries]
-        assert isinstance(logits, Tensor)
-        return logits
-
-
-def _generate(
-    network: PreTrainedModel, chooser: _Chooser, tokenizer: TokenizerAdapter, start_id: int | None
+def _by_own_loop(
+    networks: Sequence[PreTrainedModel],
+    starts: Sequence[int | None],
+    entries: int | None,
+    request: Request,
+    graphs: CapturedDecoders,
 ) -> list[list[int]]:
-    decoding = chooser.decoding
+    """By captured steps where that is possible, else by plain ones."""
+
+    def run(loop: Callable[[Sequence[Reader], Request], list[list[int]]], way: Way) -> list[list[int]]:
+        made = loop([Reader(one, start, entries) for one, start in zip(networks, starts, strict=True)], request)
+        graphs.ways.add(way)
+        return made
+
+    if graphs.possible and can_capture(networks):
+        try:
+            return run(graphs.decode, "captured steps")
+        except NotCaptured as error:  # slower, and the same responses
+            graphs.possible = False
+            graphs.forget()
+            why, _, _ = str(error).partition("\n")
+            graphs.note(f"its decoding steps are not captured as CUDA graphs, and take longer: {why}")
+    with casting_once(networks):
+        return run(decode, "plain steps")
+
+
+def _by_generate(
+    network: PreTrainedModel,
+    tokenizer: TokenizerAdapter,
+    start_id: int | None,
+    entries: int | None,
+    mixture: Mixture | None,
+    request: Request,
+) -> list[list[int]]:
+    """By transformers' `generate`, which reads a prompt for each response to it."""
+    ids, mask = (part.repeat_interleave(request.copies, dim=0) for part in (request.ids, request.mask))
+    chooser = _Chooser(replace(request, ids=ids, mask=mask), entries, mixture, start_id)
+    decoding = request.decoding
     settings = GenerationConfig(
         do_sample=False,
         max_new_tokens=decoding.max_new_tokens,
         pad_token_id=tokenizer.pad_id,
-        eos_token_id=chooser.ending.stops.tolist(),
+        eos_token_id=request.ending.stops.tolist(),
         bos_token_id=tokenizer.backend.bos_token_id,
         decoder_start_token_id=start_id,
         use_cache=True,
@@ -205,14 +162,62 @@ def _generate(
     # `generate` fills what is unset from the model's own settings: a checkpoint's beams or penalties would leak in
     network.generation_config = settings
     try:
-        output = network.generate(
-            input_ids=chooser.ids, attention_mask=chooser.mask, logits_processor=LogitsProcessorList([chooser])
-        )
+        with casting_once([network] if mixture is None else [network, mixture.teacher]):
+            output = network.generate(
+                input_ids=ids, attention_mask=mask, logits_processor=LogitsProcessorList([chooser])
+            )
     finally:
         network.generation_config = own
-    prefix = 1 if start_id is not None else chooser.ids.shape[1]
+    prefix = 1 if start_id is not None else ids.shape[1]
     rows: list[list[int]] = output[:, prefix:].tolist()
     return rows
+
+
+class _Chooser(LogitsProcessor):  # type: ignore[misc]  # transformers exports it untyped
+    """Leaves one token to a row, as `choose` does; `generate` then takes the best, which is that one.
+
+    For beam search it leaves the scores as they are. A mixture's teacher reads everything again for every token.
+    """
+
+    def __init__(self, request: Request, entries: int | None, mixture: Mixture | None, start_id: int | None) -> None:
+        self.request, self.entries, self.mixture, self.start_id = request, entries, mixture, start_id
+        self.position = 0
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        request, decoding = self.request, self.request.decoding
+        everything = torch.full_like(scores, -torch.inf)
+        scores = scores[:, : self.entries]
+        if self.mixture is not None:
+            scores = mixed([scores.float(), self._teacher_logits(self.mixture, input_ids).float()], self.mixture.share)
+        if decoding.beams > 1:
+            if not scores.amax(-1).isfinite().all():
+                raise NonFiniteLogits
+            everything[:, : self.entries] = scores
+            return everything
+        if size := decoding.no_repeat_ngram:  # of the mixture: its teacher would bring back what is forbidden
+            begun = History.begun(request.ids, request.mask, self.start_id)
+            history = torch.cat([begun, input_ids[:, begun.shape[1] :]], dim=1)
+            length = torch.tensor(history.shape[1], device=history.device)
+            scores = forbid_repeats(scores.float(), history, length, size)
+        column = request.uniform[:, self.position : self.position + 1]
+        tokens, sound = choose(scores.float(), column, self.position, decoding, request.ending)
+        if not sound.all():
+            raise NonFiniteLogits
+        self.position += 1
+        return everything.scatter_(-1, tokens[:, None], 0.0)
+
+    def _teacher_logits(self, mixture: Mixture, so_far: Tensor) -> Tensor:
+        ids, mask = self.request.ids, self.request.mask
+        if mixture.start_id is None:
+            mask = torch.cat([mask, mask.new_ones(len(so_far), so_far.shape[1] - mask.shape[1])], dim=1)
+            inputs = {"input_ids": so_far, "attention_mask": mask}
+            if "position_ids" in inspect.signature(mixture.teacher.forward).parameters:
+                inputs["position_ids"] = positions_of(mask)
+        else:
+            inputs = {"input_ids": ids, "attention_mask": mask, "decoder_input_ids": so_far}
+        logits = mixture.teacher(**inputs, use_cache=False).logits[:, -1, : self.entries]
+        assert isinstance(logits, Tensor)
+        return logits
 
 
 def stop_ids(networks: Sequence[PreTrainedModel], tokenizer: TokenizerAdapter) -> list[int]:

@@ -261,15 +261,6 @@ def load_generation_settings(folder: Path) -> GenerationConfig | None:
     return settings
 
 
-def hub_commit(name: str) -> str:
-    """Commit of a hub repository as transformers found it.
-
-    Raises:
-        BenchError: it cannot be had.
-    """
-    return str(load_architecture(name)._commit_hash)
-
-
 def check_same_vocabulary(
     teacher: TokenizerAdapter, student: TokenizerAdapter, teacher_name: str, student_name: str
 ) -> None:

@@ -33,7 +33,8 @@ from bench.system.artifacts import ArtifactCache, default_root
 from bench.system.errors import BenchError
 from bench.system.files import read_json, read_jsonl_gz, remove, write_json, write_jsonl_gz
 from bench.system.progress import Reporter
-from bench.training.trainer import Trainer, total_steps
+from bench.training.length import total_steps
+from bench.training.trainer import Trainer
 from distillm import Method
 
 FINALISTS = 2

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,18 +21,6 @@ Inputs = dict[str, Tensor]
 
 _EAGER_PASSES = 2  # of a shape before it is captured: capturing takes about three of them, and a rare shape never pays
 _MOST_GRAPHS = 64  # of a network: each keeps its hidden states and a few MB of launches
-
-
-class Recorder(Protocol):
-    """Turns work on fixed tensors into a call that does it again."""
-
-    def rehearse(self, work: Callable[[], None]) -> None:
-        """Do the work once, as a capture would; raises RuntimeError where it cannot be captured."""
-        ...
-
-    def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        """Run the work's Python once without computing anything; returns what computes it."""
-        ...
 
 
 class CapturedPass:
@@ -54,7 +42,7 @@ class CapturedPass:
         forward: Callable[[Inputs], Tensor],
         parameters: list[nn.Parameter],
         note: Callable[[str], None],
-        recorder: Recorder,
+        recorder: CudaRecorder,
     ) -> None:
         self.forward, self.parameters, self.note, self.recorder = forward, parameters, note, recorder
         self.passes: Counter[Hashable] = Counter()
@@ -98,7 +86,7 @@ class _Graph:
         self,
         forward: Callable[[Inputs], Tensor],
         parameters: list[nn.Parameter],
-        recorder: Recorder,
+        recorder: CudaRecorder,
         inputs: Inputs,
     ) -> None:
         self.forward, self.parameters = forward, parameters
@@ -171,21 +159,28 @@ class _Replay(torch.autograd.Function):
 
 
 class CudaRecorder:
-    """Captures on a CUDA device; all captures share their memory, which none needs while another is replayed."""
+    """Turns work on fixed tensors of a CUDA device into a call that does it again.
+
+    All captures share their memory, which none needs while another is replayed.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self.pool = torch.cuda.graph_pool_handle()
 
     def rehearse(self, work: Callable[[], None]) -> None:
-        """See `Recorder`. What waits for the device cannot be captured, and trying would leave torch unusable."""
+        """Do the work once, as a capture would.
+
+        Raises:
+            RuntimeError: it waits for the device. That cannot be captured, and trying would leave torch unusable.
+        """
         self.stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.stream), _refusing_to_wait():
             work()
         torch.cuda.current_stream().wait_stream(self.stream)
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        """See `Recorder`."""
+        """Run the work's Python once without computing anything; returns what computes it."""
         return capture(work, self.pool, self.stream)
 
 

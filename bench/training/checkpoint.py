@@ -27,7 +27,7 @@ from bench.system.files import (
     seal,
     write_json,
 )
-from bench.training.optimiser import load_tensors
+from bench.training.optimiser import Optimiser
 from bench.training.sharded import load_trained
 from bench.training.state import TrainerState
 from distillm import BatchObjective, Objective, OutputSource
@@ -84,7 +84,7 @@ class Checkpoints:
         self,
         folder: Path,
         network: PreTrainedModel,
-        optimiser: torch.optim.Optimizer,
+        optimiser: Optimiser,
         output_source: OutputSource,
         objective: Objective,
         note: Callable[[str], None],
@@ -104,7 +104,7 @@ class Checkpoints:
             return None
         if (last / "model.safetensors").is_file():  # of a training that is over, the best weights are enough
             load_trained(self.network, last / "model.safetensors")
-            load_tensors(self.optimiser, load_file(last / "optimiser.safetensors"))
+            self.optimiser.load(load_file(last / "optimiser.safetensors"))
         saved = read_json(last / "state.json")
         self.output_source.load_state_dict(saved["output_source"])
         if isinstance(self.objective, BatchObjective):
@@ -135,7 +135,7 @@ class Checkpoints:
 
         Args:
             state: of the training.
-            moments: of the optimiser (`tensors_of`), but after the last step.
+            moments: of the optimiser (`Optimiser.tensors`), but after the last step.
             collected: as for `save_weights`.
 
         Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, Protocol, get_args
+from typing import Literal, get_args
 
 import torch
 
@@ -15,40 +15,28 @@ NOT_TRAINING: tuple[Phase, ...] = ("validation", "checkpoint")
 """What the training time leaves out."""
 
 
-class Mark(Protocol):
-    """A point in time, such as a `torch.cuda.Event`: known once the device has reached it."""
-
-    def record(self) -> None:
-        """Put the mark here."""
-        ...
-
-    def synchronize(self) -> None:
-        """Wait until it is reached."""
-        ...
-
-    def elapsed_time(self, end_event: Any, /) -> float:
-        """Milliseconds from here to a later mark."""
-        ...
-
-
 class HostMark:
-    """A mark by the host's clock, at a time when an MPS device has nothing left to do."""
+    """What a `torch.cuda.Event` is on CUDA, by the host's clock; an MPS device then has nothing left to do."""
 
     def __init__(self, device: torch.device) -> None:
         self.device, self.at = device, 0.0
 
     def record(self) -> None:
-        """See `Mark`."""
+        """Put the mark here."""
         if self.device.type == "mps":
             torch.mps.synchronize()
         self.at = time.perf_counter()
 
     def synchronize(self) -> None:
-        """See `Mark`."""
+        """Nothing is left to wait for."""
 
-    def elapsed_time(self, end_event: HostMark, /) -> float:
-        """See `Mark`."""
+    def elapsed_time(self, end_event: HostMark) -> float:
+        """Milliseconds from here to a later mark."""
         return (end_event.at - self.at) * 1000
+
+
+Mark = torch.cuda.Event | HostMark
+"""A point in time, known once the device has reached it."""
 
 
 class PhaseTimer:
@@ -106,7 +94,7 @@ class PhaseTimer:
                 continue
             name, start, end = one
             end.synchronize()
-            took = start.elapsed_time(end) / 1000
+            took = start.elapsed_time(end) / 1000  # type: ignore[arg-type]  # both are of one kind
             self.seconds[name] += took
             self._step += 0.0 if name in NOT_TRAINING else took
         self._open.clear()

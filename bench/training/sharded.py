@@ -125,11 +125,6 @@ def own_part(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def collected(tensor: Tensor) -> Tensor:
-    """All of a tensor. Of one that is shared out, every process has to ask."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-
-
 def collected_weights(network: PreTrainedModel, *, keep: bool) -> dict[str, Tensor]:
     """All weights of a network whose layers are shared out, each once, in the host's memory.
 
@@ -138,11 +133,13 @@ def collected_weights(network: PreTrainedModel, *, keep: bool) -> dict[str, Tens
     made: dict[str, Tensor] = {}
     places: set[int] = set()
     for name, tensor in network.state_dict().items():
-        if not isinstance(tensor, DTensor):
-            if tensor.data_ptr() in places:  # tied
-                continue
+        if isinstance(tensor, DTensor):
+            whole = tensor.full_tensor()
+        elif tensor.data_ptr() in places:  # tied
+            continue
+        else:
             places.add(tensor.data_ptr())
-        whole = collected(tensor)
+            whole = tensor
         if keep:
             made[name] = whole.cpu()
     return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,8 +10,9 @@ from dataclasses import dataclass
 import torch
 
 from baselines.sft import CrossEntropy
-from bench.experiment.planning.memory import Setting, job, language_model, step
+from bench.experiment.planning.memory import step
 from bench.experiment.planning.shapes import Shape
+from bench.experiment.planning.stand_ins import Setting, job, language_model
 from bench.models.sampling import Decoding
 from bench.system.environment import autocast
 from bench.training.trainer import Trainer
@@ -20,9 +22,6 @@ _DEPTHS = (1, 2)
 _TOKENS = {"cpu": 256, "cuda": 4096}  # of a step that is measured
 _DECODED = 8  # tokens of a row
 _TIMES = 3
-
-Measurement = tuple[str, str, bool, int, int, int]
-"""What a speed depends on: the architecture's key, type of device, bf16, rows, lengths of prompt and response."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +44,11 @@ class Speed:
     """Speeds by architecture, as measured on a device."""
 
     device: str
-    sides: Mapping[str, SideSpeed]
+    sides: Mapping[Shape, SideSpeed]
 
     def of(self, shape: Shape) -> SideSpeed:
         """A model's."""
-        return self.sides[shape.key]
+        return self.sides[shape]
 
 
 def calibrate(
@@ -61,9 +60,8 @@ def calibrate(
     prompt: int,
     response: int,
     told: Callable[[str], None] = lambda what: None,
-    known: dict[Measurement, SideSpeed] | None = None,
 ) -> Speed:
-    """Measure training and decoding of some models, each on one and on two of its layers.
+    """Measure training and decoding of some models, each on one and on two of its layers, and once in a process.
 
     Args:
         shapes: what to measure, by name.
@@ -72,19 +70,15 @@ def calibrate(
         rows: written at once.
         prompt, response: mean lengths.
         told: what is being measured.
-        known: what was measured before, which is not measured again; what is new is added.
     """
-    known = {} if known is None else known
     sides = {}
     for name, shape in shapes.items():
-        how = (shape.key, device.type, bf16, rows, prompt, response)
-        if how not in known:
-            told(name)
-            known[how] = _measured(shape, device, bf16, rows, prompt, response)
-        sides[shape.key] = known[how]
+        told(name)
+        sides[shape] = _measured(shape, device, bf16, rows, prompt, response)
     return Speed(device.type, sides)
 
 
+@functools.lru_cache(maxsize=512)
 def _measured(shape: Shape, device: torch.device, bf16: bool, rows: int, prompt: int, response: int) -> SideSpeed:
     depth = shape.depth
     parts = {1: shape} if depth is None or depth <= _DEPTHS[1] else {n: shape.of_depth(n) for n in _DEPTHS}
@@ -107,7 +101,7 @@ def _measured(shape: Shape, device: torch.device, bf16: bool, rows: int, prompt:
 def _time_of_step(shape: Shape, setting: Setting, device: torch.device) -> float:
     trainer = Trainer(job(shape, None, CrossEntropy(), setting, device.type))
     batch = list(trainer.job.train)
-    return _time(device, lambda: trainer.backward(CrossEntropy(), batch, 1.0, None))
+    return _time(device, lambda: trainer.gradient.backward(CrossEntropy(), batch, 1.0, None))
 
 
 def _time_of_decoding(shape: Shape, rows: int, prompt: int, device: torch.device, bf16: bool) -> float:

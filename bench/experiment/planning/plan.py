@@ -17,8 +17,9 @@ from bench.data import task_of
 from bench.experiment.examples import examples_of
 from bench.experiment.identity import SCRATCH, tokenizer_path
 from bench.experiment.planning.calibration import Speed
-from bench.experiment.planning.memory import Pass, Setting, generation, step, validation
+from bench.experiment.planning.memory import Pass, generation, step, validation
 from bench.experiment.planning.shapes import Shape, shape_of
+from bench.experiment.planning.stand_ins import Setting
 from bench.models.captured import MOST_BYTES
 from bench.models.loading import load_tokenizer
 from bench.models.sampling import Decoding
@@ -27,7 +28,7 @@ from bench.system.environment import pick_device
 from bench.system.errors import BenchError
 from bench.system.hub import split_revision
 from bench.training.auxiliary_loss import LanguageModelling
-from bench.training.trainer import busy_part, total_steps
+from bench.training.length import sequences_at_once, total_steps
 from distillm import SOURCES, BatchObjective, Objective
 
 GIB = 2**30
@@ -63,9 +64,9 @@ class Amounts:
     source: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Stage:
-    """What a stage takes. Bytes, operations of matrix products, tokens.
+    """What a stage takes. Bytes, operations of matrix products, tokens; in the order in which `--json` prints them.
 
     Attributes:
         name: of the stage.
@@ -85,18 +86,18 @@ class Stage:
 
     name: str
     weights: float
-    gradients: float
-    optimiser: float
-    teacher: float
-    activations: float
-    output_layer: float
+    gradients: float = 0.0
+    optimiser: float = 0.0
+    teacher: float = 0.0
+    activations: float = 0.0
+    output_layer: float = 0.0
     generation: float
     buffers: float
     peak: float
     flops: float
     tokens: float
     seconds: float | None
-    micro_batch: int
+    micro_batch: int = 0
 
 
 @dataclass(frozen=True)
@@ -274,7 +275,7 @@ class _Planner:
         if self.device != "cuda":
             return training.batch_size
         tokens = training.batch_size * (self.amounts.prompt + self.amounts.response)
-        return busy_part(tokens, training.batch_size)
+        return sequences_at_once(tokens, training.batch_size)
 
     def written(
         self, shape: Shape, rows: int, *, copies: int = 1, teacher: Shape | None = None, frozen: bool = False
@@ -424,18 +425,12 @@ class _Planner:
         return Stage(
             name=name,
             weights=weights,
-            gradients=0.0,
-            optimiser=0.0,
-            teacher=0.0,
-            activations=0.0,
-            output_layer=0.0,
             generation=written.peak,
             buffers=written.stays,
             peak=weights + written.peak,
             flops=responses * self.response_flops(shape),
             tokens=responses * self.amounts.response,
             seconds=seconds,
-            micro_batch=0,
         )
 
     def sequence_flops(self, shape: Shape, teacher: Shape | None, training: TrainingConfig) -> float:

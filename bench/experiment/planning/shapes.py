@@ -14,20 +14,19 @@ from torch import nn
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
 from bench.config.sections import Config, LoraConfig
-from bench.experiment.identity import SCRATCH, TEACHER, Side, model_path
+from bench.experiment.identity import SCRATCH, TEACHER, Side, model_path, scratch_architecture
 from bench.models import smollm2
 from bench.models.architectures import new_architecture, outline
-from bench.models.cut import BY_LAYER, depths, kept_layers
+from bench.models.cut import depths, keep_in_config, kept_layers
 from bench.models.loading import has_own_head, load_architecture
 from bench.models.lora import add_adapter
 from bench.models.tokenizer import Kind
 from bench.system import yaml_text
-from bench.system.errors import BenchError
 
 
 @dataclass(frozen=True, eq=False)
 class Shape:
-    """A model's architecture.
+    """A model's architecture. Two are equal where their networks are, whatever the models are called.
 
     Attributes:
         name: of the model.
@@ -66,19 +65,21 @@ class Shape:
         found = set(depths(self.config).values())
         return found.pop() if len(found) == 1 else None
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         """Stands for the architecture."""
         return f"{self.kind} {self.untied} {self.config.to_json_string(use_diff=False)}"
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Shape) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
     def of_depth(self, layers: int) -> Shape:
         """The same with so many layers."""
         config = copy.deepcopy(self.config)
-        for name in depths(config):
-            setattr(config, name, layers)
-        for name in BY_LAYER:
-            if isinstance(of_each := getattr(config, name, None), list):
-                setattr(config, name, of_each[:layers])
+        keep_in_config(config, lambda depth: range(min(depth, layers)))
         return Shape(self.name, self.source, config, self.kind, self.untied)
 
 
@@ -113,9 +114,7 @@ def shape_of(config: Config, side: Side) -> Shape:
         return published_shape("HuggingFaceTB/SmolLM2-135M-Instruct")
     path, kind = model_path(config, side), config.models.kind
     if path == SCRATCH:
-        own = pair.teacher_config if side == "teacher" else pair.student_config
-        if own is None:
-            raise BenchError(f"models.{side}={SCRATCH} needs an architecture: models.{side}_config")
+        own = scratch_architecture(config, side)
         vocabulary = pair.vocab_size
         if side == "student" and pair.tokenizer == "teacher" and pair.teacher != SCRATCH:
             vocabulary = shape_of(config, "teacher").config.get_text_config().vocab_size

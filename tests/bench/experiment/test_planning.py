@@ -16,9 +16,10 @@ from bench.config.resolve import resolve
 from bench.experiment.planning import calibration
 from bench.experiment.planning.calibration import calibrate
 from bench.experiment.planning.fit import fits, remedy
-from bench.experiment.planning.memory import Pass, Setting, generation, step
+from bench.experiment.planning.memory import Pass, generation, step
 from bench.experiment.planning.plan import GIB, PRETRAINING, buffers_of, make_plan
 from bench.experiment.planning.shapes import Shape, published, published_shape, shape_of
+from bench.experiment.planning.stand_ins import Setting
 from bench.experiment.run import _what_fits
 from bench.models.architectures import new_architecture
 from bench.models.loading import load_network, parameter_count
@@ -45,8 +46,9 @@ logging.disable(logging.WARNING)
 from baselines.kld import KLD
 from baselines.sft import CrossEntropy
 from bench.config.sections import LoraConfig
-from bench.experiment.planning.memory import Setting, job, step, validation
+from bench.experiment.planning.memory import step, validation
 from bench.experiment.planning.shapes import Shape
+from bench.experiment.planning.stand_ins import Setting, job
 from bench.models.architectures import new_architecture
 from bench.training.auxiliary_loss import AuxiliaryLoss, LanguageModelling
 from bench.training.trainer import Trainer
@@ -452,19 +454,21 @@ def test_speeds_are_of_the_whole_model():
 
 @pytest.mark.slow
 def test_runs_of_one_pair_are_measured_once(cache, tmp_path, monkeypatch):
-    measured, really = [], calibration._measured
+    measured, really = [], calibration._time_of_decoding
 
     def counted(shape, *how):
-        measured.append((shape.key, *how))
+        measured.append((shape, *how))
         return really(shape, *how)
 
-    monkeypatch.setattr(calibration, "_measured", counted)
+    monkeypatch.setattr(calibration, "_time_of_decoding", counted)
+    calibration._measured.cache_clear()
     given = ("suite", "table1", "--plan", "--calibrate", "--seeds", "10", "--out", str(tmp_path))
     result = invoke(*given, "--only", "kld", "--only", "rkld")
     assert result.exit_code == 0, result.output
     assert all(f"\n {method} " in result.stdout for method in ("KLD", "RKLD"))
     assert "hours" in result.stdout
-    assert len(measured) == len(set(measured)) == 2
+    parts = 2 + 1  # the teacher on one and on two of its layers, the student of two layers as it is
+    assert len(measured) == len(set(measured)) == parts
 
 
 def test_a_shape_of_fewer_layers_has_lists_of_as_many():

@@ -8,10 +8,10 @@ from scipy import stats
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import GenerationConfig
 
-from bench.models import cache, captured, decoding
+from bench.models import cache, captured, decoding, fixed_buffers
 from bench.models.batches import pad
 from bench.models.captured import CAPTURED_FAMILIES, CapturedDecoders
-from bench.models.decoding import Ending, NonFiniteLogits, Reader, decode, still_running
+from bench.models.decoding import Ending, NonFiniteLogits, Reader, Request, decode, still_running
 from bench.models.generation import engine_of
 from bench.models.sampling import Decoding, draw, forbid_repeats
 from bench.system.cuda_graphs import NotCaptured
@@ -48,7 +48,7 @@ def test_greedy_text_is_that_of_generate(family):
     numbers = torch.zeros(2 * len(ids), NEW, dtype=torch.float64)
     ending, greedy = Ending(torch.tensor(STOPS)), Decoding(NEW, temperature=0)
     with torch.inference_mode():
-        found = decode([Reader(network, start)], 0.0, ids, mask, 2, numbers, greedy, ending)
+        found = decode([Reader(network, start)], Request(ids, mask, numbers, greedy, ending))
     assert found == [row for row in expected for _ in range(2)]
     assert len(set(map(tuple, expected))) > 1  # the prompts matter
 
@@ -64,7 +64,7 @@ def test_prompts_read_in_parts_of_like_length_get_the_same_responses(family, mon
         monkeypatch.setattr(decoding, "_WORTH_SPLITTING", worth)
         with torch.inference_mode():
             reader, ending = Reader(network, start), Ending(torch.tensor(STOPS))
-            found.append(decode([reader], 0.0, ids, mask, 2, numbers, Decoding(NEW, no_repeat_ngram=2), ending))
+            found.append(decode([reader], Request(ids, mask, numbers, Decoding(NEW, no_repeat_ngram=2), ending)))
     assert found[1] == found[0]
     assert read[0] == (5, 12)
     assert {tuple(shape) for shape in read} >= {(1, 12), (1, 7), (1, 4), (1, 3), (1, 1)}
@@ -83,9 +83,9 @@ def check_captured(family, device):
     ending, graphs = Ending(torch.tensor(STOPS, device=device)), CapturedDecoders()
     with torch.inference_mode():
         for decoding in (Decoding(NEW), Decoding(NEW, 0.7, 0.9, 20, no_repeat_ngram=2)):
-            expected = decode([Reader(network, start)], 0.0, ids, mask, 3, numbers, decoding, ending)
+            expected = decode([Reader(network, start)], Request(ids, mask, numbers, decoding, ending))
             for _ in range(2):
-                found = graphs.decode([Reader(network, start)], 0.0, ids, mask, 3, numbers, decoding, ending)
+                found = graphs.decode([Reader(network, start)], Request(ids, mask, numbers, decoding, ending))
                 assert [until_stop(row) for row in found] == expected
     assert len(set(map(tuple, expected))) > 1
 
@@ -104,9 +104,11 @@ def test_a_captured_step_looks_at_no_value(family):
     with FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode():
         network, ids = make_family(family), torch.ones(5, 12, dtype=torch.long)
         readers, ending = [Reader(network, 0 if family in SEQ2SEQ else None)], Ending(torch.tensor([1]))
-        readers[0].prefill(ids, torch.ones_like(ids))
-        decoder, size = CapturedDecoders().decoder(readers, Decoding(NEW), ending, 0.0, ids.shape, 5)
-        decoder.fill(readers, ids, torch.ones_like(ids), 1, torch.zeros(5, NEW, dtype=torch.float64), ending)
+        numbers = torch.zeros(5, NEW, dtype=torch.float64)
+        request = Request(ids, torch.ones_like(ids), numbers, Decoding(NEW), ending)
+        readers[0].prefill(request.ids, request.mask)
+        decoder, size = CapturedDecoders().decoder(readers, request)
+        decoder.fill(readers, request)
         decoder.step(size)
     assert size in decoder.steps
 
@@ -127,8 +129,8 @@ def test_prompts_of_another_width_use_the_same_buffers(family):
         ids, mask = pad(prompts, 0, CPU, left=start is None)
         numbers = uniform_numbers(NEW, [(2, i) for i in range(len(ids))])
         with torch.inference_mode():
-            expected = decode([Reader(network, start)], 0.0, ids, mask, 1, numbers, Decoding(NEW), ending)
-            found = graphs.decode([Reader(network, start)], 0.0, ids, mask, 1, numbers, Decoding(NEW), ending)
+            expected = decode([Reader(network, start)], Request(ids, mask, numbers, Decoding(NEW), ending))
+            found = graphs.decode([Reader(network, start)], Request(ids, mask, numbers, Decoding(NEW), ending))
         assert [until_stop(row) for row in found] == expected
     assert len(graphs.made) == 1
 
@@ -145,9 +147,8 @@ class Counted(CapturedDecoders):
         ids, mask = pad(prompts, 0, CPU, left=start is None)
         numbers, decoding = uniform_numbers(NEW, [(2, i) for i in range(len(ids))]), Decoding(NEW, temperature)
         with torch.inference_mode():
-            made = self.decode(
-                [Reader(network, start)], 0.0, ids, mask, 1, numbers, decoding, Ending(torch.tensor(ending))
-            )
+            request = Request(ids, mask, numbers, decoding, Ending(torch.tensor(ending)))
+            made = self.decode([Reader(network, start)], request)
         (decoder, *_) = reversed(self.made.values())
         if not any(decoder is one for one in self.buffers):
             self.buffers.append(decoder)
@@ -230,18 +231,18 @@ def test_keys_lie_in_the_precision_of_autocast(family, monkeypatch):
 
     def responses():
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-            plain = decode([Reader(network, start)], 0.0, ids, mask, 1, numbers, Decoding(NEW), ending)
+            plain = decode([Reader(network, start)], Request(ids, mask, numbers, Decoding(NEW), ending))
             if not captured.is_captured(network.config):
                 return [plain]
             graphs = CapturedDecoders()
-            fixed = graphs.decode([Reader(network, start)], 0.0, ids, mask, 1, numbers, Decoding(NEW), ending)
+            fixed = graphs.decode([Reader(network, start)], Request(ids, mask, numbers, Decoding(NEW), ending))
             (decoder,) = graphs.made.values()
             seen.extend(one.dtype for pair in decoder.readers[0].growing for one in pair)
             return [plain, [until_stop(row) for row in fixed]]
 
     found = responses()
     assert set(seen) == {torch.bfloat16}
-    for module in (cache, captured):
+    for module in (cache, fixed_buffers):
         monkeypatch.setattr(module, "attended_in", lambda keys: keys.dtype)
     assert responses() == found
 
@@ -279,12 +280,11 @@ def test_a_mixture_is_read_with_the_teachers_own_cache():
     student, ids, mask, start = inputs("gpt2")
     teacher = make_family("llama")
     numbers = uniform_numbers(NEW, [(1, i) for i in range(len(ids))])
-    ending = Ending(torch.tensor(STOPS))
+    request = Request(ids, mask, numbers, Decoding(NEW), Ending(torch.tensor(STOPS)), teacher_mix=0.4)
     with torch.inference_mode():
-        readers = [Reader(student, start), Reader(teacher, start)]
-        found = decode(readers, 0.4, ids, mask, 1, numbers, Decoding(NEW), ending)
-        fixed = CapturedDecoders().decode(
-            [Reader(student, start), Reader(teacher, start)], 0.4, ids, mask, 1, numbers, Decoding(NEW), ending
+        found, fixed = (
+            loop([Reader(student, start), Reader(teacher, start)], request)
+            for loop in (decode, CapturedDecoders().decode)
         )
         assert [until_stop(row) for row in fixed] == found
         for prompt, row, response in zip(PROMPTS, numbers, found, strict=True):
@@ -413,7 +413,7 @@ def test_logits_that_are_no_distribution_are_refused(loop):
     run = decode if loop == "plain" else CapturedDecoders().decode
     numbers = torch.zeros(len(ids), NEW, dtype=torch.float64)
     with pytest.raises(NonFiniteLogits), torch.inference_mode():
-        run([Reader(network, start)], 0.0, ids, mask, 1, numbers, Decoding(NEW), Ending(torch.tensor(STOPS)))
+        run([Reader(network, start)], Request(ids, mask, numbers, Decoding(NEW), Ending(torch.tensor(STOPS))))
 
 
 def test_ended_rows_are_no_longer_computed():
@@ -423,6 +423,7 @@ def test_ended_rows_are_no_longer_computed():
     numbers = torch.zeros(len(ids), NEW, dtype=torch.float64)
     lengths = torch.tensor([2, 9, 4, 2, 6])
     with torch.inference_mode():
-        decode([Reader(network, start)], 0.0, ids, mask, 1, numbers, Decoding(NEW), Ending(torch.tensor([5]), lengths))
+        ending = Ending(torch.tensor([5]), lengths)
+        decode([Reader(network, start)], Request(ids, mask, numbers, Decoding(NEW), ending))
     # the prompts, then at each position the rows that go on after it
     assert rows == [5, 5, 3, 3, 2, 2, 1, 1, 1]

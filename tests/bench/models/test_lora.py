@@ -15,7 +15,7 @@ from bench.config.sections import LoraConfig
 from bench.experiment.identity import model_fingerprint
 from bench.models.batches import Batch, pad
 from bench.models.captured import CapturedDecoders
-from bench.models.decoding import Ending, Reader, decode
+from bench.models.decoding import Ending, Reader, Request, decode
 from bench.models.language_model import LanguageModel
 from bench.models.loading import parameter_count
 from bench.models.lora import WEIGHTS, SavedAdapter, base_of, find_adapter
@@ -182,10 +182,10 @@ def test_the_loop_over_fixed_buffers_reads_adapters(family, precision, make_adap
     model = make_adapted(family)
     ids, mask = pad([s.prompt for s in SEQUENCES], model.tokenizer.pad_id, tiny.CPU, left=family != "t5")
     numbers, ending = uniform_numbers(8, [(1, i) for i in range(len(ids))]), Ending(torch.tensor([2]))
+    request = Request(ids, mask, numbers, Decoding(8, 0.7), ending)
     with torch.inference_mode(), torch.autocast("cpu", precision, enabled=precision != torch.float32):
         expected, found = (
-            loop([Reader(model.network, model.start_id)], 0.0, ids, mask, 1, numbers, Decoding(8, 0.7), ending)
-            for loop in (decode, CapturedDecoders().decode)
+            loop([Reader(model.network, model.start_id)], request) for loop in (decode, CapturedDecoders().decode)
         )
     cut = [row[: row.index(2) + 1] if 2 in row else row for row in found]
     same = 8 if precision == torch.float32 else 3  # until bfloat16's rounding shows

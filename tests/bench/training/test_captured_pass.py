@@ -240,11 +240,11 @@ def test_a_training_that_goes_on_has_the_gradients_of_its_steps(make_job):
         trainer = Trainer(job)
         if capturing:
             parameters = list(job.student.network.parameters())
-            trainer.student_pass = Remembering(job.student.hidden_states, parameters, print, Repeating())
+            trainer.gradient.student_pass = Remembering(job.student.hidden_states, parameters, print, Repeating())
         trainer.fit(until=6)
         if capturing:
-            assert trainer.student_pass.had
-            assert not trainer.student_pass.graphs
+            assert trainer.gradient.student_pass.had
+            assert not trainer.gradient.student_pass.graphs
         state = trainer.fit()
         curves.append([(row["loss"], row["gradient_norm"]) for row in state.curve])
     for found, expected in zip(*curves, strict=True):
@@ -255,15 +255,15 @@ def test_a_weight_that_no_batch_reaches_does_not_decay_on_a_gpu(make_job):
     """As on a CPU: only graphs, which add to gradients where they lie, keep zeros there between the steps."""
     job = make_job("gpt2", SRKL(), "dataset", steps=4, batch_size=4)
     trainer = Trainer(job)
-    trainer.on_cuda = True
+    trainer.gradient.on_cuda = True
     seen = []
-    step = trainer.optimiser.step
+    step = trainer.optimiser.adamw.step
 
     def watched(*arguments):
         step(*arguments)
         seen.append(True)
 
-    trainer.optimiser.step = watched
+    trainer.optimiser.adamw.step = watched
     finish = trainer.finish
 
     def look(taken):
@@ -287,7 +287,7 @@ def test_a_training_takes_the_steps_that_it_takes_without(source, family, device
             work=f"work-{capturing}",
         )
         trainer = Trainer(replace(job, note=notes.append))
-        trainer.on_cuda = True
+        trainer.gradient.on_cuda = True
         models = [
             ("student_pass", job.student, list(job.student.network.parameters())),
             ("teacher_pass", job.teacher, []),
@@ -295,12 +295,12 @@ def test_a_training_takes_the_steps_that_it_takes_without(source, family, device
         for name, model, parameters in models:
             recorder = Repeating() if device == "cpu" else CudaRecorder(model.device)
             captures = Remembering(model.hidden_states, parameters, notes.append, recorder)
-            setattr(trainer, name, captures if capturing else None)
+            setattr(trainer.gradient, name, captures if capturing else None)
         state = trainer.fit()
         curves.append([(row["loss"], row["gradient_norm"]) for row in state.curve])
         if capturing:
-            assert trainer.student_pass.had
-            assert trainer.teacher_pass.had == trainer.student_pass.had
+            assert trainer.gradient.student_pass.had
+            assert trainer.gradient.teacher_pass.had == trainer.gradient.student_pass.had
     assert notes == []
     for found, expected in zip(*curves, strict=True):
         assert found == pytest.approx(expected, rel=1e-4)

@@ -13,7 +13,7 @@ from bench.config.fidelity import WORTH, Fidelity
 from bench.config.resolve import resolve
 from bench.system.errors import BenchError
 from bench.training.auxiliary_loss import AuxiliaryLoss, LanguageModelling, encode_plain_text, load_plain_text
-from bench.training.reference_bugs import counted_tokens
+from bench.training.gradients import counted_tokens
 from bench.training.trainer import Trainer
 from distillm import OutputSource, SourceOptions, TokenSequence
 

@@ -12,7 +12,7 @@ from baselines.minillm import MiniLLM
 from baselines.sft import CrossEntropy
 from bench.config.sections import TrainingConfig
 from bench.system.errors import BenchError
-from bench.training import checkpoint, optimiser
+from bench.training import checkpoint
 from bench.training.checkpoint import MOST_OF_TIME, Pace
 from bench.training.trainer import Trainer
 from distillm import SourceOptions
@@ -24,7 +24,7 @@ def gradients(job, steps=1):
     trainer.restore()
     for step in range(1, steps + 1):
         trainer.begin_step(list(job.train), step)
-        trainer.backward(job.objective, list(job.train), 1.0, None)
+        trainer.gradient.backward(job.objective, list(job.train), 1.0, None)
     return {name: p.grad for name, p in job.student.network.named_parameters()}
 
 
@@ -93,7 +93,7 @@ def test_moments_in_8_bits_go_through_a_checkpoint(make_job, monkeypatch):
     state = trainer.fit()
     assert state.resumes == 1
     assert same(weights(again.student), weights(whole.student))
-    entries = trainer.optimiser.state.values()
+    entries = trainer.optimiser.adamw.state.values()
     assert {entry["step"] for entry in entries} == {4}
     # tensors of fewer than 4,096 numbers are kept in 32 bits
     assert {entry["state2"].dtype for entry in entries} == {torch.uint8, torch.float32}
@@ -102,9 +102,9 @@ def test_moments_in_8_bits_go_through_a_checkpoint(make_job, monkeypatch):
 def test_a_step_that_is_not_finite_changes_nothing_without_the_fused_kernel(make_job):
     job = make_job("llama", CrossEntropy(), optimizer="adamw-8bit")
     trainer, before = Trainer(job), weights(job.student)
-    assert not optimiser.skips_by_itself(trainer.optimiser)
-    trainer.backward(job.objective, list(job.train), float("nan"), None)
-    trainer.update({"loss": torch.tensor(1.0)})
+    assert not trainer.optimiser.skips_by_itself
+    trainer.gradient.backward(job.objective, list(job.train), float("nan"), None)
+    trainer.optimiser.update({"loss": torch.tensor(1.0)})
     assert same(weights(job.student), before)
 
 
@@ -169,6 +169,6 @@ def test_a_checkpoint_of_the_best_weights_is_their_file(make_job):
 def test_no_gradients_are_left_when_a_training_is_over(make_job):
     job = make_job("llama", CrossEntropy())
     trainer = Trainer(job)
-    trainer.on_cuda = True  # where they are kept between steps
+    trainer.gradient.on_cuda = True  # where they are kept between steps
     trainer.fit()
     assert all(p.grad is None for p in job.student.network.parameters())

@@ -17,8 +17,9 @@ from baselines.taid import TAID
 from bench.config.sections import TrainingConfig
 from bench.system.files import read_json
 from bench.training.job import NonFiniteLoss
-from bench.training.trainer import Trainer, learning_rate, sequences_at_once, total_steps
-from distillm import SOURCES, BatchObjective, SourceOptions, TokenSequence, divergences, fused
+from bench.training.length import learning_rate, sequences_at_once, total_steps
+from bench.training.trainer import Trainer
+from distillm import SOURCES, BatchObjective, SourceOptions, divergences, fused
 from distillm.methods import METHODS, SRKL
 from tests.tiny import Recording, same, weights
 
@@ -58,9 +59,9 @@ def test_sequences_of_like_length_together_add_up_to_the_batch(family, make_job)
     assert job.student.after_head  # its probe is no part of the batch
     collate = job.student.batch
     job.student.batch = lambda part: parts.append(part) or collate(part)
-    for trainer.on_cuda in (False, True):
+    for trainer.gradient.on_cuda in (False, True):
         job.student.network.zero_grad()
-        results.append(trainer.backward(job.objective, job.train, 1.0, None))
+        results.append(trainer.gradient.backward(job.objective, job.train, 1.0, None))
         paddings.append(sum(len(part) * max(map(length, part)) for part in parts))
         results += [p.grad for p in job.student.network.parameters()]
         assert sorted(s.id for part in parts for s in part) == sorted(s.id for s in job.train)
@@ -70,11 +71,11 @@ def test_sequences_of_like_length_together_add_up_to_the_batch(family, make_job)
 
 
 def test_an_objective_of_whole_logits_gets_the_batch_as_it_is_on_a_gpu_too(make_job, monkeypatch):
-    monkeypatch.setattr("bench.training.trainer._BUSY_TOKENS", 10)
+    monkeypatch.setattr("bench.training.length._BUSY_TOKENS", 10)
     job = make_job("llama", Recording(SRKL()), batch_size=8)
     trainer = Trainer(job)
-    trainer.on_cuda = True
-    trainer.backward(job.objective, job.train, 1.0, None)
+    trainer.gradient.on_cuda = True
+    trainer.gradient.backward(job.objective, job.train, 1.0, None)
     assert job.objective.batches == [job.train]
 
 
@@ -83,20 +84,20 @@ def length(sequence):
 
 
 def test_micro_batches_on_a_gpu_are_equal_parts_of_a_batch():
-    train = [TokenSequence(str(i), (1,) * (i % 100), (1,) * 78) for i in range(100)]  # 127.5 tokens on average
-    assert [sequences_at_once(train, size) for size in (1, 8, 32, 64, 100, 256)] == [1, 8, 32, 32, 34, 32]
+    mean = 127.5  # tokens of a sequence
+    assert [sequences_at_once(mean * size, size) for size in (1, 8, 32, 64, 100, 256)] == [1, 8, 32, 32, 34, 32]
 
 
 def trained_with_gradients(job):
     """The state after one step, and the gradients that the step was taken by, before clipping."""
     trainer, gradients = Trainer(job), {}
-    update = trainer.update
+    update = trainer.optimiser.update
 
-    def noting(*arguments):
+    def noting(losses, **options):
         gradients.update({name: p.grad.clone() for name, p in job.student.network.named_parameters()})
-        return update(*arguments)
+        return update(losses, **options)
 
-    trainer.update = noting
+    trainer.optimiser.update = noting
     return trainer.fit(), gradients
 
 
