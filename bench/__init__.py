@@ -73,7 +73,6 @@ def run(
     from bench.models.loading import quiet_libraries
     from bench.record.read import read_configuration
     from bench.record.store import Store
-    from bench.system.artifacts import ArtifactCache, default_root
     from bench.system.errors import BenchError
     from bench.system.progress import Reporter
     from bench.system.terminal import console
@@ -108,7 +107,7 @@ def run(
         raise BenchError("out: the name of the folder is empty")
     quiet_libraries()
     reporter = Reporter(console(err=True), quiet=quiet)
-    workshop = Workshop(ArtifactCache(default_root(), reporter.note), reporter)
+    workshop = Workshop.of(reporter)
     file = None if config is None or isinstance(config, Mapping) else Path(config)
     with at_recorded_commits(resolved, file):
         return make_run(resolved, found, Store(Path(out)), workshop, fresh=fresh).record

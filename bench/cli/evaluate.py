@@ -54,7 +54,6 @@ def evaluate(
     from bench.experiment.workshop import Workshop
     from bench.models.loading import quiet_libraries
     from bench.record.store import Store
-    from bench.system.artifacts import ArtifactCache, default_root
     from bench.system.progress import Reporter
 
     if label is not None and len(models) > 1:
@@ -77,7 +76,7 @@ def evaluate(
     if twice := [name for name in names if names.count(name) > 1]:
         raise BenchError(f"two of the models are named {twice[0]}: score them one at a time, each with a --label")
     reporter = Reporter(messages(), quiet=quiet or as_json, title=f"{', '.join(names)} on {task}, preset {preset}")
-    workshop = Workshop(ArtifactCache(default_root(), reporter.note), reporter)
+    workshop = Workshop.of(reporter)
     with reporter.session(names):
         outcomes = [evaluate_model(config, method, Store(out), workshop, fresh=fresh) for config, method in wanted]
     if as_json:

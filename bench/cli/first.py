@@ -25,7 +25,6 @@ def main(out: Path) -> None:
     from bench.experiment.run import run
     from bench.experiment.workshop import Workshop
     from bench.models.loading import quiet_libraries
-    from bench.system.artifacts import ArtifactCache, default_root
     from bench.system.progress import Reporter
 
     quiet_libraries()
@@ -33,7 +32,7 @@ def main(out: Path) -> None:
     for method in (BASELINE, METHOD):
         config, found = resolve(preset="tiny", task=TASK, method=method)
         reporter = Reporter(messages(), title=f"{method} on {TASK}, preset tiny, seed {config.seed}")
-        workshop = Workshop(ArtifactCache(default_root(), reporter.note), reporter)
+        workshop = Workshop.of(reporter)
         records.append(run(config, found, store, workshop).record)
     show(store, *records)
 

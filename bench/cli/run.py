@@ -164,7 +164,7 @@ def run(
     from bench.experiment.workshop import Workshop
     from bench.models.loading import quiet_libraries
     from bench.record.store import Store
-    from bench.system.artifacts import ArtifactCache, Busy, default_root
+    from bench.system.artifacts import Busy
     from bench.system.progress import Reporter
 
     quiet_libraries()
@@ -172,7 +172,7 @@ def run(
         prepare_push(push_to_hub, config.models)
     title = f"{config.method.name} x {config.sgo.source} on {config.task}, preset {config.preset}, seed {config.seed}"
     reporter = Reporter(messages(), quiet=quiet or as_json, title=title)
-    workshop = Workshop(ArtifactCache(default_root(), reporter.note), reporter)
+    workshop = Workshop.of(reporter)
     try:
         # what a method of the user's prints is no result
         with redirect_stdout(sys.stderr), at_recorded_commits(config, file):
