@@ -53,6 +53,12 @@ def validated(model: type[ModelT], values: Mapping[str, Any], where: str = "") -
         raise BenchError(f"{where or 'configuration'}: {error}") from error
 
 
+def first_error(error: ValidationError) -> str:
+    """The first field that is missing or wrong in what a program wrote, and what is wrong with it."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}"
+
+
 def _explain(model: type[BaseModel], item: ErrorDetails, where: str) -> str:
     parts = [where] * bool(where) + [str(part) for part in item["loc"]]
     key = ".".join(parts)
