@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from bench.system.errors import BenchError, did_you_mean
@@ -29,6 +29,16 @@ class StrictModel(BaseModel):
     """Strict types, finite numbers, no unknown keys, immutable."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+def later(default: Any, **given: Any) -> Any:
+    """A field that plain values have only where it differs from its default: what was made before it keeps its bytes.
+
+    Args:
+        default: its default.
+        given: the other arguments of `pydantic.Field`.
+    """
+    return Field(default, exclude_if=lambda value: bool(value == default), **given)
 
 
 ModelT = TypeVar("ModelT", bound=StrictModel)
