@@ -6,7 +6,7 @@ estimates of differences between arms that were trained from several seeds.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -83,9 +83,7 @@ class Estimate:
 
     def p_below(self, threshold: float = 0.0) -> float:
         """The same for its being below."""
-        return Estimate(-self.value, self.spread, self.seeds, self.spread_df, self.fixed, self.fixed_df).p_above(
-            -threshold
-        )
+        return replace(self, value=-self.value).p_above(-threshold)
 
     def p_value(self, threshold: float = 0.0) -> float:
         """Two-sided p-value."""
@@ -94,7 +92,7 @@ class Estimate:
     def with_seeds(self, seeds: int) -> "Estimate":
         """What is expected of so many seeds; without a spread, nothing else than now."""
         df = self.spread_df * (seeds - 1) / max(1, self.seeds - 1)
-        return Estimate(self.value, self.spread, seeds, df, self.fixed, self.fixed_df)
+        return replace(self, seeds=seeds, spread_df=df)
 
     def visible(self, level: float = 0.95, power: float = POWER) -> float:
         """The smallest true distance from a threshold that is found with probability `power`."""

@@ -217,14 +217,25 @@ def reset_peak_memory(device: torch.device) -> None:
 
 def peak_memory(device: torch.device) -> PeakMemory:
     """Peak memory in bytes: of the device since the last reset, and resident of this process since its start."""
-    resident: int | None = None
-    status = Path("/proc/self/status")
-    if status.is_file():
-        for line in status.read_text(encoding="utf-8").splitlines():
-            if line.startswith("VmHWM:"):
-                resident = int(line.split()[1]) * 1024
     on_device = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
-    return PeakMemory(device_bytes=on_device, process_bytes=resident)
+    try:
+        of_process = resident("VmHWM")
+    except OSError:
+        of_process = None
+    return PeakMemory(device_bytes=on_device, process_bytes=of_process)
+
+
+def resident(field: str, process: int | Literal["self"] = "self") -> int:
+    """Bytes that a process has in memory (the field VmRSS of its status), or has had at most (VmHWM).
+
+    Raises:
+        OSError: the process is over, or the system does not tell.
+    """
+    lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
+    for line in lines:
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"/proc/{process}/status does not say {field}")
 
 
 def largest(of_processes: list[PeakMemory]) -> PeakMemory:
