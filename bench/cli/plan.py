@@ -213,7 +213,7 @@ def _speed(config: Config, told: Callable[[str], None], known: dict[Measurement,
 
 
 def _print_one(plan: Plan, memory: float, price: float | None, speeds: Sequence[Speed]) -> None:
-    from bench.cli.fit import Fitted
+    from bench.cli.fit import Fitted, plain_table
 
     console, config = output(), plan.config
     console.print(
@@ -222,7 +222,7 @@ def _print_one(plan: Plan, memory: float, price: float | None, speeds: Sequence[
     )
     for side, shape in (("teacher", plan.teacher), ("student", plan.student)):
         console.print(f"{side}  {shape.name}: {shape.parameters:,} parameters ({shape.source})", soft_wrap=True)
-    table = _table(["GiB", *(stage.name for stage in plan.stages)])
+    table = plain_table(["GiB", *(stage.name for stage in plan.stages)])
     for part, label in _PARTS.items():
         table.add_row(label, *(_gib(getattr(stage, part)) for stage in plan.stages))
     table.add_row("peak", *(_gib(stage.peak) for stage in plan.stages), style="bold")
@@ -294,11 +294,12 @@ def _print_sum(plans: Mapping[str, Plan], times: Mapping[str, int], price: float
 
 def _rows(plans: Mapping[str, Plan], memory: float, price: float | None) -> Table:
     """A row a run: GiB of its fine-tunings and of its training, and what it takes in all."""
+    from bench.cli.fit import plain_table
     from bench.experiment.planning.plan import PRETRAINING
 
     timed = all(plan.seconds is not None for plan in plans.values())
     headings = ["run", "task", "teacher", "student", "GiB tuning", "GiB training", "fits", "PFLOP", "tokens"]
-    table = _table([*headings, *(["hours"] if timed else []), *(["money"] if timed and price is not None else [])])
+    table = plain_table([*headings, *(["hours"] if timed else []), *(["money"] if timed and price is not None else [])])
     for name, plan in plans.items():
         by_name = {stage.name: stage.peak for stage in plan.stages}
         table.add_row(
@@ -314,16 +315,6 @@ def _rows(plans: Mapping[str, Plan], memory: float, price: float | None) -> Tabl
             *([_hours(plan.seconds)] if timed else []),
             *([_money(plan.seconds, price)] if timed and price is not None else []),
         )
-    return table
-
-
-def _table(headings: Sequence[str]) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in headings:
-        table.add_column(heading, justify="right" if table.columns else "left")
     return table
 
 
