@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import click
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
+    from bench.config.resolve import Choices
     from bench.config.sections import Config
     from bench.experiment.planning.calibration import Measurement, SideSpeed, Speed
     from bench.experiment.planning.plan import Plan, Stage
@@ -61,20 +62,11 @@ def planning_options(command: Callable[..., None]) -> Callable[..., None]:
 @planning_options
 @JSON
 def plan(
-    method: str,
-    task: str | None,
-    preset: str,
-    models: str | None,
-    teacher: str | None,
-    student: str | None,
-    sgo: str | None,
-    data_dir: str | None,
-    assignments: tuple[str, ...],
-    device: str | None,
     memory_gib: float | None,
     price: float | None,
     calibrate: bool | None,
     as_json: bool,
+    **choices: Unpack[Choices],
 ) -> None:
     """Say what a run will take: memory by part, operations, tokens to generate, hours and money; and what makes it fit.
 
@@ -89,30 +81,21 @@ def plan(
     """
     from bench.config.resolve import resolve
 
-    def resolved(task: str, models: str | None) -> Config:
-        config, _ = resolve(
-            preset=preset,
-            task=task,
-            method=method,
-            models=models,
-            teacher=teacher,
-            student=student,
-            sgo=sgo,
-            data_dir=data_dir,
-            assignments=assignments,
-        )
-        return config
-
-    if models == "all":
+    device = choices.pop("device", None)  # of the plan, not of the run
+    task = choices.get("task")
+    if choices.get("models") == "all":
         pairs = _pairs(task)
         if not pairs:
             raise BenchError(
                 f"--models all --task {task}: the pairs that ship have the tasks dolly, samsum and iwslt; leave out "
                 "--task, or name a pair (`bench list models`) for a task of yours"
             )
-        wanted = {pair: resolved(task or of_pair, pair) for pair, of_pair in pairs.items()}
+        wanted = {}
+        for pair, of_pair in pairs.items():
+            of_this: Choices = {**choices, "task": task or of_pair, "models": pair}
+            wanted[pair], _ = resolve(**of_this)
     else:
-        config = resolved(task or "samsum", models)
+        config, _ = resolve(**choices)
         wanted = {config.models.name: config}
     report(wanted, device, memory_gib, price, calibrate, as_json)
 
