@@ -9,15 +9,15 @@ from pathlib import Path
 
 import click
 
+from bench.cli.error_reporting import ErrorReporting
 from bench.cli.options import OUT, messages, output
-from bench.cli.told import Told
 from bench.record.record import RunRecord
 from bench.record.store import Store
 
 TASK, BASELINE, METHOD = "samsum", "kld", "distillm"
 
 
-@click.command(cls=Told)
+@click.command(cls=ErrorReporting)
 @OUT
 def main(out: Path) -> None:
     """Distil two students under the same conditions, and compare them."""

@@ -20,13 +20,14 @@ from bench.config.fidelity import Fidelity
 from bench.config.layers import Layer, merge, with_values
 from bench.config.presets import check_folder, direct_pair, read_pair, read_preset
 from bench.config.registry import find_method
+from bench.config.section import Section, dataclass_options
 from bench.config.sections import Config, DataConfig, MethodConfig, ModelsConfig, may_differ
-from bench.config.strict import Section, dataclass_options, validated
 from bench.data import TaskSpec, find_task, require_source, task_of, template_name
 from bench.data.readers import EXTENSIONS
 from bench.synthetic import PLAIN_TEXT_TASKS, STUDENTS
 from bench.system import yaml_text
 from bench.system.errors import BenchError, did_you_mean
+from bench.system.strict import validated
 from distillm import SOURCES, Method, SourceOptions
 
 _SECTIONS = {
@@ -468,7 +469,7 @@ def _check_source(config: Config) -> None:
 
 def _check_data(task: TaskSpec, data: DataConfig) -> None:
     require_source(task, data_dir=data.dir is not None, hub=data.hub)
-    template_name(task, data.template, synthetic=data.dir is None and not data.hub)
+    template_name(task, data.template, synthetic=not data.is_real)
     if data.dir is not None and data.hub:
         raise BenchError(f"data.dir={data.dir} and data.hub=true: both a folder and the hub are given; choose one")
     if data.dir is not None and not Path(data.dir).is_dir():

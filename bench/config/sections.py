@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from bench.config.fidelity import Fidelity
-from bench.config.strict import Section
+from bench.config.section import Section
 from bench.data.task import Metrics
 from bench.system.names import LongName, Name
 from bench.system.strict import later
@@ -86,6 +86,11 @@ class DataConfig(Section):
     max_test: int | None = Field(None, gt=0, description="use at most so many examples per test set")
     seed: int = Field(0, ge=0, description="seed of the synthetic data and of the sample max_train takes")
     synthetic: bool = later(True, description="use synthetic data where neither dir nor hub is given; false = refuse")
+
+    @property
+    def is_real(self) -> bool:
+        """Whether a folder or the hub is given; else it is synthetic data, if that is wanted at all."""
+        return self.dir is not None or bool(self.hub)
 
 
 class LoraConfig(Section):

@@ -12,8 +12,6 @@ from bench.system.errors import BenchError
 from bench.system.extensions import blamed
 from bench.system.strict import StrictModel, validated
 
-__all__ = ["Section", "dataclass_options", "validated"]
-
 
 class Section(StrictModel):
     """A part of the configuration: strict types, finite numbers, no empty text, no unknown keys, immutable."""

@@ -17,7 +17,7 @@ from bench.system.extensions import blamed
 from bench.system.terminal import OutputLost, Stream, console, printable, say, to_nowhere
 
 
-class Told(click.Command):
+class ErrorReporting(click.Command):
     """Turns errors a user can mend into a message and exit code 2, and Ctrl-C into a word about resuming.
 
     So it does with whatever a user's own code raises.
