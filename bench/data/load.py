@@ -89,7 +89,7 @@ def load_task(
         rows = {split: _rows(spec, template, split, records, notes) for split, records in raw.records.items()}
     if drop_overlap:
         _drop_overlap(rows, spec, notes)
-    _limit(rows, limits or {}, seed, notes)
+    _limit(rows, limits or {}, seed, spec, notes)
     _require_examples(rows, raw, notes)
     overlap = _overlap(rows, notes)
     splits = {split: tuple(row.example for row in kept) for split, kept in rows.items()}
@@ -199,9 +199,18 @@ def _drop_overlap(rows: dict[str, list[_Row]], spec: TaskSpec, notes: list[str])
             rows[split] = kept
 
 
-def _limit(rows: dict[str, list[_Row]], limits: Mapping[str, int | None], seed: int, notes: list[str]) -> None:
+def _limit(
+    rows: dict[str, list[_Row]], limits: Mapping[str, int | None], seed: int, spec: TaskSpec, notes: list[str]
+) -> None:
+    known = {*SPLITS, *spec.evaluation_sets, *rows}
     for split, limit in limits.items():
-        if limit is not None and len(kept := rows.get(split, [])) > limit:
+        if split not in known:
+            raise DataError(f"{spec.name}: limit for unknown split {split!r}: {did_you_mean(split, known)}")
+        if limit is None:
+            continue
+        if limit < 1:
+            raise DataError(f"{spec.name}: limit {limit} for {split}; it must be at least 1")
+        if len(kept := rows.get(split, [])) > limit:
             order = sample_order(range(len(kept)), seed, [f"{split}/{row.example.id}" for row in kept])
             rows[split] = [kept[i] for i in sorted(order[:limit])]
             notes.append(f"{split}: {limit} of {len(kept)} examples, a sample by seed {seed}")
