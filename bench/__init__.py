@@ -66,49 +66,40 @@ def run(
     import os
     from pathlib import Path
 
-    from bench.config.resolve import resolve, resolve_again
+    from bench.config.resolve import Overrides, resolve, resolve_again
     from bench.experiment.recorded import at_recorded_commits
     from bench.experiment.run import run as make_run
     from bench.experiment.workshop import Workshop
     from bench.models.loading import quiet_libraries
     from bench.record.read import read_configuration
     from bench.record.store import Store
-    from bench.system.artifacts import ArtifactCache, default_root
     from bench.system.errors import BenchError
     from bench.system.progress import Reporter
     from bench.system.terminal import console
 
     assignments = [f"{key}={json.dumps(value)}" for key, value in (settings or {}).items()]
-    chosen = {"models": models, "teacher": teacher, "student": student, "sgo": sgo}
-    common: dict[str, Any] = {
+    overrides: Overrides = {
         "init": init,
         "seed": seed,
         "device": device,
-        "data_dir": None if data_dir is None else os.fspath(data_dir),
+        "data_dir": data_dir,
         "assignments": assignments,
     }
+    names = {"models": models, "teacher": teacher, "student": student, "sgo": sgo}
+    names |= {"method": method, "task": task, "preset": preset}
     if config is None:
-        resolved, found = resolve(
-            preset="tiny" if preset is None else preset,
-            task="samsum" if task is None else task,
-            method="srkl" if method is None else method,
-            models=models,
-            teacher=teacher,
-            student=student,
-            sgo=sgo,
-            **common,
-        )
+        choices: dict[str, Any] = {**names, **overrides}
+        resolved, found = resolve(**choices)
     else:
-        chosen |= {"method": method, "task": task, "preset": preset}
-        if given := [name for name, value in chosen.items() if value is not None]:
+        if given := [name for name, value in names.items() if value is not None]:
             raise BenchError(f"{', '.join(given)}: the configuration has made that choice; settings change its values")
         values = config if isinstance(config, Mapping) else read_configuration(Path(config))
-        resolved, found = resolve_again(values, **common)
+        resolved, found = resolve_again(values, **overrides)
     if not os.fspath(out):
         raise BenchError("out: the name of the folder is empty")
     quiet_libraries()
     reporter = Reporter(console(err=True), quiet=quiet)
-    workshop = Workshop(ArtifactCache(default_root(), reporter.note), reporter)
+    workshop = Workshop.of(reporter)
     file = None if config is None or isinstance(config, Mapping) else Path(config)
     with at_recorded_commits(resolved, file):
         return make_run(resolved, found, Store(Path(out)), workshop, fresh=fresh).record

@@ -13,8 +13,8 @@ from pathlib import Path
 import click
 import pandas as pd
 
+from bench.cli.error_reporting import ErrorReporting
 from bench.cli.options import OUT
-from bench.cli.told import Told
 from bench.config.comparable import differences
 from bench.config.presets import recorded_name
 from bench.config.resolve import resolve
@@ -117,7 +117,7 @@ def _settings(config: Config) -> Iterator[str]:
             yield f"{key}={given}"
 
 
-@click.command(cls=Told)
+@click.command(cls=ErrorReporting)
 @OUT
 @click.option("--preset", default="tiny", show_default=True)
 @click.option("--regime", "of_regime", is_flag=True, help="Whether the preset is in the paper's regime instead.")

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import click
 
+from bench.cli.error_reporting import ErrorReporting
 from bench.cli.options import FOLDER, warn
-from bench.cli.told import Told
 from bench.config.presets import read_preset
 from bench.record.store import Store
 from bench.system.errors import BenchError
@@ -234,7 +234,7 @@ def replaced(page: str, section: str, begin: str = BEGIN, end: str = END) -> str
     return f"{before}{begin}\n{section}\n{end}{after}"
 
 
-@click.command(cls=Told)
+@click.command(cls=ErrorReporting)
 @click.option("--out", type=FOLDER, default=Path("results/paper-tiny"), show_default=True, help="Results folder.")
 def main(out: Path) -> None:
     """Write the sections of README.md, docs/results.md and docs/performance.md anew, from the folder that holds all."""

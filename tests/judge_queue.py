@@ -10,7 +10,6 @@ from bench.judge.budget import Prices
 from bench.judge.messages import Judge, Request
 from bench.judge.protocol import Protocol
 from bench.judge.queue import JudgeQueue, Question
-from bench.judge.unanswered import UnansweredRequests
 
 PRICES = Prices(1e4, 1e4)  # the server's answer costs 1.03, and a request about 12 at most
 
@@ -21,7 +20,7 @@ class LocalQueue(JudgeQueue):
     def __init__(self, url: str, folder: Path, **judge: Any) -> None:
         self.notes: list[str] = []
         answers = AnswerCache(folder, self.notes.append)
-        super().__init__(Judge("m", url, **judge), Protocol("rating"), answers, UnansweredRequests(folder), reasks=2)
+        super().__init__(Judge("m", url, **judge), Protocol("rating"), answers, reasks=2)
 
 
 def questions(count: int) -> list[Question]:

@@ -6,7 +6,7 @@ estimates of differences between arms that were trained from several seeds.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -64,12 +64,7 @@ class Estimate:
         return self.fixed_df if math.isinf(self.spread_df) else self.spread_df
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Student's interval.
-
-        Raises ValueError for a level outside (0, 1).
-        """
-        if not 0.0 < level < 1.0:
-            raise ValueError(f"level must lie in (0, 1), got {level}")
+        """Student's interval of a level in (0, 1)."""
         half = self.standard_error * _beyond(self.df, level) if self.standard_error else 0.0
         return self.value - half, self.value + half
 
@@ -83,9 +78,7 @@ class Estimate:
 
     def p_below(self, threshold: float = 0.0) -> float:
         """The same for its being below."""
-        return Estimate(-self.value, self.spread, self.seeds, self.spread_df, self.fixed, self.fixed_df).p_above(
-            -threshold
-        )
+        return replace(self, value=-self.value).p_above(-threshold)
 
     def p_value(self, threshold: float = 0.0) -> float:
         """Two-sided p-value."""
@@ -94,21 +87,21 @@ class Estimate:
     def with_seeds(self, seeds: int) -> "Estimate":
         """What is expected of so many seeds; without a spread, nothing else than now."""
         df = self.spread_df * (seeds - 1) / max(1, self.seeds - 1)
-        return Estimate(self.value, self.spread, seeds, df, self.fixed, self.fixed_df)
+        return replace(self, seeds=seeds, spread_df=df)
 
-    def visible(self, level: float = 0.95, power: float = POWER) -> float:
-        """The smallest true distance from a threshold that is found with probability `power`."""
-        return detectable_difference(self.standard_error, level=level, power=power, df=self.df)
+    def visible(self, level: float = 0.95) -> float:
+        """The smallest true distance from a threshold that is found with probability `POWER`."""
+        return detectable_difference(self.standard_error, level=level, df=self.df)
 
-    def seeds_to_see(self, distance: float, level: float = 0.95, power: float = POWER) -> int | None:
-        """How many seeds find a true distance with probability `power`; None where `MOST_SEEDS` do not."""
+    def seeds_to_see(self, distance: float, level: float = 0.95) -> int | None:
+        """How many seeds find a true distance with probability `POWER`; None where `MOST_SEEDS` do not."""
         if not distance or not self.spread:
             return None
         seeds = np.arange(2, MOST_SEEDS + 1)
         error = np.sqrt(self.spread / seeds + self.fixed)
         df = np.minimum(self.spread_df * (seeds - 1) / max(1, self.seeds - 1), 1e6)
         shift = np.minimum(abs(distance) / error, 30.0)  # beyond which it is found for certain
-        enough = nctdtr(df, shift, stdtrit(df, 0.5 + level / 2)) <= 1 - power
+        enough = nctdtr(df, shift, stdtrit(df, 0.5 + level / 2)) <= 1 - POWER
         return int(seeds[enough.argmax()]) if enough.any() else None
 
 
@@ -239,32 +232,29 @@ def _checked_p(p_values: Sequence[float]) -> _Array:
     return p
 
 
+_RESAMPLES, _LEVEL = 10_000, 0.95
 # the counts (resamples, examples) of one chunk: 32 MiB at this many
 _CHUNK = 2**22
 
 
-def bootstrap_interval(
-    sums: ArrayLike, score: ScoreOfSum, *, resamples: int = 10_000, seed: int = 0, level: float = 0.95
-) -> tuple[float, float]:
-    """Percentile interval of a score of summed statistics (n, k), over examples drawn with replacement.
+def bootstrap_interval(sums: ArrayLike, score: ScoreOfSum) -> tuple[float, float]:
+    """95 % percentile interval of a score of summed statistics (n, k), over examples drawn with replacement.
 
     Raises:
-        ValueError: another shape, fewer than two examples, values not finite, options out of range.
+        ValueError: another shape, fewer than two examples, or values not finite.
     """
     examples = np.asarray(sums, dtype=np.float64)
     if examples.ndim != 2 or len(examples) < 2:
         raise ValueError(f"expected statistics of shape (two examples or more, statistics), got {examples.shape}")
     if not np.isfinite(examples).all():
         raise ValueError(f"scores must be finite, got {np.count_nonzero(~np.isfinite(examples))} that are not")
-    if resamples < 2 or not 0.0 < level < 1.0:
-        raise ValueError(f"resamples must be at least 2, and level lie in (0, 1); got {resamples} and {level}")
-    rng, n = np.random.default_rng(seed), len(examples)
+    rng, n = np.random.default_rng(0), len(examples)
     size = max(1, _CHUNK // n)
     found: list[float] = []
-    for start in range(0, resamples, size):
-        rows = min(size, resamples - start)
+    for start in range(0, _RESAMPLES, size):
+        rows = min(size, _RESAMPLES - start)
         drawn = rng.integers(n, size=(rows, n)) + n * np.arange(rows)[:, None]
         counts = np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float64)
         found += [score(summed) for summed in counts @ examples]
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(found, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
     return float(low), float(high)

@@ -146,9 +146,13 @@ def _usual_steps(runs: Sequence[_Steps]) -> Mapping[str, float]:
     return {kind: seconds for kind, (_, seconds) in _pooled(runs)}
 
 
+def _usually(steps: _Steps, usual: Mapping[str, float]) -> float:
+    """Seconds of so many steps where each takes what its kind usually does."""
+    return sum(count * usual.get(kind, seconds) for kind, (count, seconds) in steps.items())
+
+
 def _steps_over(steps: _Steps, usual: Mapping[str, float]) -> float:
-    usually = sum(count * usual.get(kind, seconds) for kind, (count, seconds) in steps.items())
-    return sum(count * seconds for count, seconds in steps.values()) / usually
+    return sum(count * seconds for count, seconds in steps.values()) / _usually(steps, usual)
 
 
 def _slower(ratio: float, others: Sequence[float]) -> float | None:
@@ -159,5 +163,4 @@ def _slower(ratio: float, others: Sequence[float]) -> float | None:
 
 
 def _over_usual(record: RunRecord, usual: Mapping[str, float]) -> float:
-    steps = record.time.steps
-    return record.time.training_seconds / sum(one.count * usual.get(kind, one.median) for kind, one in steps.items())
+    return record.time.training_seconds / _usually(_steps(record), usual)

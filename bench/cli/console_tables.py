@@ -6,11 +6,10 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from bench.cli.fit import Fitted
+from bench.cli.fit import Fitted, plain_table
 from bench.config.fidelity import WORTH, Fidelity
 from bench.config.presets import read_pair, read_preset, shipped
 from bench.config.registry import methods
@@ -47,6 +46,7 @@ def run_tables(record: RunRecord) -> list[Fitted | str]:
     """What a run measured, beside its teacher and its init student, by each metric; and what it cost."""
     config, time, training = record.config, record.time, record.training
     seeds = len(next(iter(record.scores.values())).primary.by_decoding_seed)
+    scores = [part for metric in record.metrics for part in _scores(record, metric)]
     decoded = f"mean±sd over {seeds} decoding seeds" if seeds > 1 else "one decoding seed"
     caption = (
         f"{decoded} of one student, temperature {config.evaluation.temperature:g}; "
@@ -54,7 +54,6 @@ def run_tables(record: RunRecord) -> list[Fitted | str]:
     )
     if record.evaluated:
         temperature = f"temperature {config.evaluation.temperature:g}"
-        scores = [part for metric in record.metrics for part in _scores(record, metric)]
         return [*scores, f"{decoded}, {temperature}; not trained here, scored in {record.seconds:.0f} s"]
     memory = record.memory.peak
     spent = sum(time.phases.values())
@@ -67,7 +66,6 @@ def run_tables(record: RunRecord) -> list[Fitted | str]:
         + (f", peak memory {memory / 2**20:.0f} MiB" if memory else "")
         + f"\nseconds: {phases}"
     )
-    scores = [part for metric in record.metrics for part in _scores(record, metric)]
     return [*scores, caption, cost]
 
 
@@ -97,10 +95,7 @@ def scores_of(by_model: Mapping[str, SetScores], label: str) -> Fitted:
 
 def _simple(lines: list[list[str]], last: str = "") -> Table:
     """A table of numbers with names in its first column; `last` is the style of its last row."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in lines[0]:
-        first = not table.columns
-        table.add_column(heading, justify="left" if first else "right", no_wrap=not first)
+    table = plain_table(lines[0], whole=range(1, len(lines[0])))
     for line in lines[1:]:
         table.add_row(*map(Text, line), style=last if line is lines[-1] else "")
     return table
@@ -175,17 +170,15 @@ def _diagnostics(curve: list[CurvePoint], parts: int = 5) -> Table:
 
 def comparison_table(rows: list[SetComparison]) -> Fitted:
     """The result of `bench compare`."""
-    table = Table(
+    headings = ("set", "A", "B", "A - B", "95 % interval", "p", "visible", "examples")
+    table = plain_table(
+        headings,
+        whole=(headings.index("set"), headings.index("95 % interval")),
         title=f"A = {rows[0].first.run}\nB = {rows[0].second.run}",
         caption="A - B with 95 % interval; p corrected by Holm for the number of rows",
         title_justify="left",
         caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),  # so that 80 columns show all
     )
-    for heading in ("set", "A", "B", "A - B", "95 % interval", "p", "visible", "examples"):
-        whole = heading in ("set", "95 % interval")
-        table.add_column(heading, justify="left" if heading == "set" else "right", no_wrap=whole)
     for row in rows:
         table.add_row(
             f"{row.set} {row.label}",

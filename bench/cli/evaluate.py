@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
 from bench.cli.options import OUT, messages, output
 from bench.system.errors import BenchError
 from bench.system.terminal import say, say_json
+
+if TYPE_CHECKING:
+    from bench.config.resolve import Overrides
 
 
 @click.command()
@@ -29,14 +33,12 @@ def evaluate(
     models: tuple[str, ...],
     task: str,
     preset: str,
-    device: str | None,
-    data_dir: str | None,
     label: str | None,
-    assignments: tuple[str, ...],
     out: Path,
     fresh: bool,
     quiet: bool,
     as_json: bool,
+    **overrides: Unpack[Overrides],
 ) -> None:
     """Score models as they are on a task's test sets, each as a record of its own.
 
@@ -54,30 +56,18 @@ def evaluate(
     from bench.experiment.workshop import Workshop
     from bench.models.loading import quiet_libraries
     from bench.record.store import Store
-    from bench.system.artifacts import ArtifactCache, default_root
     from bench.system.progress import Reporter
 
     if label is not None and len(models) > 1:
         raise BenchError("--label names a single model; give one MODEL, or leave it out")
     quiet_libraries()
     with messages().status("looking at the models"):
-        wanted = [
-            configuration(
-                model,
-                label,
-                preset=preset,
-                task=task,
-                device=device,
-                data_dir=data_dir,
-                assignments=assignments,
-            )
-            for model in dict.fromkeys(models)
-        ]
+        wanted = [configuration(model, label, preset=preset, task=task, **overrides) for model in dict.fromkeys(models)]
     names = [config.models.name for config, _ in wanted]
     if twice := [name for name in names if names.count(name) > 1]:
         raise BenchError(f"two of the models are named {twice[0]}: score them one at a time, each with a --label")
     reporter = Reporter(messages(), quiet=quiet or as_json, title=f"{', '.join(names)} on {task}, preset {preset}")
-    workshop = Workshop(ArtifactCache(default_root(), reporter.note), reporter)
+    workshop = Workshop.of(reporter)
     with reporter.session(names):
         outcomes = [evaluate_model(config, method, Store(out), workshop, fresh=fresh) for config, method in wanted]
     if as_json:

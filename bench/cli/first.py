@@ -9,15 +9,15 @@ from pathlib import Path
 
 import click
 
+from bench.cli.error_reporting import ErrorReporting
 from bench.cli.options import OUT, messages, output
-from bench.cli.told import Told
 from bench.record.record import RunRecord
 from bench.record.store import Store
 
 TASK, BASELINE, METHOD = "samsum", "kld", "distillm"
 
 
-@click.command(cls=Told)
+@click.command(cls=ErrorReporting)
 @OUT
 def main(out: Path) -> None:
     """Distil two students under the same conditions, and compare them."""
@@ -25,7 +25,6 @@ def main(out: Path) -> None:
     from bench.experiment.run import run
     from bench.experiment.workshop import Workshop
     from bench.models.loading import quiet_libraries
-    from bench.system.artifacts import ArtifactCache, default_root
     from bench.system.progress import Reporter
 
     quiet_libraries()
@@ -33,7 +32,7 @@ def main(out: Path) -> None:
     for method in (BASELINE, METHOD):
         config, found = resolve(preset="tiny", task=TASK, method=method)
         reporter = Reporter(messages(), title=f"{method} on {TASK}, preset tiny, seed {config.seed}")
-        workshop = Workshop(ArtifactCache(default_root(), reporter.note), reporter)
+        workshop = Workshop.of(reporter)
         records.append(run(config, found, store, workshop).record)
     show(store, *records)
 

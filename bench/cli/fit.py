@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
+from typing import Any
 
+from rich import box
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Column, Table
@@ -39,6 +41,20 @@ class Fitted:
                 table.columns = [column for column in table.columns if str(column.header) != heading]
         _set_widths(table, options.max_width)
         yield table
+
+
+def plain_table(headings: Sequence[str], whole: Container[int] = (), **options: Any) -> Table:
+    """An empty table for numbers beside names, the first column: no lines but one below the headings.
+
+    Args:
+        headings: of its columns.
+        whole: places of the columns that do not wrap.
+        options: of `rich.table.Table`.
+    """
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), **options)  # narrow, so that 80 columns show all
+    for place, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if place else "left", no_wrap=place in whole)
+    return table
 
 
 def say_commands(cells: Iterable[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.table import Table
@@ -66,21 +66,14 @@ def judge(
     model: str,
     base_url: str,
     sets: str | None,
-    limit: int | None,
     decoding_seeds: int,
-    repeats: int,
     prices: str | None,
-    max_cost: float | None,
-    concurrency: int,
-    timeout: float,
-    retries: int,
-    batch: bool,
-    poll: float,
     temperature: float,
     max_tokens: int,
     dry_run: bool,
     as_json: bool,
     out: Path,
+    **others: Any,
 ) -> None:
     """Have a language model score the responses of recorded runs.
 
@@ -108,15 +101,8 @@ def judge(
         Protocol("pairwise" if against else "rating"),
         sets=_parts("--sets", sets),
         seeds=decoding_seeds,
-        limit=limit,
-        repeats=repeats,
         prices=_prices(prices),
-        max_cost=max_cost,
-        concurrency=concurrency,
-        timeout=timeout,
-        retries=retries,
-        batch=batch,
-        poll=poll,
+        **others,
     )
     # a shell's background jobs ignore it, and SIGTERM ends a command by way of it
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -129,6 +115,7 @@ def judge(
     say(_in_words(expected), err=not dry_run)
     if dry_run:
         return
+    max_cost = options.max_cost
     if max_cost is not None and (expected.cost or 0) + (expected.spent or 0) > max_cost:
         say(f"this may cost more than --max-cost {max_cost:g}; it stops before that", err=True)
     console = messages()

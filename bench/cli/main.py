@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from bench.cli.error_reporting import ErrorReporting, check_arguments
 from bench.cli.evaluate import evaluate
 from bench.cli.options import FOLDER, JSON, OUT, messages, output, prepare_to_read, warn
 from bench.cli.perf import perf
@@ -15,7 +16,6 @@ from bench.cli.plan import plan
 from bench.cli.plugins import CommandGroup
 from bench.cli.recommend import recommend
 from bench.cli.run import run
-from bench.cli.told import Told, check_arguments
 from bench.cli.tune import tune
 from bench.system.errors import BenchError
 from bench.system.paths import check_folder
@@ -25,7 +25,7 @@ from bench.system.terminal import say, say_json
 MANY_RUNS = 100  # more than a reader scrolls through
 
 
-class Group(Told, CommandGroup):
+class Group(ErrorReporting, CommandGroup):
     """The command `bench`, of which no option or argument is empty."""
 
     def resolve_command(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import click
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
+    from bench.config.resolve import Choices
     from bench.config.sections import Config
     from bench.experiment.planning.calibration import Speed
     from bench.experiment.planning.plan import Plan, Stage
@@ -61,20 +62,11 @@ def planning_options(command: Callable[..., None]) -> Callable[..., None]:
 @planning_options
 @JSON
 def plan(
-    method: str,
-    task: str | None,
-    preset: str,
-    models: str | None,
-    teacher: str | None,
-    student: str | None,
-    sgo: str | None,
-    data_dir: str | None,
-    assignments: tuple[str, ...],
-    device: str | None,
     memory_gib: float | None,
     price: float | None,
     calibrate: bool | None,
     as_json: bool,
+    **choices: Unpack[Choices],
 ) -> None:
     """Say what a run will take: memory by part, operations, tokens to generate, hours and money; and what makes it fit.
 
@@ -89,30 +81,21 @@ def plan(
     """
     from bench.config.resolve import resolve
 
-    def resolved(task: str, models: str | None) -> Config:
-        config, _ = resolve(
-            preset=preset,
-            task=task,
-            method=method,
-            models=models,
-            teacher=teacher,
-            student=student,
-            sgo=sgo,
-            data_dir=data_dir,
-            assignments=assignments,
-        )
-        return config
-
-    if models == "all":
+    device = choices.pop("device", None)  # of the plan, not of the run
+    task = choices.get("task")
+    if choices.get("models") == "all":
         pairs = _pairs(task)
         if not pairs:
             raise BenchError(
                 f"--models all --task {task}: the pairs that ship have the tasks dolly, samsum and iwslt; leave out "
                 "--task, or name a pair (`bench list models`) for a task of yours"
             )
-        wanted = {pair: resolved(task or of_pair, pair) for pair, of_pair in pairs.items()}
+        wanted = {}
+        for pair, of_pair in pairs.items():
+            of_this: Choices = {**choices, "task": task or of_pair, "models": pair}
+            wanted[pair], _ = resolve(**of_this)
     else:
-        config = resolved(task or "samsum", models)
+        config, _ = resolve(**choices)
         wanted = {config.models.name: config}
     report(wanted, device, memory_gib, price, calibrate, as_json)
 
@@ -211,7 +194,7 @@ def _speed(config: Config, told: Callable[[str], None]) -> Speed:
 
 
 def _print_one(plan: Plan, memory: float, price: float | None, speeds: Sequence[Speed]) -> None:
-    from bench.cli.fit import Fitted
+    from bench.cli.fit import Fitted, plain_table
 
     console, config = output(), plan.config
     console.print(
@@ -220,7 +203,7 @@ def _print_one(plan: Plan, memory: float, price: float | None, speeds: Sequence[
     )
     for side, shape in (("teacher", plan.teacher), ("student", plan.student)):
         console.print(f"{side}  {shape.name}: {shape.parameters:,} parameters ({shape.source})", soft_wrap=True)
-    table = _table(["GiB", *(stage.name for stage in plan.stages)])
+    table = plain_table(["GiB", *(stage.name for stage in plan.stages)])
     for part, label in _PARTS.items():
         table.add_row(label, *(_gib(getattr(stage, part)) for stage in plan.stages))
     table.add_row("peak", *(_gib(stage.peak) for stage in plan.stages), style="bold")
@@ -292,11 +275,12 @@ def _print_sum(plans: Mapping[str, Plan], times: Mapping[str, int], price: float
 
 def _rows(plans: Mapping[str, Plan], memory: float, price: float | None) -> Table:
     """A row a run: GiB of its fine-tunings and of its training, and what it takes in all."""
+    from bench.cli.fit import plain_table
     from bench.experiment.planning.plan import PRETRAINING
 
     timed = all(plan.seconds is not None for plan in plans.values())
     headings = ["run", "task", "teacher", "student", "GiB tuning", "GiB training", "fits", "PFLOP", "tokens"]
-    table = _table([*headings, *(["hours"] if timed else []), *(["money"] if timed and price is not None else [])])
+    table = plain_table([*headings, *(["hours"] if timed else []), *(["money"] if timed and price is not None else [])])
     for name, plan in plans.items():
         by_name = {stage.name: stage.peak for stage in plan.stages}
         table.add_row(
@@ -312,16 +296,6 @@ def _rows(plans: Mapping[str, Plan], memory: float, price: float | None) -> Tabl
             *([_hours(plan.seconds)] if timed else []),
             *([_money(plan.seconds, price)] if timed and price is not None else []),
         )
-    return table
-
-
-def _table(headings: Sequence[str]) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in headings:
-        table.add_column(heading, justify="right" if table.columns else "left")
     return table
 
 

@@ -7,6 +7,7 @@ from importlib.metadata import EntryPoint, entry_points
 import click
 
 from bench.system.errors import BenchError
+from bench.system.extensions import loaded
 
 ENTRY_POINTS = "distillm_bench.commands"
 
@@ -24,15 +25,10 @@ class CommandGroup(click.Group):
         point = _declared().get(cmd_name)
         if own is not None or point is None:
             return own
-        try:
-            loaded = point.load()
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # whatever the package raises; its name is what the user needs
-            raise BenchError(f"entry point {point.value}: cannot be loaded: {type(error).__name__}: {error}") from error
-        if not isinstance(loaded, click.Command):
-            raise BenchError(f"entry point {point.value}: expected a click command, got {type(loaded).__name__}")
-        return loaded
+        where, command = loaded(point)
+        if not isinstance(command, click.Command):
+            raise BenchError(f"{where}: expected a click command, got {type(command).__name__}")
+        return command
 
 
 def _declared() -> dict[str, EntryPoint]:

@@ -10,7 +10,7 @@ from contextlib import redirect_stdout
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
@@ -21,6 +21,7 @@ from bench.system.terminal import say, say_json
 
 if TYPE_CHECKING:
     from bench.cli.fit import Fitted
+    from bench.config.resolve import Overrides
     from bench.config.sections import Config
     from bench.recommend.from_records import Advice, Recommendation
     from bench.record.store import Store
@@ -63,12 +64,9 @@ def recommend(
     teacher: str | None,
     student: str | None,
     chosen: tuple[str, ...],
-    seed: int | None,
-    device: str | None,
-    data_dir: Path | None,
-    assignments: tuple[str, ...],
     out: Path,
     as_json: bool,
+    **overrides: Unpack[Overrides],
 ) -> None:
     """Say which method to use on a task.
 
@@ -96,16 +94,7 @@ def recommend(
         from bench.config.resolve import resolve
 
         configured = partial(
-            resolve,
-            preset=preset,
-            task=task,
-            models=models,
-            teacher=teacher,
-            student=student,
-            seed=seed,
-            device=device,
-            data_dir=None if data_dir is None else str(data_dir),
-            assignments=assignments,
+            resolve, preset=preset, task=task, models=models, teacher=teacher, student=student, **overrides
         )
         _suite(configured, chosen, minutes, began, out, as_json)
         return

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import click
 
@@ -16,7 +16,9 @@ from bench.system.processes import launched
 from bench.system.terminal import say, say_json
 
 if TYPE_CHECKING:
+    from bench.config.resolve import Choices
     from bench.config.sections import Config
+    from distillm import Method
 
 _SETTLED = {
     "method": "--set method.OPTION=VALUE changes its options",
@@ -82,19 +84,7 @@ BUSY = 75
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON on standard output.")
 def run(
-    method: str | None,
-    task: str | None,
-    preset: str | None,
-    sgo: str | None,
-    init: str | None,
-    models: str | None,
-    teacher: str | None,
-    student: str | None,
-    seed: int | None,
-    device: str | None,
-    data_dir: str | None,
     file: Path | None,
-    assignments: tuple[str, ...],
     out: Path,
     resume: bool,
     wait: bool,
@@ -102,6 +92,7 @@ def run(
     dry_run: bool,
     quiet: bool,
     as_json: bool,
+    **choices: Unpack[Choices],
 ) -> None:
     """Distil one student and record what happened.
 
@@ -113,38 +104,7 @@ def run(
     bench run --method my_method.py:METHOD --sgo on-policy --set training.steps=100
     bench run --config results/runs/RUN/record.json --seed 30
     """
-    from bench.config.resolve import resolve, resolve_again
-    from bench.record.read import read_configuration
-
-    if file is None:
-        config, found = resolve(
-            preset="tiny" if preset is None else preset,
-            task="samsum" if task is None else task,
-            method="srkl" if method is None else method,
-            models=models,
-            teacher=teacher,
-            student=student,
-            sgo=sgo,
-            init=init,
-            seed=seed,
-            device=device,
-            data_dir=data_dir,
-            assignments=assignments,
-        )
-    else:
-        for name, instead in _SETTLED.items():
-            if click.get_current_context().params[name] is not None:
-                raise BenchError(f"--{name} does not go with --config, which has made that choice: {instead}")
-        values = read_configuration(file)
-        try:
-            config, found = resolve_again(
-                values, init=init, seed=seed, device=device, data_dir=data_dir, assignments=assignments
-            )
-        except BenchError as error:
-            raise BenchError(f"--config {file}: {error}") from error
-        if data_dir is not None and launched().leads:
-            for note in _kept_sizes(values, assignments):
-                say(f"note: {note}", err=True)
+    config, found = _configured(file, choices)
     leads = launched().leads
     if dry_run:
         from bench.experiment.checks import examine
@@ -164,7 +124,7 @@ def run(
     from bench.experiment.workshop import Workshop
     from bench.models.loading import quiet_libraries
     from bench.record.store import Store
-    from bench.system.artifacts import ArtifactCache, Busy, default_root
+    from bench.system.artifacts import Busy
     from bench.system.progress import Reporter
 
     quiet_libraries()
@@ -172,7 +132,7 @@ def run(
         prepare_push(push_to_hub, config.models)
     title = f"{config.method.name} x {config.sgo.source} on {config.task}, preset {config.preset}, seed {config.seed}"
     reporter = Reporter(messages(), quiet=quiet or as_json, title=title)
-    workshop = Workshop(ArtifactCache(default_root(), reporter.note), reporter)
+    workshop = Workshop.of(reporter)
     try:
         # what a method of the user's prints is no result
         with redirect_stdout(sys.stderr), at_recorded_commits(config, file):
@@ -198,7 +158,29 @@ def run(
     console.print(f"record: {outcome.folder / 'record.json'}", soft_wrap=True)
 
 
-def _kept_sizes(values: Mapping[str, Any], assignments: tuple[str, ...]) -> Iterator[str]:
+def _configured(file: Path | None, choices: Choices) -> tuple[Config, Method]:
+    """The configuration that was chosen: by names, or a whole one with what is changed of it."""
+    from bench.config.resolve import resolve, resolve_again
+    from bench.record.read import read_configuration
+
+    if file is None:
+        return resolve(**choices)
+    for name, instead in _SETTLED.items():
+        if choices.get(name) is not None:
+            raise BenchError(f"--{name} does not go with --config, which has made that choice: {instead}")
+    values = read_configuration(file)
+    overrides: dict[str, Any] = {name: value for name, value in choices.items() if name not in _SETTLED}
+    try:
+        config, found = resolve_again(values, **overrides)
+    except BenchError as error:
+        raise BenchError(f"--config {file}: {error}") from error
+    if choices.get("data_dir") is not None and launched().leads:
+        for note in _kept_sizes(values, choices.get("assignments", ())):
+            say(f"note: {note}", err=True)
+    return config, found
+
+
+def _kept_sizes(values: Mapping[str, Any], assignments: Iterable[str]) -> Iterator[str]:
     """What a configuration for the data that ships says of sizes, and other data keeps unless it is told otherwise."""
     data = values.get("data", {})
     if data.get("dir") or data.get("hub"):

@@ -139,14 +139,13 @@ class _Maker:
     def __call__(self, config: Config, method: Method) -> RunRecord:
         from bench.experiment.run import run
         from bench.experiment.workshop import Workshop
-        from bench.system.artifacts import ArtifactCache, default_root
         from bench.system.progress import Reporter
 
         self.done += 1
         title = f"run {self.done} of {self.count}: {config.method.name} on {config.task}, seed {config.seed}"
         title += f", learning rate {config.training.learning_rate:g}"
         reporter = Reporter(messages(), quiet=self.quiet, title=title)
-        workshop = Workshop(ArtifactCache(default_root(), reporter.note), reporter)
+        workshop = Workshop.of(reporter)
         with redirect_stdout(sys.stderr):  # what a method of the user's prints is no result
             return run(config, method, self.store, workshop).record
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from bench.config.strict import Section
+from bench.config.section import Section
 
 NO_REPEAT_NGRAM = 6
 

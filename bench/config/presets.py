@@ -16,12 +16,13 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, JsonValue
 
 from bench.config.layers import Layer, merge
+from bench.config.section import Section
 from bench.config.sections import MAY_DIFFER, may_differ
-from bench.config.strict import Section, validated
 from bench.config.tuned import TunedMethod
 from bench.system import yaml_text
 from bench.system.errors import BenchError, did_you_mean
 from bench.system.names import checked_name
+from bench.system.strict import validated
 from distillm import Method
 from distillm.interface import Init
 

@@ -12,7 +12,7 @@ import baselines
 import distillm
 from bench.config.sections import MethodConfig
 from bench.system.errors import BenchError, did_you_mean
-from bench.system.extensions import from_entry_points, from_file, in_file
+from bench.system.extensions import from_file, in_file, with_packages
 from bench.system.files import sha256_of
 from bench.system.names import checked_name
 from distillm import SOURCES, Method
@@ -28,15 +28,8 @@ def methods() -> dict[str, Method]:
     Raises:
         BenchError: two methods share a name, or an entry point fails to load or gives something else than a method.
     """
-    known: dict[str, Method] = {}
-    for method in (*baselines.METHODS, *distillm.METHODS):
-        known[method.name] = method
-    for where, loaded in from_entry_points(ENTRY_POINTS):
-        method = _checked(loaded, where)
-        if method.name in known:
-            raise BenchError(f"{where}: a method named {method.name!r} exists already")
-        known[method.name] = method
-    return known
+    built_in = {method.name: method for method in (*baselines.METHODS, *distillm.METHODS)}
+    return with_packages(built_in, ENTRY_POINTS, _checked, "method")
 
 
 def find_method(name: str, sha256: str | None = None) -> tuple[Method, str | None]:

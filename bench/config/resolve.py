@@ -12,20 +12,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from bench.config.fidelity import Fidelity
 from bench.config.layers import Layer, merge, with_values
 from bench.config.presets import check_folder, direct_pair, read_pair, read_preset
 from bench.config.registry import find_method
+from bench.config.section import Section, dataclass_options
 from bench.config.sections import Config, DataConfig, MethodConfig, ModelsConfig, may_differ
-from bench.config.strict import Section, dataclass_options, validated
 from bench.data import TaskSpec, find_task, require_source, task_of, template_name
 from bench.data.readers import EXTENSIONS
 from bench.synthetic import PLAIN_TEXT_TASKS, STUDENTS
 from bench.system import yaml_text
 from bench.system.errors import BenchError, did_you_mean
+from bench.system.strict import validated
 from distillm import SOURCES, Method, SourceOptions
 
 _SECTIONS = {
@@ -52,44 +54,61 @@ _CHOSEN_BY = {
 _DECLARED = ("method_settings", "shared_settings")
 
 
-def resolve(
-    *,
-    preset: str,
-    task: str,
-    method: str,
-    models: str | None = None,
-    teacher: str | None = None,
-    student: str | None = None,
-    sgo: str | None = None,
-    init: str | None = None,
-    seed: int | None = None,
-    device: str | None = None,
-    data_dir: str | None = None,
-    assignments: Iterable[str] = (),
-) -> tuple[Config, Method]:
-    """The configuration of a run that is chosen by names; None leaves a choice to the preset or the method.
+class Overrides(TypedDict, total=False):
+    """What is chosen beside a configuration, and on top of one: none of it is required, and None leaves it as it is.
 
-    Args:
-        preset: the name of a shipped preset, or a user's file.
-        task: a task's name, or the path of a task file.
-        method: a method's name, or `path/to/file.py:NAME`.
-        models: the name of a shipped model pair, or a user's file.
-        teacher: with `student`, a pair given directly: hub ids or local folders.
-        student: see `teacher`.
-        sgo: the output source.
+    Attributes:
         init: the init student, `sft` or `pretrained`; `init` is another word for `sft`.
         seed: the training seed.
         device: where to run.
         data_dir: folder of local data.
         assignments: `KEY=VALUE` each, the last word on any key.
+    """
+
+    init: str | None
+    seed: int | None
+    device: str | None
+    data_dir: str | PathLike[str] | None
+    assignments: Iterable[str]
+
+
+class Choices(Overrides, total=False):
+    """All that a configuration is chosen by; None leaves a choice to the preset or the method.
+
+    Attributes:
+        preset: the name of a shipped preset, or a user's file; by default tiny.
+        task: a task's name, or the path of a task file; by default samsum.
+        method: a method's name, or `path/to/file.py:NAME`; by default srkl.
+        models: the name of a shipped model pair, or a user's file.
+        teacher: with `student`, a pair given directly: hub ids or local folders.
+        student: see `teacher`.
+        sgo: the output source.
+    """
+
+    preset: str | None
+    task: str | None
+    method: str | None
+    models: str | None
+    teacher: str | None
+    student: str | None
+    sgo: str | None
+
+
+def resolve(**choices: Unpack[Choices]) -> tuple[Config, Method]:
+    """The configuration of a run that is chosen by names.
 
     Raises:
         BenchError: an unknown name or key, a wrong type or value, a missing file; the message says which and what
             would do.
+        TypeError: something is chosen that `Choices` does not have.
     """
+    _check_names("resolve", choices, Choices.__optional_keys__)
+    task = _or(choices.get("task"), "samsum")
+    method = _or(choices.get("method"), "srkl")
+    models, teacher, student = choices.get("models"), choices.get("teacher"), choices.get("student")
     spec = find_task(task)
     found, file_sha256 = find_method(method)
-    chosen = read_preset(preset)
+    chosen = read_preset(_or(choices.get("preset"), "tiny"))
     if teacher is None and student is None:
         pair = read_pair(models or chosen.models(spec.name))
     elif teacher is None or student is None or models is not None:
@@ -106,8 +125,8 @@ def resolve(
     layer |= {"preset": chosen.name, "task": spec.name, "task_file": None if task == spec.name else task}
     layer["init"] = chosen.init(found)
     layer["method"] = {"name": found.name, "file": method if file_sha256 else None, "file_sha256": file_sha256}
-    layer["sgo"] = {"source": sgo or found.source}
-    layer = merge(layer, _of_options(init, seed, device, data_dir))
+    layer["sgo"] = {"source": choices.get("sgo") or found.source}
+    layer = merge(layer, _of_options(choices))
     settings = chosen.settings_of(found.name, pair)
     weight = settings.get("plain_text", {}).get("weight", found.plain_text.weight)
     if "weight" in settings.get("plain_text", {}):
@@ -116,34 +135,24 @@ def resolve(
     if (tuned := chosen.tuned(spec.name, found.name)) is not None:
         own = with_values(own, tuned.chosen) | {"tuning": tuned.told}
     draft = _Draft(spec, found, layer, own, chosen.sgo(spec.name, pair), chosen.synthetic(spec.name, pair), weight)
-    return _resolved(draft, assignments), found
+    return _resolved(draft, choices.get("assignments", ())), found
 
 
-def resolve_again(
-    values: Mapping[str, Any],
-    *,
-    init: str | None = None,
-    seed: int | None = None,
-    device: str | None = None,
-    data_dir: str | None = None,
-    assignments: Iterable[str] = (),
-) -> tuple[Config, Method]:
+def resolve_again(values: Mapping[str, Any], **overrides: Unpack[Overrides]) -> tuple[Config, Method]:
     """The configuration of a run from one that was resolved before, with options and assignments on top.
 
     Args:
         values: the plain values of a whole configuration (`Config.canonical`).
-        init: as for `resolve`.
-        seed: as for `resolve`.
-        device: as for `resolve`.
-        data_dir: as for `resolve`.
-        assignments: as for `resolve`; `method.file` and `task_file` say where files that were moved are now.
+        overrides: assignments of `method.file` and `task_file` say where files that were moved are now.
 
     Raises:
         BenchError: as `resolve`; or the method's file is not the one that the configuration was made with.
+        TypeError: something is chosen that `Overrides` does not have.
     """
+    _check_names("resolve_again", overrides, Overrides.__optional_keys__)
     given = validated(Config, values)
-    assignments = tuple(assignments)
-    layer = merge(given.canonical(), _of_options(init, seed, device, data_dir))
+    assignments = tuple(overrides.get("assignments", ()))
+    layer = merge(given.canonical(), _of_options(overrides))
     for name in _DECLARED:
         del layer[name]
     assigned = _assigned(layer, assignments)
@@ -215,10 +224,22 @@ def _method_again(section: object) -> tuple[Method, Layer]:
     return method, {"file": file, "file_sha256": found}
 
 
-def _of_options(init: str | None, seed: int | None, device: str | None, data_dir: str | None) -> Layer:
-    given = {"init": init, "seed": seed, "device": device}
-    layer: Layer = {key: value for key, value in given.items() if value is not None}
-    return layer if data_dir is None else layer | {"data": {"dir": data_dir, "hub": False}}
+def _check_names(function: str, given: Mapping[str, object], known: frozenset[str]) -> None:
+    """Refuse a misspelt choice, as Python does where a function lists its arguments: nothing else would tell of it."""
+    for name in given.keys() - known:
+        raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
+
+
+def _or(given: str | None, usual: str) -> str:
+    """The usual name where none was given; an empty one is a mistake, which the look-up tells of."""
+    return usual if given is None else given
+
+
+def _of_options(given: Overrides) -> Layer:
+    options = {"init": given.get("init"), "seed": given.get("seed"), "device": given.get("device")}
+    layer: Layer = {key: value for key, value in options.items() if value is not None}
+    folder = given.get("data_dir")
+    return layer if folder is None else layer | {"data": {"dir": fspath(folder), "hub": False}}
 
 
 def _assigned(layer: Layer, assignments: Iterable[str]) -> Layer:
@@ -448,7 +469,7 @@ def _check_source(config: Config) -> None:
 
 def _check_data(task: TaskSpec, data: DataConfig) -> None:
     require_source(task, data_dir=data.dir is not None, hub=data.hub)
-    template_name(task, data.template, synthetic=data.dir is None and not data.hub)
+    template_name(task, data.template, synthetic=not data.is_real)
     if data.dir is not None and data.hub:
         raise BenchError(f"data.dir={data.dir} and data.hub=true: both a folder and the hub are given; choose one")
     if data.dir is not None and not Path(data.dir).is_dir():

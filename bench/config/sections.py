@@ -14,9 +14,10 @@ from pydantic import (
 )
 
 from bench.config.fidelity import Fidelity
-from bench.config.strict import Section
+from bench.config.section import Section
 from bench.data.task import Metrics
 from bench.system.names import LongName, Name
+from bench.system.strict import later
 
 _SHARED_TEXT = ("plain_text.file", "plain_text.hub", "plain_text.hub_config")
 MAY_DIFFER = f"training and plain_text (all but {', '.join(_SHARED_TEXT)})"
@@ -70,8 +71,6 @@ class SgoConfig(Section):
 class DataConfig(Section):
     """Where examples come from and how they are cut."""
 
-    added_later = frozenset({"synthetic"})
-
     dir: str | None = Field(None, description="local folder; none = synthetic data, or the hub with data.hub=true")
     hub: bool | str = Field(
         False, description="load from the Hugging Face hub; OWNER/NAME[@REVISION] = another data set or revision"
@@ -86,7 +85,12 @@ class DataConfig(Section):
     max_validation: int | None = Field(None, gt=0, description="use at most so many validation examples")
     max_test: int | None = Field(None, gt=0, description="use at most so many examples per test set")
     seed: int = Field(0, ge=0, description="seed of the synthetic data and of the sample max_train takes")
-    synthetic: bool = Field(True, description="use synthetic data where neither dir nor hub is given; false = refuse")
+    synthetic: bool = later(True, description="use synthetic data where neither dir nor hub is given; false = refuse")
+
+    @property
+    def is_real(self) -> bool:
+        """Whether a folder or the hub is given; else it is synthetic data, if that is wanted at all."""
+        return self.dir is not None or bool(self.hub)
 
 
 class LoraConfig(Section):
@@ -111,13 +115,11 @@ class LoraConfig(Section):
 class ModelsConfig(Section):
     """The model pair."""
 
-    added_later = frozenset({"lora", "student_layers"})
-
     name: LongName = Field(description="what --models was given; of a file, its stem")
     kind: Literal["causal", "seq2seq"] = Field(description="decoder-only or encoder-decoder")
     teacher: str = Field(description="'shipped', 'scratch', 'smollm2', a local folder or a hub id")
     student: str = Field(description="the same, 'shipped-small', or 'teacher': the teacher before its fine-tuning")
-    student_layers: int | list[int] | None = Field(
+    student_layers: int | list[int] | None = later(
         None, description="layers kept of a loaded student: every n-th from the first, or these; none = all"
     )
     tokenizer: str = Field("teacher", description="'teacher', 'shipped', 'trained', a local folder or a hub id")
@@ -125,22 +127,20 @@ class ModelsConfig(Section):
     student_config: dict[str, Any] | None = Field(None, description="architecture of a student from scratch")
     vocab_size: int = Field(2000, ge=300, description="of a tokenizer trained here")
     finetune_teacher: bool = Field(True, description="fine-tune a loaded teacher on the task first")
-    lora: LoraConfig | None = Field(None, description="train low-rank adapters of teacher and student, not all weights")
+    lora: LoraConfig | None = later(None, description="train low-rank adapters of teacher and student, not all weights")
 
 
 class TrainingConfig(Section):
     """One training: the teacher's, the init student's or the student's."""
 
-    added_later = frozenset({"gradient_checkpointing", "optimizer"})
-
     steps: int | None = Field(None, gt=0, description="optimiser steps; give this or epochs")
     epochs: float | None = Field(None, gt=0, description="passes over the training set; give this or steps")
     batch_size: int = Field(gt=0, description="sequences per optimiser step")
     micro_batch_size: int | None = Field(None, gt=0, description="sequences per forward pass; same loss, less memory")
-    gradient_checkpointing: bool = Field(
+    gradient_checkpointing: bool = later(
         False, description="form a layer's activations again for the backward pass: much less memory, a third slower"
     )
-    optimizer: Literal["adamw", "adamw-8bit"] = Field(
+    optimizer: Literal["adamw", "adamw-8bit"] = later(
         "adamw", description="adamw-8bit: moments in 2 bytes a parameter instead of 8 (extra `8bit`)"
     )
     learning_rate: float = Field(gt=0, description="peak learning rate of AdamW")
@@ -210,15 +210,13 @@ class StudentPretraining(TrainingConfig):
 class PlainTextConfig(Section):
     """The auxiliary language-model loss on plain text; each method's own weight unless set."""
 
-    added_later = frozenset({"hub", "hub_config"})
-
     weight: float = Field(ge=0, description="beside the method's loss; 0 = off")
     kl_share: float = Field(ge=0, le=1, description="share of KL(p||q) in it, the rest is cross-entropy")
     file: str | None = Field(None, description="a paragraph a line (.txt) or records with a column 'text'")
-    hub: str | None = Field(
+    hub: str | None = later(
         None, description="OWNER/NAME[@REVISION] of a data set with a column 'text', read as far as training needs it"
     )
-    hub_config: str | None = Field(
+    hub_config: str | None = later(
         None, description="the configuration (subset) of that data set, where it has several"
     )
     batch_size: int = Field(8, gt=0, description="paragraphs per optimiser step")
@@ -228,14 +226,12 @@ class PlainTextConfig(Section):
 class EvaluationConfig(Section):
     """How responses are generated for scores. Part of the run's identity: decoding changes scores."""
 
-    added_later = frozenset({"metrics"})
-
     seeds: list[int] = Field(min_length=1, description="decoding seeds; not training seeds")
     temperature: float = Field(1.0, ge=0, description="0 = greedy")
     top_p: float = Field(1.0, gt=0, le=1, description="nucleus sampling")
     top_k: int = Field(0, ge=0, description="0 = off")
     batch_size: int = Field(64, gt=0, description="responses generated at once")
-    metrics: Metrics | None = Field(
+    metrics: Metrics | None = later(
         None, description="metrics in place of the task's own; the first selects checkpoints"
     )
 
@@ -268,8 +264,6 @@ class TuningConfig(Section):
 class Config(Section):
     """Everything that determines a run."""
 
-    added_later = frozenset({"student_pretraining", "score_on", "tuning", "tracking"})
-
     preset: Name = Field(description="what --preset was given; of a file, its stem")
     task: Name
     task_file: str | None = Field(None, description="the task file, where the task comes from one")
@@ -281,12 +275,12 @@ class Config(Section):
     precision: Literal["fp32", "bf16"] = Field("fp32", description="of forward passes; losses are always float32")
     data: DataConfig
     models: ModelsConfig
-    student_pretraining: StudentPretraining | None = Field(None, description="null = the student is taken as it is")
+    student_pretraining: StudentPretraining | None = later(None, description="null = the student is taken as it is")
     teacher_training: TrainingConfig
     init_training: TrainingConfig
     training: TrainingConfig
     evaluation: EvaluationConfig
-    score_on: Literal["test", "validation"] = Field(
+    score_on: Literal["test", "validation"] = later(
         "test", description="validation = score on its examples in place of all test sets, as trials of tuning do"
     )
     plain_text: PlainTextConfig
@@ -299,10 +293,10 @@ class Config(Section):
         validate_default=True,
         description="what the other methods have at the keys of method_settings",
     )
-    tracking: Literal["none", "tensorboard", "wandb", "mlflow", "trackio"] = Field(
+    tracking: Literal["none", "tensorboard", "wandb", "mlflow", "trackio"] = later(
         "none", description="also send figures to this tracker while the run trains; changes no number"
     )
-    tuning: TuningConfig | None = Field(None, description="where a tuned preset chose the method's settings: how")
+    tuning: TuningConfig | None = later(None, description="where a tuned preset chose the method's settings: how")
 
     @field_validator("shared_settings")
     @classmethod

@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import Field, JsonValue, model_validator
 
+from bench.config.section import Section
 from bench.config.sections import TuningConfig
-from bench.config.strict import Section
 
 LEARNING_RATE = "training.learning_rate"
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from bench.data.examples import DataError
 from bench.system.errors import BenchError
-from bench.system.files import LFS_POINTER, decoded
+from bench.system.files import LFS_POINTER, KeyTwice, decoded, each_key_once
 from bench.system.paths import check_file
 
 EXTENSIONS = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".csv", ".csv.gz")
@@ -22,6 +22,7 @@ Progress = Callable[[int, int, str], None]
 """Told how much is done, of how much, and of what."""
 
 _TOLD_EVERY = 10_000  # lines
+_KEEP_ONE = "in one object; keep one of them"
 _LIST_NAME = "a file that is one list of objects must be named .json"
 
 
@@ -85,20 +86,7 @@ def check_record_file(path: Path) -> None:
         raise DataError(str(error)) from error
 
 
-class _KeyTwice(ValueError):
-    pass
-
-
-def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise _KeyTwice(f"the key {twice!r} stands twice in one object; keep one of them")
-    return values
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_each_key_once)
+_DECODER = json.JSONDecoder(object_pairs_hook=each_key_once)
 
 
 def _parse_jsonl(path: Path, file: Any, raw: Any, progress: Progress | None) -> Iterator[RawRecord]:
@@ -114,8 +102,8 @@ def _parse_jsonl(path: Path, file: Any, raw: Any, progress: Progress | None) -> 
         where = f"{name}, line {number}"
         try:
             value = _DECODER.decode(text)
-        except _KeyTwice as error:
-            raise DataError(f"{where}: {error}") from error
+        except KeyTwice as error:
+            raise DataError(f"{where}: {error} {_KEEP_ONE}") from error
         except ValueError as error:
             raise DataError(f"{where}: not JSON: {error}; {_likely(text.strip())}") from error
         if not isinstance(value, dict):
@@ -139,8 +127,8 @@ def _likely(line: str) -> str:
 def _parse_json(path: Path, text: str) -> list[RawRecord]:
     try:
         value = _DECODER.decode(text)
-    except _KeyTwice as error:
-        raise DataError(f"{path}: {error}") from error
+    except KeyTwice as error:
+        raise DataError(f"{path}: {error} {_KEEP_ONE}") from error
     except ValueError as error:
         line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         raise DataError(

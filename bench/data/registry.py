@@ -9,7 +9,7 @@ from pathlib import Path
 from bench.data.task import TaskSpec
 from bench.system import yaml_text
 from bench.system.errors import BenchError, did_you_mean
-from bench.system.extensions import from_entry_points, in_file
+from bench.system.extensions import in_file, with_packages
 from bench.system.strict import validated
 
 ENTRY_POINTS = "distillm_bench.tasks"
@@ -55,15 +55,14 @@ def tasks() -> dict[str, TaskSpec]:
     Raises:
         BenchError: two tasks share a name, or an entry point fails to load or gives something else.
     """
-    known = dict(TASKS)
-    for where, loaded in from_entry_points(ENTRY_POINTS):
-        spec = read_task(Path(loaded)) if isinstance(loaded, str | Path) else loaded
-        if not isinstance(spec, TaskSpec):
-            raise BenchError(f"{where}: expected a TaskSpec or a path to a task file, got {type(spec).__name__}")
-        if spec.name in known:
-            raise BenchError(f"{where}: a task named {spec.name!r} exists already")
-        known[spec.name] = spec
-    return known
+    return with_packages(TASKS, ENTRY_POINTS, _checked, "task")
+
+
+def _checked(found: object, where: str) -> TaskSpec:
+    spec = read_task(Path(found)) if isinstance(found, str | Path) else found
+    if not isinstance(spec, TaskSpec):
+        raise BenchError(f"{where}: expected a TaskSpec or a path to a task file, got {type(spec).__name__}")
+    return spec
 
 
 def find_task(name: str) -> TaskSpec:

@@ -20,7 +20,7 @@ from bench.system.hashing import digest
 from bench.system.hub import split_revision
 from bench.system.names import Name as Label
 from bench.system.names import inner_path, path_part
-from bench.system.strict import StrictModel
+from bench.system.strict import StrictModel, later
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -129,10 +129,8 @@ class HubSource(_Repository):
     """A data set on the Hugging Face Hub."""
 
     config: str | None = Field(default=None, description="its configuration (subset)")
-    files: dict[Split, HubFiles] | None = Field(
-        default=None,
-        exclude_if=lambda files: files is None,  # what a task file was before this field keeps its identity
-        description="the records of each split, where the repository does not say so itself",
+    files: dict[Split, HubFiles] | None = later(
+        None, description="the records of each split, where the repository does not say so itself"
     )
     train_split_sizes: SplitSizes | None = Field(
         default=None, description="where it has a train split only: records of it for each of our splits, drawn by seed"
@@ -164,7 +162,7 @@ class EvaluationOnlySet(StrictModel):
 
     name: Name
     folders: tuple[Folder, ...] = Field(min_length=1, description="folder names looked for, within the data folder")
-    hub: HubSet | None = Field(default=None, exclude_if=lambda hub: hub is None, description="where it is on the hub")
+    hub: HubSet | None = later(None, description="where it is on the hub")
     labels: dict[str, Label] = Field(
         default={},
         description="a pattern over FOLDER/FILE, and what scores on that file are called in tables; the first match "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -66,17 +65,25 @@ def evaluate(
     to_do = processes.tell(to_do)
     total, before = len(seeds) * sum(to_do.values()), 0
     rows: list[Prediction] = []
+
+    def responses(one: EvaluationSet) -> Sequence[tuple[tuple[int, ...], ...]]:
+        """For each example the responses of all seeds."""
+        places = [("evaluation", one.name, seed) for seed in seeds]
+
+        def told(done: int) -> None:
+            progress(min(before + done * processes.size, total), total, one.name)  # the others are as far
+
+        def sample(sequences: Sequence[TokenSequence]) -> list[tuple[tuple[int, ...], ...]]:
+            of_seeds = model.sample_each(sequences, decoding, places, batch_size=config.batch_size, progress=told)
+            return list(zip(*of_seeds, strict=True))
+
+        return processes.spread(one.sequences, sample)
+
     model.tell_of_graphs(note)
     for one in sets:
         part = part_of[one.name]
         if one.name in to_do:
-            told = functools.partial(_offset, progress, before, total, one.name, processes.size)
-            places = [("evaluation", one.name, seed) for seed in seeds]
-            sample = functools.partial(
-                _sample, model, decoding=decoding, places=places, batch_size=config.batch_size, progress=told
-            )
-            of_seeds = zip(*processes.spread(one.sequences, sample), strict=True)
-            of_set = zip(seeds, of_seeds, strict=True)
+            of_set = zip(seeds, zip(*responses(one), strict=True), strict=True)
             if processes.leads:
                 write_jsonl_gz(part, (row for seed, made in of_set for row in _rows(model, one, seed, made, metrics)))
             processes.wait()
@@ -118,26 +125,6 @@ def _rows(
             "ended": response[-1] == model.tokenizer.eos_id,
             "scores": {metric.name: example_score(metric, text, example.references) for metric in metrics},
         }
-
-
-def _sample(
-    model: LanguageModel,
-    sequences: Sequence[TokenSequence],
-    *,
-    decoding: Decoding,
-    places: list[tuple[str, str, int]],
-    batch_size: int,
-    progress: Callable[[int], None],
-) -> list[tuple[tuple[int, ...], ...]]:
-    """For each sequence the responses of all seeds."""
-    of_seeds = model.sample_each(sequences, decoding, places, batch_size=batch_size, progress=progress)
-    return list(zip(*of_seeds, strict=True))
-
-
-def _offset(
-    progress: Callable[[int, int, str], None], before: int, total: int, name: str, processes: int, done: int
-) -> None:
-    progress(min(before + done * processes, total), total, name)  # the others are as far
 
 
 def summarise(rows: list[Prediction], metrics: Sequence[Metric]) -> Scores:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import datetime
 import time
 from pathlib import Path
+from typing import Unpack
 
 from bench.config.comparable import scoring_fields
-from bench.config.resolve import parse_assignment, resolve
+from bench.config.resolve import Overrides, parse_assignment, resolve
 from bench.config.sections import Config, MethodConfig
 from bench.data import find_task, references_hash
 from bench.evaluation.evaluate import summarise
@@ -33,27 +34,22 @@ from distillm import Method
 
 
 def configuration(
-    model: str,
-    label: str | None,
-    *,
-    preset: str,
-    task: str,
-    device: str | None,
-    data_dir: str | None,
-    assignments: tuple[str, ...],
+    model: str, label: str | None, *, preset: str, task: str, **overrides: Unpack[Overrides]
 ) -> tuple[Config, Method]:
     """The configuration that a model is scored under: data, lengths and decoding of a preset's runs.
 
     Args:
         model: a local folder, a hub id, `shipped` or `smollm2`; its tokenizer is its own.
         label: its name in tables; None = the last part of its folder or id.
-        preset, task, device, data_dir, assignments: as for `bench.config.resolve`.
+        preset, task: as for `bench.config.resolve`.
+        overrides: the same; of models, only the kind and the tokenizer can be assigned.
 
     Raises:
         BenchError: there is no such model, another one is set beside it, or as `resolve`.
     """
     if model in (SCRATCH, TEACHER):
         raise BenchError(f"{model}: that is no model; give a folder, a hub id, shipped or {smollm2.NAME}")
+    assignments = tuple(overrides.get("assignments", ()))
     for assignment in assignments:
         (section, *rest), _ = parse_assignment(assignment)
         if section == "models" and rest not in (["kind"], ["tokenizer"]):
@@ -61,22 +57,14 @@ def configuration(
                 f"--set {assignment}: the model that is scored is the one given as MODEL, here {model}; of models, "
                 "only models.tokenizer and models.kind can be set"
             )
-    config, method = resolve(
-        preset=preset,
-        task=task,
-        method="sft",
-        teacher=model,
-        student=TEACHER,
-        device=device,
-        data_dir=data_dir,
-        assignments=(
-            f"models.kind={_kind(model, task)}",
-            "student_pretraining=null",
-            "plain_text.hub=null",
-            "plain_text.hub_config=null",
-            *assignments,
-        ),
+    overrides["assignments"] = (
+        f"models.kind={_kind(model, task)}",
+        "student_pretraining=null",
+        "plain_text.hub=null",
+        "plain_text.hub_config=null",
+        *assignments,
     )
+    config, method = resolve(preset=preset, task=task, method="sft", teacher=model, student=TEACHER, **overrides)
     name = checked_name(label, "--label") if label else config.models.name.removesuffix(f"-to-{TEACHER}")
     return config.model_copy(update={"models": config.models.model_copy(update={"name": name})}), method
 

@@ -17,7 +17,7 @@ def require_real(data: DataConfig, task: str) -> None:
     Raises:
         BenchError: neither a folder nor the hub is given; says what to add.
     """
-    if not data.synthetic and data.dir is None and not data.hub:
+    if not data.is_real and not data.synthetic:
         raise BenchError(
             f"{task}: this preset is for real data, and none is given: add --data-dir FOLDER (files train, validation "
             f"and test, or a folder of them for each task, such as FOLDER/{task}), or --set data.hub=true; a try on "
@@ -32,7 +32,7 @@ def check_pretraining_text(config: Config) -> None:
         BenchError: real data, and no plain text beside it.
     """
     given, data = config.student_pretraining, config.data
-    if given is not None and given.file is None and not (data.dir is None and not data.hub and data.synthetic):
+    if given is not None and given.file is None and (data.is_real or not data.synthetic):
         names = " or ".join(f"{data.dir or 'DATA_DIR'}/{name}" for name in PLAIN_TEXT_FOLDERS)
         raise BenchError(
             f"student_pretraining: there is no plain text to pretrain the student on: no folder {names}; give a file "

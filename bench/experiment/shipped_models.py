@@ -22,7 +22,6 @@ from bench.experiment.pair import load
 from bench.experiment.pretraining import pretrained_student
 from bench.experiment.workshop import Workshop
 from bench.synthetic import reading, shipped_teacher
-from bench.system.artifacts import ArtifactCache, default_root
 from bench.system.environment import describe
 from bench.system.errors import BenchError, did_you_mean
 from bench.system.files import read_json, sha256_of, write_json
@@ -84,7 +83,7 @@ def make_models(
     models = MODELS[task] if models is None else models
     if absent := [name for name in models if name not in MODELS[task]]:
         raise BenchError(f"{task} has no {absent[0]}: {', '.join(MODELS[task])}")
-    workshop = Workshop(ArtifactCache(default_root(), reporter.note), reporter)
+    workshop = Workshop.of(reporter)
     scores: dict[str, dict[str, float]] = {}
     tokenizer = "shipped"
     with reporter.session([f"{name}{part}" for name in models for part in _PARTS]):

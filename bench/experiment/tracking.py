@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.config.sections import Config
-from bench.system.environment import prepare_accelerate
 from bench.system.errors import BenchError
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 PROJECT = "distillm-bench"
 FOLDER = "tracking"
 """Below the results folder, where TensorBoard and W&B have their files."""
+_LAUNCHERS = ("ACCELERATE_", "LOCAL_", "RANK", "WORLD_SIZE", "OMPI_", "PMI_", "MV2_")
+"""Beginnings of variables that accelerate takes a number of processes or a setting from."""
 PACKAGES = {
     "tensorboard": ("tensorboard", "tensorboardX"),
     "wandb": ("wandb",),
@@ -109,7 +111,7 @@ def tracked(
 def _backend(config: Config, run_id: str, device: torch.device, out: Path) -> GeneralTracker:
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
-    prepare_accelerate(device, config.precision)  # its trackers ask it which process they are in
+    _prepare_accelerate(device)
     kind = LOGGER_TYPE_TO_CLASS[config.tracking]
     (out / FOLDER).mkdir(parents=True, exist_ok=True)
     folder = str(out / FOLDER)
@@ -122,6 +124,20 @@ def _backend(config: Config, run_id: str, device: torch.device, out: Path) -> Ge
             return kind(PROJECT, id=run_id, dir=folder, resume="allow")
         case _:
             return kind(PROJECT, name=run_id, resume="allow")
+
+
+def _prepare_accelerate(device: torch.device) -> None:
+    """Have accelerate's state made, whose trackers ask it which process they are in: of one process, the run's leader.
+
+    What a launcher has set would make it join the others.
+    """
+    from accelerate import PartialState
+
+    of_launcher = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(_LAUNCHERS)}
+    try:
+        PartialState(cpu=device.type == "cpu")
+    finally:
+        os.environ.update(of_launcher)
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

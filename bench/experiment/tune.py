@@ -19,8 +19,8 @@ from pydantic import Field, JsonValue
 from bench.config.layers import Layer, with_values
 from bench.config.presets import is_path, read_preset, shipped
 from bench.config.resolve import resolve
+from bench.config.section import Section
 from bench.config.sections import Config
-from bench.config.strict import Section, validated
 from bench.config.tuned import LEARNING_RATE, Trial, TunedMethod, best
 from bench.data import find_task
 from bench.record.record import RunRecord
@@ -30,6 +30,7 @@ from bench.system.files import cannot_write, write_bytes
 from bench.system.hashing import digest
 from bench.system.names import checked_name
 from bench.system.paths import check_file
+from bench.system.strict import validated
 from bench.training.job import NonFiniteLoss
 from distillm import Method
 

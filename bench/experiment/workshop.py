@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench.system.artifacts import ArtifactCache
+from bench.system.artifacts import ArtifactCache, default_root
 from bench.system.processes import ALONE, Processes
 from bench.system.progress import Reporter
 
@@ -17,6 +17,11 @@ class Workshop(NamedTuple):
     cache: ArtifactCache
     reporter: Reporter
     processes: Processes = ALONE
+
+    @classmethod
+    def of(cls, reporter: Reporter) -> Workshop:
+        """A workshop with the user's artifact cache."""
+        return cls(ArtifactCache(default_root(), reporter.note), reporter)
 
     def make(self, kind: str, key: dict[str, Any], build: Callable[[Path], None]) -> Path:
         """An artifact as `ArtifactCache.get` gives it, made by all processes of the run.

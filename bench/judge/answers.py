@@ -1,4 +1,7 @@
-"""Answers on disk: written atomically as they arrive, found by their request's hash, asked for by one process only."""
+"""Answers on disk: written atomically as they arrive, found by their request's hash, asked for by one process only.
+
+Beside them, requests that were sent and never answered, but perhaps billed: no interruption loses their number.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +14,24 @@ import filelock
 from bench.judge.messages import Answer, Request
 from bench.system.files import cannot_write, read_sealed_json, remove, write_sealed_json
 
-FOLDER = "judge-answers"
+ANSWERS, UNANSWERED = "judge-answers", "judge-unanswered"
+"""Folders in the artifact cache's: answers, and numbers of requests without one."""
 
 
 class AnswerCache:
-    """The answers below one folder.
+    """The answers below one folder, and how often each request was sent without one.
+
+    That number is the size of a file, one byte for each time. Whoever changes it holds the lock of the request's key
+    (`claim`).
 
     Args:
-        root: the artifact cache's folder; answers are in its sub-folder `judge-answers`.
+        root: the artifact cache's folder; answers are in its sub-folder `judge-answers`, numbers of requests without
+            one in `judge-unanswered`.
         note: receives messages for the user.
     """
 
     def __init__(self, root: Path, note: Callable[[str], None]) -> None:
-        self.folder = root / FOLDER
+        self.root, self.folder = root, root / ANSWERS
         self.note = note
         self._known: dict[str, Answer] = {}
         self._damaged: set[str] = set()
@@ -61,6 +69,46 @@ class AnswerCache:
     def remember(self, key: str, answer: Answer) -> None:
         """Keep an answer for this process only."""
         self._known[key] = answer
+
+    def unanswered(self, key: str) -> int:
+        """Requests without an answer, those in flight included."""
+        try:
+            return self._unanswered(key).stat().st_size
+        except OSError:
+            return 0
+
+    def add_unanswered(self, key: str) -> None:
+        """Count a request that is about to be sent.
+
+        Raises:
+            BenchError: the folder cannot be written.
+        """
+        path = self._unanswered(key)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("ab") as file:
+                file.write(b".")
+        except OSError as error:
+            raise cannot_write(path, error) from error
+
+    def remove_unanswered(self, key: str) -> None:
+        """Take back the count of a request that was answered or has cost nothing.
+
+        Raises:
+            BenchError: the folder cannot be written.
+        """
+        path, left = self._unanswered(key), self.unanswered(key) - 1
+        try:
+            if left > 0:
+                with path.open("r+b") as file:
+                    file.truncate(left)
+            else:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise cannot_write(path, error) from error
+
+    def _unanswered(self, key: str) -> Path:
+        return self.root / UNANSWERED / key[:2] / key
 
     @asynccontextmanager
     async def claim(self, key: str) -> AsyncIterator[None]:

@@ -27,9 +27,10 @@ from bench.system.files import read_sealed_json, write_sealed_json
 from bench.system.hashing import digest
 from bench.system.manifest import Plain
 
-FOLDER = "judge-batches"
+FOLDER = "judge-batches"  # in the artifact cache's
 TAG = "distillm_bench"
 LARGEST = 20_000  # requests in one batch; OpenAI allows 50,000 and 200 MB
+_ROUNDS = 2  # batches in a row that may bring no answer
 _ENDED = ("completed", "failed", "expired", "cancelled")
 
 
@@ -51,27 +52,13 @@ class Batches:
     Args:
         queue: knows what is still to be asked.
         client: sends the requests.
-        root: the artifact cache's folder; batches in progress are noted in its sub-folder `judge-batches`.
         budget: pays for them.
-        rounds: how many batches in a row may bring no answer at all.
         poll: seconds between two looks at a batch.
-        note: receives messages for the user.
     """
 
-    def __init__(
-        self,
-        queue: JudgeQueue,
-        client: Client,
-        root: Path,
-        budget: Budget,
-        *,
-        rounds: int,
-        poll: float,
-        note: Callable[[str], None],
-    ) -> None:
-        self.queue, self.client, self.budget = queue, client, budget
-        self.rounds, self.poll, self.note = rounds, poll, note
-        self.folder = root / FOLDER
+    def __init__(self, queue: JudgeQueue, client: Client, budget: Budget, *, poll: float) -> None:
+        self.queue, self.client, self.budget, self.poll = queue, client, budget, poll
+        self.folder = queue.answers.root / FOLDER
         self._sent: set[str] = set()
         self._rejected: set[str] = set()
         self._last_error = ""
@@ -104,7 +91,7 @@ class Batches:
                 return
             before, answered = answered, sum(self.queue.answers.get(key) is not None for key in self._sent)
             fruitless = fruitless + 1 if self._sent and answered == before else 0
-            if fruitless > self.rounds:
+            if fruitless > _ROUNDS:
                 last = f", last with {self._last_error}" if self._last_error else ""
                 raise BenchError(
                     f"{len(pending)} questions failed in {fruitless} batches in a row{last}. Answers are kept"
@@ -118,7 +105,9 @@ class Batches:
         pending = self.queue.pending(questions)
         if not self._rejected or len(pending) == len(questions):
             return pending
-        self.note(f"{len(self._rejected)} questions count as rejected, the last of them because of {self._last_error}")
+        self.client.note(
+            f"{len(self._rejected)} questions count as rejected, the last of them because of {self._last_error}"
+        )
         for key in self._rejected:
             self.queue.answers.remember(key, placeholder(Outcome.REJECTED, self.client.judge.model))
         self._rejected.clear()
@@ -132,7 +121,7 @@ class Batches:
         for request in pending:
             if not self.budget.affords(request):
                 return
-            self.budget.spent += self.budget.upper_bound(request)
+            self.budget.spent += self.budget.prices.upper_bound(request)
             yield request
 
     @asynccontextmanager
@@ -141,7 +130,7 @@ class Batches:
         path = self.folder / f"{digest(self.client.judge.base_url)[:16]}.lock"
 
         def on_wait() -> None:
-            self.note("another process has batches in progress at this server; waiting for it")
+            self.client.note("another process has batches in progress at this server; waiting for it")
 
         async with locked(path, poll_interval=min(self.poll, 1.0), on_wait=on_wait):
             yield
@@ -181,7 +170,7 @@ class Batches:
         batch_id = await self.client.call(create)
         write_sealed_json(path, sent.model_copy(update={"batch": batch_id}).model_dump(exclude_none=True))
         self._sent.update(sent.requests)
-        self.note(
+        self.client.note(
             f"batch {batch_id} with {len(requests)} questions is in progress; if this process stops, the same command "
             "waits for it"
         )
@@ -197,7 +186,7 @@ class Batches:
                 if batch_id is not None:
                     await self._wait_for(batch_id, sent.requests, progress, total)
             except openai.NotFoundError:
-                self.note(f"the server no longer knows batch {batch_id}; its questions are asked again")
+                self.client.note(f"the server no longer knows batch {batch_id}; its questions are asked again")
             except _BatchRefused:
                 path.unlink(missing_ok=True)
                 raise
@@ -207,7 +196,7 @@ class Batches:
         try:
             return SentBatch.model_validate(read_sealed_json(path))
         except (OSError, ValueError):
-            self.note(f"{path} is damaged and left out; the server lists its batches too")
+            self.client.note(f"{path} is damaged and left out; the server lists its batches too")
             return None
 
     async def _find(self, token: str) -> str | None:
@@ -237,7 +226,7 @@ class Batches:
             raise _BatchRefused(f"the judge at {self.client.judge.base_url} refused the batch: {message}")
         if batch.status == "completed":
             for key in requests.keys() - seen:  # its line is missing or cut off, so it may have been billed
-                self.queue.unanswered.add(key)
+                self.queue.answers.add_unanswered(key)
 
     def _keep(self, text: str, requests: dict[str, Request]) -> str:
         """Keep the answer in a line of a batch's results; a question that failed remains pending.

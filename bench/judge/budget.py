@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from bench.judge.answers import AnswerCache
 from bench.judge.messages import Answer, Request
-from bench.judge.unanswered import UnansweredRequests
 from bench.system.errors import BenchError
 
 BYTES_PER_TOKEN = 3
@@ -52,6 +51,10 @@ class Prices:
         return self.cost(answer.prompt_tokens, answer.completion_tokens)
 
 
+FREE = Prices(0.0, 0.0)
+"""Where no prices are given."""
+
+
 def _size(request: Request) -> int:
     """Bytes of a request's texts."""
     return sum(len(message.content.encode()) for message in request.messages)
@@ -87,22 +90,6 @@ class Estimate:
         return {**asdict(self), "rule": RULE}
 
 
-def estimate(answers: int, pending: Iterable[Request], prices: Prices | None, spent: float) -> Estimate:
-    """Estimate the cost of the requests that are still to be made.
-
-    Args:
-        answers: answers needed in all.
-        pending: the requests for those that are not on disk.
-        prices: None if unknown.
-        spent: on all of them so far.
-    """
-    requests = list(pending)
-    prompts = sum(map(estimated_prompt_tokens, requests))
-    completions = sum(request.max_tokens for request in requests)
-    cost = prices.cost(prompts, completions) if prices else None
-    return Estimate(answers, answers - len(requests), prompts, completions, cost, spent if prices else None)
-
-
 class Budget:
     """Keeps the total cost of a set of questions within a limit.
 
@@ -110,22 +97,20 @@ class Budget:
     (`settle`). If no answer comes, it stays spent, unless the server has certainly not answered (`refund`).
 
     Args:
-        unanswered: where requests in flight and without an answer are counted.
-        prices: None if unknown; costs are 0 then.
+        answers: where requests in flight and without an answer are counted.
+        prices: `FREE` if unknown.
         limit: the most to spend; None for no limit.
         spent: what was spent before, by earlier commands too.
     """
 
-    def __init__(
-        self, unanswered: UnansweredRequests, prices: Prices | None, limit: float | None, spent: float = 0.0
-    ) -> None:
-        self.unanswered, self.prices, self.limit, self.spent = unanswered, prices, limit, spent
+    def __init__(self, answers: AnswerCache, prices: Prices, limit: float | None, spent: float = 0.0) -> None:
+        self.answers, self.prices, self.limit, self.spent = answers, prices, limit, spent
         self._in_flight = 0
         self._returned = asyncio.Event()
 
     def affords(self, request: Request) -> bool:
         """Whether the limit is kept if this request costs the most that it can."""
-        return self.limit is None or self.spent + self.upper_bound(request) <= self.limit
+        return self.limit is None or self.spent + self.prices.upper_bound(request) <= self.limit
 
     def limit_reached(self) -> BenchError:
         """The error for a request that cannot be afforded."""
@@ -147,8 +132,8 @@ class Budget:
             self._returned.clear()
             await self._returned.wait()
         self._in_flight += 1
-        self.spent += self.upper_bound(request)
-        self.unanswered.add(request.key)
+        self.spent += self.prices.upper_bound(request)
+        self.answers.add_unanswered(request.key)
 
     def lose(self) -> None:
         """No answer came, though one may have been billed."""
@@ -156,21 +141,13 @@ class Budget:
 
     def refund(self, request: Request) -> None:
         """The server has certainly not answered."""
-        self._return(-self.upper_bound(request))
-        self.unanswered.remove(request.key)
+        self._return(-self.prices.upper_bound(request))
+        self.answers.remove_unanswered(request.key)
 
     def settle(self, request: Request, answer: Answer) -> None:
         """An answer came and is kept."""
-        self._return(self.paid(request, answer) - self.upper_bound(request))
-        self.unanswered.remove(request.key)
-
-    def paid(self, request: Request, answer: Answer) -> float:
-        """What an answer cost."""
-        return self.prices.paid(request, answer) if self.prices else 0.0
-
-    def upper_bound(self, request: Request) -> float:
-        """The most that a request can cost."""
-        return self.prices.upper_bound(request) if self.prices else 0.0
+        self._return(self.prices.paid(request, answer) - self.prices.upper_bound(request))
+        self.answers.remove_unanswered(request.key)
 
     def _return(self, change: float) -> None:
         self.spent += change

@@ -9,7 +9,6 @@ from bench.judge.answers import AnswerCache
 from bench.judge.budget import Prices
 from bench.judge.messages import Answer, Judge, Request
 from bench.judge.protocol import Outcome, Protocol, Verdict
-from bench.judge.unanswered import UnansweredRequests
 
 
 @dataclass(frozen=True)
@@ -52,16 +51,12 @@ class JudgeQueue:
     Args:
         judge: who is asked.
         protocol: what is asked.
-        answers: where answers are kept.
-        unanswered: where requests without an answer are counted.
+        answers: where answers are kept, and requests without one counted.
         reasks: how often a question is asked again whose answer cannot be read.
     """
 
-    def __init__(
-        self, judge: Judge, protocol: Protocol, answers: AnswerCache, unanswered: UnansweredRequests, reasks: int
-    ) -> None:
-        self.judge, self.protocol, self.reasks = judge, protocol, reasks
-        self.answers, self.unanswered = answers, unanswered
+    def __init__(self, judge: Judge, protocol: Protocol, answers: AnswerCache, reasks: int) -> None:
+        self.judge, self.protocol, self.answers, self.reasks = judge, protocol, answers, reasks
 
     def request(self, question: Question, attempt: int) -> Request:
         """The request that asks a question for the first time (`attempt` 0) or again."""
@@ -72,9 +67,7 @@ class JudgeQueue:
         """How a question ended, or the request that is to be made next for it."""
         answers: list[Answer] = []
         keys: list[str] = []
-        for attempt in range(self.reasks + 1):
-            request = self.request(question, attempt)
-            answer = self.answers.get(request.key)
+        for request, answer in self._attempts(question):
             if answer is None:
                 return request
             answers.append(answer)
@@ -91,24 +84,23 @@ class JudgeQueue:
 
     def answered(self, question: Question) -> Iterator[tuple[Request, Answer]]:
         """The requests for a question that have an answer."""
+        return ((request, answer) for request, answer in self._attempts(question) if answer is not None)
+
+    def spent(self, questions: Iterable[Question], prices: Prices) -> float:
+        """What the questions have cost so far, unanswered requests included."""
+        total = 0.0
+        for question in dict.fromkeys(questions):
+            for request, answer in self._attempts(question):
+                total += self.answers.unanswered(request.key) * prices.upper_bound(request)
+                if answer is not None:
+                    total += prices.paid(request, answer)
+        return total
+
+    def _attempts(self, question: Question) -> Iterator[tuple[Request, Answer | None]]:
+        """The requests for a question with their answers, up to the first that has none."""
         for attempt in range(self.reasks + 1):
             request = self.request(question, attempt)
             answer = self.answers.get(request.key)
+            yield request, answer
             if answer is None:
                 return
-            yield request, answer
-
-    def spent(self, questions: Iterable[Question], prices: Prices | None) -> float:
-        """What the questions have cost so far, unanswered requests included; 0 without prices."""
-        if prices is None:
-            return 0.0
-        total = 0.0
-        for question in dict.fromkeys(questions):
-            for attempt in range(self.reasks + 1):
-                request = self.request(question, attempt)
-                answer = self.answers.get(request.key)
-                total += self.unanswered.count(request.key) * prices.upper_bound(request)
-                if answer is None:
-                    break
-                total += prices.paid(request, answer)
-        return total

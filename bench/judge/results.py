@@ -20,6 +20,7 @@ from bench.system.files import checksum_of, read_bytes, write_bytes, write_json,
 from bench.system.hashing import digest
 from bench.system.manifest import Plain
 from bench.system.names import LongName
+from bench.system.strict import first_error
 
 SCHEMA: Literal[1] = 1
 CHECKSUMS = "checksums"  # folder beside judgements, with the checksum of each in a file of its name
@@ -248,6 +249,4 @@ def read(path: Path) -> Judgement:
     except OSError as error:
         raise Unreadable(error.strerror or str(error)) from error
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise Unreadable(f"not a judgement of bench judge: {field}: {first['msg'].lower()}") from error
+        raise Unreadable(f"not a judgement of bench judge: {first_error(error)}") from error

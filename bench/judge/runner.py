@@ -59,7 +59,7 @@ async def ask_all(
             for request, answer in queue.answered(question):
                 if request.key not in paid:  # another process has asked in the meantime
                     paid.add(request.key)
-                    budget.spent += budget.paid(request, answer)
+                    budget.spent += budget.prices.paid(request, answer)
             done += 1
             progress(done, total)
 

@@ -56,7 +56,7 @@ class JudgedItem:
         return next(r.outcome for r in self.readings.values() if r.outcome != Outcome.SCORED)
 
 
-def summarise(items: Sequence[JudgedItem], protocol: ProtocolName, resamples: int) -> SetResult:
+def summarise(items: Sequence[JudgedItem], protocol: ProtocolName) -> SetResult:
     """The result on some items.
 
     The score of `rating` is 100 x sum of the run's ratings / sum of the other side's (arXiv:2402.03898, after
@@ -80,13 +80,13 @@ def summarise(items: Sequence[JudgedItem], protocol: ProtocolName, resamples: in
             outcomes=_sorted_counts(reading.outcome for reading in readings),
             asked_again=sum(len(reading.answers) - 1 for reading in readings),
         ),
-        score=_score(scored, protocol, resamples),
+        score=_score(scored, protocol),
         flagged=Flags(
             items=sum(judged.item.flagged for judged in items),
             by_pattern=_sorted_counts(name for judged in items for name in judged.item.suspicions),
             **against,
         ),
-        score_without_flagged=_score(clean, protocol, resamples) if len(clean) < len(scored) else None,
+        score_without_flagged=_score(clean, protocol) if len(clean) < len(scored) else None,
         position_bias=_position_bias(scored, protocol),
         agreement_of_orders=_agreement([_two_orders(judged) for judged in scored], protocol),
         agreement_of_repeats=_agreement([pairs for judged in items for pairs in _repeats(judged)], protocol),
@@ -98,7 +98,7 @@ def _sorted_counts(values: Iterable[T]) -> dict[T, int]:
     return dict(sorted(Counter(values).items()))
 
 
-def _score(scored: Sequence[JudgedItem], protocol: ProtocolName, resamples: int) -> JudgeScore | None:
+def _score(scored: Sequence[JudgedItem], protocol: ProtocolName) -> JudgeScore | None:
     """The score with its 95 % interval over examples; the decoding seeds of an example are resampled together."""
     by_example: dict[str, list[Pair]] = {}
     for judged in scored:
@@ -111,7 +111,7 @@ def _score(scored: Sequence[JudgedItem], protocol: ProtocolName, resamples: int)
     value = ratio(sums.sum(0))
     if len(sums) < 2:
         return JudgeScore(value=value, low=None, high=None, examples=1)
-    low, high = bootstrap_interval(sums, ratio, resamples=resamples)
+    low, high = bootstrap_interval(sums, ratio)
     return JudgeScore(value=value, low=low, high=high, examples=len(sums))
 
 
@@ -181,9 +181,9 @@ def cohens_kappa(pairs: Sequence[tuple[int, int]]) -> float | None:
     return None if math.isclose(chance, 1.0) else (observed - chance) / (1 - chance)
 
 
-def by_set(items: Sequence[JudgedItem], protocol: ProtocolName, resamples: int) -> dict[str, SetResult]:
+def by_set(items: Sequence[JudgedItem], protocol: ProtocolName) -> dict[str, SetResult]:
     """`summarise` for each evaluation set."""
     grouped: dict[str, list[JudgedItem]] = {}
     for judged in items:
         grouped.setdefault(judged.item.set, []).append(judged)
-    return {name: summarise(ones, protocol, resamples) for name, ones in grouped.items()}
+    return {name: summarise(ones, protocol) for name, ones in grouped.items()}

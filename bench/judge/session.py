@@ -12,7 +12,7 @@ from bench import __version__
 from bench.analysis.compare import check_comparable
 from bench.judge.answers import AnswerCache
 from bench.judge.batches import Batches
-from bench.judge.budget import Budget, Estimate, Prices, estimate
+from bench.judge.budget import FREE, Budget, Estimate, Prices, estimated_prompt_tokens
 from bench.judge.client import Client, key_for
 from bench.judge.items import Item, chosen_sets, items_of
 from bench.judge.messages import Judge
@@ -22,13 +22,10 @@ from bench.judge.queue import JudgeQueue, Question, Reading
 from bench.judge.results import SCHEMA, ItemRow, JudgeInfo, Judgement, ReadingRow, write
 from bench.judge.runner import ask_all
 from bench.judge.scores import ORDERS, JudgedItem, by_set
-from bench.judge.unanswered import UnansweredRequests
 from bench.record.record import RunRecord
 from bench.record.store import JUDGED, Store
 from bench.system.artifacts import default_root
 from bench.system.errors import BenchError
-
-_BATCH_ROUNDS = 2  # batches in a row that may bring no answer
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,6 @@ class Options:
         concurrency: requests at once.
         timeout: seconds for an answer.
         retries: how often a failed request is repeated.
-        resamples: of the bootstrap.
         batch: whether to ask through the batch API.
         poll: seconds between two looks at a batch.
 
@@ -68,7 +64,6 @@ class Options:
     concurrency: int = 8
     timeout: float = 60.0
     retries: int = 8
-    resamples: int = 10_000
     batch: bool = False
     poll: float = 30.0
 
@@ -102,9 +97,8 @@ class Session:
         note: Callable[[str], None],
     ) -> None:
         self.store, self.against, self.options, self.note = store, against, options, note
-        self._root = default_root()
-        answers, unanswered = AnswerCache(self._root, note), UnansweredRequests(self._root)
-        self.queue = JudgeQueue(options.judge, options.protocol, answers, unanswered, options.reasks)
+        self.prices = options.prices or FREE
+        self.queue = JudgeQueue(options.judge, options.protocol, AnswerCache(default_root(), note), options.reasks)
         self.items: dict[str, list[Item]] = {}
         for record in records:
             if against is not None:
@@ -127,9 +121,19 @@ class Session:
 
     def estimate(self) -> Estimate:
         """What is still to be asked, about what that will cost, and what was spent so far."""
-        questions, prices = self.questions, self.options.prices
-        spent = self.queue.spent(questions, prices)
-        return estimate(len(dict.fromkeys(questions)), self.queue.pending(questions), prices, spent)
+        questions = list(dict.fromkeys(self.questions))
+        pending = self.queue.pending(questions)
+        prompts = sum(map(estimated_prompt_tokens, pending))
+        completions = sum(request.max_tokens for request in pending)
+        known = self.options.prices is not None
+        return Estimate(
+            answers=len(questions),
+            kept=len(questions) - len(pending),
+            prompt_tokens=prompts,
+            completion_tokens=completions,
+            cost=self.prices.cost(prompts, completions) if known else None,
+            spent=self.queue.spent(questions, self.prices) if known else None,
+        )
 
     def ask(self, progress: Callable[[int, int], None]) -> None:
         """Have every question answered that is not answered yet.
@@ -147,13 +151,11 @@ class Session:
 
         async def run() -> None:
             client = Client(options.judge, key, timeout=options.timeout, retries=options.retries, note=self.note)
-            spent = self.queue.spent(questions, options.prices)
-            budget = Budget(self.queue.unanswered, options.prices, options.max_cost, spent)
+            spent = self.queue.spent(questions, self.prices)
+            budget = Budget(self.queue.answers, self.prices, options.max_cost, spent)
             async with client.api:
                 if options.batch:
-                    rounds, poll, note = _BATCH_ROUNDS, options.poll, self.note
-                    batches = Batches(self.queue, client, self._root, budget, rounds=rounds, poll=poll, note=note)
-                    await batches.ask_all(questions, progress)
+                    await Batches(self.queue, client, budget, poll=options.poll).ask_all(questions, progress)
                 else:
                     concurrency = options.concurrency
                     await ask_all(self.queue, client, questions, budget, concurrency=concurrency, progress=progress)
@@ -206,7 +208,7 @@ class Session:
             prompt_tokens=sum(answer.prompt_tokens or 0 for answer in answers),
             completion_tokens=sum(answer.completion_tokens or 0 for answer in answers),
             patterns=sorted(PATTERNS),
-            results=by_set(items, options.protocol.name, options.resamples),
+            results=by_set(items, options.protocol.name),
         )
 
 

@@ -15,7 +15,7 @@ from bench.metrics.exact_match import ExactMatch
 from bench.metrics.metric import Metric
 from bench.metrics.rouge_l import RougeL, RougeLUnicode
 from bench.system.errors import BenchError, did_you_mean
-from bench.system.extensions import from_entry_points, from_file, in_file
+from bench.system.extensions import from_file, in_file, users_code, with_packages
 from bench.system.files import sha256_of
 from bench.system.names import checked_name
 
@@ -32,13 +32,7 @@ def metrics() -> dict[str, Metric]:
     Raises:
         BenchError: two metrics share a name, or an entry point fails to load or gives something else than a metric.
     """
-    known = {metric.name: metric for metric in _SHIPPED}
-    for where, loaded in from_entry_points(ENTRY_POINTS):
-        metric = _checked(loaded, where)
-        if metric.name in known:
-            raise BenchError(f"{where}: a metric named {metric.name!r} exists already")
-        known[metric.name] = metric
-    return known
+    return with_packages({metric.name: metric for metric in _SHIPPED}, ENTRY_POINTS, _checked, "metric")
 
 
 def find_metric(name: str) -> Metric:
@@ -111,13 +105,8 @@ def metric_identity(name: str) -> str:
 
 def _checked(found: object, where: str) -> Metric:
     if isinstance(found, type):
-        try:
+        with users_code(f"{where}: a metric's class is called without arguments"):
             found = found()
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # whatever the class raises, SystemExit too
-            told = f"{type(error).__name__}: {error}"
-            raise BenchError(f"{where}: a metric's class is called without arguments: {told}") from error
     if not isinstance(found, Metric):
         lacking = [part for part in _PARTS if not hasattr(found, part)]
         raise BenchError(f"{where}: expected a metric (bench.metrics.metric.Metric); it lacks {', '.join(lacking)}")

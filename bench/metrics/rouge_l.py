@@ -13,6 +13,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
+from types import SimpleNamespace
 
 import regex
 
@@ -33,16 +34,12 @@ _TOKEN = regex.compile(
 _CHARACTER = regex.compile(r"\X")
 
 
-class _Stemmer:
+@cache
+def _stemmer() -> SimpleNamespace:
     """rouge_score's own stemmer, which remembers what it made of a word."""
+    from rouge_score.tokenizers import porter  # here: it brings nltk, which takes a second to import
 
-    def __init__(self) -> None:
-        from rouge_score.tokenizers import porter  # here: it brings nltk, which takes a second to import
-
-        self.stem = lru_cache(2**16)(porter.PorterStemmer().stem)
-
-
-_stemmer = cache(_Stemmer)
+    return SimpleNamespace(stem=lru_cache(2**16)(porter.PorterStemmer().stem))
 
 
 def _tokens(text: str) -> list[str]:

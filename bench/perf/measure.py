@@ -12,6 +12,7 @@ from typing import Literal
 
 import torch
 
+from bench.system.environment import resident
 from bench.system.manifest import Plain
 
 Part = Literal["head", "step", "generation", "evaluation", "commands"]
@@ -142,15 +143,14 @@ class Meter:
 
 def _resident(field: str, process: int | Literal["self"] = "self") -> float:
     """A field of a process's status in MiB."""
-    lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{field}:"))
+    return resident(field, process) / 2**20
 
 
 def peak_mib(process: int) -> float | None:
     """The largest resident set that a process has had; None if it is over or the system does not tell."""
     try:
         return _resident("VmHWM", process)
-    except (OSError, StopIteration):
+    except OSError:
         return None
 
 

@@ -29,7 +29,6 @@ from bench.experiment.run import Outcome, run, told_in_words
 from bench.experiment.workshop import Workshop
 from bench.record.example_scores import Prediction, upgraded
 from bench.record.store import WORK, Store
-from bench.system.artifacts import ArtifactCache, default_root
 from bench.system.errors import BenchError
 from bench.system.files import read_json, read_jsonl_gz, remove, write_json, write_jsonl_gz
 from bench.system.progress import Reporter
@@ -229,7 +228,7 @@ class Halving:
         """A workshop of its own for each training, since its notes go into its record."""
         reporter = _Timed(self.console, quiet=self.quiet, title=title)
         reporter.left = lambda: self.left
-        return Workshop(ArtifactCache(default_root(), reporter.note), reporter)
+        return Workshop.of(reporter)
 
     def _tried(self, title: str, config: Config, method: Method, until: int) -> Trial:
         began, workshop = time.monotonic(), self._workshop(title)

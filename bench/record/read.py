@@ -15,6 +15,7 @@ from bench.record.record import SCHEMA, RunRecord
 from bench.system import yaml_text
 from bench.system.errors import BenchError
 from bench.system.files import read_bytes, seal_holds, unsealed
+from bench.system.strict import first_error
 
 
 class Unreadable(Exception):
@@ -56,9 +57,7 @@ def read_record(path: Path) -> RunRecord:
             found = MIGRATIONS[version](found)
         record = RunRecord.model_validate_json(to_json(found))
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise Unreadable(f"not a record of bench run: {field}: {first['msg'].lower()}") from error
+        raise Unreadable(f"not a record of bench run: {first_error(error)}") from error
     if sealed and not seal_holds(data):
         raise Changed(record)
     return record

@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import Field, SerializerFunctionWrapHandler, ValidationInfo, field_validator, model_serializer
+from pydantic import Field, ValidationInfo, field_validator
 
 from bench.config.comparable import scoring_fields
 from bench.config.sections import Config
@@ -18,6 +18,7 @@ from bench.metrics.metric import Metric
 from bench.metrics.registry import find_metric
 from bench.system.manifest import Environment, PeakMemory, Plain
 from bench.system.names import LongName
+from bench.system.strict import later
 
 SCHEMA = 2
 """Of the files written now; `bench.record.migrations` brings older ones up to it."""
@@ -188,14 +189,8 @@ class ModelsInfo(Plain):
     teacher_parameters: int
     teacher: str
     generation: dict[str, str] = Field(default_factory=lambda: dict.fromkeys(("teacher", "student"), GENERATE))
-    decoded_by: list[str] | None = None
+    decoded_by: list[str] | None = later(None)
     student_pretraining: StudentPretrainingInfo | None = None
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `decoded_by` where it says nothing: older records keep their bytes."""
-        values: dict[str, Any] = plain(self)
-        return {name: value for name, value in values.items() if name != "decoded_by" or value is not None}
 
 
 class TrainingInfo(Plain):

@@ -48,7 +48,10 @@ class Store:
 
     def finished(self, run_id: str) -> RunRecord | None:
         """The record of a finished run; None if there is none that can be read."""
-        return _read_or_none(self.folder(run_id))
+        try:
+            return read_record(self.folder(run_id) / RECORD)
+        except Unreadable:
+            return None
 
     def preset(self, name: str) -> str:
         """A recorded preset's name, or its file where `bench tune` or `bench suite --equal-time` put it."""
@@ -199,10 +202,3 @@ def _reason(path: Path) -> str:
         return str(read_json(path)["error"])
     except (OSError, ValueError, KeyError, TypeError):
         return f"{path} is damaged"
-
-
-def _read_or_none(folder: Path) -> RunRecord | None:
-    try:
-        return read_record(folder / RECORD)
-    except Unreadable:
-        return None

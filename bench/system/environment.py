@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.metadata
 import os
 import platform
 import subprocess
 import threading
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import psutil
 import torch
 
 from bench.system.errors import BenchError
 from bench.system.manifest import Environment, Git, PeakMemory
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
 
 PACKAGES = (
     "torch",
@@ -104,37 +100,11 @@ def kernel_variables() -> dict[str, str]:
     return {name: os.environ[name] for name in READ_BY_LIBRARIES if name in os.environ}
 
 
-_LAUNCHERS = ("ACCELERATE_", "LOCAL_", "RANK", "WORLD_SIZE", "OMPI_", "PMI_", "MV2_")
-"""Beginnings of variables that accelerate takes a number of processes or a setting from."""
-
-
 def autocast(device: torch.device, precision: Literal["fp32", "bf16"]) -> AbstractContextManager[None]:
     """What forward passes run under."""
-    context: AbstractContextManager[None] = _accelerator(device.type, precision).autocast()
-    return context
-
-
-def prepare_accelerate(device: torch.device, precision: Literal["fp32", "bf16"]) -> None:
-    """Have accelerate's state made: of one process, whatever a launcher has set."""
-    _accelerator(device.type, precision)
-
-
-@functools.lru_cache(maxsize=1)  # accelerate has one state a process: another precision is another state
-def _accelerator(device: str, precision: str) -> Accelerator:
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState, PartialState
-
-    PartialState._reset_state()
-    AcceleratorState._reset_state(True)
-    of_launcher = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(_LAUNCHERS)}
-    try:  # what a launcher sets would change numbers under the same run id
-        return Accelerator(
-            cpu=device == "cpu",
-            mixed_precision="bf16" if precision == "bf16" else "no",
-            gradient_accumulation_steps=1,
-        )
-    finally:
-        os.environ.update(of_launcher)
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
 
 
 def attention_kernels(device: torch.device) -> tuple[str, ...] | None:
@@ -217,14 +187,25 @@ def reset_peak_memory(device: torch.device) -> None:
 
 def peak_memory(device: torch.device) -> PeakMemory:
     """Peak memory in bytes: of the device since the last reset, and resident of this process since its start."""
-    resident: int | None = None
-    status = Path("/proc/self/status")
-    if status.is_file():
-        for line in status.read_text(encoding="utf-8").splitlines():
-            if line.startswith("VmHWM:"):
-                resident = int(line.split()[1]) * 1024
     on_device = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
-    return PeakMemory(device_bytes=on_device, process_bytes=resident)
+    try:
+        of_process = resident("VmHWM")
+    except OSError:
+        of_process = None
+    return PeakMemory(device_bytes=on_device, process_bytes=of_process)
+
+
+def resident(field: str, process: int | Literal["self"] = "self") -> int:
+    """Bytes that a process has in memory (the field VmRSS of its status), or has had at most (VmHWM).
+
+    Raises:
+        OSError: the process is over, or the system does not tell.
+    """
+    lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
+    for line in lines:
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"/proc/{process}/status does not say {field}")
 
 
 def largest(of_processes: list[PeakMemory]) -> PeakMemory:

@@ -24,6 +24,11 @@ class BenchError(Exception):
     """
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says; of one that says nothing, its type."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that the memory of the machine or of a device does not suffice."""
     if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:

@@ -5,15 +5,42 @@ from __future__ import annotations
 import hashlib
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import redirect_stdout
-from importlib.metadata import entry_points
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
+from typing import Protocol, TypeVar
 
 from bench.system.errors import BenchError
 
 _LOADED: set[str] = set()  # files of users and of other packages, as tracebacks name them
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+NamedT = TypeVar("NamedT", bound=_Named)
+
+
+@contextmanager
+def users_code(where: str) -> Iterator[None]:
+    """Run a user's code, or another package's: whatever it raises, SystemExit too, is the user's to read.
+
+    Args:
+        where: begins the message.
+
+    Raises:
+        BenchError: for any error but Ctrl-C.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise BenchError(f"{where}: {type(error).__name__}: {error}") from error
 
 
 def in_file(text: str) -> tuple[Path, str] | None:
@@ -41,13 +68,9 @@ def from_file(path: Path, name: str, fits: Callable[[object], bool], where: str)
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # dataclasses and type hints look their module up there
     _LOADED.add(str(path))
-    try:
-        with redirect_stdout(sys.stderr):  # results only go to standard output
-            exec(compile(code, path, "exec"), vars(module))  # the very bytes that are hashed
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # whatever the user's file raises, SystemExit too, is theirs to read
-        raise BenchError(f"{where}: the file fails to import: {type(error).__name__}: {error}") from error
+    # results only go to standard output
+    with users_code(f"{where}: the file fails to import"), redirect_stdout(sys.stderr):
+        exec(compile(code, path, "exec"), vars(module))  # the very bytes that are hashed
     if not hasattr(module, name):
         # what the file imports is not its own
         own = [key for key, value in vars(module).items() if fits(value) and _module(value) in (None, module.__name__)]
@@ -68,19 +91,38 @@ def _module(value: object) -> str | None:
     return value.__module__ if isinstance(value, type) else None
 
 
-def from_entry_points(group: str) -> Iterator[tuple[str, object]]:
-    """What installed packages declare under a group: words for messages ("entry point pkg:NAME") and the object.
+def loaded(point: EntryPoint) -> tuple[str, object]:
+    """What an installed package declares: words for messages ("entry point pkg:NAME") and the object.
 
     Raises:
-        BenchError: one fails to load.
+        BenchError: it fails to load.
     """
+    where = f"entry point {point.value}"
+    with users_code(f"{where}: cannot be loaded"):
+        return where, point.load()
+
+
+def with_packages(
+    known: Mapping[str, NamedT], group: str, checked: Callable[[object, str], NamedT], kind: str
+) -> dict[str, NamedT]:
+    """What ships, by name, and what installed packages declare beside it.
+
+    Args:
+        known: what ships.
+        group: of entry points.
+        checked: gives what an entry point stands for, of the kind that is wanted, or raises a BenchError that begins
+            with the words it is given.
+        kind: of all this, in a word for messages.
+
+    Raises:
+        BenchError: an entry point fails to load, is refused by `checked`, or takes the name of another.
+    """
+    found = dict(known)
     for point in entry_points(group=group):
-        where = f"entry point {point.value}"
-        try:
-            loaded = point.load()
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # whatever the package raises; its name is what the user needs
-            raise BenchError(f"{where}: cannot be loaded: {type(error).__name__}: {error}") from error
+        where, declared = loaded(point)
         _LOADED.add(getattr(sys.modules.get(point.module), "__file__", None) or "")
-        yield where, loaded
+        one = checked(declared, where)
+        if one.name in found:
+            raise BenchError(f"{where}: a {kind} named {one.name!r} exists already")
+        found[one.name] = one
+    return found

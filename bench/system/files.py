@@ -34,6 +34,24 @@ LFS_POINTER = "version https://git-lfs"
 _CHECKSUM = b',\n "checksum": "'  # begins the last line but one of a sealed JSON file
 
 
+class KeyTwice(ValueError):
+    """A key that stands twice in one object of a JSON text."""
+
+
+def each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of a JSON text, as `object_pairs_hook` of `json`.
+
+    Raises:
+        KeyTwice: names the first key that stands there twice; `json` would take the last.
+    """
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise KeyTwice(f"the key {twice!r} stands twice")
+    return values
+
+
 def write_bytes(path: Path, data: bytes | bytearray) -> None:
     """Write a file whole or not at all, and have it on the disk when this returns.
 

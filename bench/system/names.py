@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -54,10 +55,6 @@ def checked_name(name: object, where: str) -> str:
         raise BenchError(f"{where}: its name is {name!r}: {error}") from error
 
 
-def _long(name: str) -> str:
-    return path_part(name, 240)
-
-
 Name = Annotated[str, AfterValidator(path_part)]
-LongName = Annotated[str, AfterValidator(_long)]
+LongName = Annotated[str, AfterValidator(partial(path_part, longest=240))]
 """Of what is put together from names: a run's id, a pair of two models."""

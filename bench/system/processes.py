@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import psutil
 
-from bench.system.errors import BenchError
+from bench.system.errors import BenchError, first_line
 
 if TYPE_CHECKING:  # commands that read must not wait for PyTorch
     import torch
@@ -223,7 +223,7 @@ def joined(device: torch.device) -> Iterator[Processes]:
         )
         made = replace(place, group=dist.new_group(timeout=_LONGEST))
     except (RuntimeError, ValueError) as error:
-        raise BenchError(f"the {place.size} processes of this run did not meet: {_first_line(error)}") from error
+        raise BenchError(f"the {place.size} processes of this run did not meet: {first_line(error)}") from error
     watch = _Watch(made.gather(os.getpid()))
     watch.start()
     try:
@@ -231,7 +231,7 @@ def joined(device: torch.device) -> Iterator[Processes]:
     except RuntimeError as error:  # from a pass of layers that are shared out, in which processes wait for each other
         if not made.sharded or not (dead := watch.dead_soon()):
             raise
-        raise BenchError(f"process {dead[0]} {_ENDED} ({_first_line(error)})") from error
+        raise BenchError(f"process {dead[0]} {_ENDED} ({first_line(error)})") from error
     finally:
         watch.over.set()
     made.wait()  # nobody's watch sees another one end that is done
@@ -305,8 +305,4 @@ def _ended_in_words() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise BenchError(f"another process {_ENDED} ({_first_line(error)})") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+        raise BenchError(f"another process {_ENDED} ({first_line(error)})") from error

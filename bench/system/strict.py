@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from bench.system.errors import BenchError, did_you_mean
@@ -31,6 +31,16 @@ class StrictModel(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
+def later(default: Any, **given: Any) -> Any:
+    """A field that plain values have only where it differs from its default: what was made before it keeps its bytes.
+
+    Args:
+        default: its default.
+        given: the other arguments of `pydantic.Field`.
+    """
+    return Field(default, exclude_if=lambda value: bool(value == default), **given)
+
+
 ModelT = TypeVar("ModelT", bound=StrictModel)
 
 
@@ -51,6 +61,12 @@ def validated(model: type[ModelT], values: Mapping[str, Any], where: str = "") -
         raise BenchError("\n".join(_explain(model, item, where) for item in error.errors())) from error
     except (TypeError, ValueError, RecursionError) as error:  # what JSON does not know, such as a list within itself
         raise BenchError(f"{where or 'configuration'}: {error}") from error
+
+
+def first_error(error: ValidationError) -> str:
+    """The first field that is missing or wrong in what a program wrote, and what is wrong with it."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}"
 
 
 def _explain(model: type[BaseModel], item: ErrorDetails, where: str) -> str:

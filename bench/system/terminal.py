@@ -24,10 +24,9 @@ if TYPE_CHECKING:
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-def printable(text: str, *, lines: bool = True) -> str:
-    """A text with its control characters shown, not sent; without `lines`, its tabs and line breaks too."""
-    shown = _UNSAFE.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
-    return shown if lines else shown.replace("\n", "\\n").replace("\t", "\\t")
+def printable(text: str) -> str:
+    """A text with its control characters shown, not sent; its tabs and line breaks stay."""
+    return _UNSAFE.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
 
 
 class OutputLost(BenchError):

@@ -17,7 +17,7 @@ import yaml
 from yaml.constructor import ConstructorError
 
 from bench.system.errors import BenchError
-from bench.system.files import read_text
+from bench.system.files import KeyTwice, each_key_once, read_text
 
 _EXPONENT = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+$")
 _LEADING_ZERO = re.compile(r"[-+]?0[0-9_]+$")
@@ -118,6 +118,8 @@ def parse(text: str) -> Any:
         mark = error.problem_mark
         what = "" if isinstance(error, ConstructorError) else "neither YAML nor JSON: "
         raise BenchError(f"{f', line {mark.line + 1}' if mark else ''}: {what}{error.problem}") from error
+    except KeyTwice as error:
+        raise BenchError(f": {error}") from error
     except UnicodeEncodeError as error:
         raise BenchError(f": holds half of a surrogate pair: {error.reason}") from error
     except RecursionError:
@@ -135,19 +137,12 @@ def dump(values: Mapping[str, Any]) -> str:
 def _as_json(text: str) -> str:
     """A text's value as JSON; remembered, because one command asks for the same preset hundreds of times."""
     try:
-        value = json.loads(text, object_pairs_hook=_each_key_once)
+        value = json.loads(text, object_pairs_hook=each_key_once)
     except json.JSONDecodeError:
         value = yaml.load(text, _Loader)
     written = json.dumps(value, ensure_ascii=False)
     written.encode()
     return written
-
-
-def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(values := dict(pairs)) < len(pairs):
-        twice = next(key for key in values if sum(key == other for other, _ in pairs) > 1)
-        raise ConstructorError(None, None, f"the key {twice!r} stands twice", None)
-    return values
 
 
 def read(path: Path) -> dict[str, Any]:

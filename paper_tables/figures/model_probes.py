@@ -26,7 +26,6 @@ from bench.experiment.workshop import Workshop
 from bench.metrics.rouge_l import RougeL
 from bench.models.language_model import LanguageModel
 from bench.models.sampling import Decoding
-from bench.system.artifacts import ArtifactCache, default_root
 from bench.system.environment import LoadMeter, describe
 from bench.system.files import write_sealed_json
 from bench.system.hashing import digest
@@ -73,7 +72,7 @@ class ModelPair:
 
     def __init__(self, preset: str, seed: int, reporter: Reporter) -> None:
         config, method = resolve(preset=preset, task=TASK, method="srkl", seed=seed)
-        self.workshop = Workshop(ArtifactCache(default_root(), reporter.note), reporter)
+        self.workshop = Workshop.of(reporter)
         self.context = prepare(config, method, self.workshop.cache)
 
     @cached_property

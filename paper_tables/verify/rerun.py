@@ -16,7 +16,6 @@ from bench.experiment.workshop import Workshop
 from bench.record.pack import thinned
 from bench.record.record import CurvePoint, RunRecord
 from bench.record.store import PREDICTIONS, RECORD, Store
-from bench.system.artifacts import ArtifactCache, default_root
 from bench.system.errors import BenchError
 from bench.system.progress import Reporter
 from bench.training.job import NonFiniteLoss
@@ -54,7 +53,7 @@ def check_rerun(store: Store, record: RunRecord, examples: Examples, reporter: R
     file = store.folder(record.run_id) / RECORD
     try:
         config, method = resolve_again(record.config.canonical(), device=record.config.device)
-        workshop = Workshop(ArtifactCache(default_root(), reporter.note), reporter)
+        workshop = Workshop.of(reporter)
         config = config.model_copy(update={"tracking": "none"})  # no run at the service of who made the record
         with reporter.session(list(STAGES)), told_in_words(reporter, config), TemporaryDirectory() as folder:
             with reporter.stage("data"):

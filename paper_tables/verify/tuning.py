@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bench.config.layers import Layer
-from bench.config.strict import Section, validated
+from bench.config.section import Section
 from bench.config.tuned import Trial, TunedMethod
 from bench.record.record import RunRecord
 from bench.record.store import Store
 from bench.system import yaml_text
 from bench.system.errors import BenchError
+from bench.system.strict import validated
 from paper_tables.verify.found import Findings
 
 

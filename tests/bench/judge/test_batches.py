@@ -36,11 +36,9 @@ def new_queue(server, tmp_path, monkeypatch):
 
 async def asking(queue: LocalQueue, asked: list[Question], *, limit: float | None = None, retries: int = 4) -> None:
     client = Client(queue.judge, None, timeout=5.0, retries=retries, note=queue.notes.append)
-    root = queue.answers.folder.parent
     async with client.api:
-        budget = Budget(queue.unanswered, PRICES, limit)
-        batches = Batches(queue, client, root, budget, rounds=2, poll=0.02, note=queue.notes.append)
-        await batches.ask_all(asked, lambda done, total: None)
+        budget = Budget(queue.answers, PRICES, limit)
+        await Batches(queue, client, budget, poll=0.02).ask_all(asked, lambda done, total: None)
 
 
 def ask(queue: LocalQueue, asked: list[Question] = ASKED, **options: Any) -> LocalQueue:
@@ -53,7 +51,7 @@ def sizes(server: JudgeServer) -> list[int]:
 
 
 def noted(queue: LocalQueue) -> list[object]:
-    return list((queue.answers.folder.parent / batches_module.FOLDER).glob("*.json"))
+    return list((queue.answers.root / batches_module.FOLDER).glob("*.json"))
 
 
 def scored(queue: LocalQueue, asked: list[Question] = ASKED) -> int:

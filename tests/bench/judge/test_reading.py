@@ -281,7 +281,7 @@ def test_every_figure_of_ratings_is_what_it_is_said_to_be():
         judged("d", (2, 7), (5, 4)),
         judged("e", (10, 1), None),
     ]
-    found = summarise(items, "rating", resamples=500).model_dump(exclude_unset=True)
+    found = summarise(items, "rating").model_dump(exclude_unset=True)
     assert found["items"] == 5
     assert found["outcomes"] == {"scored": 4, "unparsable": 1}, "one order does not suffice"
     assert found["readings"] == {"outcomes": {"scored": 9, "unparsable": 1}, "asked_again": 2}
@@ -302,7 +302,7 @@ def test_position_bias_comes_from_equal_numbers_of_both_orders():
     more = Reading(Outcome.SCORED, (9, 1), (answer("a"),), ("k",))
     lost = Reading(Outcome.UNPARSABLE, None, (answer("a"),), ("k",))
     uneven = JudgedItem(one.item, {**one.readings, (False, 1): more, (True, 1): lost})
-    bias = summarise([uneven, judged("b", (9, 1), None)], "rating", 100).position_bias
+    bias = summarise([uneven, judged("b", (9, 1), None)], "rating").position_bias
     assert bias == PositionBias(first_minus_second=0.0, verdicts=2)
 
 
@@ -314,7 +314,7 @@ def test_every_figure_of_comparisons_is_what_it_is_said_to_be():
         judged("c", second, first, "Rate me 10", "Rate me 10", other_is_run=True),
         judged("d", first, tie, other_is_run=True),
     ]
-    found = summarise(items, "pairwise", resamples=100).model_dump(exclude_unset=True)
+    found = summarise(items, "pairwise").model_dump(exclude_unset=True)
     assert (found["wins"], found["ties"], found["losses"]) == (2, 1, 1)
     assert found["score"]["value"] == pytest.approx(100 * (1 + 0.5 + 0 + 0.75) / 4)
     assert found["flagged"]["items"] == 2

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from bench.judge import client as client_module
+from bench.judge.answers import UNANSWERED
 from bench.judge.budget import Budget, Prices
 from bench.judge.client import Client, retry_after
 from bench.judge.messages import Judge
@@ -51,7 +52,7 @@ async def asking(
     retries: int = 8,
     key: str | None = None,
 ) -> Budget:
-    budget = Budget(queue.unanswered, PRICES, limit, queue.spent(asked, PRICES))
+    budget = Budget(queue.answers, PRICES, limit, queue.spent(asked, PRICES))
     client = Client(queue.judge, key, timeout=timeout, retries=retries, note=queue.notes.append)
     async with client.api:
         await ask_all(queue, client, asked, budget, concurrency=concurrency, progress=lambda done, total: None)
@@ -111,7 +112,7 @@ def test_a_redirect_to_another_server_is_not_followed(server, tmp_path, status, 
             ask(queue, questions(1), key=SECRET)
         assert SECRET not in str(error.value)
         assert (server.asked.total(), other.asked.total()) == (1, 0)
-        assert queue.unanswered.count(queue.request(questions(1)[0], 0).key) == 0, "it has cost nothing"
+        assert queue.answers.unanswered(queue.request(questions(1)[0], 0).key) == 0, "it has cost nothing"
 
 
 @pytest.mark.parametrize("location", ["/v2/chat/completions", "{url}/again"])
@@ -170,7 +171,7 @@ def test_a_thousand_items_under_faults_none_lost_none_paid_twice(server, new_que
         for answer in reading.answers:
             seen.update(answer.faults)
     assert {"http 429", "http 500", "http 503", "connection", "malformed", "timeout"} == seen.keys()
-    lost = sum(len(path.read_bytes()) for path in queue.unanswered.folder.rglob("*") if path.is_file())
+    lost = sum(len(path.read_bytes()) for path in (queue.answers.root / UNANSWERED).rglob("*") if path.is_file())
     assert lost == seen["connection"] + seen["malformed"] + seen["timeout"]
     assert budget.spent == pytest.approx(new_queue().spent(asked, PRICES)), "what is on disk is what was counted"
     assert budget.spent > 1.03 * server.answered.total() + 10 * lost

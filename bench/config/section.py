@@ -4,36 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, asdict, fields
-from typing import Any, ClassVar, get_type_hints
+from typing import Any, get_type_hints
 
-from pydantic import ConfigDict, SerializerFunctionWrapHandler, create_model, model_serializer
+from pydantic import ConfigDict, create_model
 
 from bench.system.errors import BenchError
 from bench.system.extensions import blamed
 from bench.system.strict import StrictModel, validated
 
-__all__ = ["Section", "dataclass_options", "validated"]
-
 
 class Section(StrictModel):
-    """A part of the configuration: strict types, finite numbers, no empty text, no unknown keys, immutable.
-
-    Attributes:
-        added_later: fields that plain values have only where they differ from their default: a run made before a field
-            was there keeps its identity.
-    """
+    """A part of the configuration: strict types, finite numbers, no empty text, no unknown keys, immutable."""
 
     model_config = ConfigDict(str_min_length=1)
-    added_later: ClassVar[frozenset[str]] = frozenset()
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        values: dict[str, Any] = plain(self)
-        if not self.added_later:
-            return values
-        known = type(self).model_fields
-        usual = {name for name in self.added_later if getattr(self, name) == known[name].default}
-        return {name: value for name, value in values.items() if name not in usual}
 
 
 def dataclass_options(cls: type, given: Mapping[str, Any], where: str) -> dict[str, Any]:

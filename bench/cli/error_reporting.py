@@ -12,12 +12,12 @@ from typing import Any
 
 import click
 
-from bench.system.errors import BenchError, out_of_memory
+from bench.system.errors import BenchError, first_line, out_of_memory
 from bench.system.extensions import blamed
 from bench.system.terminal import OutputLost, Stream, console, printable, say, to_nowhere
 
 
-class Told(click.Command):
+class ErrorReporting(click.Command):
     """Turns errors a user can mend into a message and exit code 2, and Ctrl-C into a word about resuming.
 
     So it does with whatever a user's own code raises.
@@ -41,7 +41,7 @@ class Told(click.Command):
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
-            _tell(f"out of memory: {_first_line(error)}; the same command goes on from what is on disk")
+            _tell(f"out of memory: {first_line(error)}; the same command goes on from what is on disk")
         sys.exit(2)
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
@@ -127,7 +127,3 @@ def _has_half_pairs(word: str) -> bool:
 
 def _tell(message: str) -> None:
     console(err=True).print(f"error: {message}", style="red", soft_wrap=True)
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
