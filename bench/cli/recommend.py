@@ -111,21 +111,13 @@ def recommend(
         return
     prepare_to_read()
     from bench.recommend.from_records import recommend as by_records
+    from bench.recommend.ranked_settings import Options
     from bench.record.store import Store
 
     store = Store(out, warn)
     with messages().status("reading runs"):
-        found = by_records(
-            store,
-            task,
-            preset=preset,
-            models=models,
-            on=on or "test",
-            max_seconds=max_seconds,
-            price=price,
-            every_source=every_source,
-            warn=warn,
-        )
+        options = Options(on or "test", models, every_source, max_seconds, price)
+        found = by_records(store, task, preset, options, warn)
     if as_json:
         say_json(asdict(found))
         return
