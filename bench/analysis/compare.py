@@ -196,7 +196,10 @@ def _compare(store: Store, sides: Sequence[Side], arms_of: Mapping[str, Sequence
             for of_run in scores.values():
                 if ids != sorted(of_run.get(name, {})):
                     raise BenchError(f"{name}: the two runs' predictions are not over the same examples")
-            arms = [_arm_of(side, scores, name, ids, metric) for side in sides]
+            try:
+                arms = [arm_of(side.seeds, [scores[r.run_id][name] for r in side.records], metric) for side in sides]
+            except ValueError as error:  # a single example, say
+                raise BenchError(f"{name}: no interval can be given: {error}") from error
             # by what records have, so that no predictions of theirs are read
             noise = seed_noise({key: _recorded(its, name, metric) for key, its in arms_of.items() if len(its) > 1})
             for (first, a), (second, b) in combinations(zip(sides, arms, strict=True), 2):
@@ -211,20 +214,17 @@ def _recorded(records: Sequence[RunRecord], name: str, metric: MetricInfo) -> di
     return {record.seed: record.scores[name].metrics[metric.name].mean for record in records}
 
 
-def _arm_of(
-    side: Side,
-    scores: Mapping[str, Mapping[str, Mapping[str, Pooled]]],
-    name: str,
-    ids: Sequence[str],
-    metric: MetricInfo,
-) -> Arm:
-    values = np.array([[scores[r.run_id][name][i] for i in ids] for r in side.records], dtype=np.float64)
+def arm_of(seeds: Sequence[int], scores: Sequence[Mapping[str, Pooled]], metric: MetricInfo) -> Arm:
+    """An arm from what each example scored, by its id, at each training seed; examples are in the order of their ids.
+
+    Raises:
+        ValueError: as `Arm.of`.
+        KeyError: an example of the first seed has no score at another.
+    """
+    ids = sorted(scores[0])
+    values = np.array([[of_seed[i] for i in ids] for of_seed in scores], dtype=np.float64)
     # a mean of numbers needs no metric's code
-    of_sum = metric.find().score_of_sum if values.ndim > 2 else None
-    try:
-        return Arm.of(side.seeds, values, of_sum)
-    except ValueError as error:  # a single example, say
-        raise BenchError(f"{name}: no interval can be given: {error}") from error
+    return Arm.of(seeds, values, metric.find().score_of_sum if values.ndim > 2 else None)
 
 
 def _row(name: str, metric: MetricInfo, scored: Sequence[RunScore], result: Estimate, examples: int) -> SetComparison:

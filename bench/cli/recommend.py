@@ -228,9 +228,10 @@ def _suite(
     from bench.config.registry import methods
     from bench.models.loading import quiet_libraries
     from bench.recommend.halving import Halving, TimeUp
-    from bench.recommend.page import as_plain, loading, page, write
+    from bench.recommend.page import as_plain, loading, page
     from bench.record.store import Store
     from bench.system.artifacts import locked
+    from bench.system.files import write_bytes
     from bench.system.hashing import digest
     from bench.system.processes import check_one_process
 
@@ -257,7 +258,8 @@ def _suite(
     try:
         with locked(place / "lock", f"the choice in {place}", warn), redirect_stdout(sys.stderr):
             rungs, outcomes = halving.run()
-            path = write(place, page(halving, rungs, outcomes))
+            path = place / "choice.md"
+            write_bytes(path, page(halving, rungs, outcomes).encode())
     except TimeUp as error:
         say(str(error), err=True)
         sys.exit(1)

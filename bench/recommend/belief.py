@@ -18,7 +18,7 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.analysis.blocks import Arm, SeedNoise, compare_among
+from bench.analysis.blocks import Arm, SeedNoise, additive_fit, compare_among
 
 _Array = NDArray[np.float64]
 DRAWS = 2**20
@@ -42,7 +42,7 @@ class Belief:
     spread: _Array
     df: float
 
-    def drawn(self, draws: int = DRAWS) -> _Array:
+    def drawn(self, draws: int) -> _Array:
         """(draws, A), the same in each call."""
         rng = np.random.default_rng(0)
         values, vectors = np.linalg.eigh(self.spread)
@@ -50,13 +50,13 @@ class Belief:
         scale = np.sqrt(self.df / rng.chisquare(self.df, (draws, 1))) if math.isfinite(self.df) else 1.0
         return np.asarray(self.scores + scale * (rng.standard_normal((draws, len(values))) @ root.T))
 
-    def probabilities(self, within: float = POINT, draws: int = DRAWS) -> tuple[_Array, _Array]:
-        """(A,) of being best, which arms that are the same share, and of being within so many points of the best."""
-        drawn = self.drawn(draws)
+    def probabilities(self) -> tuple[_Array, _Array]:
+        """(A,) of being best, which arms that are the same share, and of being within `POINT` of the best."""
+        drawn = self.drawn(DRAWS)
         behind = drawn.max(axis=1, keepdims=True) - drawn
         first = behind < _SAME
-        best = (first / first.sum(axis=1, keepdims=True)).sum(axis=0) / draws
-        return best, np.count_nonzero(behind <= within, axis=0) / draws
+        best = (first / first.sum(axis=1, keepdims=True)).sum(axis=0) / DRAWS
+        return best, np.count_nonzero(behind <= POINT, axis=0) / DRAWS
 
     def regret(self) -> float:
         """By how many points the true best is expected to be above the arm of the highest score."""
@@ -101,12 +101,7 @@ def _blocked(seeds: Sequence[Sequence[int]]) -> tuple[_Array, _Array]:
 
     Both hold for differences of arms; what all share is not determined.
     """
-    every = sorted({seed for own in seeds for seed in own})
-    cells = [(row, len(seeds) + every.index(seed)) for row, own in enumerate(seeds) for seed in own]
-    design = np.zeros((len(cells), len(seeds) + len(every)))
-    for cell, places in enumerate(cells):
-        design[cell, list(places)] = 1
-    inverse: _Array = np.asarray(np.linalg.pinv(design.T @ design, hermitian=True), dtype=np.float64)
+    design, inverse = additive_fit(seeds)
     return (inverse @ design.T)[: len(seeds)], inverse[: len(seeds), : len(seeds)]
 
 

@@ -7,10 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, median
 
-import numpy as np
-
 from bench.analysis.blocks import Arm, SeedNoise, compare_among, seed_noise
-from bench.analysis.compare import Side
+from bench.analysis.compare import Side, arm_of
 from bench.analysis.significance import p_values_of_best
 from bench.analysis.timing import hardware, has_exclusive_timing, usual_hardware
 from bench.config.presets import read_pair, recorded_name
@@ -352,8 +350,7 @@ def _arm(store: Store, side: Side, on: str) -> Arm:
     ids = sorted(scores[0])
     if any(sorted(of_run) != ids for of_run in scores):
         raise BenchError(f"{on}: the runs' predictions are not over the same examples")
-    values = np.array([[of_run[i] for i in ids] for of_run in scores], dtype=np.float64)
     try:
-        return Arm.of(side.seeds, values, metric.find().score_of_sum if values.ndim > 2 else None)
+        return arm_of(side.seeds, scores, metric)
     except ValueError as error:
         raise BenchError(f"{on}: {error}") from error
