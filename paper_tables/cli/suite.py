@@ -212,9 +212,8 @@ def suite(
     from paper_tables.suite.executors import has_gpu_each, run_locally
     from paper_tables.suite.packing import pack_file
     from paper_tables.suite.plan import make_plan
-    from paper_tables.suite.progress import SuiteGrid, describe, duration, names_of
+    from paper_tables.suite.progress import SuiteGrid, describe, duration, names_of, status
     from paper_tables.suite.ray_executor import connected, kind_of_node, run_on_ray
-    from paper_tables.suite.status import status
     from paper_tables.suite.time_limit import TimeLimit, estimate
 
     began, since = time.monotonic(), time.time()

@@ -14,9 +14,8 @@ from bench.system.errors import BenchError, did_you_mean
 from bench.system.files import write_bytes
 from bench.system.progress import Reporter
 from paper_tables.figures import from_models, from_runs
-from paper_tables.figures.figure import Drawing, NothingToDraw
 from paper_tables.figures.names import FIGURES, file_of
-from paper_tables.figures.style import paper_style, save
+from paper_tables.figures.style import Drawing, NothingToDraw, paper_style, save
 from paper_tables.numbers.probes import COEFFICIENTS, GENERATION_COST, NOISY_OUTPUTS, ModelProbe, ProbeKind
 from paper_tables.numbers.runs import RunIndex
 from paper_tables.paper.ablations import ABLATIONS

@@ -13,9 +13,20 @@ import pandas as pd
 
 from bench.analysis.timing import step_spread
 from bench.record.record import mean_of_sets
-from paper_tables.figures.figure import Drawing, NothingToDraw, timing_note
 from paper_tables.figures.labels import Label, label_ends, label_points
-from paper_tables.figures.style import COLOURS, COLUMN, FAINT, HATCHES, PAGE, look, plain_log, ticks_at
+from paper_tables.figures.style import (
+    COLOURS,
+    COLUMN,
+    FAINT,
+    HATCHES,
+    PAGE,
+    Drawing,
+    NothingToDraw,
+    look,
+    plain_log,
+    ticks_at,
+    timing_note,
+)
 from paper_tables.numbers.cells import (
     cell_of,
     exclusively_timed,

@@ -11,9 +11,9 @@ from bench.system.files import write_bytes
 from paper_tables.numbers.cells import TableStatistics, table_statistics
 from paper_tables.numbers.judge_scores import judge_scores
 from paper_tables.numbers.runs import RunIndex, Selection
-from paper_tables.numbers.spent import spent_notes
 from paper_tables.paper.ablations import ABLATIONS, find_table
 from paper_tables.paper.tables import TABLE_NAMES, Table
+from paper_tables.tables.captions import spent_notes
 from paper_tables.tables.measured_view import measured_view
 from paper_tables.tables.published_view import published_view
 from paper_tables.tables.render import TABLE_FORMATS, render
