@@ -113,7 +113,7 @@ def relative_time(index: RunIndex) -> Drawing:
     for number, loss in enumerate(SKEWED_LOSSES):
         by_source = {row.specs["dolly"].output_source: row for row in table.rows if row.name.startswith(f"{loss}-")}
         runs_of = {source: selection.of_row(row) for source, row in (by_source | {"dataset": fixed[loss]}).items()}
-        times, _ = relative_times(runs_of, "dataset")
+        times, _ = relative_times(runs_of, exclusively_timed(runs_of), "dataset")
         for source, cell in times.items():
             x = places[source] + 0.46 * (number - 0.5)
             seconds = [training_seconds(run) for run in cell.runs]
