@@ -169,7 +169,7 @@ def _visible_on_dolly(filled: FilledTable) -> str:
     """The smallest difference to the best that is found, and by themselves those of methods with their own variance."""
     if (least := filled.statistics.minimum_detectable.get("dolly")) is None:
         return ""
-    labels = {row.name: row.label for row in filled.table.rows}
+    labels = filled.table.row_labels
     own = filled.statistics.detectable_of_louder("dolly")
     return ", ".join([f"{least:.2f}", *(f"{value:.2f} of {labels[row]}" for row, value in own.items())])
 

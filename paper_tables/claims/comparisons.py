@@ -205,7 +205,7 @@ class Comparisons:
 
     def _score(self, test: ScoreTest) -> Iterator[ClaimComparison]:
         table, selection = self._select(test.table)
-        labels = {row.name: row.label for row in table.rows}
+        labels = table.row_labels
         columns = self._columns(table, test.columns, test.task)
         scaled = any(row.value is not None and row.value != float(row.name) for row in table.rows)
         elsewhere = "" if test.scaled in (None, scaled) else NOT_SCALED if test.scaled else SCALED
@@ -232,7 +232,7 @@ class Comparisons:
 
     def _column_score(self, test: ColumnScoreTest) -> Iterator[ClaimComparison]:
         table, _ = self._select(test.table)
-        labels = {row.name: row.label for row in table.rows}
+        labels = table.row_labels
         columns = {column.name: column for column in table.columns}
         first, second = columns[test.column], columns[test.than_column]
         for row in test.rows:
@@ -243,7 +243,7 @@ class Comparisons:
 
     def _spread(self, test: SpreadTest) -> Iterator[ClaimComparison]:
         table, _ = self._select(test.table)
-        labels = {row.name: row.label for row in table.rows}
+        labels = table.row_labels
         for column in self._columns(table, test.columns):
             for pair in combinations(test.rows or labels, 2):
                 # of two one-sided tests, which of the two is higher, the one against the higher decides: the higher by
@@ -263,8 +263,8 @@ class Comparisons:
 
     def _judge(self, test: JudgeTest) -> Iterator[ClaimComparison]:
         table, selection = self._select(test.table)
-        labels = {row.name: row.label for row in table.rows}
-        columns = {column.name: column.label for column in table.columns}
+        labels = table.row_labels
+        columns = table.column_labels
         found = judge_scores(table, selection, self.index.store).scores
         for column in [column.name for column in self._columns(table, test.columns)]:
             judged = {row: found.get((row, column), ()) for row in (test.row, *test.than)}
@@ -332,7 +332,7 @@ class Comparisons:
         """Labels of a table's rows, and their runs whose training times can be compared."""
         table, selection = self._select(table_name)
         runs = {row.name: selection.of_row(row) for row in table.rows}
-        return {row.name: row.label for row in table.rows}, exclusively_timed(runs)
+        return table.row_labels, exclusively_timed(runs)
 
     def _time_share(self, test: TimeShareTest) -> Iterator[ClaimComparison]:
         labels, timed = self._timed(test.table)

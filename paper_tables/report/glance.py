@@ -82,7 +82,7 @@ def _best_methods(filled: FilledTable) -> Iterator[str]:
 
 def _best_of(filled: FilledTable, column: Column) -> Iterator[str]:
     """The best of a column; nothing where fewer than two methods have runs."""
-    labels = {row.name: row.label for row in filled.table.rows}
+    labels = filled.table.row_labels
     cells = {row: cell for (row, name), cell in filled.statistics.cells.items() if name == column.name}
     best = next((row for row, cell in cells.items() if cell.best), None)
     if best is None:
@@ -107,7 +107,7 @@ def _best_of(filled: FilledTable, column: Column) -> Iterator[str]:
 
 
 def _below_init(filled: FilledTable) -> Iterator[str]:
-    rows = {row.name: row.label for row in filled.table.rows}
-    columns = {column.name: column.label for column in filled.table.columns}
+    rows = filled.table.row_labels
+    columns = filled.table.column_labels
     for row, column in filled.statistics.below_init:
         yield f"{rows[row]} ({columns[column]})"

@@ -41,11 +41,11 @@ def measured_notes(table: Table, selection: Selection, found: TableStatistics, s
         "Tukey's test over the column)."
     ]
     notes += [table.note] if table.note else []
-    labels = {column.name: column.label for column in table.columns}
+    labels = table.column_labels
     if found.noise:
         notes.append(_noise_note(found, labels))
     if found.below_init:
-        rows = {row.name: row.label for row in table.rows}
+        rows = table.row_labels
         notes.append(f"Below its own init student: {_list(f'{rows[r]} ({labels[c]})' for r, c in found.below_init)}.")
     if found.minimum_detectable:
         notes += _detectable_notes(table, found, labels)
@@ -58,7 +58,7 @@ def _detectable_notes(table: Table, found: TableStatistics, labels: Mapping[str,
     """What differences to the best a column would show, and what it would of each method that has its own variance."""
     smallest = ", ".join(f"{labels[name]} {value:.2f}" for name, value in found.minimum_detectable.items())
     yield f"Minimum detectable difference to the best (80 % power, median over a column's methods): {smallest}."
-    rows = {row.name: row.label for row in table.rows}
+    rows = table.row_labels
     alone = [
         f"{label}: {_list(f'{rows[row]} {value:.2f}' for row, value in own.items())}"
         for column, label in labels.items()
@@ -108,7 +108,7 @@ COST_NOTE = (
 
 
 def _time_note(table: Table, found: TableStatistics) -> str:
-    labels = {row.name: row.label for row in table.rows}
+    labels = table.row_labels
     by_count: dict[int, list[str]] = {}
     for name, cell in found.times.items():
         by_count.setdefault(len(cell.runs), []).append(labels[name])
