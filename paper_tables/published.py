@@ -23,7 +23,7 @@ from bench.system.files import write_bytes
 from bench.system.terminal import say
 from paper_tables import performance
 from paper_tables.claims.beside import LEGEND, beside
-from paper_tables.claims.format import counted, effect
+from paper_tables.claims.format import counted, effect, where
 from paper_tables.claims.verdicts import ClaimVerdict, verdicts
 from paper_tables.numbers.regime import regimes
 from paper_tables.numbers.runs import RunIndex
@@ -126,8 +126,7 @@ def _verdicts(glance: Glance) -> Iterator[str]:
         yield from (f"## {heading}", "")
         for one in claims:
             deciding = f" {one.deciding.what}: {effect(one.deciding)}." if one.deciding else ""
-            where = f"{one.claim.where}; {one.claim.confidence}"
-            yield from _item(f"{one.claim.claim} ({where}): {one.reason}.{deciding}")
+            yield from _item(f"{one.claim.claim} ({where(one)}): {one.reason}.{deciding}")
         yield ""
 
 
