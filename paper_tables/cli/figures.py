@@ -41,7 +41,7 @@ def figures(names: tuple[str, ...], runs: ChosenRuns, fresh: bool) -> None:
     reporter = Reporter(messages())
     written = 0
     for figure in write_figures(
-        cache(runs.index), names, preset=runs.preset, seed=10, out=runs.out, reporter=reporter, fresh=fresh
+        cache(runs.index), names, preset=runs.preset, out=runs.out, reporter=reporter, fresh=fresh
     ):
         if figure.missing:
             say(f"{figure.name}: not made: {figure.missing}", err=True)

@@ -45,9 +45,9 @@ def tables(names: tuple[str, ...], formats: str, runs: ChosenRuns) -> None:
     check_folder(runs.out / "tables", "--out", write=True)
     chosen = parse_formats(formats, tuple(TABLE_FORMATS))
     with messages().status("reading runs") as status:
-        for written in write_tables(runs.index(), names, chosen):
+        for lines in write_tables(runs.index(), names, chosen):
             status.stop()
-            for line in written.lines:
+            for line in lines:
                 say(line)
             status.start()
             status.update("comparing runs")

@@ -51,7 +51,6 @@ def write_figures(
     names: Sequence[str],
     *,
     preset: str,
-    seed: int,
     out: Path,
     reporter: Reporter,
     fresh: bool = False,
@@ -64,7 +63,6 @@ def write_figures(
         index: gives the runs; asked for when a figure of runs is drawn.
         names: of figures.
         preset: the scale: a shipped preset's name, or a user's file.
-        seed: training seed of the init student that model probes take.
         out: the results folder.
         reporter: told what is being probed.
         fresh: make recorded probes again.
@@ -85,7 +83,7 @@ def write_figures(
             try:
                 if name in FROM_MODELS:
                     kind, draw = FROM_MODELS[name]
-                    drawing = draw(probe(kind, preset, seed, out, reporter, fresh=kind in again))
+                    drawing = draw(probe(kind, preset, out, reporter, fresh=kind in again))
                     again.discard(kind)
                 else:
                     runs = index()
