@@ -16,7 +16,6 @@ from filelock import FileLock, Timeout
 
 from bench.config.comparable import comparison_fields
 from bench.config.sections import Config
-from bench.data import references_hash
 from bench.evaluation.evaluate import summarise
 from bench.experiment import stages
 from bench.experiment.context import RunContext, prepare
@@ -27,7 +26,7 @@ from bench.experiment.workshop import Workshop
 from bench.models.language_model import LanguageModel
 from bench.models.loading import parameter_count
 from bench.record.example_scores import Prediction
-from bench.record.record import DataInfo, ModelsInfo, RunRecord, StepTime, TimeInfo, TrainingInfo, Validation
+from bench.record.record import ModelsInfo, RunRecord, StepTime, TimeInfo, TrainingInfo, Validation
 from bench.record.store import FAILURE, LOCK, PREDICTIONS, RECORD, WORK, Store
 from bench.system.artifacts import MANIFEST, Busy, locked
 from bench.system.environment import (
@@ -299,16 +298,7 @@ def make(context: RunContext, workshop: Workshop, folder: Path) -> tuple[RunReco
         scores=scores,
         teacher_scores=teacher_scores,
         init_scores=init_scores,
-        data=DataInfo(
-            source=context.data.source,
-            fingerprint=context.data_fingerprint,
-            examples={name: len(examples) for name, examples in context.data.splits.items()},
-            overlap=context.data.overlap,
-            teacher_responses=about_responses,
-            unwritten=context.unwritten,
-            notes=reporter.notes,
-            references={one.name: references_hash(one.examples) for one in context.evaluation_sets},
-        ),
+        data=context.data_info(reporter.notes, about_responses),
         models=ModelsInfo(
             student_parameters=sizes[0],
             trained_parameters=sizes[1],
