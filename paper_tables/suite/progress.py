@@ -17,7 +17,7 @@ from bench.system.progress import LiveDisplay, State, mark
 from paper_tables.paper.methods import METHOD_LABELS
 from paper_tables.paper.run_spec import RunSpec
 from paper_tables.suite.executors import Failure, RunEvent
-from paper_tables.suite.plan import Plan, PlannedRun
+from paper_tables.suite.plan import PlannedRun, SuitePlan
 
 
 class SuiteGrid(LiveDisplay):
@@ -29,7 +29,7 @@ class SuiteGrid(LiveDisplay):
         console: where to; a line a run where it is no terminal.
     """
 
-    def __init__(self, plan: Plan, jobs: int, console: Console) -> None:
+    def __init__(self, plan: SuitePlan, jobs: int, console: Console) -> None:
         super().__init__(console)
         self.plan, self.jobs = plan, jobs
         self.names = names_of(run.spec for run in plan.runs)
@@ -139,7 +139,7 @@ def names_of(specs: Iterable[RunSpec]) -> dict[RunSpec, str]:
     return names
 
 
-def describe(plan: Plan, jobs: int) -> Iterator[str]:
+def describe(plan: SuitePlan, jobs: int) -> Iterator[str]:
     """A plan in words, with the estimate."""
     exclusive = sum(run.exclusive for run in plan.to_do)
     retimed = sum(run.retimed for run in plan.to_do)
@@ -165,7 +165,7 @@ def describe(plan: Plan, jobs: int) -> Iterator[str]:
         yield f"about {duration(seconds)} ({basis})" if seconds is not None else "duration: unknown, none is recorded"
 
 
-def status(plan: Plan, store: Store) -> Iterator[str]:
+def status(plan: SuitePlan, store: Store) -> Iterator[str]:
     """Lines on a suite's runs, and on every run in its folder that is being made, or was begun and is not recorded."""
     recorded = sum(run.recorded for run in plan.runs)
     yield f"{recorded} of {len(plan.runs)} runs are recorded in {store.root}"
