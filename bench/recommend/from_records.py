@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean, median
 
 from bench.analysis.blocks import Arm, SeedNoise, compare_among, seed_noise
-from bench.analysis.compare import Side, arm_of
+from bench.analysis.compare import ComparedRuns, arm_of
 from bench.analysis.significance import p_values_of_best
 from bench.analysis.timing import hardware, has_exclusive_timing, usual_hardware
 from bench.config.presets import read_pair, recorded_name
@@ -261,7 +261,7 @@ def _by_records(
     )
 
 
-def _times(sides: Sequence[Side]) -> dict[str, _Time]:
+def _times(sides: Sequence[ComparedRuns]) -> dict[str, _Time]:
     """By name, what a run of each side takes on the hardware that most of the timed runs had."""
     usual = usual_hardware([record for side in sides for record in side.records])
     times = {}
@@ -307,7 +307,7 @@ def _told_apart(arms: Mapping[str, Arm], noise: SeedNoise | None, leader: str) -
 
 def _next_runs(
     store: Store,
-    sides: Sequence[Side],
+    sides: Sequence[ComparedRuns],
     arms: Mapping[str, Arm],
     noise: SeedNoise | None,
     best: Mapping[str, float],
@@ -344,7 +344,7 @@ def _next_runs(
     return min(found, key=lambda one: one[0])[1] if found else None
 
 
-def _arm(store: Store, side: Side, on: str) -> Arm:
+def _arm(store: Store, side: ComparedRuns, on: str) -> Arm:
     metric = side.records[0].metric
     scores = [example_scores(store.predictions(record), metric.name).get(on, {}) for record in side.records]
     ids = sorted(scores[0])

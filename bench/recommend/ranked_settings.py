@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from bench.analysis.compare import Side, arm_key, unread_options
+from bench.analysis.compare import ComparedRuns, arm_key, unread_options
 from bench.config.comparable import differences
 from bench.config.presets import shipped
 from bench.config.resolve import resolve
@@ -60,7 +60,7 @@ class LeftOut:
 
 def ranked_sides(
     recorded: Sequence[RunRecord], task: str, preset: str, options: Options, warn: Callable[[str], None]
-) -> tuple[list[Side], list[LeftOut]]:
+) -> tuple[list[ComparedRuns], list[LeftOut]]:
     """Every method of some runs on a task, with one run a seed, all of which can be compared; what is left out.
 
     Args:
@@ -98,7 +98,7 @@ def ranked_sides(
             source, other = one.config.sgo.source, tuple(name for name in unlike[key] if name != _SOURCE)
             if not ranked or (options.every_source and source not in ranked and not other):
                 name = method if not ranked else f"{method} ({source})"
-                sides.append(Side(name, tuple(arm[seed] for seed in sorted(arm))))
+                sides.append(ComparedRuns(name, tuple(arm[seed] for seed in sorted(arm))))
                 ranked.add(source)
             elif options.on in one.scores:
                 score = fmean(record.scores[options.on].primary.mean for record in arm.values())
