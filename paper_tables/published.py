@@ -23,7 +23,7 @@ from bench.system.files import write_bytes
 from bench.system.terminal import say
 from paper_tables import performance
 from paper_tables.claims.beside import LEGEND, beside
-from paper_tables.claims.format import counted, effect, tally_as_markdown
+from paper_tables.claims.format import counted, effect, tally_as_markdown, where
 from paper_tables.claims.verdicts import ClaimVerdict, verdicts
 from paper_tables.numbers.regime import regimes
 from paper_tables.numbers.runs import RunIndex
@@ -133,8 +133,7 @@ def _verdicts(glance: Glance) -> Iterator[str]:
         yield from (f"## {heading}", "")
         for one in claims:
             deciding = f" {one.deciding.what}: {effect(one.deciding)}." if one.deciding else ""
-            where = f"{one.claim.where}; {one.claim.confidence}"
-            yield from _item(f"{one.claim.claim} ({where}): {one.reason}.{deciding}")
+            yield from _item(f"{one.claim.claim} ({where(one)}): {one.reason}.{deciding}")
         yield ""
 
 
@@ -176,7 +175,7 @@ def _visible_on_dolly(filled: FilledTable) -> str:
     """The smallest difference to the best that is found, and by themselves those of methods with their own variance."""
     if (least := filled.statistics.minimum_detectable.get("dolly")) is None:
         return ""
-    labels = {row.name: row.label for row in filled.table.rows}
+    labels = filled.table.row_labels
     own = filled.statistics.detectable_of_louder("dolly")
     return ", ".join([f"{least:.2f}", *(f"{value:.2f} of {labels[row]}" for row, value in own.items())])
 

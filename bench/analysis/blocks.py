@@ -185,17 +185,32 @@ def _residual_squares(arms: Sequence[Mapping[int, float]]) -> tuple[_Array, _Arr
         residuals = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0) + table.mean()
         free = (len(seeds) - 1) * (1 - 1 / len(arms))
         return (residuals**2).sum(axis=1), np.full(len(arms), free), float(free * len(arms))
-    cells = [(row, seeds.index(seed), score) for row, found in enumerate(arms) for seed, score in found.items()]
-    rows, columns = (np.array([cell[place] for cell in cells]) for place in (0, 1))
-    values = np.array([cell[2] for cell in cells])
-    design = np.zeros((len(cells), len(arms) + len(seeds)))
-    design[np.arange(len(cells)), rows] = 1
-    design[np.arange(len(cells)), len(arms) + columns] = 1
-    fit = design @ np.linalg.pinv(design.T @ design, hermitian=True)
+    design, inverse = additive_fit([list(found) for found in arms])
+    rows = design[:, : len(arms)].argmax(axis=1)
+    values = np.array([score for found in arms for score in found.values()])
+    fit = design @ inverse
     squares = (values - fit @ (design.T @ values)) ** 2
     leverage = (fit * design).sum(axis=1)
     own, expected = (np.bincount(rows, values).astype(np.float64) for values in (squares, 1 - leverage))
     return own, expected, float(expected.sum())
+
+
+def additive_fit(seeds: Sequence[Sequence[int]]) -> tuple[_Array, _Array]:
+    """What fits scores of A arms at S seeds as the sum of an arm's and a seed's effect, by least squares.
+
+    Args:
+        seeds: of each arm, in the order of its scores.
+
+    Returns:
+        The design (cells, A + S), arm by arm, with the columns of arms before those of seeds, which are in ascending
+        order; and the pseudo-inverse (A + S, A + S) of its cross product.
+    """
+    every = sorted({seed for own in seeds for seed in own})
+    cells = [(row, len(seeds) + every.index(seed)) for row, own in enumerate(seeds) for seed in own]
+    design = np.zeros((len(cells), len(seeds) + len(every)))
+    for cell, columns in enumerate(cells):
+        design[cell, columns] = 1
+    return design, np.asarray(np.linalg.pinv(design.T @ design, hermitian=True), dtype=np.float64)
 
 
 def compare_arms(first: Arm, second: Arm, noise: SeedNoise | None = None) -> Estimate:

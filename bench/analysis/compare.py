@@ -28,7 +28,7 @@ from distillm.sources import SOURCES
 
 
 @dataclass(frozen=True)
-class Side:
+class ComparedRuns:
     """What is compared: a run, or a method with the runs of all its training seeds."""
 
     name: str
@@ -125,13 +125,13 @@ def compare_runs(store: Store, first: RunRecord, second: RunRecord) -> list[SetC
     """
     if first.run_id == second.run_id:
         raise BenchError(f"{first.run_id} cannot be compared with itself: give two runs (`bench list runs`)")
-    sides = [Side(record.run_id, (record,)) for record in (first, second)]
+    sides = [ComparedRuns(record.run_id, (record,)) for record in (first, second)]
     return _compare(store, sides, {arm_key(record): _other_seeds(store, record) for record in (first, second)})
 
 
 def method_sides(
     store: Store, task: str, names: Sequence[str], preset: str = "tiny", models: str | None = None
-) -> list[Side]:
+) -> list[ComparedRuns]:
     """Methods on a task, each with all its recorded training seeds; of the preset's model pair unless one is given.
 
     Raises:
@@ -152,10 +152,10 @@ def method_sides(
         for record in every
         if (record.task, record.config.preset) == (task, scale) and pair in (None, record.config.models.name)
     ]
-    return [Side(name, tuple(_runs_of(recorded, store, given, name, preset, models))) for name in names]
+    return [ComparedRuns(name, tuple(_runs_of(recorded, store, given, name, preset, models))) for name in names]
 
 
-def compare_sides(store: Store, sides: Sequence[Side]) -> list[SetComparison]:
+def compare_sides(store: Store, sides: Sequence[ComparedRuns]) -> list[SetComparison]:
     """Compare methods in pairs and in the order given, within the training seeds that they share.
 
     The noise of seeds is pooled over all recorded runs that can be compared with them, where their variances allow
@@ -169,7 +169,7 @@ def compare_sides(store: Store, sides: Sequence[Side]) -> list[SetComparison]:
     return _compare(store, sides, {arm: list(runs.values()) for arm, runs in arms.items()})
 
 
-def below_init(sides: Iterable[Side]) -> Iterator[str]:
+def below_init(sides: Iterable[ComparedRuns]) -> Iterator[str]:
     """Of each side that ends below the init students it started from, on some set: a sentence that says so."""
     for side in sides:
         if any(record.config.init != "sft" for record in side.records):
@@ -182,7 +182,9 @@ def below_init(sides: Iterable[Side]) -> Iterator[str]:
                 yield f"{side.name} ends below its own init student: {end:.2f} after {start:.2f} ({where} {label})"
 
 
-def _compare(store: Store, sides: Sequence[Side], arms_of: Mapping[str, Sequence[RunRecord]]) -> list[SetComparison]:
+def _compare(
+    store: Store, sides: Sequence[ComparedRuns], arms_of: Mapping[str, Sequence[RunRecord]]
+) -> list[SetComparison]:
     """All pairs of sides; the noise of seeds is that of some recorded arms by their keys, the sides' own among them."""
     for first, second in combinations(sides, 2):
         for record in (*first.records, *second.records):
@@ -196,7 +198,10 @@ def _compare(store: Store, sides: Sequence[Side], arms_of: Mapping[str, Sequence
             for of_run in scores.values():
                 if ids != sorted(of_run.get(name, {})):
                     raise BenchError(f"{name}: the two runs' predictions are not over the same examples")
-            arms = [_arm_of(side, scores, name, ids, metric) for side in sides]
+            try:
+                arms = [arm_of(side.seeds, [scores[r.run_id][name] for r in side.records], metric) for side in sides]
+            except ValueError as error:  # a single example, say
+                raise BenchError(f"{name}: no interval can be given: {error}") from error
             # by what records have, so that no predictions of theirs are read
             noise = seed_noise({key: _recorded(its, name, metric) for key, its in arms_of.items() if len(its) > 1})
             for (first, a), (second, b) in combinations(zip(sides, arms, strict=True), 2):
@@ -211,20 +216,17 @@ def _recorded(records: Sequence[RunRecord], name: str, metric: MetricInfo) -> di
     return {record.seed: record.scores[name].metrics[metric.name].mean for record in records}
 
 
-def _arm_of(
-    side: Side,
-    scores: Mapping[str, Mapping[str, Mapping[str, Pooled]]],
-    name: str,
-    ids: Sequence[str],
-    metric: MetricInfo,
-) -> Arm:
-    values = np.array([[scores[r.run_id][name][i] for i in ids] for r in side.records], dtype=np.float64)
+def arm_of(seeds: Sequence[int], scores: Sequence[Mapping[str, Pooled]], metric: MetricInfo) -> Arm:
+    """An arm from what each example scored, by its id, at each training seed; examples are in the order of their ids.
+
+    Raises:
+        ValueError: as `Arm.of`.
+        KeyError: an example of the first seed has no score at another.
+    """
+    ids = sorted(scores[0])
+    values = np.array([[of_seed[i] for i in ids] for of_seed in scores], dtype=np.float64)
     # a mean of numbers needs no metric's code
-    of_sum = metric.find().score_of_sum if values.ndim > 2 else None
-    try:
-        return Arm.of(side.seeds, values, of_sum)
-    except ValueError as error:  # a single example, say
-        raise BenchError(f"{name}: no interval can be given: {error}") from error
+    return Arm.of(seeds, values, metric.find().score_of_sum if values.ndim > 2 else None)
 
 
 def _row(name: str, metric: MetricInfo, scored: Sequence[RunScore], result: Estimate, examples: int) -> SetComparison:

@@ -29,7 +29,7 @@ from bench.record.store import FAILURE, Store
 from distillm import SOURCES
 
 if TYPE_CHECKING:  # each takes seconds to import, and one command needs one
-    from bench.analysis.compare import SetComparison, Side
+    from bench.analysis.compare import ComparedRuns, SetComparison
     from bench.cli.doctor import Finding
 
 Cell = str | int | float | bool
@@ -193,7 +193,7 @@ def comparison_table(rows: list[SetComparison]) -> Fitted:
     return Fitted(table, ("examples",))
 
 
-def comparison_notes(sides: Sequence[Side], rows: list[SetComparison]) -> Iterable[str]:
+def comparison_notes(sides: Sequence[ComparedRuns], rows: list[SetComparison]) -> Iterable[str]:
     """What the intervals of `bench compare` know of training seeds, and what not."""
     known = all(row.seed_noise for row in rows)
     if all(len(side.seeds) > 1 for side in sides) and known:

@@ -141,7 +141,7 @@ def compare(
     bench compare --task samsum --models tiny-t5-small distillm kld
     bench compare dolly-jsd-dataset-s40 dolly-rkld-dataset-s40
     """
-    from bench.analysis.compare import Side, below_init, compare_runs, compare_sides, method_sides
+    from bench.analysis.compare import ComparedRuns, below_init, compare_runs, compare_sides, method_sides
     from bench.cli.console_tables import comparison_notes, comparison_table
     from bench.record.store import Store
 
@@ -151,7 +151,7 @@ def compare(
         rows = compare_sides(store, sides)
     elif len(names) == 2:
         first, second = map(store.find, names)
-        sides, rows = [Side(run.run_id, (run,)) for run in (first, second)], compare_runs(store, first, second)
+        sides, rows = [ComparedRuns(run.run_id, (run,)) for run in (first, second)], compare_runs(store, first, second)
     else:
         raise BenchError(f"give two runs, or methods and --task TASK; got {' '.join(names)}")
     if as_json:

@@ -100,21 +100,13 @@ def recommend(
         return
     prepare_to_read()
     from bench.recommend.from_records import recommend as by_records
+    from bench.recommend.ranked_settings import Options
     from bench.record.store import Store
 
     store = Store(out, warn)
     with messages().status("reading runs"):
-        found = by_records(
-            store,
-            task,
-            preset=preset,
-            models=models,
-            on=on or "test",
-            max_seconds=max_seconds,
-            price=price,
-            every_source=every_source,
-            warn=warn,
-        )
+        options = Options(on or "test", models, every_source, max_seconds, price)
+        found = by_records(store, task, preset, options, warn)
     if as_json:
         say_json(asdict(found))
         return
@@ -225,9 +217,10 @@ def _suite(
     from bench.config.registry import methods
     from bench.models.loading import quiet_libraries
     from bench.recommend.halving import Halving, TimeUp
-    from bench.recommend.page import as_plain, loading, page, write
+    from bench.recommend.page import as_plain, loading, page
     from bench.record.store import Store
     from bench.system.artifacts import locked
+    from bench.system.files import write_bytes
     from bench.system.hashing import digest
     from bench.system.processes import check_one_process
 
@@ -254,7 +247,8 @@ def _suite(
     try:
         with locked(place / "lock", f"the choice in {place}", warn), redirect_stdout(sys.stderr):
             rungs, outcomes = halving.run()
-            path = write(place, page(halving, rungs, outcomes))
+            path = place / "choice.md"
+            write_bytes(path, page(halving, rungs, outcomes).encode())
     except TimeUp as error:
         say(str(error), err=True)
         sys.exit(1)

@@ -7,12 +7,13 @@ names teacher and student, may set more, and may begin from another pair.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
+from filelock import FileLock
 from pydantic import ConfigDict, Field, JsonValue
 
 from bench.config.layers import Layer, merge
@@ -21,6 +22,7 @@ from bench.config.sections import MAY_DIFFER, may_differ
 from bench.config.tuned import TunedMethod
 from bench.system import yaml_text
 from bench.system.errors import BenchError, did_you_mean
+from bench.system.files import cannot_write, write_bytes
 from bench.system.names import checked_name
 from bench.system.strict import validated
 from distillm import Method
@@ -209,6 +211,24 @@ def read_preset(name: str) -> Preset:
             raise BenchError(f"{path}: it extends itself: {' -> '.join(one.stem for one in chain)}")
         files.insert(0, _preset_in(chain[-1]))
     return Preset(path.stem, tuple(files))
+
+
+def change_preset(path: Path, change: Callable[[Layer | None], Layer]) -> None:
+    """Write a user's preset anew, while no other process does.
+
+    Args:
+        path: its file.
+        change: from what it holds to what it is to hold; None where there is no such file yet.
+
+    Raises:
+        BenchError: it cannot be read or written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(f".{path.name}.lock")):
+            write_bytes(path, yaml_text.dump(change(yaml_text.read(path) if path.exists() else None)).encode())
+    except OSError as error:
+        raise cannot_write(path, error) from error
 
 
 def read_pair(name: str) -> Pair:

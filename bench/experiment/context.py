@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -17,7 +16,7 @@ import transformers
 
 from bench import __version__
 from bench.config.sections import Config
-from bench.data import Example, TaskData, TaskSpec, task_of
+from bench.data import Example, TaskData, TaskSpec, references_hash, task_of
 from bench.data.hub import at_commit
 from bench.data.readers import Progress
 from bench.data.task import HubSource
@@ -34,7 +33,7 @@ from bench.models.language_model import Common
 from bench.models.loading import load_tokenizer
 from bench.models.sampling import Decoding
 from bench.models.tokenizer import LengthLimits, TokenizerAdapter, train_tokenizer
-from bench.record.record import MetricInfo, Unwritten
+from bench.record.record import DataInfo, MetricInfo, TeacherResponses, Unwritten
 from bench.system.artifacts import ArtifactCache
 from bench.system.environment import autocast, choose_kernels, kernel_variables, pick_device
 from bench.system.errors import BenchError
@@ -121,6 +120,19 @@ class RunContext:
             for m, given in zip(self.metrics, self.task.metrics, strict=True)
         ]
 
+    def data_info(self, notes: list[str], teacher_responses: TeacherResponses | None = None) -> DataInfo:
+        """What a record says of the data, with what a user was told, and what is known of the teacher's responses."""
+        return DataInfo(
+            source=self.data.source,
+            fingerprint=self.data_fingerprint,
+            examples={name: len(examples) for name, examples in self.data.splits.items()},
+            overlap=self.data.overlap,
+            teacher_responses=teacher_responses,
+            unwritten=self.unwritten,
+            notes=notes,
+            references={one.name: references_hash(one.examples) for one in self.evaluation_sets},
+        )
+
     def decoding(self, no_repeat_ngram: int = 0) -> Decoding:
         """How responses are sampled for scores."""
         given = self.config.evaluation
@@ -187,21 +199,62 @@ def prepare(
         auxiliary_loss=auxiliary_loss,
         run_key=key,
         run_id=run_id(config, key),
-        notes=tuple(
-            itertools.chain(
-                cut,
-                _of_tokenizer(config, data),
-                _told(unwritten, data),
-                fit.notes,
-                _ignored_options(config, method),
-                _lost_loss(config, method),
-                _published_teacher(config),
-                _of_corpus(corpus, auxiliary_loss),
-                _cautions(metrics, data),
-                data.notes,
-            )
-        ),
+        notes=(*cut, *_notes(config, method, data, unwritten, fit.notes, corpus, auxiliary_loss, metrics), *data.notes),
     )
+
+
+def _notes(
+    config: Config,
+    method: Method,
+    data: TaskData,
+    unwritten: Unwritten,
+    of_pair: Sequence[str],
+    corpus: HubSource | None,
+    auxiliary_loss: AuxiliaryLoss | None,
+    metrics: Sequence[Metric],
+) -> Iterator[str]:
+    """What a user should know before the run starts, in the order in which records have it."""
+    of, total = len(_tokenizer_examples(data)), len(data.splits["train"])
+    if config.models.tokenizer == "trained" and of < total:
+        yield f"the tokenizer was trained on {of:,} of {total:,} examples"
+    yield from _of_unwritten(unwritten, data)
+    yield from of_pair
+    yield from _ignored_options(config, method)
+    if config.plain_text.weight == 0 and method.plain_text.weight:
+        yield f"{method.name}: trained without its plain-text loss (plain_text.weight=0)"
+    if config.models.teacher not in ("shipped", "scratch") and not config.models.finetune_teacher:
+        yield f"the teacher {config.models.teacher} is used as it is: it was not trained here"
+    if corpus is not None and auxiliary_loss is not None:
+        yield f"plain text: the first {len(auxiliary_loss.sequences):,} texts of {corpus.text} that are long enough"
+    yield from _cautions(metrics, data)
+
+
+def _of_unwritten(unwritten: Unwritten, data: TaskData) -> Iterator[str]:
+    """What is lost between texts and tokens, by split."""
+    for split, count in unwritten.tokens.items():
+        yield f"{split}: {count} token{'s' * (count > 1)} unknown: the tokenizer cannot write all of the text"
+    for split, count in unwritten.references.items():
+        of = len(data.splits[split])
+        yield f"{split}: {count} of {of} references do not come back from the tokenizer: no answer can score as they do"
+
+
+def _ignored_options(config: Config, method: Method) -> Iterator[str]:
+    """Options of the output source that were set and have no effect with it."""
+    source, usual = config.sgo.source, asdict(SourceOptions()) | dict(method.source_options)
+    read = SOURCES[source].reads | ({"capacity"} if config.fidelity.replayed_on_policy else set())
+    for name, value in config.sgo.options.items():
+        if name not in read and value != usual[name]:
+            readers = ", ".join(other for other, rule in SOURCES.items() if name in rule.reads)
+            yield f"sgo.{name}={value} has no effect: {source} does not read it ({readers} would)"
+
+
+def _cautions(metrics: Sequence[Metric], data: TaskData) -> Iterator[str]:
+    """What the metrics say about the references that scores are computed on."""
+    for split, examples in data.splits.items():
+        for metric in metrics if split != "train" else ():
+            references = [text for example in examples for text in example.references]
+            if isinstance(metric, CautiousMetric) and (caution := metric.caution(references)):
+                yield f"{data.label(split)}: {caution}"
 
 
 def _only_set(**values: Any) -> dict[str, Any]:
@@ -227,12 +280,6 @@ def _tokenizer(
 def _tokenizer_examples(data: TaskData) -> Sequence[Example]:
     examples = data.splits["train"]
     return examples[:: math.ceil(len(examples) / _TOKENIZER_TRAINED_ON)]
-
-
-def _of_tokenizer(config: Config, data: TaskData) -> Iterator[str]:
-    of, total = len(_tokenizer_examples(data)), len(data.splits["train"])
-    if config.models.tokenizer == "trained" and of < total:
-        yield f"the tokenizer was trained on {of:,} of {total:,} examples"
 
 
 def _texts(examples: Sequence[Example], progress: Progress) -> Iterator[str]:
@@ -323,14 +370,6 @@ def _comes_back_changed(references: Sequence[str], tokenizer: TokenizerAdapter, 
     return back != given.strip() and any(m.example(back, references) != m.example(given, references) for m in metrics)
 
 
-def _told(unwritten: Unwritten, data: TaskData) -> Iterator[str]:
-    for split, count in unwritten.tokens.items():
-        yield f"{split}: {count} token{'s' * (count > 1)} unknown: the tokenizer cannot write all of the text"
-    for split, count in unwritten.references.items():
-        of = len(data.splits[split])
-        yield f"{split}: {count} of {of} references do not come back from the tokenizer: no answer can score as they do"
-
-
 def _auxiliary_loss(
     config: Config,
     tokenizer: TokenizerAdapter,
@@ -364,25 +403,6 @@ def _hub_text(
     return EncodedSplit.load(cache.get("sequences", key, lambda folder: encode().save(folder)))
 
 
-def _cautions(metrics: Sequence[Metric], data: TaskData) -> Iterator[str]:
-    """What the metrics say about the references that scores are computed on."""
-    for split, examples in data.splits.items():
-        for metric in metrics if split != "train" else ():
-            references = [text for example in examples for text in example.references]
-            if isinstance(metric, CautiousMetric) and (caution := metric.caution(references)):
-                yield f"{data.label(split)}: {caution}"
-
-
-def _lost_loss(config: Config, method: Method) -> Iterator[str]:
-    if config.plain_text.weight == 0 and method.plain_text.weight:
-        yield f"{method.name}: trained without its plain-text loss (plain_text.weight=0)"
-
-
-def _published_teacher(config: Config) -> Iterator[str]:
-    if config.models.teacher not in ("shipped", "scratch") and not config.models.finetune_teacher:
-        yield f"the teacher {config.models.teacher} is used as it is: it was not trained here"
-
-
 def _corpus(config: Config) -> HubSource | None:
     """The plain text of the hub, at a commit; one that is not trained on need not be within reach.
 
@@ -397,18 +417,3 @@ def _corpus(config: Config) -> HubSource | None:
         if config.plain_text.weight:
             raise
         return named
-
-
-def _of_corpus(corpus: HubSource | None, loss: AuxiliaryLoss | None) -> Iterator[str]:
-    if corpus is not None and loss is not None:
-        yield f"plain text: the first {len(loss.sequences):,} texts of {corpus.text} that are long enough"
-
-
-def _ignored_options(config: Config, method: Method) -> Iterator[str]:
-    """Options of the output source that were set and have no effect with it."""
-    source, usual = config.sgo.source, asdict(SourceOptions()) | dict(method.source_options)
-    read = SOURCES[source].reads | ({"capacity"} if config.fidelity.replayed_on_policy else set())
-    for name, value in config.sgo.options.items():
-        if name not in read and value != usual[name]:
-            readers = ", ".join(other for other, rule in SOURCES.items() if name in rule.reads)
-            yield f"sgo.{name}={value} has no effect: {source} does not read it ({readers} would)"

@@ -10,7 +10,7 @@ from typing import Unpack
 from bench.config.comparable import scoring_fields
 from bench.config.resolve import Overrides, parse_assignment, resolve
 from bench.config.sections import Config, MethodConfig
-from bench.data import find_task, references_hash
+from bench.data import find_task
 from bench.evaluation.evaluate import summarise
 from bench.experiment import stages
 from bench.experiment.context import RunContext, prepare
@@ -21,7 +21,7 @@ from bench.experiment.workshop import Workshop
 from bench.models import smollm2
 from bench.models.loading import load_architecture, load_tokenizer
 from bench.record.example_scores import Prediction
-from bench.record.record import EVALUATE, DataInfo, ModelsInfo, RunRecord, TimeInfo, TrainingInfo
+from bench.record.record import EVALUATE, ModelsInfo, RunRecord, TimeInfo, TrainingInfo
 from bench.record.store import LOCK, WORK, Store
 from bench.synthetic import shipped_teacher
 from bench.system.artifacts import locked
@@ -144,16 +144,7 @@ def _make(
         scores=summarise(predictions, context.metrics),
         teacher_scores={},
         init_scores={},
-        data=DataInfo(
-            source=context.data.source,
-            fingerprint=context.data_fingerprint,
-            examples={name: len(examples) for name, examples in context.data.splits.items()},
-            overlap=context.data.overlap,
-            teacher_responses=None,
-            unwritten=context.unwritten,
-            notes=notes,
-            references={one.name: references_hash(one.examples) for one in context.evaluation_sets},
-        ),
+        data=context.data_info(notes),
         models=ModelsInfo(
             student_parameters=model.parameters,
             teacher_parameters=model.parameters,

@@ -12,11 +12,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from filelock import FileLock, Timeout
 
 from bench.config.comparable import comparison_fields
 from bench.config.sections import Config
-from bench.data import references_hash
 from bench.evaluation.evaluate import summarise
 from bench.experiment import stages
 from bench.experiment.context import RunContext, prepare
@@ -27,7 +27,7 @@ from bench.experiment.workshop import Workshop
 from bench.models.language_model import LanguageModel
 from bench.models.loading import parameter_count
 from bench.record.example_scores import Prediction
-from bench.record.record import DataInfo, ModelsInfo, RunRecord, StepTime, TimeInfo, TrainingInfo, Validation
+from bench.record.record import ModelsInfo, RunRecord, StepTime, TimeInfo, TrainingInfo, Validation
 from bench.record.store import FAILURE, LOCK, PREDICTIONS, RECORD, WORK, Store
 from bench.system.artifacts import MANIFEST, Busy, locked
 from bench.system.environment import (
@@ -44,10 +44,11 @@ from bench.system.errors import BenchError, out_of_memory
 from bench.system.extensions import blamed
 from bench.system.files import WRITE_ERRORS, cannot_write, publish, remove, remove_leftovers, seal, write_json
 from bench.system.hashing import digest
+from bench.system.manifest import PeakMemory
 from bench.system.paths import check_file, check_folder
 from bench.system.processes import Processes, joined, launched
 from bench.system.progress import Reporter
-from bench.training.job import NonFiniteLoss
+from bench.training.job import NonFiniteLoss, TrainingJob
 from bench.training.state import TrainerState
 from bench.training.trainer import Trainer
 from distillm import Method
@@ -257,21 +258,7 @@ def make(context: RunContext, workshop: Workshop, folder: Path) -> tuple[RunReco
         with reporter.stage("training"):
             job = stages.distillation(context, workshop, teacher, init_student, train_on, folder / WORK)
             job = dataclasses.replace(job, watch=tracker.log)
-            reset_peak_memory(context.device)
-            energy, load = EnergyMeter(context.device), LoadMeter()
-            with GpuWatch(context.device) as gpu:
-                state = Trainer(job).fit()
-            memory = largest(processes.gather(peak_memory(context.device)))
-            measured = [joules for joules in processes.gather(energy.joules()) if joules is not None]
-            joules = sum(measured) if measured else None
-            seen = [count for count in processes.gather(gpu.most) if count is not None]
-            about = {
-                "other_load": load.mean(sum(processes.gather(load.used()))),
-                "other_gpu_processes": max(seen) if len(seen) == processes.size else None,
-                "processes": processes.size if processes.size > 1 else None,
-                "sharded": processes.sharded or None,
-            }
-            environment = environment.model_copy(update=about)
+            state, used = _measured(job, context.device, processes)
         student = job.student
         sizes = student.parameters, student.trained_parameters
         del job  # and with it the teacher
@@ -299,16 +286,7 @@ def make(context: RunContext, workshop: Workshop, folder: Path) -> tuple[RunReco
         scores=scores,
         teacher_scores=teacher_scores,
         init_scores=init_scores,
-        data=DataInfo(
-            source=context.data.source,
-            fingerprint=context.data_fingerprint,
-            examples={name: len(examples) for name, examples in context.data.splits.items()},
-            overlap=context.data.overlap,
-            teacher_responses=about_responses,
-            unwritten=context.unwritten,
-            notes=reporter.notes,
-            references={one.name: references_hash(one.examples) for one in context.evaluation_sets},
-        ),
+        data=context.data_info(reporter.notes, about_responses),
         models=ModelsInfo(
             student_parameters=sizes[0],
             trained_parameters=sizes[1],
@@ -330,13 +308,46 @@ def make(context: RunContext, workshop: Workshop, folder: Path) -> tuple[RunReco
             {stage.name: round(stage.seconds, 3) for stage in reporter.stages},
             stages.before_training(context, workshop, init_student, responses),
         ),
-        memory=memory,
-        energy_joules=joules,
-        environment=environment,
+        memory=used.memory,
+        energy_joules=used.joules,
+        environment=environment.model_copy(update=used.environment),
         validations=[Validation.model_validate(row) for row in state.validations],
         curve=state.curve,
     )
     return record, predictions
+
+
+@dataclass(frozen=True)
+class _Used:
+    """What a training took of the machine, over all its processes.
+
+    Attributes:
+        memory: the largest peaks.
+        joules: the sum of those that are known; None where none is.
+        environment: what it adds to the record's.
+    """
+
+    memory: PeakMemory
+    joules: float | None
+    environment: dict[str, object]
+
+
+def _measured(job: TrainingJob, device: torch.device, processes: Processes) -> tuple[TrainerState, _Used]:
+    """Train, and measure what it takes."""
+    reset_peak_memory(device)
+    energy, load = EnergyMeter(device), LoadMeter()
+    with GpuWatch(device) as gpu:
+        state = Trainer(job).fit()
+    memory = largest(processes.gather(peak_memory(device)))
+    joules = [one for one in processes.gather(energy.joules()) if one is not None]
+    seen = [count for count in processes.gather(gpu.most) if count is not None]
+    environment: dict[str, object] = {
+        "other_load": load.mean(sum(processes.gather(load.used()))),
+        "other_gpu_processes": max(seen) if len(seen) == processes.size else None,
+        "processes": processes.size if processes.size > 1 else None,
+        "sharded": processes.sharded or None,
+    }
+    return state, _Used(memory, sum(joules) if joules else None, environment)
 
 
 def _save_student(student: LanguageModel, folder: Path, *, merge: bool) -> None:

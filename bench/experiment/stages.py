@@ -103,19 +103,13 @@ def scores(context: RunContext, workshop: Workshop, path: str, label: str) -> Sc
     """Test scores of a model that runs share."""
     config = context.config
     key = {
+        **_shared_key(context),
+        **frozen_weights(context),
         "model": model_fingerprint(path),
-        "tokenizer": context.tokenizer.fingerprint,
-        **context.added_key,
-        "data": context.data_fingerprint,
-        "limits": [context.limits.prompt, context.limits.response],
         "evaluation": config.evaluation.model_dump(mode="json"),
         **({} if config.score_on == "test" else {"score_on": config.score_on}),
         "no_repeat_ngram": config.fidelity.no_repeat_ngram,
         "metrics": [info.model_dump(exclude={"file"}) for info in context.metric_infos],
-        "precision": config.precision,
-        **frozen_weights(context),
-        "device": context.device.type,
-        "version": __version__,
     }
 
     def build(folder: Path) -> None:
@@ -152,17 +146,11 @@ def teacher_responses(context: RunContext, workshop: Workshop, teacher_path: str
     train_on, batch_size = context.sequences["train"], context.config.evaluation.batch_size
     decoding = Decoding(context.limits.response, beams=context.config.sgo.beams)
     key = {
+        **_shared_key(context),
+        **frozen_weights(context),
         "teacher": model_fingerprint(teacher_path),
-        "tokenizer": context.tokenizer.fingerprint,
-        **context.added_key,
-        "data": context.data_fingerprint,
-        "limits": [context.limits.prompt, context.limits.response],
         "beams": decoding.beams,
         "train_without_bos": context.config.fidelity.train_without_bos,
-        "precision": context.config.precision,
-        **frozen_weights(context),
-        "device": context.device.type,
-        "version": __version__,
     }
 
     # as `sample` takes them; responses depend on who shares their batch, if only by rounding
@@ -329,20 +317,27 @@ def _trained_on(context: RunContext, training: TrainingConfig, side: Side) -> di
     # adapters name the folder of their base, and are of no use once it has moved
     lora = {"lora": pair["lora"] | {"save": "adapter"}, "base": model_path(config, side)} if config.models.lora else {}
     return {
+        **_shared_key(context),
         "what": pair[side],
         "architecture": pair[f"{side}_config"],
         **lora,
         "identity": context.run_key["models"][side],
         **(before_the_task(context) if side == "student" else {}),
         "kind": config.models.kind,
-        "tokenizer": context.tokenizer.fingerprint,
-        **context.added_key,
         "training": training.model_dump(mode="json"),
-        "data": context.data_fingerprint,
-        "limits": [context.limits.prompt, context.limits.response],
         "decoding": config.evaluation.model_dump(mode="json"),
         "train_without_bos": config.fidelity.train_without_bos,
-        "precision": config.precision,
+    }
+
+
+def _shared_key(context: RunContext) -> dict[str, Any]:
+    """What determines everything that is made here, from the context alone."""
+    return {
+        "tokenizer": context.tokenizer.fingerprint,
+        **context.added_key,
+        "data": context.data_fingerprint,
+        "limits": [context.limits.prompt, context.limits.response],
+        "precision": context.config.precision,
         "device": context.device.type,
         "version": __version__,
     }

@@ -13,11 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
 from pydantic import Field, JsonValue
 
 from bench.config.layers import Layer, with_values
-from bench.config.presets import is_path, read_preset, shipped
+from bench.config.presets import change_preset, is_path, read_preset, shipped
 from bench.config.resolve import resolve
 from bench.config.section import Section
 from bench.config.sections import Config
@@ -26,7 +25,6 @@ from bench.data import find_task
 from bench.record.record import RunRecord
 from bench.system import yaml_text
 from bench.system.errors import BenchError, did_you_mean
-from bench.system.files import cannot_write, write_bytes
 from bench.system.hashing import digest
 from bench.system.names import checked_name
 from bench.system.paths import check_file
@@ -229,20 +227,19 @@ def write_tuned(path: Path, study: Study, found: TunedMethod, method: str) -> No
             with another budget or otherwise than in what was tuned.
     """
     task = find_task(study.task).name
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_name(f".{path.name}.lock")):
-            content: Layer = yaml_text.read(path) if path.exists() else {"extends": _base(path, study)}
-            _check_base(path, content, study)
-            of_task = content.setdefault("tuning", {}).setdefault(task, {})
-            for other, entry in of_task.items():
-                there = validated(TunedMethod, entry)
-                if other != method and _budget(there) != _budget(found):
-                    raise _other_budget(path, task, other, there, method, found.trials, found.seeds)
-            of_task[method] = found.model_dump(mode="json")
-            write_bytes(path, yaml_text.dump(content).encode())
-    except OSError as error:
-        raise cannot_write(path, error) from error
+
+    def with_method(there: Layer | None) -> Layer:
+        content: Layer = {"extends": _base(path, study)} if there is None else there
+        _check_base(path, content, study)
+        of_task = content.setdefault("tuning", {}).setdefault(task, {})
+        for other, entry in of_task.items():
+            tuned = validated(TunedMethod, entry)
+            if other != method and _budget(tuned) != _budget(found):
+                raise _other_budget(path, task, other, tuned, method, found.trials, found.seeds)
+        of_task[method] = found.model_dump(mode="json")
+        return content
+
+    change_preset(path, with_method)
 
 
 def _base(path: Path, study: Study) -> str:

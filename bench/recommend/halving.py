@@ -39,7 +39,8 @@ from distillm import Method
 FINALISTS = 2
 """So many are trained whole: of one alone nothing could be said to be close."""
 DATA, TEACHER, INIT, TRAINING = "data", "teacher", "init student", "training"
-Plan = list[tuple[int, int]]
+RungPlan = list[tuple[int, int]]
+"""The steps of each rung, and how many methods come to it."""
 MODELS_SCORED = 3
 """Teacher, init student and student answer the test sets at the end."""
 SLACK = 1.1
@@ -167,7 +168,7 @@ class Halving:
             alive = kept
         return rungs, {name: self._finished(name, rungs[-1].trials[name]) for name in alive}
 
-    def _plan(self) -> Plan:
+    def _plan(self) -> RungPlan:
         """The rungs; teacher and init student are there afterwards."""
         config, method = next(iter(self.contenders.values()))
         workshop = self._workshop(f"what all methods of {config.task} share")
@@ -182,11 +183,11 @@ class Halving:
         total = total_steps(config.training, len(context.sequences["train"]))
         return rungs_of(len(self.contenders), total, config.training.validations)
 
-    def _enough(self, trials: Mapping[str, Trial], plan: Plan, half: float) -> bool:
+    def _enough(self, trials: Mapping[str, Trial], plan: RungPlan, half: float) -> bool:
         """Whether there is no time to try one more method at the first rung."""
         return self.left < half or self._needs(ranked(trials)[:1], trials, plan, one_more=True) > self.left
 
-    def _kept(self, trials: Mapping[str, Trial], plan: Plan) -> tuple[str, ...]:
+    def _kept(self, trials: Mapping[str, Trial], plan: RungPlan) -> tuple[str, ...]:
         """The best that the plan lets go on, or as many of them as can be trained on in the time that is left.
 
         Raises:
@@ -208,7 +209,9 @@ class Halving:
             "--set training.steps=N"
         )
 
-    def _needs(self, order: Sequence[str], trials: Mapping[str, Trial], plan: Plan, *, one_more: bool = False) -> float:
+    def _needs(
+        self, order: Sequence[str], trials: Mapping[str, Trial], plan: RungPlan, *, one_more: bool = False
+    ) -> float:
         """Seconds that the rungs after a plan's first take, and the test sets, by what was seen so far, with `SLACK`.
 
         Half at most goes on from each later rung, so that these are the least seconds that a choice of `order` takes.
@@ -263,7 +266,7 @@ class _Timed(Reporter):
         super().progress(done, total, figures)
 
 
-def rungs_of(methods: int, total: int, validations: int) -> Plan:
+def rungs_of(methods: int, total: int, validations: int) -> RungPlan:
     """Steps at which a training of so many steps is paused, and how many methods come to each.
 
     Steps are the first validations from total / 2^k on, with as many halvings k as leave the finalists. The same share

@@ -6,23 +6,20 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
-from bench.analysis.blocks import Arm, compare_arms
+from bench.analysis.blocks import compare_arms
+from bench.analysis.compare import arm_of
 from bench.analysis.significance import Estimate
 from bench.experiment.run import STUDENT, Outcome
+from bench.models.architectures import AUTO
 from bench.recommend.halving import Halving, Rung, Trial, ranked
 from bench.record.example_scores import example_scores
 from bench.record.record import MetricInfo, RunRecord
 from bench.system.cells import escape_markdown
-from bench.system.files import write_bytes
-
-LOADERS = {"causal": "AutoModelForCausalLM", "seq2seq": "AutoModelForSeq2SeqLM"}
 
 
 def loading(outcome: Outcome) -> str:
     """Three lines of Python that load the trained student."""
-    loader, folder = LOADERS[outcome.record.config.models.kind], repr(str((outcome.folder / STUDENT).resolve()))
+    loader, folder = AUTO[outcome.record.config.models.kind].__name__, repr(str((outcome.folder / STUDENT).resolve()))
     return "\n".join(
         [
             f"from transformers import {loader}, AutoTokenizer",
@@ -34,11 +31,10 @@ def loading(outcome: Outcome) -> str:
 
 def against(first: Trial, second: Trial, metric: MetricInfo) -> Estimate:
     """The difference of two trials on the validation set, by its examples alone."""
-    arms = []
-    for trial in (first, second):
-        found = example_scores(trial.predictions(), metric.name)["validation"]
-        values = np.array([[found[i] for i in sorted(found)]], dtype=np.float64)
-        arms.append(Arm.of((0,), values, metric.find().score_of_sum if values.ndim > 2 else None))
+    arms = [
+        arm_of((0,), [example_scores(trial.predictions(), metric.name)["validation"]], metric)
+        for trial in (first, second)
+    ]
     return compare_arms(arms[0], arms[1])
 
 
@@ -206,10 +202,3 @@ def _nothing_to_teach(records: Mapping[str, RunRecord]) -> Iterator[str]:
                 "nothing to distil. Take a better teacher, or train it longer (teacher_training.steps), before any "
                 "method is chosen."
             )
-
-
-def write(folder: Path, text: str) -> Path:
-    """Write the page into a folder."""
-    path = folder / "choice.md"
-    write_bytes(path, text.encode())
-    return path

@@ -16,12 +16,15 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from bench.synthetic import dolly, iwslt, plain_text, samsum
+from bench.synthetic import plain_text
+from bench.synthetic.dolly.records import generate as generate_dolly
+from bench.synthetic.iwslt.records import generate as generate_iwslt
+from bench.synthetic.samsum.records import generate as generate_samsum
 
 PLAIN_TEXT_TASKS = ("dolly", "samsum")
 """Tasks that plain text is generated for: those that answer in its language, English."""
 
-_GENERATORS = {"dolly": dolly.generate, "samsum": samsum.generate, "iwslt": iwslt.generate}
+_GENERATORS = {"dolly": generate_dolly, "samsum": generate_samsum, "iwslt": generate_iwslt}
 
 
 def generate(task: str, splits: tuple[str, ...], seed: int = 0) -> dict[str, list[dict[str, Any]]]:

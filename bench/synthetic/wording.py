@@ -58,12 +58,11 @@ def _draw(rng: Random, nodes: tuple[Node, ...]) -> str:
     return "".join(node if isinstance(node, str) else _draw(rng, rng.choice(node)) for node in nodes)
 
 
-def realise(rng: Random, template: str | Sequence[str], slots: Mapping[str, str] | None = None) -> str:
-    """One wording of a template (or of one of several).
+def realise(rng: Random, template: str, slots: Mapping[str, str] | None = None) -> str:
+    """One wording of a template.
 
     ``[a|b]`` is a free choice of wording, ``{slot}`` a value. Values are put in after the choice, so they may
     hold any letters.
     """
-    chosen = template if isinstance(template, str) else rng.choice(template)
-    text = _draw(rng, _parse(chosen))
+    text = _draw(rng, _parse(template))
     return text.format_map(slots) if slots else text

@@ -5,19 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from bench.system.errors import BenchError
-from paper_tables.claims.verdicts import ClaimVerdict, Verdict, verdicts
+from paper_tables.claims.verdicts import VERDICT_WORDS, ClaimVerdict, verdicts
 from paper_tables.numbers.runs import RunIndex
 from paper_tables.paper.claim_specs import TimeShareTest, TimeTest
 
 ONE_RATE = "one rate"
 FILES = {"tuned": "tuning/{}-tuned.yaml", "equal time": "{}-as-long-as-distillm.yaml"}
 """Presets in a results folder that extend one whose runs it holds, by what is other in them."""
-SHORT: Mapping[Verdict, str] = {
-    "reproduced": "holds",
-    "not reproduced": "does not hold",
-    "mechanism not active": "not active",
-    "not enough evidence": "open",
-}
 LEGEND = (
     "Each column is corrected for itself. In brackets: how many of the claim's comparisons hold, and how many fail; "
     "the rest is open. Empty: not asked with these settings, or runs are missing; claims about time are asked of the "
@@ -68,7 +62,7 @@ def columns_of(
 def short(found: ClaimVerdict) -> str:
     """A verdict in few words, with how many of its comparisons hold and fail."""
     outcomes = [one.holds for one in found.comparisons]
-    return f"{SHORT[found.verdict]} ({outcomes.count(True)}, {outcomes.count(False)} of {len(outcomes)})"
+    return f"{VERDICT_WORDS[found.verdict].short} ({outcomes.count(True)}, {outcomes.count(False)} of {len(outcomes)})"
 
 
 def _is_complete(found: ClaimVerdict) -> bool:

@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, singledispatchmethod
 from itertools import combinations
 from typing import Literal
 
@@ -53,7 +53,7 @@ SCALED = "the preset scales the buffer, so that no run has these capacities"
 NOT_SCALED = "the preset does not scale the buffer"
 NOT_PROBED = f"not probed yet: bench figures {COEFFICIENTS.figure}"
 
-Side = Literal["above", "below"]
+Direction = Literal["above", "below"]
 ComparisonOutcome = Literal["holds", "open", "the other way round", "falling short", "beyond the limit"]
 
 
@@ -82,7 +82,7 @@ class ClaimComparison:
     """
 
     what: str
-    side: Side
+    side: Direction
     threshold: float
     unit: str
     even: float | None
@@ -176,26 +176,11 @@ class Comparisons:
         Raises:
             BenchError: runs that would be compared cannot be, or a model probe is damaged.
         """
-        match claim.test:
-            case ScoreTest() as test:
-                return self._score(test)
-            case ColumnScoreTest() as test:
-                return self._column_score(test)
-            case SpreadTest() as test:
-                return self._spread(test)
-            case JudgeTest() as test:
-                return self._judge(test)
-            case TimeTest() as test:
-                return self._time(test)
-            case TimeShareTest() as test:
-                return self._time_share(test)
-            case ConvergenceTest() as test:
-                return self._convergence(test)
-            case EstimationErrorTest() as test:
-                return self._estimation_error(test)
-            case CoefficientBoundTest() as test:
-                return self._coefficient_bound(test)
-        raise TypeError(f"no comparison for {type(claim.test).__name__}")
+        return self._of(claim.test)
+
+    @singledispatchmethod
+    def _of(self, test: object) -> Iterator[ClaimComparison]:
+        raise TypeError(f"no comparison for {type(test).__name__}")
 
     def _select(self, name: str) -> tuple[Table, Selection]:
         table = self.index.table(name)
@@ -203,9 +188,10 @@ class Comparisons:
             self._selections[name] = self.index.select(table)
         return table, self._selections[name]
 
+    @_of.register
     def _score(self, test: ScoreTest) -> Iterator[ClaimComparison]:
         table, selection = self._select(test.table)
-        labels = {row.name: row.label for row in table.rows}
+        labels = table.row_labels
         columns = self._columns(table, test.columns, test.task)
         scaled = any(row.value is not None and row.value != float(row.name) for row in table.rows)
         elsewhere = "" if test.scaled in (None, scaled) else NOT_SCALED if test.scaled else SCALED
@@ -230,20 +216,22 @@ class Comparisons:
                 else:
                     yield asked.without_effect("no runs")
 
+    @_of.register
     def _column_score(self, test: ColumnScoreTest) -> Iterator[ClaimComparison]:
         table, _ = self._select(test.table)
-        labels = {row.name: row.label for row in table.rows}
+        labels = table.row_labels
         columns = {column.name: column for column in table.columns}
         first, second = columns[test.column], columns[test.than_column]
         for row in test.rows:
             what = f"{labels[row]}: {first.label} − {second.label}"
-            side: Side = "below" if test.lower else "above"
+            side: Direction = "below" if test.lower else "above"
             asked = ClaimComparison(what, side, test.margin, self.index.metric_label(first.task), even=0.0)
             yield self._difference(asked, test.table, (row, first), (row, second))
 
+    @_of.register
     def _spread(self, test: SpreadTest) -> Iterator[ClaimComparison]:
         table, _ = self._select(test.table)
-        labels = {row.name: row.label for row in table.rows}
+        labels = table.row_labels
         for column in self._columns(table, test.columns):
             for pair in combinations(test.rows or labels, 2):
                 # of two one-sided tests, which of the two is higher, the one against the higher decides: the higher by
@@ -261,10 +249,11 @@ class Comparisons:
         asked = ClaimComparison(what, "below", test.below, self.index.metric_label(column.task), even=None)
         return self._difference(asked, test.table, (high, column), (low, column))
 
+    @_of.register
     def _judge(self, test: JudgeTest) -> Iterator[ClaimComparison]:
         table, selection = self._select(test.table)
-        labels = {row.name: row.label for row in table.rows}
-        columns = {column.name: column.label for column in table.columns}
+        labels = table.row_labels
+        columns = table.column_labels
         found = judge_scores(table, selection, self.index.store).scores
         for column in [column.name for column in self._columns(table, test.columns)]:
             judged = {row: found.get((row, column), ()) for row in (test.row, *test.than)}
@@ -308,9 +297,10 @@ class Comparisons:
             return asked.without_effect("one test example only")
         return asked.with_effect(found, [run for side in sides for run in side], _too_few_seeds(found.seeds))
 
+    @_of.register
     def _time(self, test: TimeTest) -> Iterator[ClaimComparison]:
         labels, timed = self._timed(test.table)
-        limits: list[tuple[Side, float]] = []
+        limits: list[tuple[Direction, float]] = []
         limits += [("above", test.at_least)] if test.at_least is not None else []
         limits += [("below", test.at_most)] if test.at_most is not None else []
         for one in test.of:
@@ -332,8 +322,9 @@ class Comparisons:
         """Labels of a table's rows, and their runs whose training times can be compared."""
         table, selection = self._select(table_name)
         runs = {row.name: selection.of_row(row) for row in table.rows}
-        return {row.name: row.label for row in table.rows}, exclusively_timed(runs)
+        return table.row_labels, exclusively_timed(runs)
 
+    @_of.register
     def _time_share(self, test: TimeShareTest) -> Iterator[ClaimComparison]:
         labels, timed = self._timed(test.table)
         for row in test.rows:
@@ -345,6 +336,7 @@ class Comparisons:
             shares = [run.record.time.share(test.phase) for run in timed[row]]
             yield asked.with_effect(mean_of(shares), timed[row])
 
+    @_of.register
     def _convergence(self, test: ConvergenceTest) -> Iterator[ClaimComparison]:
         table, selection = self._select(test.table)
         rows = {row.name: row for row in table.rows}
@@ -376,6 +368,7 @@ class Comparisons:
             found = compare_among(arms, *pair, noise)
             yield asked.with_effect(found, [run for side in sides for run in side], _too_few_seeds(found.seeds))
 
+    @_of.register
     def _estimation_error(self, test: EstimationErrorTest) -> Iterator[ClaimComparison]:
         best = test.alpha
         errors = {loss: self._plug_in_errors(loss, test.tokens) for loss in SKEWED_LOSSES}
@@ -401,6 +394,7 @@ class Comparisons:
                 errors.setdefault(row.alpha, []).append(row.normalised)
         return errors
 
+    @_of.register
     def _coefficient_bound(self, test: CoefficientBoundTest) -> Iterator[ClaimComparison]:
         for loss in test.losses:
             what = f"{METHOD_LABELS[loss]}: largest coefficient / bound, all α > 0"

@@ -13,7 +13,7 @@ from bench.analysis.significance import MOST_SEEDS
 from bench.cli.fit import Fitted
 from bench.system.cells import escape_markdown
 from paper_tables.claims.comparisons import ClaimComparison
-from paper_tables.claims.verdicts import VERDICTS, ClaimVerdict, Verdict
+from paper_tables.claims.verdicts import VERDICT_WORDS, VERDICTS, ClaimVerdict
 from paper_tables.numbers.cells import SIGNIFICANCE
 from paper_tables.paper.published_values import sources
 
@@ -24,14 +24,6 @@ POWER = (
 )
 NO_SOURCES = {"P": "the paper's own abstract", "none": "nobody; inferred, as the note says"}
 """What stands as a claim's source and is none of those of published values."""
-STYLES: dict[Verdict, str] = {
-    "reproduced": "green",
-    "not reproduced": "red",
-    "mechanism not active": "yellow",
-    "not enough evidence": "yellow",
-}
-
-
 CONFIDENCE = {"H": "high", "M": "medium", "L": "low"}
 """That the paper makes a claim."""
 
@@ -126,7 +118,7 @@ def as_table(found: Sequence[ClaimVerdict], preset: str) -> RenderableType:
         detail = f"{deciding.what}: {effect(deciding)}\n" if deciding else ""
         claim = Text.assemble(one.claim.id, "\n", (f"{one.claim.claim} ({where(one)})", "dim"))
         reason = Text.assemble(f"{detail}{one.reason}; {len(one.runs)} runs\n", (one.scope, "dim"))
-        table.add_row(claim, Text(one.verdict, STYLES[one.verdict]), reason)
+        table.add_row(claim, Text(one.verdict, VERDICT_WORDS[one.verdict].style), reason)
         table.add_row("", "", "")
     headings, *rows = tally(found)
     counts = Table(box=None, pad_edge=False)

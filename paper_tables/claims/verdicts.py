@@ -26,7 +26,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, get_args
 
 from bench.analysis.significance import MOST_SEEDS, benjamini_hochberg, holm
 from bench.record.record import RunRecord
@@ -46,7 +46,24 @@ from paper_tables.paper.claim_specs import (
 )
 
 Verdict = Literal["reproduced", "not reproduced", "mechanism not active", "not enough evidence"]
-VERDICTS: tuple[Verdict, ...] = ("reproduced", "not reproduced", "mechanism not active", "not enough evidence")
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+
+
+@dataclass(frozen=True)
+class VerdictWords:
+    """A verdict for readers: in a cell, above the claims that have it, and its colour in a terminal."""
+
+    short: str
+    heading: str
+    style: str
+
+
+VERDICT_WORDS: Mapping[Verdict, VerdictWords] = {
+    "reproduced": VerdictWords("holds", "Holds here", "green"),
+    "not reproduced": VerdictWords("does not hold", "Does not hold here", "red"),
+    "mechanism not active": VerdictWords("not active", "Not tested: the mechanism was not active", "yellow"),
+    "not enough evidence": VerdictWords("open", "Open", "yellow"),
+}
 
 
 @dataclass(frozen=True)

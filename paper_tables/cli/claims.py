@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from bench.cli.options import JSON, OUT, messages, output, prepare_to_read
 from bench.system.terminal import say, say_json
-from paper_tables.cli.options import of_a_task, run_index, selects_runs
+from paper_tables.cli.options import ChosenRuns, of_a_task, selects_runs
 
 
 @click.command()
@@ -18,17 +16,7 @@ from paper_tables.cli.options import of_a_task, run_index, selects_runs
 @click.option("--markdown", is_flag=True, help="Print Markdown, with every comparison.")
 @JSON
 @OUT
-def claims(
-    ids: tuple[str, ...],
-    preset: str,
-    seeds: str | None,
-    keys: tuple[str, ...],
-    task: str | None,
-    models: str | None,
-    markdown: bool,
-    as_json: bool,
-    out: Path,
-) -> None:
+def claims(ids: tuple[str, ...], runs: ChosenRuns, markdown: bool, as_json: bool) -> None:
     """Give each claim of the paper a verdict from recorded runs.
 
     A claim is reproduced when every comparison it makes holds with its whole 95 % confidence interval (over training
@@ -49,7 +37,7 @@ def claims(
     from paper_tables.claims.verdicts import verdicts
 
     with messages().status("reading runs") as status:
-        index = run_index(out, preset, seeds, keys, task, models)
+        index = runs.index()
         status.update("comparing runs")
         found = verdicts(index, ids)
     if as_json:

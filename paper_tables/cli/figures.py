@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache, partial
-from pathlib import Path
+from functools import cache
 
 import click
 
@@ -11,7 +10,7 @@ from bench.cli.options import OUT, messages
 from bench.system.errors import BenchError
 from bench.system.paths import check_folder
 from bench.system.terminal import say
-from paper_tables.cli.options import run_index, selects_runs
+from paper_tables.cli.options import ChosenRuns, selects_runs
 
 
 @click.command()
@@ -19,9 +18,7 @@ from paper_tables.cli.options import run_index, selects_runs
 @selects_runs
 @click.option("--fresh", is_flag=True, help="Probe the models again for figures 1, 2, 3 and theory.")
 @OUT
-def figures(
-    names: tuple[str, ...], preset: str, seeds: str | None, keys: tuple[str, ...], fresh: bool, out: Path
-) -> None:
+def figures(names: tuple[str, ...], runs: ChosenRuns, fresh: bool) -> None:
     """Make the paper's figures, and some that it lacks, as SVG, PDF and PNG with their data as CSV.
 
     \b
@@ -39,12 +36,13 @@ def figures(
     from paper_tables.figures.catalogue import write_figures
 
     for name in ("figures", "model-probes"):
-        check_folder(out / name, "--out", write=True)
+        check_folder(runs.out / name, "--out", write=True)
     quiet_libraries()
-    index = cache(partial(run_index, out, preset, seeds, keys))
     reporter = Reporter(messages())
     written = 0
-    for figure in write_figures(index, names, preset=preset, seed=10, out=out, reporter=reporter, fresh=fresh):
+    for figure in write_figures(
+        cache(runs.index), names, preset=runs.preset, out=runs.out, reporter=reporter, fresh=fresh
+    ):
         if figure.missing:
             say(f"{figure.name}: not made: {figure.missing}", err=True)
             continue

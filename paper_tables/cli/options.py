@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,9 +40,61 @@ TASK = click.option(
 MODELS = click.option("--models", metavar="PAIR", help="With --task, the model pair.  [default: that of most runs]")
 
 
+@dataclass(frozen=True)
+class ChosenRuns:
+    """What a command is given about the runs to read, as it was typed.
+
+    Attributes:
+        out: the results folder.
+        preset: a shipped preset's name, or a file.
+        seeds: a comma-separated list of training seeds; None = all.
+        keys: comparison keys, for runs that cannot be compared with each other.
+        task, models: another task and its model pair; None for what the paper has.
+    """
+
+    out: Path
+    preset: str
+    seeds: str | None
+    keys: tuple[str, ...]
+    task: str | None = None
+    models: str | None = None
+
+    def index(self) -> RunIndex:
+        """The runs that are chosen; what is left out is told on standard error.
+
+        Raises:
+            BenchError: seeds that are no whole numbers, nothing recorded under the preset or on the task, no run of a
+                key.
+        """
+        if self.models is not None and self.task is None:
+            raise BenchError("--models goes with --task")
+        from bench.record.store import Store
+        from paper_tables.numbers.runs import RunIndex
+
+        store, seeds = Store(self.out, warn), parse_seeds(self.seeds)
+        return RunIndex(store, self.preset, seeds, self.keys, warn, self.task, self.models)
+
+
 def selects_runs(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Gives a command the options that choose runs: --preset, --seeds and --key."""
-    return PRESET(SEEDS(KEY(command)))
+    """Gives a command the options --preset, --seeds and --key; with those of `of_a_task` and --out they are its `runs`.
+
+    It stands above `of_a_task` and `OUT`, whose options it takes, too.
+    """
+
+    @wraps(command)
+    def with_runs(
+        *,
+        out: Path,
+        preset: str,
+        seeds: str | None,
+        keys: tuple[str, ...],
+        task: str | None = None,
+        models: str | None = None,
+        **others: Any,
+    ) -> Any:
+        return command(runs=ChosenRuns(out, preset, seeds, keys, task, models), **others)
+
+    return PRESET(SEEDS(KEY(with_runs)))
 
 
 def of_a_task(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -81,24 +135,3 @@ def parse_shard(text: str | None) -> tuple[int, int]:
     if not 1 <= int(number) <= int(count):
         raise BenchError(f"--shard {text}: parts are numbered from 1 to {count}; so begin an array of jobs at 1")
     return int(number), int(count)
-
-
-def run_index(
-    out: Path,
-    preset: str,
-    seeds: str | None,
-    keys: tuple[str, ...],
-    task: str | None = None,
-    models: str | None = None,
-) -> RunIndex:
-    """The runs that these options choose; what is left out is told on standard error.
-
-    Raises:
-        BenchError: seeds that are no whole numbers, nothing recorded under the preset or on the task, no run of a key.
-    """
-    if models is not None and task is None:
-        raise BenchError("--models goes with --task")
-    from bench.record.store import Store
-    from paper_tables.numbers.runs import RunIndex
-
-    return RunIndex(Store(out, warn), preset, parse_seeds(seeds), keys, warn, task, models)

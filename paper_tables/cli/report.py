@@ -9,7 +9,7 @@ import click
 from bench.cli.options import FILE, OUT, messages, prepare_to_read
 from bench.system.paths import check_file
 from bench.system.terminal import say
-from paper_tables.cli.options import of_a_task, run_index, selects_runs
+from paper_tables.cli.options import ChosenRuns, of_a_task, selects_runs
 
 
 @click.command()
@@ -17,15 +17,7 @@ from paper_tables.cli.options import of_a_task, run_index, selects_runs
 @of_a_task
 @click.option("--to", type=FILE, metavar="FILE", help="[default: OUT/report-PRESET.html; chosen runs are in its name]")
 @OUT
-def report(
-    preset: str,
-    seeds: str | None,
-    keys: tuple[str, ...],
-    task: str | None,
-    models: str | None,
-    to: Path | None,
-    out: Path,
-) -> None:
+def report(runs: ChosenRuns, to: Path | None) -> None:
     """Write one HTML file with everything: verdicts, tables, figures, every run with its curves.
 
     The file needs no network and no other file. It takes the figures from OUT/figures, so make them first.
@@ -36,8 +28,8 @@ def report(
     prepare_to_read()
     from paper_tables.report.write import write_report
 
-    check_file(to or out / "report", "--to" if to else "--out", write=True)
+    check_file(to or runs.out / "report", "--to" if to else "--out", write=True)
     with messages().status("reading runs") as status:
-        index = run_index(out, preset, seeds, keys, task, models)
-        path = write_report(index, to or out / f"report-{index.preset_name}{index.chosen}.html", status.update)
+        index = runs.index()
+        path = write_report(index, to or runs.out / f"report-{index.preset_name}{index.chosen}.html", status.update)
     say(str(path))

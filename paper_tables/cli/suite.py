@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,6 +20,12 @@ from bench.system.errors import BenchError, did_you_mean
 from bench.system.paths import check_folder
 from bench.system.terminal import say
 from paper_tables.cli.options import parse_seeds, parse_shard
+
+if TYPE_CHECKING:
+    from paper_tables.suite.plan import SuitePlan
+    from paper_tables.suite.progress import SuiteGrid
+    from paper_tables.suite.ray_executor import Cluster
+    from paper_tables.suite.time_limit import TimeLimit
 
 
 def _could_show(suite: str, preset: str, seeds: int, out: Path, task: str | None, models: str | None) -> Iterator[str]:
@@ -202,31 +209,21 @@ def suite(
     bench suite paper --executor ray --address HOST:6379 --out shared/results
     """
     from bench.config.presets import read_preset
-    from bench.experiment.examples import check_pretraining_text, require_real
-    from bench.experiment.identity import SIDES, model_path
     from bench.record.store import Store
-    from bench.system.artifacts import default_root
     from bench.system.environment import this_machine
     from paper_tables.paper.own_task import own_task
     from paper_tables.paper.suites import run_specs, timed_specs
-    from paper_tables.suite.executors import has_gpu_each, run_locally
-    from paper_tables.suite.packing import pack_file
+    from paper_tables.suite.executors import has_gpu_each
     from paper_tables.suite.plan import make_plan
-    from paper_tables.suite.progress import SuiteGrid, describe, duration, names_of
-    from paper_tables.suite.ray_executor import connected, kind_of_node, run_on_ray
-    from paper_tables.suite.status import status
-    from paper_tables.suite.time_limit import TimeLimit, estimate
+    from paper_tables.suite.progress import SuiteGrid, describe, status
+    from paper_tables.suite.ray_executor import connected, kind_of_node
+    from paper_tables.suite.time_limit import TimeLimit
 
     began, since = time.monotonic(), time.time()
     if data_dir is not None:
         settings = (*settings, f"data.dir={json.dumps(str(data_dir), ensure_ascii=False)}", "data.hub=false")
     wanted, part = parse_seeds(seeds), parse_shard(shard)
-    if models is not None and task is None:
-        raise BenchError(f"--models {models} goes with --task: name the task, such as --task dolly")
-    if replan and equal_time is None:
-        raise BenchError("--replan goes with --equal-time")
-    if equal_time is not None and task is not None:
-        raise BenchError("--equal-time goes with the paper's tasks and pairs only: leave out --task")
+    _check_together(models=models, task=task, equal_time=equal_time, replan=replan)
     makes = not (dry_run or plan_runs or show_status)
     check_folder(out / "runs", "--out", write=makes)
     cluster = None
@@ -260,19 +257,9 @@ def suite(
             say(line)
         return
     if plan_runs:
-        runs = {run.spec: run.spec.config(preset, run.seed) for run in plan.to_do}
-        seeds_of = Counter(run.spec for run in plan.to_do)
-        names = names_of(runs)
-        named = {names[spec]: one for spec, one in runs.items()}
-        counts = dict(zip(named, (seeds_of[spec] for spec in runs), strict=True))
-        report(named, device, memory_gib, price, calibrate, as_json=False, times=counts)
+        _print_costs(plan, device, memory_gib, price, calibrate)
         return
-    for run in {(run.spec.task, run.spec.models): run for run in plan.to_do}.values():
-        config = run.spec.config(preset, run.seed)
-        require_real(config.data, config.task)
-        check_pretraining_text(config)
-        for side in SIDES:
-            model_path(config, side)  # refuses where the package of SmolLM2 is missing
+    _check_at_hand(plan)
     for line in describe(plan, jobs):
         output().print(line)
     if dry_run:
@@ -283,20 +270,92 @@ def suite(
         for run in plan.to_do:
             say(run.spec.command(preset, run.seed))
         return
+    limit = None if minutes is None else TimeLimit(minutes, Store(out), read_preset(preset).name, began)
     grid = SuiteGrid(plan, jobs, messages())
+    _make_runs(grid, out, limit, cluster)
+    if limit is not None:
+        _pack(out, since)
+    _summarise(grid, out, limit)
+
+
+def _check_together(*, models: str | None, task: str | None, equal_time: str | None, replan: bool) -> None:
+    """Refuse options that mean nothing without, or beside, another.
+
+    Raises:
+        BenchError: which they are.
+    """
+    if models is not None and task is None:
+        raise BenchError(f"--models {models} goes with --task: name the task, such as --task dolly")
+    if replan and equal_time is None:
+        raise BenchError("--replan goes with --equal-time")
+    if equal_time is not None and task is not None:
+        raise BenchError("--equal-time goes with the paper's tasks and pairs only: leave out --task")
+
+
+def _print_costs(
+    plan: SuitePlan, device: str | None, memory_gib: float | None, price: float | None, calibrate: bool | None
+) -> None:
+    """What the runs left take, as `bench plan` prints it: a row a run spec, times its seeds."""
+    from paper_tables.suite.progress import names_of
+
+    configs = {run.spec: run.spec.config(plan.preset, run.seed) for run in plan.to_do}
+    seeds_of, names = Counter(run.spec for run in plan.to_do), names_of(configs)
+    named = {names[spec]: config for spec, config in configs.items()}
+    counts = {names[spec]: seeds_of[spec] for spec in configs}
+    report(named, device, memory_gib, price, calibrate, as_json=False, times=counts)
+
+
+def _check_at_hand(plan: SuitePlan) -> None:
+    """Refuse a suite whose data, texts or models are not at hand, before its first run.
+
+    Raises:
+        BenchError: what is missing.
+    """
+    from bench.experiment.examples import check_pretraining_text, require_real
+    from bench.experiment.identity import SIDES, model_path
+
+    for run in {(run.spec.task, run.spec.models): run for run in plan.to_do}.values():
+        config = run.spec.config(plan.preset, run.seed)
+        require_real(config.data, config.task)
+        check_pretraining_text(config)
+        for side in SIDES:
+            model_path(config, side)  # refuses where the package of SmolLM2 is missing
+
+
+def _make_runs(grid: SuiteGrid, out: Path, limit: TimeLimit | None, cluster: Cluster | None) -> None:
+    """Make the runs of a grid's plan, here or on a cluster, and show them."""
+    from paper_tables.suite.executors import run_locally
+    from paper_tables.suite.ray_executor import run_on_ray
+
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs would ignore
     with grid.shown():
-        limit = None if minutes is None else TimeLimit(minutes, Store(out), read_preset(preset).name, began)
-        events = run_locally(plan, out, jobs, limit) if cluster is None else run_on_ray(plan, out, cluster)
+        events = (
+            run_locally(grid.plan, out, grid.jobs, limit) if cluster is None else run_on_ray(grid.plan, out, cluster)
+        )
         with closing(events):  # which ends what runs, before the cluster is left
             for event in events:
                 grid.take(event)
-    if limit is not None:
-        packed = pack_file(Store(out, warn), default_root(), since, warn)
-        if packed is not None:
-            say(f"packed: {packed} ({packed.stat().st_size / 1e6:.1f} MB)")
+
+
+def _pack(out: Path, since: float) -> None:
+    from bench.record.store import Store
+    from bench.system.artifacts import default_root
+    from paper_tables.suite.packing import pack_file
+
+    packed = pack_file(Store(out, warn), default_root(), since, warn)
+    if packed is not None:
+        say(f"packed: {packed} ({packed.stat().st_size / 1e6:.1f} MB)")
+
+
+def _summarise(grid: SuiteGrid, out: Path, limit: TimeLimit | None) -> None:
+    """Say how it ended: what failed (exit code 1), what the time limit left, or that all is recorded."""
+    from paper_tables.suite.progress import duration
+    from paper_tables.suite.time_limit import estimate
+
+    plan = grid.plan
     for failure in grid.failures:
-        say(f"failed with exit code {failure.code}: {failure.run.spec.command(preset, failure.run.seed)}", err=True)
+        command = failure.run.spec.command(plan.preset, failure.run.seed)
+        say(f"failed with exit code {failure.code}: {command}", err=True)
         for line in failure.lines:
             say(f"  {line}", err=True)
     if grid.failures:
@@ -305,9 +364,9 @@ def suite(
     if limit is not None and (left := [run for run, state in grid.states.items() if state == "waiting"]):
         estimates = [estimate(run, limit.records()) for run in left]
         known = [seconds for seconds in estimates if seconds is not None]
-        about = duration(sum(known) / jobs if len(known) == len(left) else None)
+        about = duration(sum(known) / grid.jobs if len(known) == len(left) else None)
         say(f"{len(plan.runs) - len(left)} of {len(plan.runs)} runs are recorded, {len(left)} left: about {about}")
-        if known and min(known) > 60 * (minutes or 0):
+        if known and min(known) > 60 * limit.minutes:
             say(f"the shortest of them takes about {duration(min(known))}: give --minutes more")
         say("the same command goes on")
         return

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from bench.cli.options import OUT, messages, prepare_to_read
 from bench.system.paths import check_folder
 from bench.system.terminal import say
-from paper_tables.cli.options import of_a_task, run_index, selects_runs
+from paper_tables.cli.options import ChosenRuns, of_a_task, selects_runs
 
 
 @click.command()
@@ -20,16 +18,7 @@ from paper_tables.cli.options import of_a_task, run_index, selects_runs
 @selects_runs
 @of_a_task
 @OUT
-def tables(
-    names: tuple[str, ...],
-    formats: str,
-    preset: str,
-    seeds: str | None,
-    keys: tuple[str, ...],
-    task: str | None,
-    models: str | None,
-    out: Path,
-) -> None:
+def tables(names: tuple[str, ...], formats: str, runs: ChosenRuns) -> None:
     """Make the paper's tables from recorded runs: as measured, as published, side by side.
 
     Writes OUT/tables/TABLE-PRESET-measured, TABLE-published and TABLE-PRESET-side-by-side (.csv, .tex, .md). The .tex
@@ -53,12 +42,12 @@ def tables(
     from paper_tables.tables.make import write_tables
     from paper_tables.tables.render import TABLE_FORMATS
 
-    check_folder(out / "tables", "--out", write=True)
+    check_folder(runs.out / "tables", "--out", write=True)
     chosen = parse_formats(formats, tuple(TABLE_FORMATS))
     with messages().status("reading runs") as status:
-        for written in write_tables(run_index(out, preset, seeds, keys, task, models), names, chosen):
+        for lines in write_tables(runs.index(), names, chosen):
             status.stop()
-            for line in written.lines:
+            for line in lines:
                 say(line)
             status.start()
             status.update("comparing runs")

@@ -14,9 +14,8 @@ from bench.system.errors import BenchError, did_you_mean
 from bench.system.files import write_bytes
 from bench.system.progress import Reporter
 from paper_tables.figures import from_models, from_runs
-from paper_tables.figures.figure import Drawing, NothingToDraw
 from paper_tables.figures.names import FIGURES, file_of
-from paper_tables.figures.style import paper_style, save
+from paper_tables.figures.style import Drawing, NothingToDraw, paper_style, save
 from paper_tables.numbers.probes import COEFFICIENTS, GENERATION_COST, NOISY_OUTPUTS, ModelProbe, ProbeKind
 from paper_tables.numbers.runs import RunIndex
 from paper_tables.paper.ablations import ABLATIONS
@@ -52,7 +51,6 @@ def write_figures(
     names: Sequence[str],
     *,
     preset: str,
-    seed: int,
     out: Path,
     reporter: Reporter,
     fresh: bool = False,
@@ -65,7 +63,6 @@ def write_figures(
         index: gives the runs; asked for when a figure of runs is drawn.
         names: of figures.
         preset: the scale: a shipped preset's name, or a user's file.
-        seed: training seed of the init student that model probes take.
         out: the results folder.
         reporter: told what is being probed.
         fresh: make recorded probes again.
@@ -86,7 +83,7 @@ def write_figures(
             try:
                 if name in FROM_MODELS:
                     kind, draw = FROM_MODELS[name]
-                    drawing = draw(probe(kind, preset, seed, out, reporter, fresh=kind in again))
+                    drawing = draw(probe(kind, preset, out, reporter, fresh=kind in again))
                     again.discard(kind)
                 else:
                     runs = index()

@@ -10,9 +10,20 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from bench.system.manifest import Environment, Plain
-from paper_tables.figures.figure import Drawing, timing_note
 from paper_tables.figures.labels import Label, label_ends
-from paper_tables.figures.style import COLOURS, COLUMN, FAINT, FONT, PAGE, letter, look, plain_log, ticks_at
+from paper_tables.figures.style import (
+    COLOURS,
+    COLUMN,
+    FAINT,
+    FONT,
+    PAGE,
+    Drawing,
+    letter,
+    look,
+    plain_log,
+    ticks_at,
+    timing_note,
+)
 from paper_tables.numbers.probes import CoefficientQuantiles, Coefficients, GenerationCost, ModelProbe, NoisyOutput
 from paper_tables.paper.methods import METHOD_LABELS, SKEWED_LOSSES
 

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
 from bench.analysis.timing import step_spread
 from bench.record.record import mean_of_sets
-from paper_tables.figures.figure import Drawing, NothingToDraw, timing_note
 from paper_tables.figures.labels import Label, label_ends, label_points
-from paper_tables.figures.style import COLOURS, COLUMN, FAINT, HATCHES, PAGE, look, plain_log, ticks_at
+from paper_tables.figures.style import (
+    COLOURS,
+    COLUMN,
+    FAINT,
+    HATCHES,
+    PAGE,
+    Drawing,
+    NothingToDraw,
+    look,
+    plain_log,
+    ticks_at,
+    timing_note,
+)
 from paper_tables.numbers.cells import (
+    CellStatistics,
     cell_of,
     exclusively_timed,
     relative_times,
@@ -102,7 +115,7 @@ def relative_time(index: RunIndex) -> Drawing:
     for number, loss in enumerate(SKEWED_LOSSES):
         by_source = {row.specs["dolly"].output_source: row for row in table.rows if row.name.startswith(f"{loss}-")}
         runs_of = {source: selection.of_row(row) for source, row in (by_source | {"dataset": fixed[loss]}).items()}
-        times, _ = relative_times(runs_of, "dataset")
+        times, _ = relative_times(runs_of, exclusively_timed(runs_of), "dataset")
         for source, cell in times.items():
             x = places[source] + 0.46 * (number - 0.5)
             seconds = [training_seconds(run) for run in cell.runs]
@@ -156,60 +169,26 @@ def ablation(index: RunIndex, name: str) -> Drawing:
     """An ablation of the appendix, the score against the option's value; Figure 8 is that of alpha."""
     table = ablations(index.preset)[name]
     selection, seeds = _with_shared_seeds(index.select(table))
-    values = [row.value for row in table.rows if row.value is not None]
     metric = metric_label("dolly")
-    figure, axes = plt.subplots(figsize=(COLUMN, 2.3))
-    rows: list[dict[str, object]] = []
-    ends: list[Label] = []
-    for number, column in enumerate(table.columns):
+    series: dict[str, _Series] = {}
+    for column in table.columns:
         found = [(row, selection.runs[row.specs[column.group]]) for row in table.rows]
-        cells = [(row, cell_of([run.score(column.sets) for run in runs], runs)) for row, runs in found if runs]
-        if not cells:
-            continue
-        means = [cell.mean for _, cell in cells]
-        deviations = [cell.sd or 0.0 for _, cell in cells]
-        style = look(3 * number)
-        if values:
-            # beside each other, where several series have the same value
-            aside = number - (len(table.columns) - 1) / 2
-            x = [_beside(name, row.value, aside) for row, _ in cells if row.value is not None]
-            axes.errorbar(x, means, yerr=deviations, capsize=2, **style)
-            ends.append(Label(x[-1], means[-1], column.label, style["color"]))
-        else:
-            axes.bar(
-                [table.rows.index(row) + 0.38 * (number - 0.5) for row, _ in cells],
-                means,
-                0.36,
-                yerr=deviations,
-                capsize=2,
-                color=style["color"],
-                hatch=HATCHES[number],
-                edgecolor="white",
-                label=column.label,
-            )
-        rows += [
-            {"series": column.name, "value": row.name, "mean": cell.mean, "sd": cell.sd, "n": len(cell.runs)}
-            for row, cell in cells
+        series[column.name] = [
+            (row, cell_of([run.score(column.sets) for run in runs], runs)) for row, runs in found if runs
         ]
+    rows: list[dict[str, object]] = [
+        {"series": column, "value": row.name, "mean": cell.mean, "sd": cell.sd, "n": len(cell.runs)}
+        for column, cells in series.items()
+        for row, cell in cells
+    ]
     if len({row["value"] for row in rows}) < 2:
         _need([], name if name != "alpha" else "figures")
+    figure, axes = plt.subplots(figsize=(COLUMN, 2.3))
     axes.set_ylabel(f"{metric} on Dolly")
-    if values:
-        axes.set_xlabel(VALUE_LABELS[name])
-        if name in LOGARITHMIC:
-            axes.set_xscale("log")
-            axes.set_xlim(values[0] / 1.4, values[-1] * 1.4)
-        near = [name in LOGARITHMIC and after < 1.3 * value for value, after in pairwise(values)]
-        names = ["" if close else f"{value:g}" for value, close in zip(values, [*near, False], strict=True)]
-        ticks_at(axes.xaxis, values, names)
-        if name == "alpha":
-            axes.axvline(OWN_ALPHA, color="black", linewidth=0.8, linestyle=(0, (1, 2)), zorder=0)
-            axes.text(OWN_ALPHA * 1.05, 0.02, f"the paper's {OWN_ALPHA:g}", transform=axes.get_xaxis_transform())
-        if len(table.columns) > 1:
-            label_ends(axes, ends)
+    if values := [row.value for row in table.rows if row.value is not None]:
+        _lines(axes, name, table, series, values)
     else:
-        axes.set_xticks(range(len(table.rows)), [row.label for row in table.rows])
-        axes.grid(axis="x", visible=False)
+        _bars(axes, table, series)
         # above the bars, none of which it may cover
         figure.legend(loc="outside upper right", ncols=len(table.columns))
     title = "Figure 8: " if name == "alpha" else "Appendix: "
@@ -221,6 +200,59 @@ def ablation(index: RunIndex, name: str) -> Drawing:
             *_missing(table, selection, name, index.preset),
         ],
     )
+
+
+_Series = list[tuple[Row, CellStatistics]]
+
+
+def _lines(axes: Axes, name: str, table: Table, series: Mapping[str, _Series], values: Sequence[float]) -> None:
+    """An ablation whose rows have values: a line a column, named at its end where there are several."""
+    ends: list[Label] = []
+    for number, column in enumerate(table.columns):
+        if cells := series[column.name]:
+            # beside each other, where several series have the same value
+            aside = number - (len(table.columns) - 1) / 2
+            x = [_beside(name, row.value, aside) for row, _ in cells if row.value is not None]
+            means, deviations, style = *_means(cells), look(3 * number)
+            axes.errorbar(x, means, yerr=deviations, capsize=2, **style)
+            ends.append(Label(x[-1], means[-1], column.label, style["color"]))
+    axes.set_xlabel(VALUE_LABELS[name])
+    if name in LOGARITHMIC:
+        axes.set_xscale("log")
+        axes.set_xlim(values[0] / 1.4, values[-1] * 1.4)
+    near = [name in LOGARITHMIC and after < 1.3 * value for value, after in pairwise(values)]
+    names = ["" if close else f"{value:g}" for value, close in zip(values, [*near, False], strict=True)]
+    ticks_at(axes.xaxis, values, names)
+    if name == "alpha":
+        axes.axvline(OWN_ALPHA, color="black", linewidth=0.8, linestyle=(0, (1, 2)), zorder=0)
+        axes.text(OWN_ALPHA * 1.05, 0.02, f"the paper's {OWN_ALPHA:g}", transform=axes.get_xaxis_transform())
+    if len(table.columns) > 1:
+        label_ends(axes, ends)
+
+
+def _bars(axes: Axes, table: Table, series: Mapping[str, _Series]) -> None:
+    """An ablation whose rows have names: a bar a row and column."""
+    for number, column in enumerate(table.columns):
+        if cells := series[column.name]:
+            means, deviations = _means(cells)
+            axes.bar(
+                [table.rows.index(row) + 0.38 * (number - 0.5) for row, _ in cells],
+                means,
+                0.36,
+                yerr=deviations,
+                capsize=2,
+                color=look(3 * number)["color"],
+                hatch=HATCHES[number],
+                edgecolor="white",
+                label=column.label,
+            )
+    axes.set_xticks(range(len(table.rows)), [row.label for row in table.rows])
+    axes.grid(axis="x", visible=False)
+
+
+def _means(cells: _Series) -> tuple[list[float], list[float]]:
+    """Means and standard deviations, 0 of one run."""
+    return [cell.mean for _, cell in cells], [cell.sd or 0.0 for _, cell in cells]
 
 
 def _with_shared_seeds(selection: Selection) -> tuple[Selection, str]:

@@ -1,10 +1,11 @@
-"""How figures look: a paper's column, fonts that are read there, colours that everybody can tell apart."""
+"""What a figure is, and how it looks: a paper's column, fonts read there, colours that everybody can tell apart."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,14 @@ import matplotlib
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
+import pandas as pd
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, LogLocator, NullFormatter, NullLocator
 
+from bench.system.errors import BenchError
 from bench.system.files import write_bytes
+from bench.system.manifest import Environment
 
 COLUMN = 3.3  # inches: a column of ICML's two
 PAGE = 6.75
@@ -57,6 +61,30 @@ _STYLE: Any = {
     "svg.fonttype": "path",
     "svg.hashsalt": "distillm-bench",
 }
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure with the data it shows.
+
+    Attributes:
+        figure: to be saved.
+        frame: every number in it, tidy.
+        caption: what it shows and how it came about.
+    """
+
+    figure: Figure
+    frame: pd.DataFrame
+    caption: list[str] = field(default_factory=list)
+
+
+class NothingToDraw(BenchError):
+    """The runs that a figure needs are not recorded; says what makes them."""
+
+
+def timing_note(environments: Iterable[Environment]) -> str:
+    """The sentence on what times were measured on."""
+    return f"Times measured on {'; '.join(sorted({environment.hardware for environment in environments}))}."
 
 
 @contextmanager

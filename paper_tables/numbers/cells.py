@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.analysis.blocks import Arm, SeedNoise, compare_arms, seed_noise
+from bench.analysis.blocks import Arm, SeedNoise, compare_among, seed_noise
 from bench.analysis.significance import MOST_SEEDS, Estimate, detectable_difference, level_of_best, p_values_of_best
 from bench.analysis.timing import (
     REPEATS_WITHIN,
@@ -134,26 +134,28 @@ class TableArms:
     def __init__(self, table: Table, selection: Selection) -> None:
         self.table = table
         self._specs = {row.name: row.specs for row in table.rows}
-        self._runs: dict[_Pool, dict[RunSpec, list[Run]]] = {}
         self._labels: dict[RunSpec, str] = {}
-        self._arms: dict[_Pool, dict[RunSpec, Arm]] = {}
+        self._runs: dict[_Pool, dict[str, list[Run]]] = {}  # by label, as arms
+        self._arms: dict[_Pool, dict[str, Arm]] = {}
         self._noise: dict[_Pool, SeedNoise | None] = {}
         for column in table.columns:
             for row in table.rows:
                 if runs := scored_runs(selection.runs[row.specs[column.group]], column):
-                    pool, spec = self._place(row.name, column)
-                    self._runs.setdefault(pool, {})[spec] = runs
                     several = len(set(row.specs.values())) > 1
-                    self._labels.setdefault(spec, f"{row.label}, {column.label}" if several else row.label)
+                    label = f"{row.label}, {column.label}" if several else row.label
+                    self._labels.setdefault(row.specs[column.group], label)
+                    pool, label = self._place(row.name, column)
+                    self._runs.setdefault(pool, {})[label] = runs
 
-    def _place(self, row: str, column: Column) -> tuple[_Pool, RunSpec]:
+    def _place(self, row: str, column: Column) -> tuple[_Pool, str]:
+        """Where a cell's arm stands, and the arm's label; "" where it has no runs."""
         spec = self._specs[row][column.group]
-        return (spec.task, spec.models, column.sets), spec
+        return (spec.task, spec.models, column.sets), self._labels.get(spec, "")
 
     def runs(self, row: str, column: Column) -> list[Run]:
         """Those of a cell, by training seed."""
-        pool, spec = self._place(row, column)
-        return self._runs.get(pool, {}).get(spec, [])
+        pool, label = self._place(row, column)
+        return self._runs.get(pool, {}).get(label, [])
 
     def noise(self, row: str, column: Column) -> SeedNoise | None:
         """That of training seeds, of the arms that a cell stands among; None where nothing is known of it.
@@ -163,7 +165,7 @@ class TableArms:
         """
         pool, _ = self._place(row, column)
         if pool not in self._noise:
-            self._noise[pool] = seed_noise({self._labels[s]: a.scores for s, a in self._in(pool, column).items()})
+            self._noise[pool] = seed_noise({label: arm.scores for label, arm in self._among(row, column).items()})
         return self._noise[pool]
 
     def compare(self, first: tuple[str, Column], second: tuple[str, Column]) -> Estimate | None:
@@ -172,34 +174,29 @@ class TableArms:
         Raises:
             BenchError: runs that answer one set were scored on different examples.
         """
-        a, b = (self._arm(*cell) for cell in (first, second))
-        return None if a is None or b is None else compare_arms(a, b, self._between(first, second))
+        arms, (_, a), (_, b) = self._among(*first), self._place(*first), self._place(*second)
+        return compare_among(arms, a, b, self.noise(*first)) if {a, b} <= arms.keys() else None
 
     def is_of_louder(self, first: tuple[str, Column], second: tuple[str, Column]) -> bool:
         """Whether the difference of two cells rests on the own variance of one whose seeds scatter more."""
         noise = self.noise(*first)
-        return noise is not None and noise.is_of_louder(
-            *(self._labels[self._place(*cell)[1]] for cell in (first, second))
-        )
+        return noise is not None and noise.is_of_louder(*(self._place(*cell)[1] for cell in (first, second)))
 
-    def _between(self, first: tuple[str, Column], second: tuple[str, Column]) -> SeedNoise | None:
-        noise = self.noise(*first)
-        return noise and noise.between(*(self._labels[self._place(*cell)[1]] for cell in (first, second)))
-
-    def _arm(self, row: str, column: Column) -> Arm | None:
-        pool, spec = self._place(row, column)
-        return self._in(pool, column).get(spec)
-
-    def _in(self, pool: _Pool, column: Column) -> dict[RunSpec, Arm]:
+    def _among(self, row: str, column: Column) -> dict[str, Arm]:
+        """By label, the arms that a cell stands among."""
+        pool, _ = self._place(row, column)
         if pool not in self._arms:
-            runs_of = {self._labels[spec]: runs for spec, runs in self._runs.get(pool, {}).items()}
+            runs_of = self._runs.get(pool, {})
             values = by_example(runs_of, column) if runs_of else {}
-            self._arms[pool] = {}
-            for spec, runs in self._runs.get(pool, {}).items():
-                found = values[self._labels[spec]]
-                score = find_metric(runs[0].record.metric.name).score_of_sum
-                if found.shape[1] > 1:  # of one example there is no interval
-                    self._arms[pool][spec] = Arm.of([run.seed for run in runs], found, score)
+            self._arms[pool] = {
+                label: Arm.of(
+                    [run.seed for run in runs],
+                    values[label],
+                    find_metric(runs[0].record.metric.name).score_of_sum,
+                )
+                for label, runs in runs_of.items()
+                if values[label].shape[1] > 1  # of one example there is no interval
+            }
         return self._arms[pool]
 
 
@@ -220,13 +217,9 @@ def table_statistics(table: Table, selection: Selection) -> TableStatistics:
             minimum_detectable[column.name] = detectable
             noise[column.name] = arms.noise(next(iter(found)), column)
     runs_of = {row.name: selection.of_row(row) for row in table.rows}
-    times, untimed = relative_times(runs_of, TIME_REFERENCE) if table.timed else ({}, {})
-    costs = _costs(runs_of, TIME_REFERENCE) if table.timed else {}
-    timed = {row: [run.record for run in cell.runs] for row, cell in times.items()}
-    slow = {name: share for records in timed.values() for name, share in slow_runs(records).items()}
-    spreads = {row: spread for row, records in timed.items() if (spread := step_spread(records)) is not None}
-    references = _references(table, selection)
-    below = tuple(_below_init(table, cells))
+    timed = exclusively_timed(runs_of) if table.timed else {}
+    times, untimed = relative_times(runs_of, timed, TIME_REFERENCE) if table.timed else ({}, {})
+    records_of = {row: [run.record for run in cell.runs] for row, cell in times.items()}
     evaluated = {
         (run.record.run_id, column.name): cell_of([run.score(column.sets)], [run])
         for run in selection.evaluated
@@ -235,17 +228,17 @@ def table_statistics(table: Table, selection: Selection) -> TableStatistics:
     }
     return TableStatistics(
         cells,
-        references,
-        times,
-        minimum_detectable,
-        untimed,
-        evaluated,
-        noise,
-        below,
-        costs,
-        slow,
-        slow_few(timed.values()),
-        spreads,
+        references=_references(table, selection),
+        times=times,
+        costs=_costs(runs_of, timed.get(TIME_REFERENCE, [])) if table.timed else {},
+        slow={name: share for records in records_of.values() for name, share in slow_runs(records).items()},
+        slow_few=slow_few(records_of.values()),
+        spreads={row: spread for row, records in records_of.items() if (spread := step_spread(records)) is not None},
+        minimum_detectable=minimum_detectable,
+        untimed=untimed,
+        evaluated=evaluated,
+        noise=noise,
+        below_init=tuple(_below_init(table, cells)),
     )
 
 
@@ -403,14 +396,18 @@ def exclusively_timed(runs_of: Mapping[str, Iterable[Run]]) -> dict[str, list[Ru
 
 
 def relative_times(
-    runs_of: Mapping[str, list[Run]], reference: str
+    runs_of: Mapping[str, list[Run]], timed: Mapping[str, list[Run]], reference: str
 ) -> tuple[dict[str, CellStatistics], dict[str, str]]:
     """Training time over the median of a reference's, both of exclusively timed runs on the same hardware.
+
+    Args:
+        runs_of: all runs by name.
+        timed: those of them that are `exclusively_timed`.
+        reference: a name.
 
     Returns:
         the times by name, and why some with runs have none.
     """
-    timed = exclusively_timed(runs_of)
     base_runs = timed.get(reference, [])
     times: dict[str, CellStatistics] = {}
     untimed: dict[str, str] = {}
@@ -437,10 +434,9 @@ def spread_note(spreads: Mapping[str, float]) -> str:
     return f"Range of the median step over a method's timed runs (aim: within {REPEATS_WITHIN:.0%}): {each}{told}."
 
 
-def _costs(runs_of: Mapping[str, list[Run]], reference: str) -> dict[tuple[str, str], CellStatistics]:
-    """By row and name (`COSTS`). What comes before the training is shown where every run says it."""
+def _costs(runs_of: Mapping[str, list[Run]], base_runs: list[Run]) -> dict[tuple[str, str], CellStatistics]:
+    """By row and name (`COSTS`); what comes before the training is relative to base runs, where every run says it."""
     costs: dict[tuple[str, str], CellStatistics] = {}
-    base_runs = exclusively_timed(runs_of).get(reference, [])
     for row, runs in runs_of.items():
         before = [run.record.seconds_before for run in runs]
         known = [seconds for seconds in before if seconds is not None]

@@ -113,6 +113,16 @@ class Table:
         return f"Table {self.name}" if self.name.isdigit() else "Main table" if self.name == "main" else "Appendix"
 
     @property
+    def row_labels(self) -> dict[str, str]:
+        """What readers see of each row, by its name."""
+        return {row.name: row.label for row in self.rows}
+
+    @property
+    def column_labels(self) -> dict[str, str]:
+        """What readers see of each column, by its name."""
+        return {column.name: column.label for column in self.columns}
+
+    @property
     def specs(self) -> tuple[RunSpec, ...]:
         """Every run spec it needs, each once."""
         return tuple(dict.fromkeys(spec for row in self.rows for spec in row.specs.values()))

@@ -7,19 +7,13 @@ from dataclasses import dataclass
 
 from bench.record.record import RunRecord
 from paper_tables.claims.beside import ONE_RATE, columns_of
-from paper_tables.claims.verdicts import ClaimVerdict, Verdict
+from paper_tables.claims.verdicts import VERDICT_WORDS, ClaimVerdict
 from paper_tables.numbers.regime import PRESET, regimes
 from paper_tables.numbers.runs import RunIndex
 from paper_tables.paper.tables import Column
 from paper_tables.tables.captions import setting_notes
 from paper_tables.tables.make import FilledTable
 
-HEADINGS: dict[Verdict, str] = {
-    "reproduced": "Holds here",
-    "not reproduced": "Does not hold here",
-    "mechanism not active": "Not tested: the mechanism was not active",
-    "not enough evidence": "Open",
-}
 SHOWN_COLUMNS = {"main": 1, "3": None}
 """Tables whose best methods are named, with how many of their columns; None for all."""
 
@@ -62,7 +56,9 @@ def at_a_glance(
     """
     preset = records[0].config.preset if records else ""
     of_regime = preset == PRESET
-    groups = {text: tuple(one for one in found if one.verdict == verdict) for verdict, text in HEADINGS.items()}
+    groups = {
+        words.heading: tuple(one for one in found if one.verdict == verdict) for verdict, words in VERDICT_WORDS.items()
+    }
     return Glance(
         scale=tuple(note for note in setting_notes(records) if note.startswith(("Models:", "Hardware:"))),
         verdicts={text: ones for text, ones in groups.items() if ones},
@@ -82,7 +78,7 @@ def _best_methods(filled: FilledTable) -> Iterator[str]:
 
 def _best_of(filled: FilledTable, column: Column) -> Iterator[str]:
     """The best of a column; nothing where fewer than two methods have runs."""
-    labels = {row.name: row.label for row in filled.table.rows}
+    labels = filled.table.row_labels
     cells = {row: cell for (row, name), cell in filled.statistics.cells.items() if name == column.name}
     best = next((row for row, cell in cells.items() if cell.best), None)
     if best is None:
@@ -107,7 +103,7 @@ def _best_of(filled: FilledTable, column: Column) -> Iterator[str]:
 
 
 def _below_init(filled: FilledTable) -> Iterator[str]:
-    rows = {row.name: row.label for row in filled.table.rows}
-    columns = {column.name: column.label for column in filled.table.columns}
+    rows = filled.table.row_labels
+    columns = filled.table.column_labels
     for row, column in filled.statistics.below_init:
         yield f"{rows[row]} ({columns[column]})"

@@ -7,13 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-from filelock import FileLock
-
 from bench.config.layers import Layer
-from bench.config.presets import is_path, recorded_name
-from bench.system import yaml_text
+from bench.config.presets import change_preset, is_path, recorded_name
 from bench.system.errors import BenchError
-from bench.system.files import cannot_write, write_bytes
 from paper_tables.numbers.cells import exclusively_timed
 from paper_tables.numbers.runs import Run, RunIndex
 from paper_tables.paper.run_spec import RunSpec
@@ -111,18 +107,17 @@ def write_preset(path: Path, planned: Layer, *, replan: bool = False) -> None:
         BenchError: it cannot be written.
     """
     base = planned["extends"]
-    content = {**planned, "extends": f"./{os.path.relpath(base, path.parent)}" if is_path(base) else base}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_name(f".{path.name}.lock")):
-            before = yaml_text.read(path).get("pairs", {}) if path.exists() else {}
-            content["pairs"] = before | {
-                models: {"methods": _merged(before.get(models, {}).get("methods", {}), of_pair["methods"], replan)}
-                for models, of_pair in planned["pairs"].items()
-            }
-            write_bytes(path, yaml_text.dump(content).encode())
-    except OSError as error:
-        raise cannot_write(path, error) from error
+    extends = f"./{os.path.relpath(base, path.parent)}" if is_path(base) else base
+
+    def with_planned(there: Layer | None) -> Layer:
+        before = {} if there is None else there.get("pairs", {})
+        pairs = before | {
+            models: {"methods": _merged(before.get(models, {}).get("methods", {}), of_pair["methods"], replan)}
+            for models, of_pair in planned["pairs"].items()
+        }
+        return {**planned, "extends": extends, "pairs": pairs}
+
+    change_preset(path, with_planned)
 
 
 def _merged(before: Layer, planned: Layer, replan: bool) -> Layer:

@@ -17,7 +17,7 @@ from typing import IO, Literal
 from bench.analysis.timing import CORES_LEFT
 from bench.cli.run import BUSY
 from bench.record.store import Store
-from paper_tables.suite.plan import Newcomers, Plan, PlannedRun
+from paper_tables.suite.plan import Newcomers, PlannedRun, SuitePlan
 from paper_tables.suite.time_limit import TimeLimit
 
 POLL_SECONDS = 0.2
@@ -69,7 +69,9 @@ class RunEvent:
     cut: bool = False
 
 
-def run_locally(plan: Plan, out: Path, jobs: int, limit: TimeLimit | None = None) -> Generator[RunEvent, None, None]:
+def run_locally(
+    plan: SuitePlan, out: Path, jobs: int, limit: TimeLimit | None = None
+) -> Generator[RunEvent, None, None]:
     """Make the runs left, telling of each start and end.
 
     Exclusive runs come first, one at a time. Every run is a `bench run` of its own, which resumes if it was begun

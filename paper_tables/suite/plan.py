@@ -62,7 +62,7 @@ class PlannedRun:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SuitePlan:
     """The runs of a suite.
 
     Attributes:
@@ -111,7 +111,7 @@ def make_plan(
     here: tuple[str, str] | None = None,
     shard: tuple[int, int] = (1, 1),
     gpu_each: bool = False,
-) -> Plan:
+) -> SuitePlan:
     """Plan the runs of some specs.
 
     Args:
@@ -137,8 +137,9 @@ def make_plan(
         if name not in there:
             known = f"it has {', '.join(sorted(there))}; the nearest is {nearest(name, there)[0]}"
             raise BenchError(f"--only {name}: the suite has no such method; {known}")
-    _check_tuned(preset, [spec for spec in specs if not only or spec.method in only])
-    _check_settings(settings, [spec for spec in specs if not only or spec.method in only])
+    chosen = [spec for spec in specs if not only or spec.method in only]
+    _check_tuned(preset, chosen)
+    _check_settings(settings, chosen)
     recorded = _by_configuration(records)
     name = read_preset(preset).name
     at_scale = [one for one in recorded.values() if one.config.preset == name and one.evaluated is None]
@@ -146,7 +147,6 @@ def make_plan(
     # on another machine than most were timed on, no time that is taken again would count
     can_time = here is None or usual is None or (usual.device, usual.cpu) == here
     timed_elsewhere = 0
-    slow: dict[str, float] = {}
     arms: dict[RunSpec, list[RunRecord]] = {}
     for spec in specs if times else ():
         if spec in timed:
@@ -154,42 +154,50 @@ def make_plan(
             arm = [recorded.get(_key(whole.config(preset, seed))) for seed in seeds]
             arms[spec] = [r for r in arm if r and has_exclusive_timing(r) and hardware(r) == usual]
     few = slow_few(arms.values())
+    slow_of = {spec: _slow(arms[spec], few) for spec in chosen if spec in arms}
     planned: dict[str, PlannedRun] = {}
     for seed in seeds:
-        for spec in specs:
-            if only and spec.method not in only:
-                continue
+        for spec in chosen:
             whole = replace(spec, options=(*spec.options, *settings))
             config = whole.config(preset, seed)
             key = _key(config)
             found = recorded.get(key)
             planned.setdefault(key, PlannedRun(whole, seed, recorded=found is not None))
-            if times and spec in timed:
-                of_arm = arms[spec]
-                # one that was made again and is as slow has its reason in itself
-                again = {r.run_id for r in of_arm if not r.time.earlier}
-                by = {**slow_runs(of_arm), **few}
-                slow_here = {name: share for name, share in by.items() if name in again}
-                slow |= slow_here
-                is_slow = found is not None and found.run_id in slow_here
-                if timed[spec] == "first seed" and seed != seeds[0] and not is_slow:
-                    continue
-                # at every seed, each run counts for itself; else any one of the spec's will do
-                counted = [r for r in of_arm if timed[spec] != "every seed" or r is found]
-                has_time = bool(counted) and not is_slow
-                needs_time = found is not None and not has_time
-                timed_elsewhere += needs_time and not can_time and not is_slow
-                planned[key] = replace(
-                    planned[key],
-                    exclusive=not has_time and jobs > 1 and not (gpu_each and config.device != "cpu"),
-                    retimed=needs_time and can_time,
-                    threads=usual.threads if usual else None,
-                )
+            if spec not in arms:
+                continue
+            is_slow = found is not None and found.run_id in slow_of[spec]
+            if timed[spec] == "first seed" and seed != seeds[0] and not is_slow:
+                continue
+            # at every seed, each run counts for itself; else any one of the spec's will do
+            counted = [r for r in arms[spec] if timed[spec] != "every seed" or r is found]
+            has_time = bool(counted) and not is_slow
+            needs_time = found is not None and not has_time
+            timed_elsewhere += needs_time and not can_time and not is_slow
+            planned[key] = replace(
+                planned[key],
+                exclusive=not has_time and jobs > 1 and not (gpu_each and config.device != "cpu"),
+                retimed=needs_time and can_time,
+                threads=usual.threads if usual else None,
+            )
     number, count = shard
     part = list(planned.values())[number - 1 :: count]
     runs = tuple(sorted(part, key=lambda run: not run.exclusive))
     seconds = _durations(runs, FIRST_GUESS.get(preset), at_scale)
-    return Plan(preset, runs, seconds, not at_scale, slow, timed_elsewhere)
+    slow = {run_id: share for of_spec in slow_of.values() for run_id, share in of_spec.items()}
+    return SuitePlan(preset, runs, seconds, not at_scale, slow, timed_elsewhere)
+
+
+def _slow(arm: Sequence[RunRecord], few: Mapping[str, float]) -> dict[str, float]:
+    """By run id, how much slower runs of an arm were than the others; not of one that was made again.
+
+    One that is as slow again has its reason in itself.
+
+    Args:
+        arm: the timed runs of a spec.
+        few: the same of all arms with too few runs to tell, by what steps take in other arms of their kind.
+    """
+    again = {record.run_id for record in arm if not record.time.earlier}
+    return {run_id: share for run_id, share in {**slow_runs(arm), **few}.items() if run_id in again}
 
 
 def _check_tuned(preset: str, specs: Sequence[RunSpec]) -> None:

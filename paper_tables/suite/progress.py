@@ -1,20 +1,23 @@
-"""What a user sees of a suite: the plan before it starts, one live grid while it runs, what failed at the end."""
+"""What a user sees of a suite: the plan before it starts, one live grid while it runs, how far it is elsewhere."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from statistics import fmean
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from bench.record.store import FAILURE, LOCK, WORK, Store
+from bench.system.artifacts import is_locked
 from bench.system.progress import LiveDisplay, State, mark
 from paper_tables.paper.methods import METHOD_LABELS
 from paper_tables.paper.run_spec import RunSpec
 from paper_tables.suite.executors import Failure, RunEvent
-from paper_tables.suite.plan import Plan, PlannedRun
+from paper_tables.suite.plan import PlannedRun, SuitePlan
 
 
 class SuiteGrid(LiveDisplay):
@@ -26,7 +29,7 @@ class SuiteGrid(LiveDisplay):
         console: where to; a line a run where it is no terminal.
     """
 
-    def __init__(self, plan: Plan, jobs: int, console: Console) -> None:
+    def __init__(self, plan: SuitePlan, jobs: int, console: Console) -> None:
         super().__init__(console)
         self.plan, self.jobs = plan, jobs
         self.names = names_of(run.spec for run in plan.runs)
@@ -136,7 +139,7 @@ def names_of(specs: Iterable[RunSpec]) -> dict[RunSpec, str]:
     return names
 
 
-def describe(plan: Plan, jobs: int) -> Iterator[str]:
+def describe(plan: SuitePlan, jobs: int) -> Iterator[str]:
     """A plan in words, with the estimate."""
     exclusive = sum(run.exclusive for run in plan.to_do)
     retimed = sum(run.retimed for run in plan.to_do)
@@ -160,6 +163,36 @@ def describe(plan: Plan, jobs: int) -> Iterator[str]:
         seconds = plan.estimate(jobs)
         basis = "a guess until runs are recorded" if plan.guessed else "from the recorded runs"
         yield f"about {duration(seconds)} ({basis})" if seconds is not None else "duration: unknown, none is recorded"
+
+
+def status(plan: SuitePlan, store: Store) -> Iterator[str]:
+    """Lines on a suite's runs, and on every run in its folder that is being made, or was begun and is not recorded."""
+    recorded = sum(run.recorded for run in plan.runs)
+    yield f"{recorded} of {len(plan.runs)} runs are recorded in {store.root}"
+    locks = {path.parent.name: is_locked(path) for path in store.runs.glob(f"*/{LOCK}")}
+    for run_id in sorted(run_id for run_id, held in locks.items() if held):
+        yield f"  being made: {run_id}, {_reached(store.folder(run_id))}"
+    for run_id in store.unfinished():
+        held = locks.get(run_id, False)
+        if held:
+            continue
+        if held is None:
+            yield f"  being made or stopped, its lock cannot be read: {run_id}, {_reached(store.folder(run_id))}"
+        elif (store.folder(run_id) / FAILURE).is_file():
+            yield f"  failed: {run_id} (`bench show {run_id}` says why)"
+        else:
+            yield f"  stopped: {run_id}, {_reached(store.folder(run_id))}; the suite goes on with it"
+
+
+def _reached(folder: Path) -> str:
+    checkpoints = sorted((folder / WORK).glob("step-*"))
+    if not checkpoints:
+        return "no checkpoint yet"
+    try:
+        ago = time.time() - checkpoints[-1].stat().st_mtime
+    except FileNotFoundError:  # a newer one has replaced it
+        return "training"
+    return f"step {int(checkpoints[-1].name.removeprefix('step-'))} {duration(max(0.0, ago))} ago"
 
 
 def duration(seconds: float | None) -> str:

@@ -28,7 +28,7 @@ from bench.system.environment import this_machine
 from bench.system.errors import BenchError
 from bench.system.files import cannot_write
 from paper_tables.suite.executors import STOP_SECONDS, Failure, RunEvent, last_lines, words_of
-from paper_tables.suite.plan import Plan, PlannedRun
+from paper_tables.suite.plan import PlannedRun, SuitePlan
 
 if TYPE_CHECKING:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -111,7 +111,7 @@ def kind_of_node(cluster: Cluster) -> tuple[str, str]:
     return _asked(cluster.largest, this_machine)
 
 
-def run_on_ray(plan: Plan, out: Path, cluster: Cluster) -> Generator[RunEvent, None, None]:
+def run_on_ray(plan: SuitePlan, out: Path, cluster: Cluster) -> Generator[RunEvent, None, None]:
     """Make the runs left, telling of each start and end; to be used while `connected`.
 
     Args:

@@ -30,7 +30,7 @@ class TimeLimit:
     """
 
     def __init__(self, minutes: float, store: Store, preset: str, began: float) -> None:
-        self.store, self.preset = store, preset
+        self.minutes, self.store, self.preset = minutes, store, preset
         # of a limit of seconds, as tests have, most is for runs
         self.overhead = OVERHEAD
         self._read: list[RunRecord] = []

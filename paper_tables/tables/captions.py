@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
+from bench.config.presets import read_preset
 from bench.record.record import RunRecord
-from paper_tables.numbers.cells import SIGNIFICANCE, TableStatistics, spread_note
-from paper_tables.numbers.runs import Selection
+from paper_tables.numbers.cells import (
+    SIGNIFICANCE,
+    TableStatistics,
+    exclusively_timed,
+    spread_note,
+    training_seconds,
+)
+from paper_tables.numbers.runs import RunIndex, Selection
 from paper_tables.paper.methods import METHOD_LABELS
 from paper_tables.paper.tables import Table
 from paper_tables.tables.rendered import AS_GOOD_AS_BEST, NOT_TRAINED_HERE, TOO_NOISY
@@ -33,11 +41,11 @@ def measured_notes(table: Table, selection: Selection, found: TableStatistics, s
         "Tukey's test over the column)."
     ]
     notes += [table.note] if table.note else []
-    labels = {column.name: column.label for column in table.columns}
+    labels = table.column_labels
     if found.noise:
         notes.append(_noise_note(found, labels))
     if found.below_init:
-        rows = {row.name: row.label for row in table.rows}
+        rows = table.row_labels
         notes.append(f"Below its own init student: {_list(f'{rows[r]} ({labels[c]})' for r, c in found.below_init)}.")
     if found.minimum_detectable:
         notes += _detectable_notes(table, found, labels)
@@ -50,7 +58,7 @@ def _detectable_notes(table: Table, found: TableStatistics, labels: Mapping[str,
     """What differences to the best a column would show, and what it would of each method that has its own variance."""
     smallest = ", ".join(f"{labels[name]} {value:.2f}" for name, value in found.minimum_detectable.items())
     yield f"Minimum detectable difference to the best (80 % power, median over a column's methods): {smallest}."
-    rows = {row.name: row.label for row in table.rows}
+    rows = table.row_labels
     alone = [
         f"{label}: {_list(f'{rows[row]} {value:.2f}' for row, value in own.items())}"
         for column, label in labels.items()
@@ -100,7 +108,7 @@ COST_NOTE = (
 
 
 def _time_note(table: Table, found: TableStatistics) -> str:
-    labels = {row.name: row.label for row in table.rows}
+    labels = table.row_labels
     by_count: dict[int, list[str]] = {}
     for name, cell in found.times.items():
         by_count.setdefault(len(cell.runs), []).append(labels[name])
@@ -125,6 +133,31 @@ def _slow_notes(table: Table, found: TableStatistics) -> Iterable[str]:
         if time.earlier
     ):
         yield f"Timed more than once, the last counts: {told}."
+
+
+def spent_notes(index: RunIndex, table: Table, selection: Selection) -> list[str]:
+    """Sentences with the seconds of a run by row, of tables that have times, and with those of the trials before it."""
+    runs_of = {row.label: runs for row in table.rows if (runs := selection.of_row(row))}
+    notes = []
+    if table.timed and runs_of:
+        timed = {label: runs for label, runs in exclusively_timed(runs_of).items() if runs}
+        medians = {label: statistics.median(map(training_seconds, its)) for label, its in (timed or runs_of).items()}
+        which = "of exclusively timed runs" if timed else "whatever else ran then, so not to be compared"
+        notes.append(f"Seconds of training of a run, the median, {which}: {_seconds(medians)}.")
+    preset = read_preset(index.preset)
+    specs_of = {row.label: row.specs.values() for row in table.rows if row.label in runs_of}
+    known = {
+        label: [entry.seconds for task, method in found if (entry := preset.tuned(task, method))]
+        for label, specs in specs_of.items()
+        for found in [dict.fromkeys((spec.task, spec.method) for spec in specs if selection.runs[spec])]
+    }
+    if tuned := {label: sum(its) for label, its in known.items() if its}:
+        notes.append(f"Tuning, seconds that all trials of a method took, which a run's leave out: {_seconds(tuned)}.")
+    return notes
+
+
+def _seconds(seconds: dict[str, float]) -> str:
+    return ", ".join(f"{label} {value:.0f}" for label, value in seconds.items())
 
 
 def setting_notes(records: list[RunRecord]) -> list[str]:

@@ -11,9 +11,9 @@ from bench.system.files import write_bytes
 from paper_tables.numbers.cells import TableStatistics, table_statistics
 from paper_tables.numbers.judge_scores import judge_scores
 from paper_tables.numbers.runs import RunIndex, Selection
-from paper_tables.numbers.spent import spent_notes
 from paper_tables.paper.ablations import ABLATIONS, find_table
 from paper_tables.paper.tables import TABLE_NAMES, Table
+from paper_tables.tables.captions import spent_notes
 from paper_tables.tables.measured_view import measured_view
 from paper_tables.tables.published_view import published_view
 from paper_tables.tables.render import TABLE_FORMATS, render
@@ -34,15 +34,6 @@ class FilledTable:
     views: tuple[RenderedTable, ...]
 
 
-@dataclass(frozen=True)
-class WrittenTable:
-    """A table that was written: its files, and what to tell about it."""
-
-    table: Table
-    paths: tuple[Path, ...]
-    lines: tuple[str, ...]
-
-
 def fill_table(index: RunIndex, name: str) -> FilledTable:
     """A table of the paper, or an ablation, with the runs of an index.
 
@@ -61,8 +52,10 @@ def fill_table(index: RunIndex, name: str) -> FilledTable:
     return FilledTable(table, selection, found, tuple(views))
 
 
-def write_tables(index: RunIndex, names: Sequence[str], formats: Sequence[str]) -> Iterator[WrittenTable]:
-    """Write tables and ablations below `OUT/tables`, one after the other; without names all tables of the paper.
+def write_tables(index: RunIndex, names: Sequence[str], formats: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """Write tables and ablations below `OUT/tables`, one after the other, and give the lines to tell about each.
+
+    Without names it is all tables of the paper.
 
     Those of chosen runs have the choice in their names, and leave the tables of all runs as they are.
 
@@ -72,7 +65,7 @@ def write_tables(index: RunIndex, names: Sequence[str], formats: Sequence[str]) 
     for name in dict.fromkeys(index.table(name).name for name in names or TABLE_NAMES):
         filled = fill_table(index, name)
         paths = tuple(_write(index, filled.views, formats))
-        yield WrittenTable(filled.table, paths, tuple(_lines(filled, paths)))
+        yield tuple(_lines(filled, paths))
 
 
 def rendered(index: RunIndex, views: Sequence[RenderedTable], formats: Sequence[str]) -> Iterator[tuple[str, bytes]]:

@@ -36,7 +36,7 @@ def measured_view(
     references = [name for name in REFERENCE_LABELS if any(row == name for row, _ in found.references)]
     evaluated = {run.record.run_id: f"{run.record.evaluated} {NOT_TRAINED_HERE}" for run in selection.evaluated}
     names = {name: REFERENCE_LABELS[name] for name in references} | evaluated
-    names |= {row.name: row.label for row in table.rows}
+    names |= table.row_labels
     scores = {**found.cells, **found.references, **found.evaluated}
     rows = []
     for name, label in names.items():

@@ -28,7 +28,7 @@ EXTRA_COLUMNS = {TIME: TIME_LABEL} | {
 def published_view(table: Table) -> RenderedTable:
     """The values by model pair and row; what is not known is empty."""
     values = published(table.name)
-    columns = {column.name: column.label for column in table.columns}
+    columns = table.column_labels
     columns |= {value.column: EXTRA_COLUMNS[value.column] for value in values if value.column not in columns}
     own = list(dict.fromkeys(table.published_for.values()))
     rows = []

@@ -70,9 +70,6 @@ class Findings:
         file, holds = (f"{where}{RECORD}", reason) if named else (str(folder), told)
         self.wrong.append(Mismatch(file, "", "record", holds, "a record as it was written"))
 
-    def told_before(self, told: str) -> None:
-        """Nothing: the same record was named when it was first read."""
-
     def plain(self) -> dict[str, object]:
         """As plain values."""
         return {

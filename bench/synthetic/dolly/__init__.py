@@ -1,5 +1,1 @@
 """Instructions with contexts and answers in the shape of databricks-dolly-15k, and four out-of-distribution sets."""
-
-from bench.synthetic.dolly.records import generate
-
-__all__ = ["generate"]

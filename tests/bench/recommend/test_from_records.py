@@ -11,7 +11,9 @@ import pytest
 from scipy import stats
 
 from bench.analysis.blocks import Arm, compare_among, compare_arms, seed_noise
-from bench.recommend.from_records import belief, recommend
+from bench.recommend.belief import belief
+from bench.recommend.from_records import recommend
+from bench.recommend.ranked_settings import Options
 from bench.record.store import Store
 from bench.system.errors import BenchError
 from tests.conftest import invoke
@@ -62,7 +64,7 @@ def test_the_better_of_two_is_best_with_the_probability_of_students_t():
     arms = arms_of([20, 21])
     noise = noise_of(arms)
     compared = compare_arms(arms["arm1"], arms["arm0"], noise)
-    best, near = belief(arms, noise).probabilities(within=1.0)
+    best, near = belief(arms, noise).probabilities()
     assert best[1] == pytest.approx(stats.t.cdf(compared.value / compared.standard_error, compared.df), abs=0.002)
     assert near[1] == pytest.approx(stats.t.cdf((compared.value + 1) / compared.standard_error, compared.df), abs=0.002)
     assert best.sum() == pytest.approx(1)
@@ -95,7 +97,7 @@ def test_a_noisier_arm_has_its_own_variance_where_pooling_fails():
 
 
 def test_methods_come_by_score_with_what_is_known_of_them(store):
-    found = recommend(store, "dolly", price=100.0)
+    found = recommend(store, "dolly", options=Options(price=100.0))
     assert [one.method for one in found.methods] == ["kld", "jsd", "sft"]
     first, second, last = found.methods
     assert sum(one.best for one in found.methods) == pytest.approx(1)
@@ -127,7 +129,7 @@ def test_trials_of_tuning_never_count(store):
             store.write(*make_record(method, seed=seed, rows=rows, assignments=("score_on=validation",)))
     assert recommend(store, "dolly") == before
     with pytest.raises(BenchError, match="no scores on 'validation'"):
-        recommend(store, "dolly", on="validation")
+        recommend(store, "dolly", options=Options(on="validation"))
 
 
 def test_a_methods_own_settings_come_before_those_with_more_seeds(store):
@@ -173,7 +175,7 @@ def test_options_that_a_source_does_not_read_are_no_other_setting(store):
 
 def test_only_what_fits_the_budget_takes_part(store):
     store.write(*make_record("skl", mean=40.0, seconds=5.0, other_load=1.5))  # the time of this may not be shown
-    found = recommend(store, "dolly", max_seconds=20.0)
+    found = recommend(store, "dolly", options=Options(max_seconds=20.0))
     assert [(one.method, one.within_budget) for one in found.methods] == [
         ("jsd", True),
         ("sft", True),
@@ -182,7 +184,7 @@ def test_only_what_fits_the_budget_takes_part(store):
     ]
     assert [one.best for one in found.methods[2:]] == [0, 0]
     with pytest.raises(BenchError, match="the fastest takes 20 s"):
-        recommend(store, "dolly", max_seconds=1.0)
+        recommend(store, "dolly", options=Options(max_seconds=1.0))
 
 
 def test_what_comes_before_the_training_counts(store):
@@ -191,7 +193,7 @@ def test_what_comes_before_the_training_counts(store):
         answers = {"mean_length": 5.0, "ended": 1.0}
         needs = {"init student": 2.0, "teacher responses": 30.0}
         store.write(altered(record, data__teacher_responses=answers, time__before=needs), rows)
-    found = {one.method: one for one in recommend(store, "dolly", max_seconds=45, price=3600).methods}
+    found = {one.method: one for one in recommend(store, "dolly", options=Options(max_seconds=45, price=3600)).methods}
     assert (found["seqkd"].before, found["seqkd"].seconds, found["seqkd"].cost) == (32.0, 18.0, 50.0)
     assert [name for name, one in found.items() if not one.within_budget] == ["seqkd"]
     assert [name for name, one in found.items() if one.cost is not None and one.cost < 25] == ["jsd", "sft"]

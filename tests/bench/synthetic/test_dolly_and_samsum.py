@@ -7,8 +7,10 @@ import sys
 
 import pytest
 
-from bench.synthetic import dolly, generate, plain_text, samsum
+from bench.synthetic import generate, plain_text
+from bench.synthetic.dolly import records as dolly
 from bench.synthetic.dolly.records import SIZES as DOLLY_SIZES
+from bench.synthetic.samsum import records as samsum
 from bench.synthetic.samsum.records import MAX_TURNS
 from bench.synthetic.samsum.records import SIZES as SAMSUM_SIZES
 from bench.synthetic.splits import SHARES, may_hold

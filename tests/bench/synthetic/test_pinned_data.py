@@ -6,7 +6,10 @@ import json
 import pytest
 
 from bench import synthetic
-from bench.synthetic import dolly, iwslt, plain_text, samsum
+from bench.synthetic import plain_text
+from bench.synthetic.dolly import records as dolly
+from bench.synthetic.iwslt import records as iwslt
+from bench.synthetic.samsum import records as samsum
 
 GENERATE = {"dolly": dolly.generate, "samsum": samsum.generate, "iwslt": iwslt.generate}
 RECORDS = {  # SHA-256 by task, split and number of records (None: all)

@@ -14,9 +14,8 @@ from matplotlib.text import Text
 from bench.record.store import Store
 from paper_tables.figures import from_runs
 from paper_tables.figures.catalogue import FROM_RUNS
-from paper_tables.figures.figure import NothingToDraw
 from paper_tables.figures.labels import Label, label_ends, label_points
-from paper_tables.figures.style import COLUMN, look
+from paper_tables.figures.style import COLUMN, NothingToDraw, look
 from paper_tables.numbers.runs import RunIndex
 from paper_tables.paper.ablations import ablations
 from paper_tables.paper.tables import tables

@@ -96,7 +96,7 @@ def real(tmp_path_factory, cache):
     torch.set_num_threads(1)
     reporter = Reporter(Console(stderr=True), quiet=True)
     made = write_figures(
-        partial(RunIndex, Store(out), "tiny"), list(FROM_MODELS), preset="tiny", seed=10, out=out, reporter=reporter
+        partial(RunIndex, Store(out), "tiny"), list(FROM_MODELS), preset="tiny", out=out, reporter=reporter
     )
     return out, list(made)
 
@@ -107,7 +107,7 @@ def test_figures_of_models_are_made_from_what_is_recorded(real, monkeypatch):
     assert [one.name for one in made] == ["1", "2", "3", "theory"]
     assert all(path.stat().st_size > 100 for one in made for path in one.paths)
     monkeypatch.setattr("paper_tables.figures.model_probes.ModelPair", None)  # nothing may be probed again
-    again = probe(COEFFICIENTS, "tiny", 10, out, Reporter(Console(), quiet=True))
+    again = probe(COEFFICIENTS, "tiny", out, Reporter(Console(), quiet=True))
     recorded = read_sealed_json(out / "model-probes" / "coefficients-tiny.json")
     assert again.model_dump(mode="json", by_alias=True) == recorded
     assert again.environment.packages["torch"]
@@ -122,7 +122,7 @@ def test_a_probe_of_an_earlier_version_is_made_again(real, tmp_path, monkeypatch
     assert COEFFICIENTS.read(tmp_path, "tiny") is None
     none = Coefficients(students=[], positions=0, coefficients=[], errors=[], plug_in=[])
     monkeypatch.setitem(PROBES, "coefficients", lambda pair: none)
-    made = probe(COEFFICIENTS, "tiny", 10, tmp_path, Reporter(Console(), quiet=True))
+    made = probe(COEFFICIENTS, "tiny", tmp_path, Reporter(Console(), quiet=True))
     assert made.found == none
     assert COEFFICIENTS.read(tmp_path, "tiny") == made
 

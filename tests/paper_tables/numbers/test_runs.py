@@ -146,8 +146,8 @@ def test_a_sweep_over_seeds_asks_for_no_flood_of_commands(tmp_path):
     for seed in range(40):
         write_record(tmp_path, "kld", seed=seed)
     index = RunIndex(Store(tmp_path), "tiny")
-    (written,) = write_tables(index, ["1"], ["csv"])
-    assert "  missing: 160 runs" in written.lines
-    assert sum("bench run" in line for line in written.lines) == COMMANDS
+    (lines,) = write_tables(index, ["1"], ["csv"])
+    assert "  missing: 160 runs" in lines
+    assert sum("bench run" in line for line in lines) == COMMANDS
     assert index.select(find_table("1", "tiny")).seed_list == "0, 1, 2, …, 39 (40 in all)"
-    assert written.lines[-1] == f"    and {160 - COMMANDS} more; bench suite makes all runs of a table"
+    assert lines[-1] == f"    and {160 - COMMANDS} more; bench suite makes all runs of a table"

@@ -11,14 +11,14 @@ from rich.console import Console
 
 from paper_tables.paper.suites import run_specs, timed_specs
 from paper_tables.suite.executors import Failure, RunEvent
-from paper_tables.suite.plan import Plan, make_plan
+from paper_tables.suite.plan import SuitePlan, make_plan
 from paper_tables.suite.progress import SuiteGrid, describe, duration
 from tests.records import make_record
 
 ROW = {name: f"{name.upper()} dataset on dolly from sft" for name in ("kld", "rkld", "jsd")}
 
 
-def a_plan(records=(), *, jobs=1, seconds: float | None = 60.0) -> Plan:
+def a_plan(records=(), *, jobs=1, seconds: float | None = 60.0) -> SuitePlan:
     specs, timed = run_specs("table1", "tiny"), timed_specs("tiny")
     made = make_plan(specs, timed, records, preset="tiny", seeds=(10, 20), jobs=jobs, only=tuple(ROW))
     return replace(made, seconds=dict.fromkeys(made.runs, seconds))

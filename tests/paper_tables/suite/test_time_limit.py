@@ -22,7 +22,7 @@ from bench.system.files import write_json
 from paper_tables.paper.run_spec import default_run
 from paper_tables.suite import executors
 from paper_tables.suite.packing import pack_file
-from paper_tables.suite.plan import Plan, PlannedRun
+from paper_tables.suite.plan import PlannedRun, SuitePlan
 from paper_tables.suite.time_limit import TimeLimit, estimate
 from tests.conftest import short
 from tests.records import make_record
@@ -113,7 +113,7 @@ def test_a_run_that_is_recorded_but_not_yet_over_when_time_is_up_counts_as_made(
         return executors._Process(run, run.seed // 20, popen, tempfile.TemporaryFile())
 
     monkeypatch.setattr(executors, "_start", start)
-    plan = Plan("tiny", (planned(), planned(seed=20)), {planned(): None, planned(seed=20): None})
+    plan = SuitePlan("tiny", (planned(), planned(seed=20)), {planned(): None, planned(seed=20): None})
     limit = TimeLimit(1 / 30, Store(tmp_path / "other"), "tiny", time.monotonic())
     ended = [event for event in executors.run_locally(plan, tmp_path, 2, limit) if event.seconds is not None]
     assert [(event.run.seed, event.cut, event.failure) for event in ended] == [(10, False, None), (20, True, None)]
