@@ -43,10 +43,9 @@ class Pass:
     """What a pass takes, in bytes beside weights and optimiser, and in floating-point operations.
 
     Attributes:
-        forward: at most on the way to the loss, output layer included; of a mixture's generation: while prompts are
-            read.
+        forward: at most on the way to the loss, output layer included; of generation: while prompts are read.
         early, late: at most on the first half of the way back, where activations are many, and on the second, where
-            gradients are; of a mixture's: while buffers are filled, and in a step. Each of the three is a straight
+            gradients are; of generation: while buffers are filled, and in a step. Each of the three is a straight
             line in the number of layers; their maximum is none.
         activations: kept for the way back, when the output layer is reached; of generation: keys and values.
         output_layer: what output layer and loss add to that.
@@ -244,6 +243,4 @@ def _generation(
         written = (flops.get_total_flops() - before) * setting.response
         stays = kept - weights if captured else 0
         read, filled, wrote = (peak - weights for peak in (reading, filling, living.peak))
-        if teacher is None:  # one line for all three, which is too low for networks of many layers
-            read = filled = wrote = max(read, filled, wrote)
         return Pass(read, filled, wrote, kept - weights, living.peak - kept, before + written, stays, copies)

@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM
 from baselines.sft import CrossEntropy
 from bench.config.presets import read_pair, shipped
 from bench.config.resolve import resolve
-from bench.experiment.planning import calibration
+from bench.experiment.planning import calibration, memory
 from bench.experiment.planning.calibration import calibrate
 from bench.experiment.planning.fit import fits, remedy
 from bench.experiment.planning.memory import Pass, generation, step
@@ -241,6 +241,18 @@ def test_buffers_of_captured_steps_are_planned(family):
         weights = 2 * (2 * 12 * 32 * 32 + 97 * 32)
         assert pass_on["cuda"].stays == pytest.approx(buffers + weights, rel=0.1)
         assert pass_on["cuda"].peak > pass_on["cpu"].peak
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_generation_of_a_deep_network_is_planned_from_few_of_its_layers(device, monkeypatch):
+    """Of two layers logits take most, of many keys and values: the peak is no straight line, its three parts are."""
+    sizes = {"n_embd": 64, "n_head": 2, "n_layer": 24, "vocab_size": 16000}
+    shape = Shape("a model", "here", new_architecture(GPT2 | sizes, "causal", None), "causal", False)
+    setting = Setting(device, device == "cuda", 8, 100, 28)
+    planned = generation(shape, None, setting, 8)
+    monkeypatch.setattr(memory, "_SHALLOW", 24)
+    whole = generation(shape, None, setting, 8)
+    assert planned.peak == pytest.approx(whole.peak, rel=0.01)
 
 
 def training_of(method, *assignments):
