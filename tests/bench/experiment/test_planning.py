@@ -216,7 +216,7 @@ def test_a_plan_of_a_run_on_a_gpu_adds_up(xl):
     for stage in xl.stages:
         step = stage.gradients + stage.activations + stage.output_layer + stage.buffers * (stage.gradients > 0)
         held = stage.weights + stage.optimiser + stage.teacher
-        assert stage.peak == pytest.approx(held + max(step, stage.generation + stage.gradients))
+        assert stage.peak == pytest.approx(held + max(step, stage.generation))  # no captured pass keeps gradients
     training = {stage.name: stage for stage in xl.stages}["training"]
     assert training.weights == 4 * 124_439_808
     assert training.optimiser == 8 * 124_439_808
@@ -338,7 +338,7 @@ def test_what_makes_a_stage_fit_does(xl):
     assert not fits(teacher, 40 * GIB)
     found = remedy(xl, teacher, 40 * GIB)
     assert found is not None
-    assert all(setting.startswith("teacher_training.") for setting in found.settings)
+    assert all(setting.startswith(("teacher_training.", "evaluation.batch_size=")) for setting in found.settings)
     plan = make_plan(xl_config(*found.settings), "cuda")
     again = next(stage for stage in plan.stages if stage.name == "teacher")
     assert fits(again, 40 * GIB)
