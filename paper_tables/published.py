@@ -92,9 +92,10 @@ def _runs(index: RunIndex) -> str:
     """How many runs of which suite."""
     every = [index.select(find_table(name, PRESET)) for name in (*TABLE_NAMES, *ABLATIONS)]
     made = {spec: bool(runs) for selection in every for spec, runs in selection.runs.items()}
+    which = f"all {len(made)} settings" if all(made.values()) else f"{sum(made.values())} of the {len(made)} settings"
     return (
-        f"`results/paper-tiny/` holds {len(index.records)} runs at the preset `{PRESET}`, of {sum(made.values())} of "
-        f"the suite's {len(made)} settings, by training seed: {_seeds(index)}."
+        f"`results/paper-tiny/` holds {len(index.records)} runs at the preset `{PRESET}`, of {which} of the suite, by "
+        f"training seed: {_seeds(index)}."
     )
 
 
@@ -215,9 +216,12 @@ def _about(index: RunIndex) -> str:
 
 
 def _seeds(index: RunIndex) -> str:
-    """The training seeds, each with how many runs have it."""
+    """The training seeds, those with as many runs together."""
     count = Counter(record.seed for record in index.records)
-    return ", ".join(f"{seed} ({count[seed]})" for seed in sorted(count))
+    seeds: dict[int, list[str]] = {}
+    for seed in sorted(count):
+        seeds.setdefault(count[seed], []).append(str(seed))
+    return ", ".join(f"{', '.join(these)} ({runs}{' each' if len(these) > 1 else ''})" for runs, these in seeds.items())
 
 
 def replaced(page: str, section: str, begin: str = BEGIN, end: str = END) -> str:

@@ -21,8 +21,8 @@ def out(tmp_path):
 
 def test_what_is_told(out):
     made = sections(out)
-    assert "holds 6 runs at the preset `tiny`, of 3 of the suite's" in " ".join(made["short"].split())
-    assert "settings, by training seed: 10 (3), 20 (3)." in " ".join(made["short"].split())
+    assert "holds 6 runs at the preset `tiny`, of 3 of the " in " ".join(made["short"].split())
+    assert "settings of the suite, by training seed: 10, 20 (3 each)." in " ".join(made["short"].split())
     short = " ".join(made["short"].split())
     assert "4 that nobody reports, inferred by us (4 not enough evidence)." in short
     assert short.endswith("The [criteria](docs/tiny-regime.md) of the paper's regime hold for no task.")
