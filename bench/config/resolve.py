@@ -55,14 +55,14 @@ _DECLARED = ("method_settings", "shared_settings")
 
 
 class Overrides(TypedDict, total=False):
-    """What is chosen beside a configuration, and on top of one: none of it is required, and None leaves it as it is.
+    """What is chosen beside a configuration, and on top of one: none of it is required, and a None changes nothing.
 
     Attributes:
         init: the init student, `sft` or `pretrained`; `init` is another word for `sft`.
         seed: the training seed.
         device: where to run.
         data_dir: folder of local data.
-        assignments: `KEY=VALUE` each, the last word on any key.
+        assignments: `KEY=VALUE` each, the last word on any key; never None.
     """
 
     init: str | None

@@ -13,7 +13,7 @@ from bench.record.record import RunRecord
 from bench.record.store import RECORD
 from bench.system.artifacts import MANIFEST
 from bench.system.errors import BenchError
-from bench.system.hub import errors_of_httpx
+from bench.system.hub import errors_of_httpx, reason_of_failure
 
 if TYPE_CHECKING:
     from bench.config.sections import ModelsConfig
@@ -92,4 +92,5 @@ def _told(what: str) -> Iterator[None]:
         # RuntimeError: a large file's upload
         if not isinstance(error, (OSError, RuntimeError, ValueError, *errors_of_httpx("HTTPError"))):
             raise
-        raise BenchError(f"{what}: {type(error).__name__}: {str(error).strip()}") from error
+        reason = reason_of_failure(error)
+        raise BenchError(f"{what}: {type(reason).__name__}: {str(reason).strip()}") from error

@@ -61,6 +61,7 @@ def tell_soon_if_unreachable() -> None:
 _HUB_ANSWERED: set[str] = set()  # its address
 _NO_ANSWER: dict[str, tuple[float, Exception]] = {}  # by address: when, and what was raised
 _ONE_ASKS = Lock()
+_OURS = "distillm-bench asks whether the hub is there"  # marks the request that is let through
 _WAITS = (1.0, 2.0)  # seconds before it is asked again
 _PATIENCE = 5.0  # seconds for an answer
 _TRUSTED_FOR = 60.0  # seconds after which a failure is forgotten
@@ -73,26 +74,46 @@ def _check_reached(request: httpx.Request) -> None:
     from huggingface_hub.errors import OfflineModeIsEnabled
 
     hub = constants.ENDPOINT
-    if not str(request.url).startswith(hub):
+    if _OURS in request.extensions or not str(request.url).startswith(str(httpx.URL(hub)).rstrip("/")):
         return
     with _ONE_ASKS:
         if hub in _HUB_ANSWERED:
             return
         when, failed = _NO_ANSWER.get(hub, (0.0, None))
         if failed is None or time.monotonic() - when > _TRUSTED_FOR:
-            failed = None
-            for wait in (0.0, *_WAITS):
-                time.sleep(wait)
-                try:
-                    httpx.head(hub, timeout=_PATIENCE)
-                except httpx.TransportError as error:
-                    failed = error
-                else:
-                    _HUB_ANSWERED.add(hub)
-                    return
-            assert failed is not None
+            failed = _failure_to_reach(hub)
+            if failed is None:
+                _HUB_ANSWERED.add(hub)
+                return
             _NO_ANSWER[hub] = time.monotonic(), failed
     raise OfflineModeIsEnabled(f"{hub} cannot be reached") from failed
+
+
+def _failure_to_reach(hub: str) -> Exception | None:
+    """What keeps every one of three connections from being made; None where one is, whatever comes of it."""
+    import httpx
+    from huggingface_hub import get_session
+
+    failed: Exception | None = None
+    for wait in (0.0, *_WAITS):
+        time.sleep(wait)
+        try:
+            get_session().head(hub, timeout=_PATIENCE, follow_redirects=False, extensions={_OURS: True})
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            failed = error
+        except httpx.TransportError:  # slow, or of few words: huggingface_hub knows better what to make of it
+            return None
+        else:
+            return None
+    return failed
+
+
+def reason_of_failure(error: BaseException) -> BaseException:
+    """What a request failed for, behind what `tell_soon_if_unreachable` raises of it."""
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    told = (one for one in behind(error) if not isinstance(one, OfflineModeIsEnabled))
+    return next(told, error)
 
 
 def what_failed(what: str, name: str, error: BaseException, known: Iterable[str] = ()) -> str | None:
