@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.analysis.significance import MOST_SEEDS
-from bench.cli.fit import Fitted
+from bench.cli.fit import Fitted, plain_table
 from bench.system.cells import escape_markdown
 from paper_tables.claims.comparisons import ClaimComparison
 from paper_tables.claims.verdicts import VERDICT_WORDS, VERDICTS, ClaimVerdict
@@ -121,9 +121,7 @@ def as_table(found: Sequence[ClaimVerdict], preset: str) -> RenderableType:
         table.add_row(claim, Text(one.verdict, VERDICT_WORDS[one.verdict].style), reason)
         table.add_row("", "", "")
     headings, *rows = tally(found)
-    counts = Table(box=None, pad_edge=False)
-    for number, heading in enumerate(headings):
-        counts.add_column(heading, justify="right" if number else "left")
+    counts = plain_table(headings)
     for row in rows:
         counts.add_row(*row)
     return Group(Fitted(table), Text(f"{summary(found, preset)}\n"), Fitted(counts))
