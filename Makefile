@@ -16,7 +16,7 @@ test: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(PYTEST) -m "not slow and not torture" --dist loadgroup
+	$(PYTEST) -m "not slow and not torture" --dist worksteal
 
 # what takes long: processes that are killed and resumed, every method with every output source, shipped models
 test-slow: setup

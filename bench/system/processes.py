@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import psutil
 
+from bench.system.artifacts import Busy
 from bench.system.errors import BenchError, first_line
 
 if TYPE_CHECKING:  # commands that read must not wait for PyTorch
@@ -232,6 +233,9 @@ def joined(device: torch.device) -> Iterator[Processes]:
         if not made.sharded or not (dead := watch.dead_soon()):
             raise
         raise BenchError(f"process {dead[0]} {_ENDED} ({first_line(error)})") from error
+    except Busy:  # told to all: each ends now
+        dist.destroy_process_group()  # else its threads may abort a process that is ending
+        raise
     finally:
         watch.over.set()
     made.wait()  # nobody's watch sees another one end that is done
