@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -126,4 +127,7 @@ def _has_half_pairs(word: str) -> bool:
 
 
 def _tell(message: str) -> None:
-    console(err=True).print(f"error: {message}", style="red", soft_wrap=True)
+    try:
+        console(err=True).print(f"error: {message}", style="red", soft_wrap=True)
+    except MemoryError:  # which rich's way to print takes more of
+        os.write(2, f"error: {message}\n".encode(errors="replace"))
