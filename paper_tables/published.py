@@ -85,7 +85,7 @@ def _in_regime(index: RunIndex) -> str:
     if not found:
         return ""
     which = f"hold for {met or 'no task'}" + (f", not for {missed}" if met and missed else "")
-    return f"The [criteria](docs/tiny-regime.md) of the paper's regime {which}."
+    return f"As far as records tell, the [criteria](docs/tiny-regime.md) of the paper's regime {which}."
 
 
 def _runs(index: RunIndex) -> str:
