@@ -25,7 +25,8 @@ def test_what_is_told(out):
     assert "settings of the suite, by training seed: 10, 20 (3 each)." in " ".join(made["short"].split())
     short = " ".join(made["short"].split())
     assert "4 that nobody reports, inferred by us (4 not enough evidence)." in short
-    assert short.endswith("As far as records tell, the [criteria](docs/tiny-regime.md) of the paper's regime hold for no task.")
+    regime = "As far as records tell, the [criteria](docs/tiny-regime.md) of the paper's regime hold for no task."
+    assert short.endswith(regime)
     assert "| none: inferred by us | 0 | 0 | 0 | 4 |" in made["long"]
     assert "[Criteria](tiny-regime.md) of the paper's regime" in made["long"]
     assert made["long"].split("\n- ")[1].startswith("Dolly (tiny-llama) fails criterion 1: ")
