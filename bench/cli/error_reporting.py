@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import signal
 import sys
@@ -17,6 +18,10 @@ from bench.system.errors import BenchError, first_line, out_of_memory
 from bench.system.extensions import blamed
 from bench.system.terminal import OutputLost, Stream, console, printable, say, to_nowhere
 
+_LEAST_MEMORY = 32 << 20
+"""Bytes. With less no command does anything useful; libraries abort, and CPython 3.11 loops for ever over an exception
+whose handler it has no memory for."""
+
 
 class ErrorReporting(click.Command):
     """Turns errors a user can mend into a message and exit code 2, and Ctrl-C into a word about resuming.
@@ -26,6 +31,7 @@ class ErrorReporting(click.Command):
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run the command line."""
+        _check_some_memory()
         try:
             Stream()  # what click itself prints is shown in any encoding, too
             return super().main(*args, **extra)
@@ -124,6 +130,14 @@ def check_arguments(words: Sequence[str]) -> None:
 
 def _has_half_pairs(word: str) -> bool:
     return any("\ud800" <= char <= "\udfff" for char in word)
+
+
+def _check_some_memory() -> None:
+    try:
+        mmap.mmap(-1, _LEAST_MEMORY).close()
+    except OSError:
+        os.write(2, b"error: out of memory before it began: 32 MiB are not free; see `ulimit -v` and `free`\n")
+        sys.exit(2)
 
 
 def _tell(message: str) -> None:

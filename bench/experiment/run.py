@@ -40,7 +40,7 @@ from bench.system.environment import (
     pick_device,
     reset_peak_memory,
 )
-from bench.system.errors import BenchError, out_of_memory
+from bench.system.errors import BenchError, first_line, out_of_memory
 from bench.system.extensions import blamed
 from bench.system.files import WRITE_ERRORS, cannot_write, publish, remove, remove_leftovers, seal, write_json
 from bench.system.hashing import digest
@@ -199,16 +199,20 @@ def told_in_words(reporter: Reporter, config: Config) -> Iterator[None]:
     """
     try:
         yield
-    except (BenchError, KeyboardInterrupt):
+    except KeyboardInterrupt:
         raise
     except BaseException as error:  # SystemExit, too
-        if out_of_memory(error):
+        # what cannot be loaded says why in words of its own, such as that a folder holds no model
+        raised = error.__cause__ if isinstance(error, BenchError) else error
+        if raised is not None and out_of_memory(raised):
             stage = next((stage.name for stage in reporter.stages if stage.state == "failed"), "data")
             stage = stage if stage in STAGES else "evaluation"  # of `bench evaluate`, whose stages are models
             raise BenchError(
-                f"out of memory in the stage {stage}: {str(error).partition(chr(10))[0] or type(error).__name__}\n"
+                f"out of memory in the stage {stage}: {first_line(raised)}\n"
                 f"The same command goes on from what is on disk, once more memory is free. {_what_fits(config, stage)}"
             ) from error
+        if isinstance(error, BenchError):
+            raise
         raise blamed(error) or error from error
 
 

@@ -11,6 +11,7 @@ _NO_MEMORY = (
     "cannot allocate memory",
     "not enough memory",
     "alloc_failed",
+    "can't start new thread",
     "threadpoolbuilderror",
 )
 _PRIMITIVE = "could not create a primitive"

@@ -65,7 +65,7 @@ class Output:
 CASES: dict[str, Before] = {
     **{f"files of {size} bytes": Limit(resource.RLIMIT_FSIZE, size) for size in (1_000, 30_000, 300_000, 1_000_000)},
     **{f"{files} open files": Limit(resource.RLIMIT_NOFILE, files) for files in (8, 10, 12, 14, 18)},
-    **{f"{mebibytes} MiB more": Memory(mebibytes << 20) for mebibytes in (1, 8, 32, 128)},
+    **{f"{mebibytes} MiB more": Memory(mebibytes << 20) for mebibytes in (1, 8, 20, 48, 128, 150)},
     "read-only folders": ReadOnly(),
     **({"a full output": Output("/dev/full")} if Path("/dev/full").exists() else {}),
 }
@@ -88,6 +88,8 @@ def test_without(case, whole, tmp_path):
     arguments, cache = command(tmp_path / "out", "distillm"), tmp_path / "cache"
     first = bench(*arguments, cache=cache, before=CASES[case])
     assert "Traceback" not in first.stderr, str(first)
+    if isinstance(CASES[case], Memory) and "error: " in first.stderr:  # not that a folder holds no model
+        assert "error: out of memory" in first.stderr, str(first)
     if not (isinstance(CASES[case], Memory) and first.code in ABORTED):
         assert first.code in (0, 2), str(first)
         assert first.code == 0 or "error: " in first.stderr, str(first)
