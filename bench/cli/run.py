@@ -112,9 +112,8 @@ def run(
 
         with at_recorded_commits(config, file):
             notes = examine(config)
+        _say_notes(notes)
         if leads:
-            for note in notes:
-                say(f"note: {note}", err=True)
             _print_configuration(config, as_json)
         return
 
@@ -163,8 +162,11 @@ def _configured(file: Path | None, choices: Choices) -> tuple[Config, Method]:
     from bench.config.resolve import resolve, resolve_again
     from bench.record.read import read_configuration
 
+    assignments = tuple(choices.get("assignments", ()))
     if file is None:
-        return resolve(**choices)
+        config, found = resolve(**choices)
+        _say_notes(_without_effect(config, assignments))
+        return config, found
     for name, instead in _SETTLED.items():
         if choices.get(name) is not None:
             raise BenchError(f"--{name} does not go with --config, which has made that choice: {instead}")
@@ -174,10 +176,29 @@ def _configured(file: Path | None, choices: Choices) -> tuple[Config, Method]:
         config, found = resolve_again(values, **overrides)
     except BenchError as error:
         raise BenchError(f"--config {file}: {error}") from error
-    if choices.get("data_dir") is not None and launched().leads:
-        for note in _kept_sizes(values, choices.get("assignments", ())):
-            say(f"note: {note}", err=True)
+    _say_notes(_without_effect(config, assignments))
+    if choices.get("data_dir") is not None:
+        _say_notes(_kept_sizes(values, assignments))
     return config, found
+
+
+def _say_notes(notes: Iterable[str]) -> None:
+    for note in notes if launched().leads else ():
+        say(f"note: {note}", err=True)
+
+
+def _without_effect(config: Config, assignments: Iterable[str]) -> Iterator[str]:
+    """Settings of trainings that this run does not have: nothing else would tell that they are not read."""
+    models = config.models
+    loaded = models.teacher == "shipped" or (models.teacher != "scratch" and not models.finetune_teacher)
+    unread = {
+        "teacher_training.": f"the teacher {models.teacher} is taken as it is" if loaded else None,
+        "init_training.": "with init pretrained there is no such training" if config.init == "pretrained" else None,
+    }
+    for assignment in assignments:
+        for section, why in unread.items():
+            if why is not None and assignment.startswith(section):
+                yield f"--set {assignment} has no effect: {why}"
 
 
 def _kept_sizes(values: Mapping[str, Any], assignments: Iterable[str]) -> Iterator[str]:

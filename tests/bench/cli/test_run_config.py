@@ -140,3 +140,18 @@ def test_a_size_that_the_generated_data_had_is_told_where_other_data_keeps_it(tm
     answered = invoke(*words, "--set", "data.max_train=null")
     assert "of the configuration holds" not in answered.stderr
     assert "max_train: null" in answered.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--set", "teacher_training.steps=9"), "teacher_training.steps=9 has no effect: the teacher shipped is taken"),
+        (("--set", "teacher_training.steps=9", "--set", "models.teacher=scratch"), None),
+        (("--init", "pretrained", "--set", "init_training.steps=9"), "init_training.steps=9 has no effect: with init"),
+        (("--set", "init_training.steps=9"), None),
+    ],
+)
+def test_settings_of_a_training_that_the_run_does_not_have_are_told(arguments, told):
+    result = invoke("run", "--dry-run", *arguments)
+    assert result.exit_code == 0, result.output
+    assert told in result.stderr if told else "has no effect" not in result.stderr
