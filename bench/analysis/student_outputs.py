@@ -11,7 +11,7 @@ from distillm.sources import SOURCES
 def none_used(records: Iterable[RunRecord]) -> str:
     """How many of some runs with adaptive φ never trained on a student output, in words; "" where all did.
 
-    φ starts at 0 and rises with the validation loss. Where that does not turn, DistiLLM is its divergence on fixed data.
+    φ starts at 0 and rises with the validation loss. Where that does not turn, DistiLLM is its loss on fixed data.
     """
     counted = [one for one in records if SOURCES[one.config.sgo.source].phi == "adaptive" and one.time.steps]
     without = [one for one in counted if not sum(n.count for kind, n in one.time.steps.items() if kind != "dataset")]
