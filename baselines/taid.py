@@ -52,9 +52,10 @@ class TAID(BatchObjective, Divergence):
     def on_step_end(self, loss: float) -> None:
         """Move t; the first step only gives the loss to compare with."""
         if self.previous is not None:
-            relative = (self.previous - loss) / (self.previous + 1e-15)
+            # with start 0 the first losses are 0: no loss has fallen from there
+            relative = (self.previous - loss) / (self.previous + 1e-15) if self.previous > 0 else 0.0
             self.fall = self.momentum * self.fall + (1.0 - self.momentum) * relative
-            adaptive = self.alpha * (1.0 - self.t) / (1.0 + math.exp(-self.fall))
+            adaptive = self.alpha * (1.0 - self.t) / (1.0 + math.exp(min(-self.fall, 700.0)))
             self.t = min(self.end, max(self.linear, self.t + adaptive))
         self.previous = loss
 

@@ -41,14 +41,16 @@ class ErrorReporting(click.Command):
             _tell(str(error))
         except BenchError as error:
             _tell(str(error))
-        except OSError as error:
-            if error.filename is None:  # of click's own output, such as --help
-                to_nowhere(sys.stdout)
-            _tell("cannot read or write " * bool(error.filename) + str(error).partition("] ")[2])
-        except (MemoryError, RuntimeError) as error:
-            if not out_of_memory(error):
+        except (MemoryError, OSError, RuntimeError) as error:
+            if out_of_memory(error):
+                _tell(f"out of memory: {first_line(error)}; the same command goes on from what is on disk")
+            elif isinstance(error, OSError):
+                if error.filename is None and error.errno is not None:  # of click's own output, such as --help
+                    to_nowhere(sys.stdout)
+                said = str(error).partition("] ")[2] or first_line(error)
+                _tell(said if error.filename is None else f"cannot read or write {error.filename}: {error.strerror}")
+            else:
                 raise
-            _tell(f"out of memory: {first_line(error)}; the same command goes on from what is on disk")
         sys.exit(2)
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:

@@ -189,10 +189,9 @@ def _say_notes(notes: Iterable[str]) -> None:
 
 def _without_effect(config: Config, assignments: Iterable[str]) -> Iterator[str]:
     """Settings of trainings that this run does not have: nothing else would tell that they are not read."""
-    models = config.models
-    loaded = models.teacher == "shipped" or (models.teacher != "scratch" and not models.finetune_teacher)
+    taken = None if config.models.trains_teacher else f"the teacher {config.models.teacher} is taken as it is"
     unread = {
-        "teacher_training.": f"the teacher {models.teacher} is taken as it is" if loaded else None,
+        "teacher_training.": taken,
         "init_training.": "with init pretrained there is no such training" if config.init == "pretrained" else None,
     }
     for assignment in assignments:

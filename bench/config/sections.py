@@ -129,6 +129,11 @@ class ModelsConfig(Section):
     finetune_teacher: bool = Field(True, description="fine-tune a loaded teacher on the task first")
     lora: LoraConfig | None = later(None, description="train low-rank adapters of teacher and student, not all weights")
 
+    @property
+    def trains_teacher(self) -> bool:
+        """Whether the teacher is trained on the task first, and not taken as it is."""
+        return self.teacher == "scratch" or (self.teacher != "shipped" and self.finetune_teacher)
+
 
 class TrainingConfig(Section):
     """One training: the teacher's, the init student's or the student's."""

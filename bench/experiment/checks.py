@@ -161,7 +161,7 @@ def _look_at(config: Config, side: Side, path: str, tokenizer: TokenizerAdapter 
 def _check_adapters(config: Config, side: Side, path: str, architecture: PretrainedConfig) -> None:
     """Refuse adapters that could not be put into a model that will be trained."""
     pair = config.models
-    if pair.lora is None or (side == "teacher" and (pair.teacher == "shipped" or not pair.finetune_teacher)):
+    if pair.lora is None or (side == "teacher" and not pair.trains_teacher):
         return
     if base_of(path) != path:
         raise BenchError(

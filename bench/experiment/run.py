@@ -58,7 +58,7 @@ STAGES = ("data", "teacher", "init student", "training", "evaluation")
 
 _SMALLER = {
     "data": ("data.max_train=N",),
-    "teacher": ("teacher_training.micro_batch_size=1", "evaluation.batch_size=8", "precision=bf16"),
+    "teacher": ("evaluation.batch_size=8", "precision=bf16"),
     "init student": ("init_training.micro_batch_size=1", "evaluation.batch_size=8", "precision=bf16"),
     "training": ("training.micro_batch_size=1", "data.max_prompt_length=N", "precision=bf16"),
     "evaluation": ("evaluation.batch_size=8",),
@@ -237,7 +237,9 @@ def _what_fits(config: Config, stage: str) -> str:
             )
     except Exception:  # there may be no memory for a plan either: without any, Python raises a SystemError, too
         pass
-    options = (*(("student_pretraining.micro_batch_size=1",) if pretraining else ()), *_SMALLER[stage])
+    first = ["student_pretraining"] * bool(pretraining)
+    first += ["teacher_training"] * (stage == "teacher" and config.models.trains_teacher)
+    options = (*(f"{section}.micro_batch_size=1" for section in first), *_SMALLER[stage])
     return f"To need less: {' or '.join(f'--set {option}' for option in options)}"
 
 

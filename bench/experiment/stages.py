@@ -14,7 +14,7 @@ from bench.config.fidelity import NO_REPEAT_NGRAM
 from bench.config.sections import TrainingConfig
 from bench.evaluation.evaluate import evaluate, is_whole, summarise
 from bench.experiment.context import RunContext
-from bench.experiment.identity import SCRATCH, Side, model_fingerprint, model_path
+from bench.experiment.identity import Side, model_fingerprint, model_path
 from bench.experiment.pair import frozen, frozen_dtype, frozen_weights, load, untrained
 from bench.experiment.pretraining import (
     about_pretraining,
@@ -25,7 +25,6 @@ from bench.experiment.pretraining import (
 )
 from bench.experiment.workshop import Workshop
 from bench.metrics.metric import score_texts
-from bench.models import smollm2
 from bench.models.encoded import EncodedSplitBuilder
 from bench.models.language_model import LanguageModel
 from bench.models.sampling import Decoding
@@ -45,11 +44,8 @@ TEACHER_SEED = 0  # one teacher for all training seeds and methods
 
 def teacher(context: RunContext, workshop: Workshop) -> str:
     """Folder or hub id of the teacher as distilled from."""
-    pair = context.config.models
-    if pair.teacher == "shipped" or (pair.teacher == smollm2.NAME and not pair.finetune_teacher):
+    if not context.config.models.trains_teacher:
         return model_path(context.config, "teacher")
-    if pair.teacher != SCRATCH and not pair.finetune_teacher:
-        return pair.teacher
     return str(fine_tuned(context, workshop, "teacher", context.config.teacher_training, TEACHER_SEED, "teacher"))
 
 

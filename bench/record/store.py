@@ -13,7 +13,7 @@ from bench.record.read import Changed, Unreadable, read_record
 from bench.record.record import CurvePoint, RunRecord
 from bench.record.summary import RunSummary, read_curve, read_summary
 from bench.system.errors import BenchError, nearest
-from bench.system.files import read_gz, read_json, read_jsonl_gz, write_jsonl_gz, write_sealed_json
+from bench.system.files import read_gz, read_json, read_jsonl_gz, remove, write_jsonl_gz, write_sealed_json
 
 RECORD = "record.json"
 PREDICTIONS = "predictions.jsonl.gz"
@@ -24,6 +24,11 @@ JUDGED = "judged"  # folder of what judges made of a run
 SHOWN = 20  # ids in a message
 
 Read = TypeVar("Read", RunRecord, RunSummary)
+
+
+def texts_of(record: RunRecord) -> dict[str, str | None]:
+    """The hash of a run's responses, by evaluation set."""
+    return {name: scores.texts for name, scores in record.scores.items()}
 
 
 class Store:
@@ -59,8 +64,14 @@ class Store:
         return next((str(path) for path in files if path.stem == name), name)
 
     def write(self, record: RunRecord, predictions: list[Prediction]) -> Path:
-        """Write a finished run; the record comes last, so that a run with a record is complete."""
-        folder = self.folder(record.run_id)
+        """Write a finished run; the record comes last, so that a run with a record is complete.
+
+        Of the same run made before, what judges said is kept where its responses are the same.
+        """
+        folder, before = self.folder(record.run_id), self.finished(record.run_id)
+        (folder / RECORD).unlink(missing_ok=True)  # whose predictions are replaced now
+        if before is None or texts_of(before) != texts_of(record):
+            remove(folder / JUDGED)
         write_jsonl_gz(folder / PREDICTIONS, predictions)
         write_sealed_json(folder / RECORD, record.plain())
         (folder / FAILURE).unlink(missing_ok=True)

@@ -18,7 +18,7 @@ import filelock
 import platformdirs
 
 from bench.system.errors import BenchError
-from bench.system.files import WRITE_ERRORS, cannot_write, damage, publish, remove, seal
+from bench.system.files import WRITE_ERRORS, cannot_write, damage, is_of_writing, publish, remove, seal
 from bench.system.hashing import digest
 
 MANIFEST = "manifest.json"
@@ -90,6 +90,8 @@ class ArtifactCache:
                     publish(partial, final)
                 remove(work)  # only now: until here a killed process goes on from it
         except WRITE_ERRORS as error:
+            if not is_of_writing(final.parent, error):  # what `build` reads, asks for or has no memory for
+                raise
             raise cannot_write(final, error) from error
         return final
 

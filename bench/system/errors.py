@@ -37,7 +37,8 @@ def out_of_memory(error: BaseException) -> bool:
     said = str(error).lower()  # PyTorch has a class of its own for devices only
     if isinstance(error, RuntimeError) and said.strip() == _PRIMITIVE:
         return True
-    raised = isinstance(error, RuntimeError) or type(error).__name__ == "PanicException"  # of libraries in Rust
+    of_rust = type(error).__name__ in ("PanicException", "SafetensorError")  # which are no RuntimeErrors
+    raised = isinstance(error, RuntimeError) or of_rust
     return raised and any(words in said for words in _NO_MEMORY)
 
 

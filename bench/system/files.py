@@ -220,13 +220,24 @@ def damage(manifest: Path, only: str = "") -> str | None:
     return None
 
 
+def is_of_writing(folder: Path, error: OSError | SafetensorError) -> bool:
+    """Whether an error comes of writing below a folder: not of another file, a connection or too little memory."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return Path(os.fsdecode(error.filename)).is_relative_to(folder)
+    return _number(error) in (*_FULL, errno.EIO, errno.EROFS)
+
+
+def _number(error: Exception) -> int | None:
+    """The operating system's number of an error."""
+    if isinstance(error, SafetensorError) and (told := re.search(r"\(os error (\d+)\)", str(error))):
+        return int(told[1])
+    return getattr(error, "errno", None)
+
+
 def cannot_write(path: Path, error: Exception) -> BenchError:
     """The error for a path that cannot be written, with its reason."""
     reason = getattr(error, "strerror", None) or error
-    number = getattr(error, "errno", None)
-    if isinstance(error, SafetensorError) and (told := re.search(r"\(os error (\d+)\)", str(error))):
-        number = int(told[1])
-    full = number in _FULL
+    full = _number(error) in _FULL
     remedy = "Free some space or choose another folder" if full else "Choose another folder"
     return BenchError(
         f"cannot write {path}: {reason}. {remedy} (--out for records, the variable BENCH_CACHE for what runs share) "

@@ -140,16 +140,16 @@ class Trainer:
 
     def batches(self, end: int) -> Iterator[tuple[int, list[TokenSequence]]]:
         """Steps that are left up to a last one, from 1, each with its batch of the data set."""
-        order = batch_order(self.job.train, self.config.batch_size, self.job.seed)
-        return enumerate(itertools.islice(order, self.state.step, max(self.state.step, end)), start=self.state.step + 1)
+        done = self.state.step
+        order = batch_order(self.job.train, self.config.batch_size, self.job.seed, done)
+        return enumerate(itertools.islice(order, max(0, end - done)), start=done + 1)
 
     def plain_text_batches(self) -> Iterator[list[TokenSequence]]:
         """Batches of the auxiliary loss for the steps that are left."""
         auxiliary = self.job.auxiliary_loss
         if auxiliary is None:
             return iter(())
-        order = batch_order(auxiliary.sequences, auxiliary.batch_size, self.job.seed)
-        return itertools.islice(order, self.state.step, None)
+        return batch_order(auxiliary.sequences, auxiliary.batch_size, self.job.seed, self.state.step)
 
     def take(self, step: int, dataset_batch: list[TokenSequence], texts: list[TokenSequence]) -> _QueuedStep:
         """One step: batch, loss, gradient, update. On CUDA it is queued on the device when this returns."""
@@ -193,8 +193,9 @@ class Trainer:
             return self.generate(batch, step, next(calls))
 
         def peek_batches(count: int) -> list[list[TokenSequence]]:
-            order = batch_order(self.job.train, self.config.batch_size, self.job.seed)
-            return list(itertools.islice(order, step - 1, step - 1 + count))
+            with self.timer.phase("data"):
+                order = batch_order(self.job.train, self.config.batch_size, self.job.seed, step - 1)
+                return list(itertools.islice(order, count))
 
         rng = random.Random(derive_seed(self.job.seed, "output source", step))
         return self.job.output_source.next(_Step(step, dataset_batch, rng, generate, peek_batches))

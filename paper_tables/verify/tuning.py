@@ -69,5 +69,4 @@ def _check_trial(
 
 def _value_at(config: Layer, key: str) -> object:
     section, _, name = key.partition(".")
-    part = config["method"]["options"] if section == "method" else config[section]
-    return part.get(name)
+    return config[section].get(name)

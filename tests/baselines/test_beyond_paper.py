@@ -101,6 +101,14 @@ def test_taid_moves_by_the_linear_schedule_and_faster_when_the_loss_falls():
     assert resumed.state_dict() == objective.state_dict()
 
 
+def test_taid_starts_from_the_student_itself():
+    objective = TAID(start=0.0)
+    for step, seen in enumerate((0.0, 0.0, 1e-9, 2.0, 1.0), 1):  # of which a fall relative to 0 would be endless
+        objective.on_step_begin([], step, 100)
+        objective.on_step_end(seen)
+    assert 0.05 <= objective.t < 0.1
+
+
 def test_distillm2_tells_the_students_responses_from_the_teachers(logits):
     student, teacher = logits
     batch = [TokenSequence("x", (1,), (0,) * 4), TokenSequence("x", (1,), (0,) * 2, sampled_at_step=3)]

@@ -15,7 +15,7 @@ from bench.config.registry import find_method
 from bench.config.sections import Config, StudentPretraining, TrainingConfig
 from bench.data import task_of
 from bench.experiment.examples import examples_of
-from bench.experiment.identity import SCRATCH, tokenizer_path
+from bench.experiment.identity import tokenizer_path
 from bench.experiment.planning.calibration import Speed
 from bench.experiment.planning.memory import Pass, generation, step, validation
 from bench.experiment.planning.shapes import Shape, shape_of
@@ -207,10 +207,11 @@ class _Planner:
     def stages(self) -> dict[str, Callable[[], Stage]]:
         """What makes each stage of the run, by name."""
         pair, config = self.config.models, self.config
-        tuned = pair.teacher != "shipped" and (pair.teacher == SCRATCH or pair.finetune_teacher)
         answers = self.amounts.train if self.rule.responses == "teacher" else 0
         tuning = (
-            {"teacher": lambda: self.fine_tuning("teacher", self.teacher, config.teacher_training)} if tuned else {}
+            {"teacher": lambda: self.fine_tuning("teacher", self.teacher, config.teacher_training)}
+            if pair.trains_teacher
+            else {}
         )
         pretraining = config.student_pretraining
         before: dict[str, Callable[[], Stage]] = {}
@@ -246,7 +247,7 @@ class _Planner:
             yield f"plain text: {text.batch_size} texts of {text.max_length} tokens a step, beside the method's batch"
         yield "memory: sequences at their limits; a step's own code run on tensors without contents"
 
-    def setting(self, training: TrainingConfig, micro: int) -> Setting:
+    def setting(self, training: TrainingConfig, micro: int, batch: int | None = None) -> Setting:
         data = self.config.data
         return Setting(
             self.device,
@@ -255,7 +256,7 @@ class _Planner:
             data.max_prompt_length,
             data.max_response_length,
             training.gradient_checkpointing,
-            self.keeps_gradients(training) or micro < training.batch_size,
+            self.keeps_gradients(training) or micro < (batch or training.batch_size),
             self.lora.model_dump_json() if self.lora is not None else "",
         )
 
@@ -269,13 +270,14 @@ class _Planner:
         given, length = self.config.evaluation, self.config.data.max_response_length
         return Decoding(length, given.temperature, given.top_p, given.top_k) == Decoding(length)
 
-    def micro_batch(self, training: TrainingConfig) -> int:
+    def micro_batch(self, training: TrainingConfig, batch: int | None = None) -> int:
+        batch = batch or training.batch_size
         if training.micro_batch_size is not None:
-            return min(training.micro_batch_size, training.batch_size)
+            return min(training.micro_batch_size, batch)
         if self.device != "cuda":
-            return training.batch_size
-        tokens = training.batch_size * (self.amounts.prompt + self.amounts.response)
-        return sequences_at_once(tokens, training.batch_size)
+            return batch
+        tokens = batch * (self.amounts.prompt + self.amounts.response)
+        return sequences_at_once(tokens, batch)
 
     def written(
         self, shape: Shape, rows: int, *, copies: int = 1, teacher: Shape | None = None, frozen: bool = False
@@ -337,6 +339,8 @@ class _Planner:
             config.training,
             generated=share * sequences,
             mixture=mixture,
+            # such a step trains on the data set's responses beside those of the student
+            batch=(2 if rule.paired else 1) * config.training.batch_size,
             on_plain_text=self.plain_text_pass(),
         )
 
@@ -350,11 +354,13 @@ class _Planner:
         *,
         generated: float,
         mixture: bool,
+        batch: int | None = None,
         on_plain_text: Pass | None = None,
     ) -> Stage:
-        micro, data = self.micro_batch(training), self.config.data
+        batch, data = batch or training.batch_size, self.config.data
+        micro = self.micro_batch(training, batch)
         adapted = self.lora is not None  # most weights are frozen then
-        wide = step(shape, teacher, objective, self.setting(training, micro))
+        wide = step(shape, teacher, objective, self.setting(training, micro, batch))
         rows = self.config.evaluation.batch_size
         validated_by_metric = training.select_by == "metric"
         at_once = min(rows, max(1, self.amounts.validation))
@@ -380,8 +386,7 @@ class _Planner:
         beyond = max(0.0, wide.peak - gradients)
         output_layer = min(beyond, wide.output_layer)
         steps = total_steps(training, self.amounts.train)
-        sequences = steps * training.batch_size
-        computed = sequences * self.sequence_flops(shape, teacher, training)
+        computed = steps * batch * self.sequence_flops(shape, teacher, training)
         if on_plain_text is not None:
             computed += steps * on_plain_text.flops
         validations = min(training.validations, steps) * self.amounts.validation * validated_by_metric

@@ -227,6 +227,17 @@ def test_a_plan_of_a_run_on_a_gpu_adds_up(xl):
     assert xl.seconds is None
 
 
+def test_a_step_of_pairs_trains_on_twice_the_batch():
+    def planned(*more):
+        config, _ = resolve(task="dolly", method="distillm2", assignments=("training.batch_size=8", *more))
+        return make_plan(config, "cpu").stages[-2]
+
+    whole, half = planned(), planned("training.micro_batch_size=8")
+    assert (whole.name, whole.micro_batch, half.micro_batch) == ("training", 16, 8)
+    assert whole.activations > 1.5 * half.activations
+    assert whole.peak == planned("training.micro_batch_size=16").peak
+
+
 @pytest.mark.parametrize("family", ["gpt2", "bloom"])
 def test_buffers_of_captured_steps_are_planned(family):
     """On a GPU, for families that have them: fixed buffers and a copy of the weights, which stay beside steps."""

@@ -13,7 +13,7 @@ import bench.record.summary
 from bench.record.example_scores import Prediction
 from bench.record.migrations import MIGRATIONS
 from bench.record.record import SCHEMA, RunRecord, mean_of_sets
-from bench.record.store import FAILURE, PREDICTIONS, RECORD, WORK, Store
+from bench.record.store import FAILURE, JUDGED, PREDICTIONS, RECORD, WORK, Store
 from bench.system.errors import BenchError
 from bench.system.files import read_json, write_json
 from tests.records import make_record
@@ -43,6 +43,27 @@ def test_written_and_read_back(store):
     assert store.predictions(record(RUNS[0])) == PREDICTED
     assert [one.run_id for one in store.all()] == sorted(RUNS)
     assert store.unfinished() == []
+
+
+def test_a_run_made_again_is_no_run_until_both_files_are_there(store, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench.record.store, "write_sealed_json", killed)
+    with pytest.raises(KeyboardInterrupt):
+        store.write(record(RUNS[0]), PREDICTED[:5])
+    assert store.finished(RUNS[0]) is None
+
+
+def test_ratings_are_kept_for_the_responses_that_they_rate(store):
+    rating = store.folder(RUNS[0]) / JUDGED / "rating-a.json"
+    rating.parent.mkdir()
+    rating.write_text("{}")
+    store.write(record(RUNS[0]), PREDICTED)
+    assert rating.exists()
+    scores = {name: one.model_copy(update={"texts": "c" * 64}) for name, one in TEMPLATE.scores.items()}
+    store.write(record(RUNS[0]).model_copy(update={"scores": scores}), PREDICTED)
+    assert not rating.exists()
 
 
 def test_found_by_id_beginning_folder_and_record(store, monkeypatch):

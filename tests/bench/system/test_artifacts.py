@@ -1,5 +1,6 @@
 """The artifact cache: made once, checked whenever it is used, made again where damaged, locked between processes."""
 
+import errno
 import os
 import stat
 import subprocess
@@ -104,6 +105,32 @@ def test_a_failed_build_leaves_its_work_for_the_next_and_nothing_finished(cache,
     assert sorted(p.name for p in folder.iterdir()) == [MANIFEST, "weights.bin"]  # `work` is not kept
     assert [p.name for p in (cache.root / "teacher").iterdir() if p.is_dir()] == [folder.name]
     assert notes == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        FileNotFoundError(errno.ENOENT, "No such file", "/home/her/lexicon.txt"),
+        ConnectionError("reset"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+    ],
+)
+def test_what_a_build_reads_or_asks_for_is_no_fault_of_the_cache(cache, error):
+    def build(folder: Path) -> None:
+        raise error
+
+    with pytest.raises(type(error)) as raised:
+        cache.get("teacher", KEY, build)
+    assert raised.value is error
+
+
+@pytest.mark.parametrize("name", [None, "weights.bin"])
+def test_a_build_that_cannot_write_is_told(cache, name):
+    def build(folder: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", *([str(folder / name)] if name else []))
+
+    with pytest.raises(BenchError, match=r"cannot write .*No space left.*Free some space"):
+        cache.get("teacher", KEY, build)
 
 
 def test_work_is_kept_until_the_artifact_is_final(cache, monkeypatch):

@@ -59,6 +59,10 @@ def test_like_lengths_stand_together_and_batches_do_not_come_by_length():
 def test_skipping_what_is_done_resumes(done):
     whole = ids(itertools.islice(batch_order(dataset(32), 4, 5), 24))
     assert ids(itertools.islice(batch_order(dataset(32), 4, 5), done, 24)) == whole[done:]
+    assert ids(itertools.islice(batch_order(dataset(32), 4, 5, done), 24 - done)) == whole[done:]
+    for examples in (35, 3):  # with a batch that is left out, and with no whole one
+        order = ids(itertools.islice(batch_order(dataset(examples), 4, 5), 24))
+        assert ids(itertools.islice(batch_order(dataset(examples), 4, 5, done), 24 - done)) == order[done:]
 
 
 def test_the_order_is_that_of_shuffled_sequences():
