@@ -22,7 +22,7 @@ from bench.system.errors import out_of_memory
         (TimeoutError(), "error: TimeoutError"),
         (
             PermissionError(errno.EACCES, "Permission denied", "/x"),
-            "error: cannot read or write Permission denied: '/x'",
+            "error: cannot read or write /x: Permission denied",
         ),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "error: out of memory: [Errno 12] Cannot allocate memory"),
         (MemoryError(), "error: out of memory: MemoryError"),

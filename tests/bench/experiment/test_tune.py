@@ -91,8 +91,10 @@ def test_what_the_preset_says_of_its_trials_is_checked_against_their_records(tun
     assert (checked["trials"], checked["records"]) == (4, 4)
     copy = Path(shutil.copytree(tuned / "results", tmp_path / "results"))
     content = yaml_text.read(preset_in(tuned))
-    for trial in content["tuning"]["dolly"]["kld"]["tried"]:  # an option of the method, as `--space` has it
-        trial["values"]["method.alpha"] = 0.3
+    entry = content["tuning"]["dolly"]["kld"]
+    entry["space"]["method.alpha"] = [0.3]  # an option of the method, as `--space` has it; its records have none
+    for values in (entry["chosen"], *(trial["values"] for trial in entry["tried"])):
+        values["method.alpha"] = 0.3
     (copy / "tuning" / "quick-tuned.yaml").write_text(yaml_text.dump(content))
     of_option = invoke("verify", str(copy))
     assert (of_option.exit_code, "alpha" in of_option.output) == (1, True), of_option.output
