@@ -236,7 +236,7 @@ def doctor(data_dir: Path | None, out: Path, as_json: bool) -> None:
 @click.option("--to", type=FOLDER, help="Folder to write to.  [default: the package's own]")
 @click.option(
     "--only",
-    type=click.Choice(["teacher", "student", "student-small"]),
+    type=click.Choice(["teacher", "teacher-early", "student", "student-small"]),
     help="Make this model alone.  [default: all that the task has]",
 )
 def make_teachers(tasks: tuple[str, ...], to: Path | None, only: str | None) -> None:

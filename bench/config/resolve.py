@@ -24,7 +24,7 @@ from bench.config.section import Section, dataclass_options
 from bench.config.sections import Config, DataConfig, MethodConfig, ModelsConfig, may_differ
 from bench.data import TaskSpec, find_task, require_source, task_of, template_name
 from bench.data.readers import EXTENSIONS
-from bench.synthetic import PLAIN_TEXT_TASKS, STUDENTS
+from bench.synthetic import PLAIN_TEXT_TASKS, STUDENTS, TEACHERS
 from bench.system import yaml_text
 from bench.system.errors import BenchError, did_you_mean
 from bench.system.strict import validated
@@ -371,12 +371,14 @@ def _models_on(data: Layer, models: Layer) -> Layer:
             f"models.kind is missing: say which kind of model {models.get('student')} is: --set models.kind=causal "
             "(decoder only, such as GPT-2) or --set models.kind=seq2seq (encoder and decoder, such as T5)"
         )
-    if models.get("teacher") == "shipped" and not _ships(data):
-        models["teacher"] = "scratch"
-    student = models.get("student")  # whatever was typed: its type is checked after
-    if isinstance(student, str) and student in STUDENTS and models.get("teacher") != "shipped":
+    teacher = models.get("teacher")  # whatever was typed: its type is checked after
+    ships = isinstance(teacher, str) and teacher in TEACHERS
+    if ships and not _ships(data):
+        models["teacher"], ships = "scratch", False
+    student = models.get("student")
+    if isinstance(student, str) and student in STUDENTS and not ships:
         models["student"] = "scratch"
-    if models.get("tokenizer") == "shipped" and models.get("teacher") != "shipped":
+    if models.get("tokenizer") == "shipped" and not ships:
         models["tokenizer"] = "teacher"
     if models.get("tokenizer", "teacher") == "teacher" and models.get("teacher") == "scratch":
         models["tokenizer"] = "trained"  # a loaded teacher brings its own vocabulary, one from scratch has none

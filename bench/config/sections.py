@@ -16,6 +16,7 @@ from pydantic import (
 from bench.config.fidelity import Fidelity
 from bench.config.section import Section
 from bench.data.task import Metrics
+from bench.synthetic import TEACHERS
 from bench.system.names import LongName, Name
 from bench.system.strict import later
 
@@ -117,7 +118,7 @@ class ModelsConfig(Section):
 
     name: LongName = Field(description="what --models was given; of a file, its stem")
     kind: Literal["causal", "seq2seq"] = Field(description="decoder-only or encoder-decoder")
-    teacher: str = Field(description="'shipped', 'scratch', 'smollm2', a local folder or a hub id")
+    teacher: str = Field(description="'shipped', 'shipped-early', 'scratch', 'smollm2', a local folder or a hub id")
     student: str = Field(description="the same, 'shipped-small', or 'teacher': the teacher before its fine-tuning")
     student_layers: int | list[int] | None = later(
         None, description="layers kept of a loaded student: every n-th from the first, or these; none = all"
@@ -132,7 +133,7 @@ class ModelsConfig(Section):
     @property
     def trains_teacher(self) -> bool:
         """Whether the teacher is trained on the task first, and not taken as it is."""
-        return self.teacher == "scratch" or (self.teacher != "shipped" and self.finetune_teacher)
+        return self.teacher == "scratch" or (self.teacher not in TEACHERS and self.finetune_teacher)
 
 
 class TrainingConfig(Section):

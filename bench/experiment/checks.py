@@ -32,7 +32,7 @@ from bench.models.loading import (
 from bench.models.lora import add_adapter, base_of
 from bench.models.output_head import wrap_output_head
 from bench.models.tokenizer import TokenizerAdapter
-from bench.synthetic import STUDENTS
+from bench.synthetic import STUDENTS, TEACHERS
 from bench.system.errors import BenchError
 from bench.system.processes import launched
 from bench.training.sharded import check_shareable
@@ -102,7 +102,9 @@ def check_pair(config: Config, tokenizer: TokenizerAdapter | None, *, local_only
     there = {side: path for side, path in paths.items() if not local_only or path == SCRATCH or Path(path).is_dir()}
     if tokenizer is not None:
         for side, path in there.items():
-            if getattr(config.models, side) not in (*STUDENTS, SCRATCH, TEACHER) and path != tokenizer_path(config):
+            if getattr(config.models, side) not in (*STUDENTS, *TEACHERS, SCRATCH, TEACHER) and path != tokenizer_path(
+                config
+            ):
                 theirs = TokenizerAdapter(load_tokenizer(path), config.models.kind)
                 check_same_vocabulary(tokenizer, theirs, tokenizer.backend.name_or_path, f"({side}) {path}")
     sides = {side: _look_at(config, side, path, tokenizer) for side, path in there.items()}

@@ -23,7 +23,7 @@ from bench.data.task import HubSource
 from bench.evaluation.evaluate import EvaluationSet
 from bench.experiment.checks import check_pair
 from bench.experiment.examples import check_pretraining_text, examples_of
-from bench.experiment.identity import run_id, run_key, task_key, tokenizer_path
+from bench.experiment.identity import SCRATCH, run_id, run_key, task_key, tokenizer_path
 from bench.metrics.metric import CautiousMetric, Metric, references_of
 from bench.metrics.registry import find_metrics
 from bench.models import smollm2
@@ -34,6 +34,7 @@ from bench.models.loading import load_tokenizer
 from bench.models.sampling import Decoding
 from bench.models.tokenizer import LengthLimits, TokenizerAdapter, train_tokenizer
 from bench.record.record import DataInfo, MetricInfo, TeacherResponses, Unwritten
+from bench.synthetic import TEACHERS
 from bench.system.artifacts import ArtifactCache
 from bench.system.environment import autocast, choose_kernels, kernel_variables, pick_device
 from bench.system.errors import BenchError
@@ -222,7 +223,7 @@ def _notes(
     yield from _ignored_options(config, method)
     if config.plain_text.weight == 0 and method.plain_text.weight:
         yield f"{method.name}: trained without its plain-text loss (plain_text.weight=0)"
-    if config.models.teacher not in ("shipped", "scratch") and not config.models.finetune_teacher:
+    if config.models.teacher not in (*TEACHERS, SCRATCH) and not config.models.finetune_teacher:
         yield f"the teacher {config.models.teacher} is used as it is: it was not trained here"
     if corpus is not None and auxiliary_loss is not None:
         yield f"plain text: the first {len(auxiliary_loss.sequences):,} texts of {corpus.text} that are long enough"

@@ -14,7 +14,7 @@ from bench.models import smollm2
 from bench.models.generation import Engine
 from bench.models.loading import load_architecture
 from bench.models.lora import find_adapter
-from bench.synthetic import STUDENTS, shipped_student, shipped_teacher
+from bench.synthetic import STUDENTS, TEACHERS, shipped_student, shipped_teacher
 from bench.system.errors import BenchError
 from bench.system.files import sha256_of
 from bench.system.hashing import digest
@@ -51,9 +51,9 @@ def model_path(config: Config, side: Side) -> str:
         return model_path(config, "teacher")
     if name == smollm2.NAME:
         return str(smollm2.folder())
-    if name not in (STUDENTS if side == "student" else ("shipped",)):
+    if name not in (STUDENTS if side == "student" else TEACHERS):
         return name
-    folder = shipped_teacher(config.task) if side == "teacher" else shipped_student(config.task, name)
+    folder = shipped_teacher(config.task, name) if side == "teacher" else shipped_student(config.task, name)
     if not (folder / "config.json").is_file():
         raise BenchError(f"no {side} for {config.task} is shipped; use --set models.{side}={SCRATCH}")
     return str(folder)

@@ -98,7 +98,7 @@ def _scores(record: RunRecord) -> str:
 
 def _model(given: str) -> str:
     """A model by its id on the hub; of a folder, its name alone."""
-    if given in ("shipped", "shipped-small", "smollm2"):
+    if given in ("shipped", "shipped-small", "shipped-early", "smollm2"):
         return f"{given} (of distillm-bench)"
     return given if on_hub(given) else given.rstrip("/").rpartition("/")[2]
 

@@ -75,6 +75,14 @@ def shipped_student(task: str, name: str = "shipped") -> Path:
     return shipped_teacher(f"{task}-{STUDENTS[name]}")
 
 
-def shipped_teacher(task: str) -> Path:
-    """Folder of the tiny teacher, with its tokenizer, that ships for the synthetic data of a task."""
-    return Path(str(resources.files("bench") / "synthetic" / "models" / task))
+TEACHERS = {"shipped": "", "shipped-early": "-teacher-early"}
+"""What a configuration calls the tiny teachers, and what their folders' names add to the task's."""
+
+
+def shipped_teacher(task: str, name: str = "shipped") -> Path:
+    """Folder of a tiny teacher, with its tokenizer, for the synthetic data of a task; the early one is Dolly's alone.
+
+    Raises:
+        KeyError: no name in `TEACHERS`.
+    """
+    return Path(str(resources.files("bench") / "synthetic" / "models" / f"{task}{TEACHERS[name]}"))
