@@ -29,7 +29,8 @@ from bench.experiment.run import Outcome, run, told_in_words
 from bench.experiment.workshop import Workshop
 from bench.record.example_scores import Prediction, upgraded
 from bench.record.store import WORK, Store
-from bench.system.errors import BenchError
+from bench.system.artifacts import Busy
+from bench.system.errors import BenchError, CannotWrite
 from bench.system.files import read_json, read_jsonl_gz, remove, write_json, write_jsonl_gz
 from bench.system.progress import Reporter
 from bench.training.length import total_steps
@@ -153,7 +154,7 @@ class Halving:
                 try:
                     title = f"{name} to step {step} of {plan[-1][0]}, rung {number + 1} of {len(plan)}"
                     trials[name] = self._tried(title, *self.contenders[name], step)
-                except TimeUp:
+                except (TimeUp, Busy, CannotWrite):  # which say nothing of the method
                     raise
                 except BenchError as error:  # one that diverges, does not fit into memory, or is the user's and wrong
                     self.failed[name] = str(error)

@@ -25,6 +25,10 @@ class BenchError(Exception):
     """
 
 
+class CannotWrite(BenchError):
+    """A folder that cannot be written, whatever for: the disk is full, or it belongs to somebody else."""
+
+
 def first_line(error: BaseException) -> str:
     """The first line of what an error says; of one that says nothing, its type."""
     return next(iter(str(error).splitlines()), type(error).__name__)

@@ -22,7 +22,7 @@ import xxhash
 from pydantic_core import from_json
 from safetensors import SafetensorError
 
-from bench.system.errors import BenchError
+from bench.system.errors import BenchError, CannotWrite
 from bench.system.paths import check_file
 
 # safetensors reports a full disk as an error of its own
@@ -234,12 +234,12 @@ def _number(error: Exception) -> int | None:
     return getattr(error, "errno", None)
 
 
-def cannot_write(path: Path, error: Exception) -> BenchError:
+def cannot_write(path: Path, error: Exception) -> CannotWrite:
     """The error for a path that cannot be written, with its reason."""
     reason = getattr(error, "strerror", None) or error
     full = _number(error) in _FULL
     remedy = "Free some space or choose another folder" if full else "Choose another folder"
-    return BenchError(
+    return CannotWrite(
         f"cannot write {path}: {reason}. {remedy} (--out for records, the variable BENCH_CACHE for what runs share) "
         "and repeat the command: nothing that was written before is lost."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import signal
 import time
@@ -20,6 +21,7 @@ from bench.recommend.page import _nothing_to_teach
 from bench.record.store import Store
 from bench.system.artifacts import ArtifactCache
 from bench.system.errors import BenchError
+from bench.system.files import cannot_write
 from bench.system.progress import Reporter
 from bench.training.job import NonFiniteLoss
 from tests.conftest import invoke, start
@@ -236,6 +238,18 @@ def test_a_method_that_breaks_down_is_left_out_and_those_without_time_are_named(
         suite = halving(minutes)
         suite.run()
         assert len(suite.untried) == untried
+
+
+def test_a_full_disk_is_no_fault_of_the_method_under_way(monkeypatch):
+    def one(self, title, config, method, until):
+        raise cannot_write(Path("cache"), OSError(errno.ENOSPC, "No space left on device"))
+
+    monkeypatch.setattr(Halving, "_tried", one)
+    monkeypatch.setattr(Halving, "_plan", lambda self: [(10, 5), (40, 2)])
+    suite = halving(60)
+    with pytest.raises(BenchError, match="No space left"):
+        suite.run()
+    assert not suite.failed
 
 
 @pytest.mark.slow
