@@ -213,6 +213,22 @@ def additive_fit(seeds: Sequence[Sequence[int]]) -> tuple[_Array, _Array]:
     return design, np.asarray(np.linalg.pinv(design.T @ design, hermitian=True), dtype=np.float64)
 
 
+def levels(scores: Mapping[str, Mapping[int, float]]) -> dict[str, float]:
+    """What arms score at the same seeds, from scores by arm and training seed: which arm is best, say these.
+
+    That is the mean where all arms have the same seeds. Where some lack one, arms and seeds are fitted additively, so
+    that a seed which is bad for all does not count against those that have it. Arms that no chain of common seeds
+    connects are taken by their means.
+    """
+    arms = list(scores.values())
+    if any(found.keys() != arms[0].keys() for found in arms):
+        design, inverse = additive_fit([list(found) for found in arms])
+        if np.linalg.matrix_rank(design) == design.shape[1] - 1:
+            effects = inverse @ (design.T @ np.array([score for found in arms for score in found.values()]))
+            return dict(zip(scores, map(float, effects[: len(arms)] + effects[len(arms) :].mean()), strict=True))
+    return {name: float(np.mean(list(found.values()))) for name, found in scores.items()}
+
+
 def compare_arms(first: Arm, second: Arm, noise: SeedNoise | None = None) -> Estimate:
     """The difference of two arms, first less second; what both are compared by is in the module's description.
 

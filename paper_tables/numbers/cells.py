@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.analysis.blocks import Arm, SeedNoise, compare_among, seed_noise
+from bench.analysis.blocks import Arm, SeedNoise, compare_among, levels, seed_noise
 from bench.analysis.significance import MOST_SEEDS, Estimate, detectable_difference, level_of_best, p_values_of_best
 from bench.analysis.timing import (
     REPEATS_WITHIN,
@@ -248,7 +248,8 @@ def _column(arms: TableArms, column: Column) -> tuple[dict[str, CellStatistics],
     cells = {name: cell_of([run.score(column.sets) for run in runs], runs) for name, runs in runs_of.items() if runs}
     if not cells:
         return {}, None
-    best = max(cells, key=lambda name: cells[name].mean)
+    best_at_equal_seeds = levels({n: {run.seed: run.score(column.sets) for run in runs_of[n]} for n in cells})
+    best = max(cells, key=best_at_equal_seeds.__getitem__)
     results = {name: arms.compare((best, column), (name, column)) for name in cells if name != best}
     if not results:
         return cells, None

@@ -9,7 +9,7 @@ import scipy.stats
 from sacrebleu.metrics import BLEU
 from sacrebleu.significance import PairedTest
 
-from bench.analysis.blocks import HOMOGENEITY, Arm, compare_among, compare_arms, seed_noise
+from bench.analysis.blocks import HOMOGENEITY, Arm, compare_among, compare_arms, levels, seed_noise
 from bench.metrics.bleu import bleu_from_statistics, bleu_statistics
 from bench.metrics.registry import find_metric
 from bench.record.store import Store
@@ -254,3 +254,13 @@ def test_recorded_runs_come_out_as_the_simulation_has_them(tmp_path):
             assert getattr(theirs, field) == pytest.approx(getattr(one, field), abs=2e-3)
     assert p_values(found.claim, found.comparisons) == pytest.approx(p_values(CLAIM, ours), abs=2e-3)
     assert judge({found.claim: found.comparisons})[0].comparisons == found.comparisons
+
+
+def test_the_best_is_told_by_seeds_that_arms_share():
+    full = {10: 20.0, 20: 30.0, 30: 32.0}  # the seed 10 is bad for everybody
+    scores = {"a": full, "b": {20: 29.0, 30: 31.0}, "c": {seed: value - 3 for seed, value in full.items()}}
+    found = levels(scores)
+    assert found["a"] - found["b"] == pytest.approx(1.0)
+    assert found["a"] - found["c"] == pytest.approx(3.0)
+    assert levels({"a": full, "c": scores["c"]})["a"] == pytest.approx(82 / 3)
+    assert levels({"a": {10: 1.0, 20: 3.0}, "b": {30: 5.0}}) == {"a": 2.0, "b": 5.0}  # nothing connects them

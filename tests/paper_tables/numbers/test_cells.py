@@ -258,6 +258,19 @@ def test_what_a_seed_does_to_all_arms_alike_hides_no_difference(tmp_path):
     assert not found.noise["dolly"].louder
 
 
+def test_a_seed_that_is_bad_for_all_does_not_count_against_those_that_have_it(tmp_path):
+    base = noisy(30, 0, SETS["dolly"], sd=0)
+    for method, own, seeds in (("kld", 0.0, (10, 20, 30)), ("jsd", 2.0, (10, 20, 30)), ("skl", 0.5, (20, 30))):
+        for seed in seeds:
+            noise = np.random.default_rng([seed, len(method)]).normal(0, 0.1)
+            rows = rouge_rows({n: values + own + noise - 15 * (seed == 10) for n, values in base.items()})
+            write_record(tmp_path, method, seed=seed, rows=rows)
+    found = statistics_of(tmp_path).cells
+    assert found["skl", "dolly"].mean > found["jsd", "dolly"].mean
+    assert found["jsd", "dolly"].best
+    assert found["skl", "dolly"].difference == pytest.approx(1.5, abs=0.3)
+
+
 def test_a_method_below_its_own_init_student_is_told(tmp_path):
     for method, mean in (("kld", 30.0), ("tvd", 30.0)):
         record = write_record(tmp_path, method, mean=mean)
