@@ -149,6 +149,8 @@ def _names(methods: Iterable[Advice]) -> str:
 
 
 def _told(found: Recommendation, store: Store) -> Iterator[str]:
+    from bench.config.presets import shipped
+
     first, *rest = found.methods
     rest_within = [one for one in rest if one.within_budget]
     if first.best is None or first.near_best is None:
@@ -184,6 +186,9 @@ def _told(found: Recommendation, store: Store) -> Iterator[str]:
         yield from runs.commands
     elif rest_within:
         yield "No other method has a chance of 1 % to be the best: more runs of these would tell little."
+    if pairs := found.other_pairs:
+        options = " or ".join(f"--models {pair if pair in shipped('pairs') else f'FILE (of {pair})'}" for pair in pairs)
+        yield f"{'Another pair is' if len(pairs) == 1 else 'Other pairs are'} recorded: {options}"
     for other in found.other_presets:
         differs = "" if other.leader in (None, first.method) else ", which is another"
         yield f"At preset {other.preset}, {other.told}{differs}:"

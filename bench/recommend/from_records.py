@@ -102,6 +102,7 @@ class Recommendation:
         pooled: whether all methods share one variance of residuals.
         next_runs: None where one method alone is in the race.
         left_out: recorded settings that are not ranked, the best first.
+        other_pairs: names of other model pairs that are recorded on the task at the preset, where none was chosen.
         other_presets: recorded in the same folder on the same task and models.
     """
 
@@ -115,6 +116,7 @@ class Recommendation:
     pooled: bool
     next_runs: NextRuns | None
     left_out: tuple[LeftOut, ...] = ()
+    other_pairs: tuple[str, ...] = ()
     other_presets: tuple[OtherPreset, ...] = ()
 
     @property
@@ -258,6 +260,7 @@ def _by_records(
         pooled=noise is not None and not noise.louder,
         next_runs=_next_runs(store, sides, arms, noise, best, leader),
         left_out=tuple(sorted(left_out, key=lambda one: -one.score)),
+        other_pairs=tuple(sorted({record.config.models.name for record in records} - {first.config.models.name})),
     )
 
 

@@ -16,6 +16,7 @@ from bench.recommend.from_records import recommend
 from bench.recommend.ranked_settings import Options
 from bench.record.store import Store
 from bench.system.errors import BenchError
+from paper_tables.numbers.runs import RunIndex
 from tests.conftest import invoke
 from tests.records import altered, make_record, noisy, rewrite, rouge_rows
 
@@ -185,6 +186,34 @@ def test_only_what_fits_the_budget_takes_part(store):
     assert [one.best for one in found.methods[2:]] == [0, 0]
     with pytest.raises(BenchError, match="the fastest takes 20 s"):
         recommend(store, "dolly", options=Options(max_seconds=1.0))
+
+
+@pytest.mark.parametrize(("task", "usual"), [("samsum", "tiny-t5"), ("iwslt", "tiny-marian")])
+def test_of_pairs_with_as_many_runs_the_presets_own_is_ranked_and_the_other_named(tmp_path, task, usual):
+    store = Store(tmp_path)
+    for models in (usual, f"{usual}-small"):
+        for method in ("kld", "sft"):
+            store.write(*make_record(method, task, models=models))
+    result = invoke("recommend", "--task", task, "--out", str(tmp_path))
+    assert f"models {usual}, preset tiny" in result.stdout
+    assert f"Another pair is recorded: --models {usual}-small\n" in result.stdout
+    assert not result.stderr.strip()
+    assert RunIndex(store, "tiny", task=task).scope.endswith(f"models {usual}")
+    assert recommend(store, task, options=Options(models=f"{usual}-small")).other_pairs == ()
+    store.write(*make_record("jsd", task, models=f"{usual}-small"))  # more runs decide
+    assert (found := recommend(store, task)).models == f"{usual}-small"
+    assert found.other_pairs == (usual,)
+
+
+def test_what_cannot_be_compared_is_left_out_in_words(store):
+    record, rows = make_record("skl", mean=40.0, assignments=("training.steps=50",))
+    fields = record.comparison_fields | {"data": "f" * 64}
+    store.write(record.model_copy(update={"comparison_fields": fields}), rows)
+    result = invoke("recommend", "--task", "dolly", "--out", str(store.root))
+    assert "skl" not in result.stdout
+    told = " ".join(result.stderr.split())
+    assert "left out 1 of dolly's runs" in told
+    assert "They differ in training.steps (50 against 800), data. To rank them, copy them" in told
 
 
 def test_what_comes_before_the_training_counts(store):
