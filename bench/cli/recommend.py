@@ -73,7 +73,7 @@ def recommend(
     By the runs recorded in OUT: methods by score, with the probability of being the best and of being within a point
     of it, time (with what comes before the training) and cost, which of them cannot be told from the best, which runs
     would tell most, and what other presets recorded there say. With --max-seconds only methods that are known to be
-    fast enough take part.
+    fast enough take part. A time marked ≤ is of runs beside other work, which takes longer: it is an upper bound.
 
     With --minutes, on your own task and models: all methods train for a few steps, the better ones go on, and so
     forth; the last two train whole. The validation set decides, and the test sets are answered once, at the end. You
@@ -121,9 +121,11 @@ def _table(found: Recommendation, priced: bool) -> Fitted:
 
     from bench.cli.fit import Fitted
 
+    legend = ["* may be as good as the best"] * bool(found.as_good)
+    legend += ["≤ at most: timed beside other work"] * any(one.at_most is not None for one in found.methods)
     table = Table(
         title=f"{found.task} ({found.set}), models {found.models}, preset {found.preset}",
-        caption="* may be as good as the best" if found.as_good else None,
+        caption="\n".join(legend) or None,
         title_justify="left",
         caption_justify="left",
     )
@@ -135,13 +137,15 @@ def _table(found: Recommendation, priced: bool) -> Fitted:
         sure = (one.best, one.near_best) if one.within_budget else (None, None)
         mark = "*" if one in found.as_good else ""
         cells = [one.method + mark, f"{one.score:.2f}", *(_or_dash(share, ".2f") for share in sure)]
-        costs = [_or_dash(one.before, ".3g"), _or_dash(one.seconds, ".3g"), _or_dash(one.cost, ".2g")]
+        bound = "≤ " if one.at_most is not None else ""
+        seconds = one.at_most if one.seconds is None else one.seconds
+        costs = [_or_dash(one.before, ".3g"), _or_dash(seconds, ".3g", bound), _or_dash(one.cost, ".2g", bound)]
         table.add_row(*[*cells, str(len(one.seeds)), *costs][: len(headings)])
     return Fitted(table, ("seeds", "before s"))
 
 
-def _or_dash(number: float | None, form: str) -> str:
-    return "–" if number is None else format(number, form)
+def _or_dash(number: float | None, form: str, before: str = "") -> str:
+    return "–" if number is None else before + format(number, form)
 
 
 def _names(methods: Iterable[Advice]) -> str:
@@ -173,9 +177,9 @@ def _told(found: Recommendation, store: Store) -> Iterator[str]:
     if found.seeds_known and not found.pooled:
         yield "The methods' noise of seeds differs: the louder ones have their own."
     if left := _names(one for one in rest if not one.within_budget):
-        yield f"Outside the budget, or without a time that is known: {left}."
-    if not any(one.seconds is not None for one in found.methods):
-        yield "No training time may be shown: no run had the machine to itself."
+        yield f"Outside the budget, or not known to be within it: {left}."
+    if untimed := _names(one for one in found.methods if one.seconds is None and one.at_most is None):
+        yield f"No time is known on the hardware of most runs: {untimed}."
     yield from _left_out(found, store)
     if (runs := found.next_runs) is not None:
         gain = ""

@@ -10,7 +10,7 @@ from statistics import fmean, median
 from bench.analysis.blocks import Arm, SeedNoise, compare_among, seed_noise
 from bench.analysis.compare import ComparedRuns, arm_of
 from bench.analysis.significance import p_values_of_best
-from bench.analysis.timing import hardware, has_exclusive_timing, usual_hardware
+from bench.analysis.timing import common_hardware, hardware, has_exclusive_timing, usual_hardware
 from bench.config.presets import read_pair, recorded_name
 from bench.data import find_task
 from bench.recommend.belief import belief
@@ -38,9 +38,11 @@ class Advice:
         best, near_best: probability of being the best, and of being within a point of the best; None where no method
             has a second training seed, whose noise is most of what they are made of.
         seeds: training seeds.
-        seconds: median training time of the runs whose time may be shown; None without any.
+        seconds: median training time of the runs that were timed alone; None without any.
+        at_most: where there are none, the median of the others' times: other work only made them longer, so that it is
+            an upper bound. None where `seconds` is known, and where no run had the hardware of most.
         before: median of what the runs need before their training; None where they do not say all of it.
-        cost: of both, where a price was given.
+        cost: of both, where a price was given; an upper bound where the time is one.
         within_budget: False where both together are more than was asked for, or not known.
         told_apart: whether it differs from the leader at 5 %, by Tukey's test of all methods within the budget.
     """
@@ -51,6 +53,7 @@ class Advice:
     near_best: float | None
     seeds: tuple[int, ...]
     seconds: float | None
+    at_most: float | None
     before: float | None
     cost: float | None
     within_budget: bool
@@ -136,14 +139,17 @@ class Recommendation:
 
 @dataclass(frozen=True)
 class _Time:
-    """Medians in seconds, None where not known: of the training, and of what comes before it."""
+    """Medians in seconds, None where not known: of the training or its upper bounds, and of what comes before it."""
 
     seconds: float | None
+    at_most: float | None
     before: float | None
 
     @property
     def total(self) -> float | None:
-        return None if self.seconds is None or self.before is None else self.seconds + self.before
+        """Both together; an upper bound where that of the training is one."""
+        training = self.at_most if self.seconds is None else self.seconds
+        return None if training is None or self.before is None else training + self.before
 
 
 def recommend(
@@ -242,6 +248,7 @@ def _by_records(
             near_best=None if noise is None else near.get(side.name, 0.0),
             seeds=side.seeds,
             seconds=times[side.name].seconds,
+            at_most=times[side.name].at_most,
             before=times[side.name].before,
             cost=_cost(times[side.name], options.price),
             within_budget=side.name in within,
@@ -265,22 +272,25 @@ def _by_records(
 
 
 def _times(sides: Sequence[ComparedRuns]) -> dict[str, _Time]:
-    """By name, what a run of each side takes on the hardware that most of the timed runs had."""
-    usual = usual_hardware([record for side in sides for record in side.records])
+    """By name, what a run of each side takes on the hardware that most of the timed runs had, or else most of all."""
+    every = [record for side in sides for record in side.records]
+    usual = usual_hardware(every) or common_hardware(every)
     times = {}
     for side in sides:
-        timed = [r for r in side.records if has_exclusive_timing(r) and hardware(r) == usual]
+        there = [r for r in side.records if hardware(r) == usual]
+        timed = [r.time.training_seconds for r in there if has_exclusive_timing(r)]
         needed = [r.seconds_before for r in side.records]  # made once for many runs, whichever of them are timed
         known = [one for one in needed if one is not None]
         times[side.name] = _Time(
-            seconds=median(r.time.training_seconds for r in timed) if timed else None,
+            seconds=median(timed) if timed else None,
+            at_most=median(r.time.training_seconds for r in there) if there and not timed else None,
             before=median(known) if known and len(known) == len(needed) else None,
         )
     return times
 
 
 def _within(times: Mapping[str, _Time], task: str, max_seconds: float | None) -> set[str]:
-    """The methods that may be chosen; all of them where no time is set.
+    """The methods that may be chosen: those known to take no longer; all of them where no time is set.
 
     Raises:
         BenchError: none.
@@ -290,8 +300,15 @@ def _within(times: Mapping[str, _Time], task: str, max_seconds: float | None) ->
     totals = {name: total for name, time in times.items() if (total := time.total) is not None}
     if within := {name for name, total in totals.items() if total <= max_seconds}:
         return within
-    reason = f"the fastest takes {min(totals.values()):.3g} s" if totals else "no time is known"
-    raise BenchError(f"no method on {task} within --max-seconds {max_seconds:g}: {reason}")
+    reason = "no time is known"
+    if totals:
+        fastest = min(totals, key=totals.__getitem__)
+        bound = times[fastest].seconds is None
+        reason = (
+            f"{fastest} takes least as far as is known, {'at most ' * bound}{totals[fastest]:.3g} s"
+            f"{' (timed beside other work)' * bound}"
+        )
+    raise BenchError(f"no method on {task} is known to be within --max-seconds {max_seconds:g}: {reason}")
 
 
 def _cost(time: _Time, price: float | None) -> float | None:

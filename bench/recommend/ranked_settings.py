@@ -25,8 +25,8 @@ class Options:
         on: the evaluation set that decides.
         models: a model pair; None = that of most runs, of those with equally many the preset's own for the task.
         every_source: rank each method with every output source that it is recorded with.
-        max_seconds: time that a run may take, with what its method needs before the training. Methods above it, or
-            whose time is not known, take no part in the choice.
+        max_seconds: time that a run may take, with what its method needs before the training. Methods that are not
+            known to be within it take no part in the choice.
         price: of an hour.
     """
 
