@@ -142,6 +142,7 @@ def compare(
     bench compare dolly-jsd-dataset-s40 dolly-rkld-dataset-s40
     """
     from bench.analysis.compare import ComparedRuns, below_init, compare_runs, compare_sides, method_sides
+    from bench.analysis.student_outputs import none_used
     from bench.cli.console_tables import comparison_notes, comparison_table
     from bench.record.store import Store
 
@@ -160,7 +161,8 @@ def compare(
     console = output()
     for pair in dict.fromkeys((row.first.run, row.second.run) for row in rows):
         console.print(comparison_table([row for row in rows if (row.first.run, row.second.run) == pair]))
-    for note in (*comparison_notes(sides, rows), *below_init(sides)):
+    unused = [f"{side.name}: {told}" for side in sides if (told := none_used(side.records))]
+    for note in (*comparison_notes(sides, rows), *below_init(sides), *unused):
         console.print(note)
 
 

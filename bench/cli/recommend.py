@@ -167,6 +167,9 @@ def _told(found: Recommendation, store: Store) -> Iterator[str]:
             f"{first.method} has the highest score; it is the best with probability {first.best:.2f}, and within a "
             f"point of the best with {first.near_best:.2f}."
         )
+    for one in found.methods:
+        if one.no_student_outputs:
+            yield f"{one.method}: {one.no_student_outputs}."
     if alike := _names(found.as_good):
         yield f"Not told from it (5 %, Tukey's test of {len(rest_within) + 1} methods): {alike}."
     if noisy := _names(found.too_noisy):

@@ -10,6 +10,7 @@ from statistics import fmean, median
 from bench.analysis.blocks import Arm, SeedNoise, compare_among, seed_noise
 from bench.analysis.compare import ComparedRuns, arm_of
 from bench.analysis.significance import p_values_of_best
+from bench.analysis.student_outputs import none_used
 from bench.analysis.timing import common_hardware, hardware, has_exclusive_timing, usual_hardware
 from bench.config.presets import read_pair, recorded_name
 from bench.data import find_task
@@ -45,6 +46,7 @@ class Advice:
         cost: of both, where a price was given; an upper bound where the time is one.
         within_budget: False where both together are more than was asked for, or not known.
         told_apart: whether it differs from the leader at 5 %, by Tukey's test of all methods within the budget.
+        no_student_outputs: in how many runs adaptive φ stayed 0, in words; "" where in none.
     """
 
     method: str
@@ -58,6 +60,7 @@ class Advice:
     cost: float | None
     within_budget: bool
     told_apart: bool
+    no_student_outputs: str = ""
 
 
 @dataclass(frozen=True)
@@ -213,7 +216,8 @@ def _other(
     first = found.methods[0]
     sure = "at one training seed" if first.best is None else f"the best with probability {first.best:.2f}"
     alike = ", ".join(one.method for one in found.as_good)
-    told = f"{first.method} has the highest score ({sure}{f'; may be as good: {alike}' if alike else ''})"
+    told = "; ".join([sure, *[f"may be as good: {alike}"] * bool(alike), *filter(None, [first.no_student_outputs])])
+    told = f"{first.method} has the highest score ({told})"
     return OtherPreset(preset, told, first.method, command)
 
 
@@ -253,6 +257,7 @@ def _by_records(
             cost=_cost(times[side.name], options.price),
             within_budget=side.name in within,
             told_apart=side.name in apart,
+            no_student_outputs=none_used(side.records),
         )
         for side in sides
     ]

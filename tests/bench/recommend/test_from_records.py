@@ -178,7 +178,7 @@ def test_only_what_fits_the_budget_takes_part(store):
     found = recommend(store, "dolly", options=Options(max_seconds=20.0))
     assert [(one.method, one.within_budget) for one in found.methods] == [("jsd", True), ("sft", True), ("kld", False)]
     assert found.methods[2].best == 0
-    with pytest.raises(BenchError, match="1: jsd takes least as far as is known, 20 s$"):
+    with pytest.raises(BenchError, match=r"1: jsd takes least as far as is known, 20 s$"):
         recommend(store, "dolly", options=Options(max_seconds=1.0))
 
 
@@ -309,6 +309,31 @@ def test_the_command(store):
     plain = json.loads(invoke(*words, "--json").stdout)
     assert [one["method"] for one in plain["methods"]] == ["kld", "jsd", "sft"]
     assert plain["next_runs"]["seed"] == 40
+
+
+def test_runs_without_any_student_output_are_told(store):
+    file = store.root / "slow.yaml"
+    file.write_text("extends: tiny\n")
+    for seed in SEEDS:
+        store.write(*make_record("distillm", seed=seed, mean=50.0, phi=0.0 if seed < 30 else 0.5))
+        store.write(*make_record("distillm", seed=seed, mean=50.0, phi=0.0, preset=str(file)))
+        store.write(*make_record("kld", seed=seed, preset=str(file)))
+    words = ["recommend", "--task", "dolly", "--out", str(store.root)]
+    told = invoke(*words).stdout.splitlines()
+    assert [line for line in told if line.startswith("distillm: in 2 of 3 runs φ stayed 0 and no batch was of")]
+    assert [line for line in told if line.startswith("At preset slow, distillm has") and "in 3 of 3 runs φ" in line]
+    noted = {one["method"]: one["no_student_outputs"] for one in json.loads(invoke(*words, "--json").stdout)["methods"]}
+    assert noted["distillm"].startswith("in 2 of 3 runs φ stayed 0")
+    assert noted["kld"] == ""
+    compared = " ".join(
+        invoke("compare", "--task", "dolly", "distillm", "kld", "--out", str(store.root)).stdout.split()
+    )
+    assert "distillm: in 2 of 3 runs φ stayed 0" in compared
+    assert "kld: in" not in compared
+    runs = ["dolly-distillm-adaptive-off-policy-s10", "dolly-kld-dataset-s10"]
+    ids = [r.run_id for r in store.all() if r.config.preset == "tiny" and r.run_id.startswith(tuple(runs))]
+    compared = " ".join(invoke("compare", *ids, "--out", str(store.root)).stdout.split())
+    assert f"{ids[0]}: in its one run φ stayed 0" in compared
 
 
 @pytest.mark.parametrize(

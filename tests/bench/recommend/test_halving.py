@@ -13,10 +13,10 @@ from rich.console import Console
 
 from bench.config.resolve import resolve
 from bench.data import load_task
-from bench.experiment.run import run
+from bench.experiment.run import Outcome, run
 from bench.experiment.workshop import Workshop
-from bench.recommend.halving import SLACK, Halving, Trial, rungs_of
-from bench.recommend.page import _nothing_to_teach
+from bench.recommend.halving import SLACK, Halving, Rung, Trial, rungs_of
+from bench.recommend.page import _nothing_to_teach, _open
 from bench.record.store import Store
 from bench.system.artifacts import ArtifactCache
 from bench.system.errors import BenchError
@@ -170,6 +170,14 @@ def test_time_that_is_up_is_told(cache, tmp_path):
     result = invoke(*words(folder, "--minutes", "0.001", "--set", "init_training.steps=7"))
     assert (result.exit_code, pages(folder)) == (1, [])
     assert "the same command goes on from the last checkpoint" in result.stderr
+
+
+def test_a_student_without_student_outputs_is_told():
+    for phi, told in ((0.0, True), (0.5, False)):
+        record = make_record("distillm", "samsum", phi=phi)[0]
+        rungs = [Rung(40, {"distillm": trial(3.0)}, ("distillm",))]
+        lines = list(_open(halving(60), rungs, {"distillm": Outcome(record, Path("none"), False)}))
+        assert any(line.startswith("distillm: in its one run φ stayed 0") for line in lines) is told
 
 
 @pytest.mark.parametrize(
