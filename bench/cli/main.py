@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.error_reporting import ErrorReporting, check_arguments
+from bench.cli.error_reporting import ErrorReporting, check_arguments, goes_on_if_interrupted
 from bench.cli.evaluate import evaluate
 from bench.cli.options import FOLDER, JSON, OUT, messages, output, prepare_to_read, warn
 from bench.cli.perf import perf
@@ -251,6 +251,7 @@ def make_teachers(tasks: tuple[str, ...], to: Path | None, only: str | None) -> 
     quiet_libraries()
     if to is not None:
         check_folder(to, "--to", write=True)
+    goes_on_if_interrupted()
     for task in tasks or TASKS:
         reporter = Reporter(messages(), title=f"tiny models for {task}")
         say(f"{task}: {make_models(task, to, reporter, [only] if only else None)}")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Unpack
 
 import click
 
+from bench.cli.error_reporting import goes_on_if_interrupted
 from bench.cli.options import FOLDER, JSON, OUT, FiniteRange, messages, output, prepare_to_read, warn
 from bench.system.errors import BenchError
 from bench.system.paths import check_folder
@@ -167,9 +168,6 @@ def _told(found: Recommendation, store: Store) -> Iterator[str]:
             f"{first.method} has the highest score; it is the best with probability {first.best:.2f}, and within a "
             f"point of the best with {first.near_best:.2f}."
         )
-    for one in found.methods:
-        if one.no_student_outputs:
-            yield f"{one.method}: {one.no_student_outputs}."
     if alike := _names(found.as_good):
         yield f"Not told from it (5 %, Tukey's test of {len(rest_within) + 1} methods): {alike}."
     if noisy := _names(found.too_noisy):
@@ -177,6 +175,9 @@ def _told(found: Recommendation, store: Store) -> Iterator[str]:
             f"Too noisy for that test, but within a point of the best with less than 5 % probability: {noisy}. "
             "They are probably not as good; more seeds would say so."
         )
+    for one in found.methods:
+        if one.no_student_outputs:
+            yield f"{one.method}: {one.no_student_outputs}."
     if found.seeds_known and not found.pooled:
         yield "The methods' noise of seeds differs: the louder ones have their own."
     if left := _names(one for one in rest if not one.within_budget):
@@ -255,6 +256,7 @@ def _suite(
     place = out / "recommend" / f"{config.task}-{config.preset}-s{config.seed}-{key}"
     place.mkdir(parents=True, exist_ok=True)
     quiet_libraries()
+    goes_on_if_interrupted()
     halving = Halving(contenders, Store(out), place, minutes, began, messages(), quiet=as_json, failed=failed)
     try:
         with locked(place / "lock", f"the choice in {place}", warn), redirect_stdout(sys.stderr):

@@ -216,9 +216,17 @@ def test_as_many_go_on_as_there_is_time_for():
     assert short._kept(trials, plan) == ("sft",)
     assert short.cut == [10]
     with pytest.raises(
-        BenchError, match=r"training sft whole takes about 0\.6 minutes more\. Give --minutes 2 or more"
+        BenchError, match=r"training sft whole takes about 0\.6 minutes more\. Give --minutes 1 or more"
     ):
         halving(0.1)._kept(trials, plan)
+    trials = {"sft": trial(3.0, 2.4)}  # 1.1 minutes after 1.4: as many again are not enough
+    late = halving(2)
+    late.began -= 84
+    with pytest.raises(
+        BenchError, match=r"--minutes 2 is too little: .* about 1\.3 minutes more\. Give --minutes 3 or"
+    ):
+        late._kept(trials, plan)
+    halving(3)._kept(trials, plan)
 
 
 def test_a_method_that_breaks_down_is_left_out_and_those_without_time_are_named(monkeypatch):
