@@ -190,7 +190,9 @@ def _told(found: Recommendation, store: Store) -> Iterator[str]:
         if runs.regret_now is not None and runs.regret_then is not None:
             regret = f"; to choose {first.method} now is expected to lose {runs.regret_now:.2f} points, then"
             gain = f"{regret} {runs.regret_then:.2f}"
-        yield f"What would tell most: {' and '.join(runs.methods)} at seed {runs.seed}{gain}:"
+        doubtful = [one.method for one in found.too_noisy if one.method in runs.methods]
+        why = f" ({doubtful[0]} is probably not as good, but so noisy that it may yet be)" if doubtful else ""
+        yield f"What would tell most: {' and '.join(runs.methods)} at seed {runs.seed}{why}{gain}:"
         yield from runs.commands
     elif rest_within:
         yield "No other method has a chance of 1 % to be the best: more runs of these would tell little."

@@ -68,8 +68,8 @@ class NextRuns:
     """The runs that would tell most: of these methods at this seed.
 
     Attributes:
-        regret_now, regret_then: points that the choice is expected to lose, now and after these runs; None where
-            nothing is known of what another seed does.
+        regret_now, regret_then: points that the choice is expected to lose, now and after these runs, which may change
+            it; None where nothing is known of what another seed does.
         commands: what makes them.
     """
 
@@ -338,7 +338,7 @@ def _next_runs(
     best: Mapping[str, float],
     leader: str,
 ) -> NextRuns | None:
-    """The next seed of the leader and one rival, whichever leaves the least regret a run if scores stay as they are.
+    """The next seed of the leader and one rival, whichever gains most a run: by changing the choice for a better one.
 
     A seed that one method alone has tells nothing of differences, so that both run it, unless one has it already.
     Where nothing is known of what a seed does, no rival is out of the race, and that of the next score is taken.
@@ -352,21 +352,22 @@ def _next_runs(
 
     every = sorted({seed for arm in arms.values() for seed in arm.seeds})
     new = every[-1] + (every[-1] - every[-2] if len(every) > 1 else NEXT_SEED)
-    now = belief(arms, noise).regret()
-    found: list[tuple[float, NextRuns]] = []
+    now = belief(arms, noise)
+    regret = now.regret()
+    found: list[tuple[float, float, NextRuns]] = []
     for rival in arms:
         if rival == leader or (noise is not None and best[rival] < IN_THE_RACE):
             continue
         pair = (leader, rival)
         if noise is None:
-            found.append((-fmean(arms[rival].scores.values()), runs_of(pair, new, None, None)))
+            found.append((-fmean(arms[rival].scores.values()), 0.0, runs_of(pair, new, None, None)))
             continue
         seed = next((one for one in every if any(one not in arms[name].seeds for name in pair)), new)
         names = tuple(name for name in pair if seed not in arms[name].seeds)
         seeds = [(*arm.seeds, seed) if name in names else arm.seeds for name, arm in arms.items()]
-        then = belief(arms, noise, seeds).regret()
-        found.append(((then - now) / len(names), runs_of(names, seed, now, then)))
-    return min(found, key=lambda one: one[0])[1] if found else None
+        gain = now.gain(belief(arms, noise, seeds))
+        found.append((-gain / len(names), -best[rival], runs_of(names, seed, regret, max(0.0, regret - gain))))
+    return min(found, key=lambda one: one[:2])[2] if found else None
 
 
 def _arm(store: Store, side: ComparedRuns, on: str) -> Arm:

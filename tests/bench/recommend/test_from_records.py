@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from scipy import stats
 
 from bench.analysis.blocks import Arm, compare_among, compare_arms, seed_noise
-from bench.recommend.belief import belief
+from bench.recommend.belief import Belief, belief
 from bench.recommend.from_records import recommend
 from bench.recommend.ranked_settings import Options
 from bench.record.store import Store
@@ -280,6 +281,34 @@ def test_what_the_test_cannot_tell_for_noise_is_not_called_as_good(tmp_path):
     told = invoke("recommend", "--task", "dolly", "--out", str(tmp_path)).stdout
     assert "less than 5 % probability: minillm." in told
     assert "minillm*" not in told
+
+
+def test_why_a_method_that_is_probably_not_as_good_runs_next_is_told(tmp_path):
+    store = Store(tmp_path)
+    for seed, shift in zip(SEEDS, (-12.0, 0.0, 12.0), strict=True):
+        for method, mean in (("kld", 40.0), ("jsd", 31.0), ("sft", 32.0), ("rkld", 31.0), ("tvd", 30.0)):
+            store.write(*make_record(method, seed=seed, mean=mean))
+        store.write(*make_record("minillm", seed=seed, mean=16.0 + shift))
+    told = invoke("recommend", "--task", "dolly", "--out", str(tmp_path)).stdout
+    assert "less than 5 % probability: minillm." in told
+    assert "kld and minillm at seed 40 (minillm is probably not as good, but so noisy that it may yet be); to" in told
+
+
+def test_the_gain_of_runs_is_that_of_changing_the_choice():
+    one = Belief(np.array([1.0, 0.0]), np.diag([2.0, 2.0]), 5.0)
+    moves = np.sqrt(0.5 + 1.0)  # of the difference
+    z = 1 / moves
+    expected = moves * ((5 + z**2) / 4 * stats.t.pdf(z, 5) - z * stats.t.sf(z, 5))
+    assert one.gain(replace(one, spread=np.diag([1.5, 1.0]))) == pytest.approx(expected, rel=0.02)
+    shared = 3.0 + np.diag([1.5, 1.0])  # what all arms share is not determined
+    assert one.gain(replace(one, spread=shared)) == pytest.approx(expected, rel=0.02)
+
+    def after(*seeds: int) -> Belief:
+        return Belief(np.array([41.7, 41.2, 38.0]), np.diag(np.array([0.8, 0.8, 5.8]) / seeds), 3.0)
+
+    now, near, loud = after(3, 3, 3), after(4, 4, 3), after(4, 3, 4)
+    assert loud.regret() < near.regret(), "a loud arm's seed takes most off the noise"
+    assert now.gain(near) > 1.3 * now.gain(loud), "which changes the choice less"
 
 
 def test_other_presets_of_the_folder_are_named_with_their_leader(store):
