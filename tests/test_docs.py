@@ -111,6 +111,15 @@ def test_commands_are_found():
     assert list(commands(f"```sh\n{line}\n```\n")) == [["run", "--dry-run"], ["list", "tasks"]]
 
 
+@pytest.mark.parametrize(
+    "words", [w for _, w in COMMANDS if w[0] in ("show", "compare") and "results/paper-tiny" in w], ids=" ".join
+)
+def test_examples_on_the_published_runs_work(words, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    result = invoke(*words)
+    assert result.exit_code == 0, result.output
+
+
 @pytest.mark.parametrize(("page", "words"), COMMANDS, ids=[f"{page}: bench {' '.join(w)}" for page, w in COMMANDS])
 def test_commands_parse(page, words):
     """Sub-command, options and the number of arguments are those of the real command; nothing runs."""

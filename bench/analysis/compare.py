@@ -71,6 +71,7 @@ class SetComparison:
         seeds: how many training seeds of each side it rests on.
         seed_noise: whether the interval knows what another training seed does; else it speaks of examples alone.
         visible: the smallest true difference that would be found with 80 % probability.
+        of_sums: whether the difference is of counts summed over decoding seeds, of which the scores are means.
     """
 
     set: str
@@ -87,6 +88,7 @@ class SetComparison:
     seeds: int
     seed_noise: bool
     visible: float
+    of_sums: bool
 
     def as_dict(self) -> dict[str, object]:
         """As plain values, for JSON."""
@@ -195,6 +197,8 @@ def _compare(
         scores = {run_id: example_scores(rows, metric.name) for run_id, rows in predictions.items()}
         for name, examples in scores[sides[0].records[0].run_id].items():
             ids = sorted(examples)
+            decoded = sides[0].records[0].scores[name].metrics[metric.name].by_decoding_seed
+            of_sums = len(decoded) > 1 and any(isinstance(one, np.ndarray) for one in examples.values())
             for of_run in scores.values():
                 if ids != sorted(of_run.get(name, {})):
                     raise BenchError(f"{name}: the two runs' predictions are not over the same examples")
@@ -207,7 +211,8 @@ def _compare(
             for (first, a), (second, b) in combinations(zip(sides, arms, strict=True), 2):
                 scored = [RunScore(side.name, side.score(name, metric.name)) for side in (first, second)]
                 between = noise and noise.between(arm_key(first.records[0]), arm_key(second.records[0]))
-                found.append(_row(name, metric, scored, compare_arms(a, b, between), a.values.shape[1]))
+                row = _row(name, metric, scored, compare_arms(a, b, between), a.values.shape[1])
+                found.append(replace(row, of_sums=of_sums))
     corrected = holm([one.p for one in found])
     return [replace(one, p_holm=p) for one, p in zip(found, corrected, strict=True)]
 
@@ -230,7 +235,7 @@ def arm_of(seeds: Sequence[int], scores: Sequence[Mapping[str, Pooled]], metric:
 
 
 def _row(name: str, metric: MetricInfo, scored: Sequence[RunScore], result: Estimate, examples: int) -> SetComparison:
-    """One row; `p_holm` is left uncorrected."""
+    """One row; `p_holm` is left uncorrected, and `of_sums` false."""
     low, high = result.interval()
     return SetComparison(
         set=name,
@@ -247,6 +252,7 @@ def _row(name: str, metric: MetricInfo, scored: Sequence[RunScore], result: Esti
         seeds=result.seeds,
         seed_noise=result.spread_df != math.inf,
         visible=result.visible(),
+        of_sums=False,
     )
 
 

@@ -56,8 +56,12 @@ def hardware(record: RunRecord) -> Hardware:
 
 def usual_hardware(records: Iterable[RunRecord]) -> Hardware | None:
     """The hardware that most exclusively timed runs share, of two as common the one used last; None without any."""
-    timed = [record for record in records if has_exclusive_timing(record)]
-    latest = sorted(timed, key=lambda record: record.started, reverse=True)
+    return common_hardware(record for record in records if has_exclusive_timing(record))
+
+
+def common_hardware(records: Iterable[RunRecord]) -> Hardware | None:
+    """The hardware that most runs share, of two as common the one used last; None without runs."""
+    latest = sorted(records, key=lambda record: record.started, reverse=True)
     common = Counter(hardware(record) for record in latest).most_common(1)
     return common[0][0] if common else None
 

@@ -212,6 +212,12 @@ def comparison_notes(sides: Sequence[ComparedRuns], rows: list[SetComparison]) -
             "Another seed of the same method often differs as much, so that this says nothing yet of which method is "
             "better. Run both with --seed 20 and --seed 30, and compare again."
         )
+    other = [row for row in rows if row.of_sums and abs(row.difference - row.first.score + row.second.score) >= 0.005]
+    if labels := ", ".join(dict.fromkeys(row.label for row in other)):
+        yield (
+            f"{labels}: A and B are means over decoding seeds; A - B is of the counts of all decoding seeds' responses "
+            "together, and so not exactly their difference."
+        )
 
 
 def _methods() -> Rows:

@@ -23,8 +23,16 @@ _LEAST_MEMORY = 32 << 20
 whose handler it has no memory for."""
 
 
+_GOES_ON = f"{__name__}.goes_on"
+
+
+def goes_on_if_interrupted() -> None:
+    """From here on the running command, if it is interrupted and given again, goes on from what it has kept."""
+    click.get_current_context().meta[_GOES_ON] = True
+
+
 class ErrorReporting(click.Command):
-    """Turns errors a user can mend into a message and exit code 2, and Ctrl-C into a word about resuming.
+    """Turns errors a user can mend into a message and exit code 2, and Ctrl-C into a word, about resuming where it can.
 
     So it does with whatever a user's own code raises.
     """
@@ -70,7 +78,8 @@ class ErrorReporting(click.Command):
             Stream().flush()
             return result
         except KeyboardInterrupt:
-            say("interrupted; the same command goes on from the last checkpoint", err=True)
+            goes_on = "; the same command goes on from the last checkpoint" if ctx.meta.get(_GOES_ON) else ""
+            say(f"interrupted{goes_on}", err=True)
             sys.exit(128 + (signals[0] if signals else signal.SIGINT))
         except EOFError as error:  # click would say "Aborted!"
             raise BenchError(f"a file ends too early: {error}") from error

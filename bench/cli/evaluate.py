@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Unpack
 
 import click
 
+from bench.cli.error_reporting import goes_on_if_interrupted
 from bench.cli.options import OUT, messages, output
 from bench.system.errors import BenchError
 from bench.system.terminal import say, say_json
@@ -68,6 +69,7 @@ def evaluate(
         raise BenchError(f"two of the models are named {twice[0]}: score them one at a time, each with a --label")
     reporter = Reporter(messages(), quiet=quiet or as_json, title=f"{', '.join(names)} on {task}, preset {preset}")
     workshop = Workshop.of(reporter)
+    goes_on_if_interrupted()
     with reporter.session(names):
         outcomes = [evaluate_model(config, method, Store(out), workshop, fresh=fresh) for config, method in wanted]
     if as_json:

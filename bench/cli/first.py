@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.error_reporting import ErrorReporting
+from bench.cli.error_reporting import ErrorReporting, goes_on_if_interrupted
 from bench.cli.options import OUT, messages, output
 from bench.record.record import RunRecord
 from bench.record.store import Store
@@ -28,6 +28,7 @@ def main(out: Path) -> None:
     from bench.system.progress import Reporter
 
     quiet_libraries()
+    goes_on_if_interrupted()
     store, records = Store(out), []
     for method in (BASELINE, METHOD):
         config, found = resolve(preset="tiny", task=TASK, method=method)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
+from bench.cli.error_reporting import goes_on_if_interrupted
 from bench.cli.fit import Fitted
 from bench.cli.options import JSON, OUT, FiniteRange, messages, output, warn
 from bench.system.errors import BenchError
@@ -118,6 +119,7 @@ def judge(
     max_cost = options.max_cost
     if max_cost is not None and (expected.cost or 0) + (expected.spent or 0) > max_cost:
         say(f"this may cost more than --max-cost {max_cost:g}; it stops before that", err=True)
+    goes_on_if_interrupted()
     console = messages()
     columns = (TextColumn("judging"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:

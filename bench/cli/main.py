@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.error_reporting import ErrorReporting, check_arguments
+from bench.cli.error_reporting import ErrorReporting, check_arguments, goes_on_if_interrupted
 from bench.cli.evaluate import evaluate
 from bench.cli.options import FOLDER, JSON, OUT, messages, output, prepare_to_read, warn
 from bench.cli.perf import perf
@@ -142,6 +142,7 @@ def compare(
     bench compare dolly-jsd-dataset-s40 dolly-rkld-dataset-s40
     """
     from bench.analysis.compare import ComparedRuns, below_init, compare_runs, compare_sides, method_sides
+    from bench.analysis.student_outputs import none_used
     from bench.cli.console_tables import comparison_notes, comparison_table
     from bench.record.store import Store
 
@@ -160,7 +161,8 @@ def compare(
     console = output()
     for pair in dict.fromkeys((row.first.run, row.second.run) for row in rows):
         console.print(comparison_table([row for row in rows if (row.first.run, row.second.run) == pair]))
-    for note in (*comparison_notes(sides, rows), *below_init(sides)):
+    unused = [f"{side.name}: {told}" for side in sides if (told := none_used(side.records))]
+    for note in (*comparison_notes(sides, rows), *below_init(sides), *unused):
         console.print(note)
 
 
@@ -249,6 +251,7 @@ def make_teachers(tasks: tuple[str, ...], to: Path | None, only: str | None) -> 
     quiet_libraries()
     if to is not None:
         check_folder(to, "--to", write=True)
+    goes_on_if_interrupted()
     for task in tasks or TASKS:
         reporter = Reporter(messages(), title=f"tiny models for {task}")
         say(f"{task}: {make_models(task, to, reporter, [only] if only else None)}")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Unpack
 
 import click
 
+from bench.cli.error_reporting import goes_on_if_interrupted
 from bench.cli.options import FOLDER, JSON, OUT, FiniteRange, messages, output, prepare_to_read, warn
 from bench.system.errors import BenchError
 from bench.system.paths import check_folder
@@ -73,7 +74,7 @@ def recommend(
     By the runs recorded in OUT: methods by score, with the probability of being the best and of being within a point
     of it, time (with what comes before the training) and cost, which of them cannot be told from the best, which runs
     would tell most, and what other presets recorded there say. With --max-seconds only methods that are known to be
-    fast enough take part.
+    fast enough take part. A time marked ≤ is of runs beside other work, which takes longer: it is an upper bound.
 
     With --minutes, on your own task and models: all methods train for a few steps, the better ones go on, and so
     forth; the last two train whole. The validation set decides, and the test sets are answered once, at the end. You
@@ -121,9 +122,11 @@ def _table(found: Recommendation, priced: bool) -> Fitted:
 
     from bench.cli.fit import Fitted
 
+    legend = ["* may be as good as the best"] * bool(found.as_good)
+    legend += ["≤ at most: timed beside other work"] * any(one.at_most is not None for one in found.methods)
     table = Table(
         title=f"{found.task} ({found.set}), models {found.models}, preset {found.preset}",
-        caption="* may be as good as the best" if found.as_good else None,
+        caption="\n".join(legend) or None,
         title_justify="left",
         caption_justify="left",
     )
@@ -135,13 +138,15 @@ def _table(found: Recommendation, priced: bool) -> Fitted:
         sure = (one.best, one.near_best) if one.within_budget else (None, None)
         mark = "*" if one in found.as_good else ""
         cells = [one.method + mark, f"{one.score:.2f}", *(_or_dash(share, ".2f") for share in sure)]
-        costs = [_or_dash(one.before, ".3g"), _or_dash(one.seconds, ".3g"), _or_dash(one.cost, ".2g")]
+        bound = "≤ " if one.at_most is not None else ""
+        seconds = one.at_most if one.seconds is None else one.seconds
+        costs = [_or_dash(one.before, ".3g"), _or_dash(seconds, ".3g", bound), _or_dash(one.cost, ".2g", bound)]
         table.add_row(*[*cells, str(len(one.seeds)), *costs][: len(headings)])
     return Fitted(table, ("seeds", "before s"))
 
 
-def _or_dash(number: float | None, form: str) -> str:
-    return "–" if number is None else format(number, form)
+def _or_dash(number: float | None, form: str, before: str = "") -> str:
+    return "–" if number is None else before + format(number, form)
 
 
 def _names(methods: Iterable[Advice]) -> str:
@@ -149,6 +154,8 @@ def _names(methods: Iterable[Advice]) -> str:
 
 
 def _told(found: Recommendation, store: Store) -> Iterator[str]:
+    from bench.config.presets import shipped
+
     first, *rest = found.methods
     rest_within = [one for one in rest if one.within_budget]
     if first.best is None or first.near_best is None:
@@ -168,22 +175,30 @@ def _told(found: Recommendation, store: Store) -> Iterator[str]:
             f"Too noisy for that test, but within a point of the best with less than 5 % probability: {noisy}. "
             "They are probably not as good; more seeds would say so."
         )
+    for one in found.methods:
+        if one.no_student_outputs:
+            yield f"{one.method}: {one.no_student_outputs}."
     if found.seeds_known and not found.pooled:
         yield "The methods' noise of seeds differs: the louder ones have their own."
     if left := _names(one for one in rest if not one.within_budget):
-        yield f"Outside the budget, or without a time that is known: {left}."
-    if not any(one.seconds is not None for one in found.methods):
-        yield "No training time may be shown: no run had the machine to itself."
+        yield f"Outside the budget, or not known to be within it: {left}."
+    if untimed := _names(one for one in found.methods if one.seconds is None and one.at_most is None):
+        yield f"No time is known on the hardware of most runs: {untimed}."
     yield from _left_out(found, store)
     if (runs := found.next_runs) is not None:
         gain = ""
         if runs.regret_now is not None and runs.regret_then is not None:
             regret = f"; to choose {first.method} now is expected to lose {runs.regret_now:.2f} points, then"
             gain = f"{regret} {runs.regret_then:.2f}"
-        yield f"What would tell most: {' and '.join(runs.methods)} at seed {runs.seed}{gain}:"
+        doubtful = [one.method for one in found.too_noisy if one.method in runs.methods]
+        why = f" ({doubtful[0]} is probably not as good, but so noisy that it may yet be)" if doubtful else ""
+        yield f"What would tell most: {' and '.join(runs.methods)} at seed {runs.seed}{why}{gain}:"
         yield from runs.commands
     elif rest_within:
         yield "No other method has a chance of 1 % to be the best: more runs of these would tell little."
+    if pairs := found.other_pairs:
+        options = " or ".join(f"--models {pair if pair in shipped('pairs') else f'FILE (of {pair})'}" for pair in pairs)
+        yield f"{'Another pair is' if len(pairs) == 1 else 'Other pairs are'} recorded: {options}"
     for other in found.other_presets:
         differs = "" if other.leader in (None, first.method) else ", which is another"
         yield f"At preset {other.preset}, {other.told}{differs}:"
@@ -243,6 +258,7 @@ def _suite(
     place = out / "recommend" / f"{config.task}-{config.preset}-s{config.seed}-{key}"
     place.mkdir(parents=True, exist_ok=True)
     quiet_libraries()
+    goes_on_if_interrupted()
     halving = Halving(contenders, Store(out), place, minutes, began, messages(), quiet=as_json, failed=failed)
     try:
         with locked(place / "lock", f"the choice in {place}", warn), redirect_stdout(sys.stderr):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import click
 
+from bench.cli.error_reporting import goes_on_if_interrupted
 from bench.cli.options import FILE, OUT, messages, output
 from bench.system.errors import BenchError
 from bench.system.processes import launched
@@ -132,6 +133,7 @@ def run(
     title = f"{config.method.name} x {config.sgo.source} on {config.task}, preset {config.preset}, seed {config.seed}"
     reporter = Reporter(messages(), quiet=quiet or as_json, title=title)
     workshop = Workshop.of(reporter)
+    goes_on_if_interrupted()
     try:
         # what a method of the user's prints is no result
         with redirect_stdout(sys.stderr), at_recorded_commits(config, file):

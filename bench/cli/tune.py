@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bench.cli.error_reporting import goes_on_if_interrupted
 from bench.cli.options import FILE, OUT, messages
 from bench.system.errors import BenchError
 from bench.system.paths import check_folder
@@ -118,6 +119,7 @@ def tune(
         say(f"{count} runs: {trials} trials of {len(studies)} methods and tasks, training seeds {_list(seeds)}")
         return
     make = _Maker(out / TRIALS, count, quiet)
+    goes_on_if_interrupted()
     for study in studies:
         found = run_study(study, make)
         name = study.run({}, seeds[0])[0].method.name

@@ -29,6 +29,31 @@ def differences(first: object, second: object, path: str = "") -> Iterator[Diffe
         yield Difference(path, first, second)
 
 
+def differences_in_words(first: object, second: object) -> str:
+    """In what two runs' `comparison_fields` differ, for a line of text: settings with both values, without hashes.
+
+    Of models with another name nothing else is told: the rest follows from it.
+    """
+    found = [one._replace(key=one.key.removeprefix("config.")) for one in differences(first, second)]
+    if any(one.key == "models.name" for one in found):
+        found = [one for one in found if one.key == "models.name" or not one.key.startswith(_OF_MODELS)]
+    return ", ".join(dict.fromkeys(f"{one.key}{_both_values(one)}" for one in found))
+
+
+_OF_MODELS = ("models.", "tokenizer", "generation")
+
+
+def _both_values(one: Difference) -> str:
+    both = (one.first, one.second)
+    # a hash says nothing to a reader, and an architecture or a list too much
+    told = all(value is None or isinstance(value, (bool, int, float, str)) for value in both)
+    return f" ({one.first} against {one.second})" if told and not any(map(_is_hash, both)) else ""
+
+
+def _is_hash(value: object) -> bool:
+    return isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")
+
+
 def scoring_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Of a record's `comparison_fields`, what two scores must share where one is of a model that was not trained here.
 

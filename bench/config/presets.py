@@ -213,6 +213,14 @@ def read_preset(name: str) -> Preset:
     return Preset(path.stem, tuple(files))
 
 
+def usual_pair(preset: str, task: str) -> str | None:
+    """The recorded name of a preset's model pair for a task; None where it has none, or its file is not there."""
+    try:
+        return recorded_name(read_preset(preset).models(task))
+    except BenchError:
+        return None
+
+
 def change_preset(path: Path, change: Callable[[Layer | None], Layer]) -> None:
     """Write a user's preset anew, while no other process does.
 

@@ -10,7 +10,8 @@ from statistics import fmean, median
 from bench.analysis.blocks import Arm, SeedNoise, compare_among, seed_noise
 from bench.analysis.compare import ComparedRuns, arm_of
 from bench.analysis.significance import p_values_of_best
-from bench.analysis.timing import hardware, has_exclusive_timing, usual_hardware
+from bench.analysis.student_outputs import none_used
+from bench.analysis.timing import common_hardware, hardware, has_exclusive_timing, usual_hardware
 from bench.config.presets import read_pair, recorded_name
 from bench.data import find_task
 from bench.recommend.belief import belief
@@ -38,11 +39,14 @@ class Advice:
         best, near_best: probability of being the best, and of being within a point of the best; None where no method
             has a second training seed, whose noise is most of what they are made of.
         seeds: training seeds.
-        seconds: median training time of the runs whose time may be shown; None without any.
+        seconds: median training time of the runs that were timed alone; None without any.
+        at_most: where there are none, the median of the others' times: other work only made them longer, so that it is
+            an upper bound. None where `seconds` is known, and where no run had the hardware of most.
         before: median of what the runs need before their training; None where they do not say all of it.
-        cost: of both, where a price was given.
+        cost: of both, where a price was given; an upper bound where the time is one.
         within_budget: False where both together are more than was asked for, or not known.
         told_apart: whether it differs from the leader at 5 %, by Tukey's test of all methods within the budget.
+        no_student_outputs: in how many runs adaptive φ stayed 0, in words; "" where in none.
     """
 
     method: str
@@ -51,10 +55,12 @@ class Advice:
     near_best: float | None
     seeds: tuple[int, ...]
     seconds: float | None
+    at_most: float | None
     before: float | None
     cost: float | None
     within_budget: bool
     told_apart: bool
+    no_student_outputs: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,8 +68,8 @@ class NextRuns:
     """The runs that would tell most: of these methods at this seed.
 
     Attributes:
-        regret_now, regret_then: points that the choice is expected to lose, now and after these runs; None where
-            nothing is known of what another seed does.
+        regret_now, regret_then: points that the choice is expected to lose, now and after these runs, which may change
+            it; None where nothing is known of what another seed does.
         commands: what makes them.
     """
 
@@ -102,6 +108,7 @@ class Recommendation:
         pooled: whether all methods share one variance of residuals.
         next_runs: None where one method alone is in the race.
         left_out: recorded settings that are not ranked, the best first.
+        other_pairs: names of other model pairs that are recorded on the task at the preset, where none was chosen.
         other_presets: recorded in the same folder on the same task and models.
     """
 
@@ -115,6 +122,7 @@ class Recommendation:
     pooled: bool
     next_runs: NextRuns | None
     left_out: tuple[LeftOut, ...] = ()
+    other_pairs: tuple[str, ...] = ()
     other_presets: tuple[OtherPreset, ...] = ()
 
     @property
@@ -134,14 +142,17 @@ class Recommendation:
 
 @dataclass(frozen=True)
 class _Time:
-    """Medians in seconds, None where not known: of the training, and of what comes before it."""
+    """Medians in seconds, None where not known: of the training or its upper bounds, and of what comes before it."""
 
     seconds: float | None
+    at_most: float | None
     before: float | None
 
     @property
     def total(self) -> float | None:
-        return None if self.seconds is None or self.before is None else self.seconds + self.before
+        """Both together; an upper bound where that of the training is one."""
+        training = self.at_most if self.seconds is None else self.seconds
+        return None if training is None or self.before is None else training + self.before
 
 
 def recommend(
@@ -205,7 +216,8 @@ def _other(
     first = found.methods[0]
     sure = "at one training seed" if first.best is None else f"the best with probability {first.best:.2f}"
     alike = ", ".join(one.method for one in found.as_good)
-    told = f"{first.method} has the highest score ({sure}{f'; may be as good: {alike}' if alike else ''})"
+    told = "; ".join([sure, *[f"may be as good: {alike}"] * bool(alike), *filter(None, [first.no_student_outputs])])
+    told = f"{first.method} has the highest score ({told})"
     return OtherPreset(preset, told, first.method, command)
 
 
@@ -240,10 +252,12 @@ def _by_records(
             near_best=None if noise is None else near.get(side.name, 0.0),
             seeds=side.seeds,
             seconds=times[side.name].seconds,
+            at_most=times[side.name].at_most,
             before=times[side.name].before,
             cost=_cost(times[side.name], options.price),
             within_budget=side.name in within,
             told_apart=side.name in apart,
+            no_student_outputs=none_used(side.records),
         )
         for side in sides
     ]
@@ -258,26 +272,30 @@ def _by_records(
         pooled=noise is not None and not noise.louder,
         next_runs=_next_runs(store, sides, arms, noise, best, leader),
         left_out=tuple(sorted(left_out, key=lambda one: -one.score)),
+        other_pairs=tuple(sorted({record.config.models.name for record in records} - {first.config.models.name})),
     )
 
 
 def _times(sides: Sequence[ComparedRuns]) -> dict[str, _Time]:
-    """By name, what a run of each side takes on the hardware that most of the timed runs had."""
-    usual = usual_hardware([record for side in sides for record in side.records])
+    """By name, what a run of each side takes on the hardware that most of the timed runs had, or else most of all."""
+    every = [record for side in sides for record in side.records]
+    usual = usual_hardware(every) or common_hardware(every)
     times = {}
     for side in sides:
-        timed = [r for r in side.records if has_exclusive_timing(r) and hardware(r) == usual]
+        there = [r for r in side.records if hardware(r) == usual]
+        timed = [r.time.training_seconds for r in there if has_exclusive_timing(r)]
         needed = [r.seconds_before for r in side.records]  # made once for many runs, whichever of them are timed
         known = [one for one in needed if one is not None]
         times[side.name] = _Time(
-            seconds=median(r.time.training_seconds for r in timed) if timed else None,
+            seconds=median(timed) if timed else None,
+            at_most=median(r.time.training_seconds for r in there) if there and not timed else None,
             before=median(known) if known and len(known) == len(needed) else None,
         )
     return times
 
 
 def _within(times: Mapping[str, _Time], task: str, max_seconds: float | None) -> set[str]:
-    """The methods that may be chosen; all of them where no time is set.
+    """The methods that may be chosen: those known to take no longer; all of them where no time is set.
 
     Raises:
         BenchError: none.
@@ -287,8 +305,15 @@ def _within(times: Mapping[str, _Time], task: str, max_seconds: float | None) ->
     totals = {name: total for name, time in times.items() if (total := time.total) is not None}
     if within := {name for name, total in totals.items() if total <= max_seconds}:
         return within
-    reason = f"the fastest takes {min(totals.values()):.3g} s" if totals else "no time is known"
-    raise BenchError(f"no method on {task} within --max-seconds {max_seconds:g}: {reason}")
+    reason = "no time is known"
+    if totals:
+        fastest = min(totals, key=totals.__getitem__)
+        bound = times[fastest].seconds is None
+        reason = (
+            f"{fastest} takes least as far as is known, {'at most ' * bound}{totals[fastest]:.3g} s"
+            f"{' (timed beside other work)' * bound}"
+        )
+    raise BenchError(f"no method on {task} is known to be within --max-seconds {max_seconds:g}: {reason}")
 
 
 def _cost(time: _Time, price: float | None) -> float | None:
@@ -313,7 +338,7 @@ def _next_runs(
     best: Mapping[str, float],
     leader: str,
 ) -> NextRuns | None:
-    """The next seed of the leader and one rival, whichever leaves the least regret a run if scores stay as they are.
+    """The next seed of the leader and one rival, whichever gains most a run: by changing the choice for a better one.
 
     A seed that one method alone has tells nothing of differences, so that both run it, unless one has it already.
     Where nothing is known of what a seed does, no rival is out of the race, and that of the next score is taken.
@@ -327,21 +352,22 @@ def _next_runs(
 
     every = sorted({seed for arm in arms.values() for seed in arm.seeds})
     new = every[-1] + (every[-1] - every[-2] if len(every) > 1 else NEXT_SEED)
-    now = belief(arms, noise).regret()
-    found: list[tuple[float, NextRuns]] = []
+    now = belief(arms, noise)
+    regret = now.regret()
+    found: list[tuple[float, float, NextRuns]] = []
     for rival in arms:
         if rival == leader or (noise is not None and best[rival] < IN_THE_RACE):
             continue
         pair = (leader, rival)
         if noise is None:
-            found.append((-fmean(arms[rival].scores.values()), runs_of(pair, new, None, None)))
+            found.append((-fmean(arms[rival].scores.values()), 0.0, runs_of(pair, new, None, None)))
             continue
         seed = next((one for one in every if any(one not in arms[name].seeds for name in pair)), new)
         names = tuple(name for name in pair if seed not in arms[name].seeds)
         seeds = [(*arm.seeds, seed) if name in names else arm.seeds for name, arm in arms.items()]
-        then = belief(arms, noise, seeds).regret()
-        found.append(((then - now) / len(names), runs_of(names, seed, now, then)))
-    return min(found, key=lambda one: one[0])[1] if found else None
+        gain = now.gain(belief(arms, noise, seeds))
+        found.append((-gain / len(names), -best[rival], runs_of(names, seed, regret, max(0.0, regret - gain))))
+    return min(found, key=lambda one: one[:2])[2] if found else None
 
 
 def _arm(store: Store, side: ComparedRuns, on: str) -> Arm:

@@ -206,7 +206,7 @@ class Halving:
         best, more = order[0], self._needs(order[:1], trials, plan) / 60
         raise BenchError(
             f"--minutes {self.minutes:g} is too little: training {best} whole takes about {more:.1f} minutes more. "
-            f"Give --minutes {math.ceil(more + 1)} or more (what is done is kept), or a shorter training: "
+            f"Give --minutes {math.ceil(self.taken + more)} or more (what is done is kept), or a shorter training: "
             "--set training.steps=N"
         )
 

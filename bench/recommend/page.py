@@ -9,6 +9,7 @@ from pathlib import Path
 from bench.analysis.blocks import compare_arms
 from bench.analysis.compare import arm_of
 from bench.analysis.significance import Estimate
+from bench.analysis.student_outputs import none_used
 from bench.experiment.run import STUDENT, Outcome
 from bench.models.architectures import AUTO
 from bench.recommend.halving import Halving, Rung, Trial, ranked
@@ -150,6 +151,9 @@ def _open(halving: Halving, rungs: Sequence[Rung], outcomes: Mapping[str, Outcom
     record = next(iter(records.values()))
     metric = record.metric
     yield from _nothing_to_teach(records)
+    for name, one in records.items():
+        if told := none_used([one]):
+            yield f"{name}: {told}."
     for note in dict.fromkeys(note for one in records.values() for note in one.data.notes):
         yield f"Noted of the runs: {escape_markdown(note)}"
     for rung in rungs:

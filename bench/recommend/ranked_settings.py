@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from bench.analysis.compare import ComparedRuns, arm_key, unread_options
-from bench.config.comparable import differences
-from bench.config.presets import shipped
+from bench.config.comparable import differences, differences_in_words
+from bench.config.presets import shipped, usual_pair
 from bench.config.resolve import resolve
 from bench.config.sections import Config
 from bench.record.record import RunRecord
@@ -23,10 +23,10 @@ class Options:
 
     Attributes:
         on: the evaluation set that decides.
-        models: a model pair; None = that of most runs.
+        models: a model pair; None = that of most runs, of those with equally many the preset's own for the task.
         every_source: rank each method with every output source that it is recorded with.
-        max_seconds: time that a run may take, with what its method needs before the training. Methods above it, or
-            whose time is not known, take no part in the choice.
+        max_seconds: time that a run may take, with what its method needs before the training. Methods that are not
+            known to be within it take no part in the choice.
         price: of an hour.
     """
 
@@ -76,13 +76,21 @@ def ranked_sides(
     groups: dict[str, list[RunRecord]] = {}
     for record in recorded:
         groups.setdefault(record.comparison_key, []).append(record)
-    records, *others = sorted(groups.values(), key=len, reverse=True)
+    usual = usual_pair(preset, recorded[0].task)
+
+    def rank(group: list[RunRecord]) -> tuple[int, bool, str]:
+        pair = group[0].config.models.name
+        return -len(group), pair != usual, pair
+
+    records, *others = sorted(groups.values(), key=rank)
     for left in others:
-        told = ", ".join(map(str, differences(records[0].comparison_fields, left[0].comparison_fields)))
-        warn(
-            f"left out {len(left)} of {records[0].task}'s runs, which cannot be compared with the other "
-            f"{len(records)}: {told}"
-        )
+        if left[0].config.models.name == records[0].config.models.name:  # other pairs are a choice: `other_pairs`
+            told = differences_in_words(left[0].comparison_fields, records[0].comparison_fields)
+            warn(
+                f"left out {len(left)} of {records[0].task}'s runs, which cannot be compared with the {len(records)} "
+                f"ranked here. They differ in {told}. To rank them, copy them into a folder of their own and give it "
+                "with --out"
+            )
     by_method: dict[str, dict[str, dict[int, RunRecord]]] = {}
     for record in records:
         arms = by_method.setdefault(record.config.method.name, {})

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from bench.record.differing import what_differs
 from bench.record.example_scores import ExampleArray, Prediction, arrays_of_lines, example_arrays, upgraded
 from bench.record.read import Changed, Unreadable, read_record
 from bench.record.record import CurvePoint, RunRecord
@@ -148,13 +149,16 @@ class Store:
         named = self.finished(name)
         if named is not None and named.run_id == name:  # without a look at thousands of others
             return named
-        ids = [run.run_id for run in self.summaries()]
+        summaries = list(self.summaries())
+        ids = [run.run_id for run in summaries]
         matches = [run_id for run_id in ids if run_id.startswith(name)]
         if name in matches:
             matches = [name]
         if len(matches) > 1:
-            more = f" and {len(matches) - SHOWN} more" if len(matches) > SHOWN else ""
-            raise BenchError(f"{name!r} is the beginning of {len(matches)} runs: {', '.join(matches[:SHOWN])}{more}")
+            differing = what_differs(run for run in summaries if run.run_id in matches)
+            lines = [f"{one}  {differing.get(one, '')}".rstrip() for one in matches[:SHOWN]]
+            lines += [f"and {len(matches) - SHOWN} more"] * (len(matches) > SHOWN)
+            raise BenchError("\n  ".join([f"{name!r} is the beginning of {len(matches)} runs:", *lines]))
         if not matches:
             failed = [i for i in self.unfinished() if i.startswith(name) and (self.folder(i) / FAILURE).is_file()]
             if failed:

@@ -64,7 +64,7 @@ class ChosenRuns:
 
         Raises:
             BenchError: seeds that are no whole numbers, nothing recorded under the preset or on the task, no run of a
-                key.
+                key, or of any of the seeds.
         """
         if self.models is not None and self.task is None:
             raise BenchError("--models goes with --task")
@@ -72,7 +72,12 @@ class ChosenRuns:
         from paper_tables.numbers.runs import RunIndex
 
         store, seeds = Store(self.out, warn), parse_seeds(self.seeds)
-        return RunIndex(store, self.preset, seeds, self.keys, warn, self.task, self.models)
+        index = RunIndex(store, self.preset, seeds, self.keys, warn, self.task, self.models)
+        recorded = sorted({record.seed for record in index.records})
+        if seeds and recorded and not set(seeds) & set(recorded):
+            known = ", ".join(map(str, recorded))
+            raise BenchError(f"--seeds {self.seeds}: no run of {index.scope} has any of these; recorded are {known}")
+        return index
 
 
 def selects_runs(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bench.cli.error_reporting import goes_on_if_interrupted
 from bench.cli.options import FOLDER, OUT, FiniteRange, messages, output, warn
 from bench.cli.plan import planning_options, report
 from bench.system.errors import BenchError, did_you_mean
@@ -272,6 +273,7 @@ def suite(
         return
     limit = None if minutes is None else TimeLimit(minutes, Store(out), read_preset(preset).name, began)
     grid = SuiteGrid(plan, jobs, messages())
+    goes_on_if_interrupted()
     _make_runs(grid, out, limit, cluster)
     if limit is not None:
         _pack(out, since)

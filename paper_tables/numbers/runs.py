@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from bench.config.comparable import comparison_fields, differences
-from bench.config.presets import is_path, read_preset, recorded_name, shipped
+from bench.config.presets import is_path, read_preset, recorded_name, shipped, usual_pair
 from bench.config.sections import Config
 from bench.data import find_task
 from bench.record.example_scores import ExampleArray
@@ -193,7 +193,9 @@ class RunIndex:
         name = find_task(task).name
         found = [record for record in self.records if record.task == name]
         pairs = Counter(record.config.models.name for record in found)
-        pair = (pairs.most_common(1) or [("", 0)])[0][0] if models is None else recorded_name(models)
+        usual = usual_pair(self.preset, name)
+        most = max(pairs, key=lambda one: (pairs[one], one == usual), default="")
+        pair = most if models is None else recorded_name(models)
         self.records = [record for record in found if record.config.models.name == pair]
         if not self.records:
             instead = f" with models {pair} (recorded: {', '.join(pairs)})" if pairs else ""

@@ -57,14 +57,16 @@ def write_tables(index: RunIndex, names: Sequence[str], formats: Sequence[str]) 
 
     Without names it is all tables of the paper.
 
-    Those of chosen runs have the choice in their names, and leave the tables of all runs as they are.
+    Those of chosen runs have the choice in their names, and leave the tables of all runs as they are. A table of which
+    the choice has no run is not written.
 
     Raises:
         BenchError: an unknown table, runs that cannot be compared, or a folder that cannot be written.
     """
     for name in dict.fromkeys(index.table(name).name for name in names or TABLE_NAMES):
         filled = fill_table(index, name)
-        paths = tuple(_write(index, filled.views, formats))
+        empty = index.chosen and not filled.selection.records
+        paths = () if empty else tuple(_write(index, filled.views, formats))
         yield tuple(_lines(filled, paths))
 
 
@@ -88,6 +90,8 @@ def _lines(filled: FilledTable, paths: tuple[Path, ...]) -> Iterator[str]:
     table, selection, found = filled.table, filled.selection, filled.statistics
     cells = len(table.rows) * len(table.columns)
     yield f"{table.file}: {len(found.cells)} of {cells} cells from {len(selection.records)} runs"
+    if not paths:
+        yield "  not written: none of its runs was chosen"
     for stem in dict.fromkeys(path.with_suffix("") for path in paths):
         yield f"  {stem} ({', '.join(path.suffix for path in paths if path.with_suffix('') == stem)})"
     lost = sum(len(missing.seeds) for missing in selection.missing)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import sacrebleu
 from bench.analysis.blocks import Arm, compare_arms
 from bench.analysis.compare import RunScore, arm_key, compare_runs, method_sides
 from bench.analysis.significance import holm
+from bench.cli.console_tables import comparison_notes
 from bench.metrics.registry import find_metric
 from bench.record.example_scores import Prediction
 from bench.record.record import MetricInfo, RunRecord
@@ -229,6 +231,13 @@ def test_bleu_is_that_of_sacrebleu_a_decoding_seed_and_differences_are_of_all_pr
     assert row.difference == pytest.approx(corpus(made["a"]) - corpus(made["b"]))
     assert 0 < row.low < row.difference < row.high
     assert row.examples == len(references)
+    assert row.of_sums
+    told = " ".join(invoke("compare", "a", "b", "--out", str(store.root)).stdout.split())
+    assert abs(row.difference - (row.first.score - row.second.score)) > 0.005
+    assert "BLEU: A and B are means over decoding seeds; A - B is of the counts of all decoding seeds'" in told
+    assert not any("means over decoding" in one for one in comparison_notes([], [replace(row, of_sums=False)]))
+    same = replace(row, difference=row.first.score - row.second.score)
+    assert not any("means over decoding" in one for one in comparison_notes([], [same]))
 
 
 def test_runs_that_differ_in_more_are_refused_and_it_says_in_what(store):

@@ -15,6 +15,7 @@ import pytest
 from rich.table import Table
 
 from bench.cli.doctor import Finding
+from bench.recommend.halving import Halving
 from bench.record.store import Store
 from bench.system import terminal
 from bench.system.progress import Reporter
@@ -143,3 +144,26 @@ def test_a_command_in_a_text_is_not_broken(tmp_path, monkeypatch):
     advice = [Finding("optional", "extra energy", "not installed", "for energy: pip install 'distillm-bench[energy]'")]
     monkeypatch.setattr("bench.cli.doctor.examine", lambda *given: advice)
     assert "pip install 'distillm-bench[energy]'" in invoke("doctor").stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["list", "runs"], "interrupted\n"),
+        (["recommend", "--task", "dolly"], "interrupted\n"),
+        (
+            ["recommend", "--task", "dolly", "--minutes", "1"],
+            "interrupted; the same command goes on from the last checkpoint\n",
+        ),
+    ],
+)
+def test_only_what_keeps_something_promises_to_go_on(words, told, tmp_path, monkeypatch):
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Store, "summaries", interrupted)
+    monkeypatch.setattr(Store, "all", interrupted)
+    monkeypatch.setattr(Halving, "run", interrupted)
+    result = invoke(*words, "--out", str(tmp_path))
+    assert result.exit_code == 130
+    assert result.stderr.endswith(told)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -11,11 +12,12 @@ import pytest
 from scipy import stats
 
 from bench.analysis.blocks import Arm, compare_among, compare_arms, seed_noise
-from bench.recommend.belief import belief
+from bench.recommend.belief import Belief, belief
 from bench.recommend.from_records import recommend
 from bench.recommend.ranked_settings import Options
 from bench.record.store import Store
 from bench.system.errors import BenchError
+from paper_tables.numbers.runs import RunIndex
 from tests.conftest import invoke
 from tests.records import altered, make_record, noisy, rewrite, rouge_rows
 
@@ -174,17 +176,64 @@ def test_options_that_a_source_does_not_read_are_no_other_setting(store):
 
 
 def test_only_what_fits_the_budget_takes_part(store):
-    store.write(*make_record("skl", mean=40.0, seconds=5.0, other_load=1.5))  # the time of this may not be shown
     found = recommend(store, "dolly", options=Options(max_seconds=20.0))
-    assert [(one.method, one.within_budget) for one in found.methods] == [
-        ("jsd", True),
-        ("sft", True),
-        ("skl", False),
-        ("kld", False),
-    ]
-    assert [one.best for one in found.methods[2:]] == [0, 0]
-    with pytest.raises(BenchError, match="the fastest takes 20 s"):
+    assert [(one.method, one.within_budget) for one in found.methods] == [("jsd", True), ("sft", True), ("kld", False)]
+    assert found.methods[2].best == 0
+    with pytest.raises(BenchError, match=r"1: jsd takes least as far as is known, 20 s$"):
         recommend(store, "dolly", options=Options(max_seconds=1.0))
+
+
+def test_a_time_beside_other_work_is_an_upper_bound(store):
+    for seed, seconds in zip(SEEDS, (5.0, 9.0, 30.0), strict=True):
+        store.write(*make_record("skl", seed=seed, mean=25.0, seconds=seconds, other_load=1.5))
+        store.write(*make_record("tvd", seed=seed, mean=26.0, seconds=25.0, other_load=1.5))
+    record, rows = make_record("rkld", mean=15.0)
+    store.write(altered(record, environment__threads=7), rows)  # other hardware says nothing of this one
+    found = {one.method: one for one in recommend(store, "dolly", options=Options(max_seconds=20, price=3600)).methods}
+    assert [name for name, one in found.items() if one.within_budget] == ["jsd", "skl", "sft"]
+    assert (found["skl"].seconds, found["skl"].at_most, found["skl"].cost) == (None, 9.0, 11.0)
+    assert (found["sft"].seconds, found["sft"].at_most) == (18.0, None)
+    assert (found["rkld"].seconds, found["rkld"].at_most, found["rkld"].cost) == (None, None, None)
+    words = ["recommend", "--task", "dolly", "--out", str(store.root)]
+    told = invoke(*words, "--price", "3600").stdout
+    assert "≤ 25 │" in told
+    assert "≤ 11 │" in told
+    assert "≤ at most: timed beside other work" in told
+    assert "No time is known on the hardware of most runs: rkld." in told
+    for record in list(store.all()):
+        rewrite(store.root, record, environment__other_load=1.5)
+    with pytest.raises(
+        BenchError, match=r"skl takes least as far as is known, at most 11 s \(timed beside other work\)"
+    ):
+        recommend(store, "dolly", options=Options(max_seconds=10))
+
+
+@pytest.mark.parametrize(("task", "usual"), [("samsum", "tiny-t5"), ("iwslt", "tiny-marian")])
+def test_of_pairs_with_as_many_runs_the_presets_own_is_ranked_and_the_other_named(tmp_path, task, usual):
+    store = Store(tmp_path)
+    for models in (usual, f"{usual}-small"):
+        for method in ("kld", "sft"):
+            store.write(*make_record(method, task, models=models))
+    result = invoke("recommend", "--task", task, "--out", str(tmp_path))
+    assert f"models {usual}, preset tiny" in result.stdout
+    assert f"Another pair is recorded: --models {usual}-small\n" in result.stdout
+    assert not result.stderr.strip()
+    assert RunIndex(store, "tiny", task=task).scope.endswith(f"models {usual}")
+    assert recommend(store, task, options=Options(models=f"{usual}-small")).other_pairs == ()
+    store.write(*make_record("jsd", task, models=f"{usual}-small"))  # more runs decide
+    assert (found := recommend(store, task)).models == f"{usual}-small"
+    assert found.other_pairs == (usual,)
+
+
+def test_what_cannot_be_compared_is_left_out_in_words(store):
+    record, rows = make_record("skl", mean=40.0, assignments=("training.steps=50",))
+    fields = record.comparison_fields | {"data": "f" * 64}
+    store.write(record.model_copy(update={"comparison_fields": fields}), rows)
+    result = invoke("recommend", "--task", "dolly", "--out", str(store.root))
+    assert "skl" not in result.stdout
+    told = " ".join(result.stderr.split())
+    assert "left out 1 of dolly's runs" in told
+    assert "They differ in training.steps (50 against 800), data. To rank them, copy them" in told
 
 
 def test_what_comes_before_the_training_counts(store):
@@ -200,7 +249,7 @@ def test_what_comes_before_the_training_counts(store):
     for record in list(store.all()):  # what comes before is known of runs that were not timed, too
         rewrite(store.root, record, environment__other_load=1.5)
     (seqkd,) = (one for one in recommend(store, "dolly").methods if one.method == "seqkd")
-    assert (seqkd.before, seqkd.seconds) == (32.0, None)
+    assert (seqkd.before, seqkd.seconds, seqkd.at_most) == (32.0, None, 18.0)
 
 
 def test_one_seed_a_method_says_nothing_of_others(tmp_path):
@@ -234,6 +283,34 @@ def test_what_the_test_cannot_tell_for_noise_is_not_called_as_good(tmp_path):
     assert "minillm*" not in told
 
 
+def test_why_a_method_that_is_probably_not_as_good_runs_next_is_told(tmp_path):
+    store = Store(tmp_path)
+    for seed, shift in zip(SEEDS, (-12.0, 0.0, 12.0), strict=True):
+        for method, mean in (("kld", 40.0), ("jsd", 31.0), ("sft", 32.0), ("rkld", 31.0), ("tvd", 30.0)):
+            store.write(*make_record(method, seed=seed, mean=mean))
+        store.write(*make_record("minillm", seed=seed, mean=16.0 + shift))
+    told = invoke("recommend", "--task", "dolly", "--out", str(tmp_path)).stdout
+    assert "less than 5 % probability: minillm." in told
+    assert "kld and minillm at seed 40 (minillm is probably not as good, but so noisy that it may yet be); to" in told
+
+
+def test_the_gain_of_runs_is_that_of_changing_the_choice():
+    one = Belief(np.array([1.0, 0.0]), np.diag([2.0, 2.0]), 5.0)
+    moves = np.sqrt(0.5 + 1.0)  # of the difference
+    z = 1 / moves
+    expected = moves * ((5 + z**2) / 4 * stats.t.pdf(z, 5) - z * stats.t.sf(z, 5))
+    assert one.gain(replace(one, spread=np.diag([1.5, 1.0]))) == pytest.approx(expected, rel=0.02)
+    shared = 3.0 + np.diag([1.5, 1.0])  # what all arms share is not determined
+    assert one.gain(replace(one, spread=shared)) == pytest.approx(expected, rel=0.02)
+
+    def after(*seeds: int) -> Belief:
+        return Belief(np.array([41.7, 41.2, 38.0]), np.diag(np.array([0.8, 0.8, 5.8]) / seeds), 3.0)
+
+    now, near, loud = after(3, 3, 3), after(4, 4, 3), after(4, 3, 4)
+    assert loud.regret() < near.regret(), "a loud arm's seed takes most off the noise"
+    assert now.gain(near) > 1.3 * now.gain(loud), "which changes the choice less"
+
+
 def test_other_presets_of_the_folder_are_named_with_their_leader(store):
     file = store.root / "tuning" / "slow.yaml"
     file.parent.mkdir()
@@ -261,6 +338,31 @@ def test_the_command(store):
     plain = json.loads(invoke(*words, "--json").stdout)
     assert [one["method"] for one in plain["methods"]] == ["kld", "jsd", "sft"]
     assert plain["next_runs"]["seed"] == 40
+
+
+def test_runs_without_any_student_output_are_told(store):
+    file = store.root / "slow.yaml"
+    file.write_text("extends: tiny\n")
+    for seed in SEEDS:
+        store.write(*make_record("distillm", seed=seed, mean=50.0, phi=0.0 if seed < 30 else 0.5))
+        store.write(*make_record("distillm", seed=seed, mean=50.0, phi=0.0, preset=str(file)))
+        store.write(*make_record("kld", seed=seed, preset=str(file)))
+    words = ["recommend", "--task", "dolly", "--out", str(store.root)]
+    told = invoke(*words).stdout.splitlines()
+    assert [line for line in told if line.startswith("distillm: in 2 of 3 runs φ stayed 0 and no batch was of")]
+    assert [line for line in told if line.startswith("At preset slow, distillm has") and "in 3 of 3 runs φ" in line]
+    noted = {one["method"]: one["no_student_outputs"] for one in json.loads(invoke(*words, "--json").stdout)["methods"]}
+    assert noted["distillm"].startswith("in 2 of 3 runs φ stayed 0")
+    assert noted["kld"] == ""
+    compared = " ".join(
+        invoke("compare", "--task", "dolly", "distillm", "kld", "--out", str(store.root)).stdout.split()
+    )
+    assert "distillm: in 2 of 3 runs φ stayed 0" in compared
+    assert "kld: in" not in compared
+    runs = ["dolly-distillm-adaptive-off-policy-s10", "dolly-kld-dataset-s10"]
+    ids = [r.run_id for r in store.all() if r.config.preset == "tiny" and r.run_id.startswith(tuple(runs))]
+    compared = " ".join(invoke("compare", *ids, "--out", str(store.root)).stdout.split())
+    assert f"{ids[0]}: in its one run φ stayed 0" in compared
 
 
 @pytest.mark.parametrize(

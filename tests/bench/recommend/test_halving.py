@@ -14,10 +14,10 @@ from rich.console import Console
 
 from bench.config.resolve import resolve
 from bench.data import load_task
-from bench.experiment.run import run
+from bench.experiment.run import Outcome, run
 from bench.experiment.workshop import Workshop
-from bench.recommend.halving import SLACK, Halving, Trial, rungs_of
-from bench.recommend.page import _nothing_to_teach
+from bench.recommend.halving import SLACK, Halving, Rung, Trial, rungs_of
+from bench.recommend.page import _nothing_to_teach, _open
 from bench.record.store import Store
 from bench.system.artifacts import ArtifactCache
 from bench.system.errors import BenchError
@@ -174,6 +174,14 @@ def test_time_that_is_up_is_told(cache, tmp_path):
     assert "the same command goes on from the last checkpoint" in result.stderr
 
 
+def test_a_student_without_student_outputs_is_told():
+    for phi, told in ((0.0, True), (0.5, False)):
+        record = make_record("distillm", "samsum", phi=phi)[0]
+        rungs = [Rung(40, {"distillm": trial(3.0)}, ("distillm",))]
+        lines = list(_open(halving(60), rungs, {"distillm": Outcome(record, Path("none"), False)}))
+        assert any(line.startswith("distillm: in its one run φ stayed 0") for line in lines) is told
+
+
 @pytest.mark.parametrize(
     ("methods", "total", "validations", "plan"),
     [
@@ -210,9 +218,17 @@ def test_as_many_go_on_as_there_is_time_for():
     assert short._kept(trials, plan) == ("sft",)
     assert short.cut == [10]
     with pytest.raises(
-        BenchError, match=r"training sft whole takes about 0\.6 minutes more\. Give --minutes 2 or more"
+        BenchError, match=r"training sft whole takes about 0\.6 minutes more\. Give --minutes 1 or more"
     ):
         halving(0.1)._kept(trials, plan)
+    trials = {"sft": trial(3.0, 2.4)}  # 1.1 minutes after 1.4: as many again are not enough
+    late = halving(2)
+    late.began -= 84
+    with pytest.raises(
+        BenchError, match=r"--minutes 2 is too little: .* about 1\.3 minutes more\. Give --minutes 3 or"
+    ):
+        late._kept(trials, plan)
+    halving(3)._kept(trials, plan)
 
 
 def test_a_method_that_breaks_down_is_left_out_and_those_without_time_are_named(monkeypatch):

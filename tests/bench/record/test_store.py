@@ -16,7 +16,7 @@ from bench.record.record import SCHEMA, RunRecord, mean_of_sets
 from bench.record.store import FAILURE, JUDGED, PREDICTIONS, RECORD, WORK, Store
 from bench.system.errors import BenchError
 from bench.system.files import read_json, write_json
-from tests.records import make_record
+from tests.records import make_record, write_record
 
 RUNS = ["samsum-skl-dataset-s10-aaaa111111", "samsum-skl-dataset-s10-aaaa222222", "dolly-sft-dataset-s10-bbbb333333"]
 PREDICTED: list[Prediction] = [
@@ -92,6 +92,15 @@ def test_an_ambiguous_beginning_names_the_candidates(store):
         store.find("samsum-skl")
     assert all(run_id in str(caught.value) for run_id in RUNS[:2])
     assert RUNS[2] not in str(caught.value)
+
+
+def test_candidates_of_a_beginning_are_told_with_what_sets_them_apart(tmp_path):
+    both = {
+        models: write_record(tmp_path, "kld", "samsum", models=models).run_id for models in ("tiny-t5", "tiny-t5-small")
+    }
+    with pytest.raises(BenchError, match="beginning of 2 runs:\n") as caught:
+        Store(tmp_path).find("samsum-kld-dataset-s10")
+    assert {f"  {run_id}  models={models}" for models, run_id in both.items()} <= set(str(caught.value).splitlines())
 
 
 def test_an_unknown_id_offers_the_nearest(store, tmp_path):
@@ -328,5 +337,5 @@ def test_one_run_of_many_is_found_without_reading_the_others(store, monkeypatch)
 def test_many_candidates_are_not_all_named(store):
     for number in range(30):
         store.write(record(f"samsum-gkd-mixed-s{number:02}-cccc333333"), [])
-    with pytest.raises(BenchError, match=r"beginning of 30 runs: .*s19-cccc333333 and 10 more$"):
+    with pytest.raises(BenchError, match=r"beginning of 30 runs:\n(.*\n){19}.*s19-cccc333333\n  and 10 more$"):
         store.find("samsum-gkd")

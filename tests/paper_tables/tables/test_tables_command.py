@@ -218,13 +218,26 @@ def test_the_runs_of_a_preset_of_ones_own_are_found_under_its_name(command, tmp_
     assert set(frame["preset"]) == {"mine"}
 
 
+def test_of_seeds_without_runs_nothing_is_written(command, tmp_path):
+    write_record(tmp_path, "kld", seed=10)
+    write_record(tmp_path, "kld", "samsum", seed=20)  # Table 1 is of Dolly
+    for words in (["tables"], ["report"], ["figures", "6"], ["claims"]):
+        result = command(*words, "--out", tmp_path, "--seeds", "98,99")
+        assert result.exit_code == 2
+        assert "--seeds 98,99: no run of tiny has any of these; recorded are 10, 20" in result.stderr
+    assert not list(tmp_path.glob("tables/*"))
+    assert not list(tmp_path.glob("*.html"))
+    result = command("tables", "1", "3", "--out", tmp_path, "--seeds", "20")
+    assert result.exit_code == 0
+    assert "table1: 0 of 25 cells from 0 runs\n  not written: none of its runs was chosen" in result.stdout
+    assert {path.name.partition("-")[0] for path in tmp_path.glob("tables/*")} == {"table3"}
+
+
 def test_tables_of_chosen_runs_leave_those_of_all_runs_as_they_are(command, out):
     command("tables", "1", "--out", out)
     whole = {path.name: path.read_bytes() for path in (out / "tables").iterdir()}
-    for options in (("--seeds", "99"), ("--seeds", "10,20")):
-        result = command("tables", "1", "--out", out, *options)
-        assert result.exit_code == 0
-        name = "table1-tiny-seeds-" + options[1].replace(",", "-") + "-measured"
-        assert name in result.stdout
-        assert (out / "tables" / f"{name}.csv").is_file()
+    result = command("tables", "1", "--out", out, "--seeds", "10,20")
+    assert result.exit_code == 0
+    assert "table1-tiny-seeds-10-20-measured" in result.stdout
+    assert (out / "tables" / "table1-tiny-seeds-10-20-measured.csv").is_file()
     assert {name: (out / "tables" / name).read_bytes() for name in whole} == whole
