@@ -59,17 +59,15 @@ def sections(out: Path) -> dict[str, str]:
     if regime:
         regime = ["", *_wrapped("[Criteria](tiny-regime.md) of the paper's regime, from the records:"), "", *regime]
     made_at = f"They were made at commit {_commits(index)}."
-    long = [*_wrapped(f"{runs} {made_at} {counted(found)}"), "", *tally_as_markdown(found), *regime]
+    long = [*_wrapped(f"{runs} {made_at} {counted(found)}"), "", *_wrapped(" ".join(glance.summary)), ""]
+    long += [*tally_as_markdown(found), *regime]
     long += ["", f"## {' / '.join(glance.columns).capitalize()}", ""]
     long += [*_claims_table(found, glance.columns), "", *_wrapped(LEGEND), "", *_verdicts(glance)]
-    long += ["## What scored best", "", *(line for use in glance.use for line in _item(use))]
-    for name, other in others.items():
-        best = at_a_glance([], [fill_table(other, table) for table in ("main", "3")], other.records, {}).use
-        long += [line for use in best for line in _item(f"{name.capitalize()}: {use}")]
+    long += ["## What scored best", "", *(line for one in glance.best for line in _item(one.line))]
     if glance.warnings:
         long += ["", *_wrapped(f"Below their own init student: {'; '.join(glance.warnings)}.")]
     return {
-        "short": "\n".join(_wrapped(f"{runs} {counted(found)} {_in_regime(index)}".strip())),
+        "short": "\n".join(_wrapped(" ".join([f"{_held(index)}.", *glance.summary, _in_regime(index)]).strip())),
         "long": "\n".join([*long, "", *_scores(main, tasks, others)]),
     }
 
@@ -88,15 +86,16 @@ def _in_regime(index: RunIndex) -> str:
     return f"As far as records tell, the [criteria](docs/tiny-regime.md) of the paper's regime {which}."
 
 
+def _held(index: RunIndex) -> str:
+    return f"`results/paper-tiny/` holds {len(index.records)} runs at the preset `{PRESET}`"
+
+
 def _runs(index: RunIndex) -> str:
     """How many runs of which suite."""
     every = [index.select(find_table(name, PRESET)) for name in (*TABLE_NAMES, *ABLATIONS)]
     made = {spec: bool(runs) for selection in every for spec, runs in selection.runs.items()}
     which = f"all {len(made)} settings" if all(made.values()) else f"{sum(made.values())} of the {len(made)} settings"
-    return (
-        f"`results/paper-tiny/` holds {len(index.records)} runs at the preset `{PRESET}`, of {which} of the suite, by "
-        f"training seed: {_seeds(index)}."
-    )
+    return f"{_held(index)}, of {which} of the suite, by training seed: {_seeds(index)}."
 
 
 def _commits(index: RunIndex) -> str:
@@ -126,7 +125,7 @@ def _claims_table(found: Sequence[ClaimVerdict], columns: Mapping[str, Mapping[s
     yield "|---|" + "---|" * len(columns)
     for one in found:
         told = " | ".join(column[one.claim.id] for column in columns.values())
-        yield f"| {one.claim.claim} ({one.claim.confidence}) | {told} |"
+        yield f"| {one.title} ({one.claim.confidence}) | {told} |"
 
 
 def _verdicts(glance: Glance) -> Iterator[str]:
@@ -134,7 +133,8 @@ def _verdicts(glance: Glance) -> Iterator[str]:
         yield from (f"## {heading}", "")
         for one in claims:
             deciding = f" {one.deciding.what}: {effect(one.deciding)}." if one.deciding else ""
-            yield from _item(f"{one.claim.claim} ({where(one)}): {one.reason}.{deciding}")
+            others = f" {told}" if (told := glance.elsewhere.get(one.claim.id)) else ""
+            yield from _item(f"{one.title} ({where(one)}): {one.reason}.{deciding}{others}")
         yield ""
 
 

@@ -21,10 +21,13 @@ def out(tmp_path):
 
 def test_what_is_told(out):
     made = sections(out)
-    assert "holds 6 runs at the preset `tiny`, of 3 of the " in " ".join(made["short"].split())
-    assert "settings of the suite, by training seed: 10, 20 (3 each)." in " ".join(made["short"].split())
-    short = " ".join(made["short"].split())
-    assert "4 that nobody reports, inferred by us (4 not enough evidence)." in short
+    short, long = (" ".join(made[name].split()) for name in ("short", "long"))
+    assert "holds 6 runs at the preset `tiny`, of 3 of the " in long
+    assert "settings of the suite, by training seed: 10, 20 (3 each)." in long
+    assert "4 that nobody reports, inferred by us (4 not enough evidence)." in long
+    in_short = "0 of 30 claims hold here. 30 are open. Highest scores: Dolly "
+    assert f"holds 6 runs at the preset `tiny`. {in_short}" in short
+    assert in_short in long
     regime = "As far as records tell, the [criteria](docs/tiny-regime.md) of the paper's regime hold for no task."
     assert short.endswith(regime)
     assert "| none: inferred by us | 0 | 0 | 0 | 4 |" in made["long"]
