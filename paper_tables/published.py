@@ -30,7 +30,7 @@ from paper_tables.numbers.runs import RunIndex
 from paper_tables.paper.ablations import ABLATIONS, find_table
 from paper_tables.paper.tables import TABLE_NAMES, Column
 from paper_tables.report.glance import Glance, at_a_glance
-from paper_tables.tables.captions import setting_notes
+from paper_tables.tables.captions import setting_notes, unused_notes
 from paper_tables.tables.make import FilledTable, fill_table
 from paper_tables.tables.rendered import AS_GOOD_AS_BEST, TIME_LABEL, TOO_NOISY
 
@@ -59,7 +59,7 @@ def sections(out: Path) -> dict[str, str]:
     if regime:
         regime = ["", *_wrapped("[Criteria](tiny-regime.md) of the paper's regime, from the records:"), "", *regime]
     made_at = f"They were made at commit {_commits(index)}."
-    long = [*_wrapped(f"{runs} {made_at} {counted(found)}"), "", *_wrapped(" ".join(glance.summary)), ""]
+    long = [*_wrapped(f"{runs} {made_at} {counted(found)}"), "", *_wrapped(f"{glance.claims} {glance.highest}"), ""]
     long += [*tally_as_markdown(found), *regime]
     long += ["", f"## {' / '.join(glance.columns).capitalize()}", ""]
     long += [*_claims_table(found, glance.columns), "", *_wrapped(LEGEND), "", *_verdicts(glance)]
@@ -67,9 +67,13 @@ def sections(out: Path) -> dict[str, str]:
     if glance.warnings:
         long += ["", *_wrapped(f"Below their own init student: {'; '.join(glance.warnings)}.")]
     return {
-        "short": "\n".join(_wrapped(" ".join([f"{_held(index)}.", *glance.summary, _in_regime(index)]).strip())),
+        "short": "\n\n".join("\n".join(_wrapped(text)) for text in (_claims(index, glance), glance.highest) if text),
         "long": "\n".join([*long, "", *_scores(main, tasks, others)]),
     }
+
+
+def _claims(index: RunIndex, glance: Glance) -> str:
+    return " ".join(filter(None, (f"{_held(index)}.", glance.claims, _in_regime(index))))
 
 
 def _in_regime(index: RunIndex) -> str:
@@ -157,6 +161,9 @@ def _scores(tiny: FilledTable, tasks: FilledTable, others: Mapping[str, RunIndex
                 columns[f"{column.label}{of}"] = _column(filled, number)
     if tasks.selection.records:
         yield from (*_side_by_side(columns), "")
+    for of, filled in [*_beside(tiny, others), *found]:
+        for note in unused_notes(filled.table, filled.selection):
+            yield from (*_wrapped(f"{filled.table.title}{of}: {note}"), "")
     tables = (
         f"The [main table]({TABLES}/main-tiny-measured.md) and [Table 3]({TABLES}/table3-tiny-measured.md) have more."
     )

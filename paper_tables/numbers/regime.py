@@ -158,7 +158,7 @@ def more_steps(records: Iterable[RunRecord], others: Iterable[RunRecord], settin
         task = TASK_LABELS.get(first[0].task, first[0].task.capitalize())
         told = (
             f"{task} ({first[0].config.models.name}), {setting}: with {first[1].training.steps:,} steps in place of "
-            f"{first[0].training.steps:,} SFT's score is {', '.join(f'{gain:+.2f}' for gain in gains)} (seeds "
+            f"{first[0].training.steps:,} SFT's score changes by {', '.join(f'{gain:+.2f}' for gain in gains)} (seeds "
             f"{', '.join(map(str, seeds))}), while its validation loss goes from {start:.2f} to {end:.2f}"
         )
         if min(gains) > 0 and end > start:

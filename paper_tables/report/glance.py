@@ -32,6 +32,7 @@ class Best:
         group: of the column, the same with every setting.
         column: the table's, as readers see it, without the metric.
         method: the label of the best.
+        by_all_sets: that of the best by the mean of all sets that its runs were scored on.
         as_good: how many are not told apart from it.
         runs: of the best.
         unused: how many of these were to use student outputs as φ adapts, and never did.
@@ -42,6 +43,7 @@ class Best:
     group: str
     column: str
     method: str
+    by_all_sets: str
     as_good: int
     runs: int
     unused: int
@@ -54,7 +56,8 @@ class Glance:
 
     Attributes:
         scale: models and hardware that everything speaks of.
-        summary: what holds, what does not and what scored best, in a sentence each.
+        claims: which claims hold, and how many of which kind do not, in two sentences.
+        highest: which methods scored best on each task with each setting, in a sentence; "" where none were compared.
         verdicts: by heading; headings without a claim are left out.
         columns: what the runs say of each claim, and beside it those of presets that extend theirs, by heading
             and the claim's id, in few words.
@@ -66,7 +69,8 @@ class Glance:
     """
 
     scale: tuple[str, ...]
-    summary: tuple[str, ...]
+    claims: str
+    highest: str
     verdicts: dict[str, tuple[ClaimVerdict, ...]]
     columns: Mapping[str, Mapping[str, str]]
     elsewhere: Mapping[str, str]
@@ -104,7 +108,8 @@ def at_a_glance(
     more = [line for name, index in others.items() for line in more_steps(records, index.records, name)]
     return Glance(
         scale=tuple(note for note in setting_notes(records) if note.startswith(("Models:", "Hardware:"))),
-        summary=tuple(filter(None, (_holding(found), _not_holding(found), _highest(best)))),
+        claims=f"{_holding(found)} {_not_holding(found)}".strip(),
+        highest=_highest(best),
         verdicts={text: ones for text, ones in groups.items() if ones},
         columns=columns_of(found, told, own),
         elsewhere=_elsewhere({own: found, **told}),
@@ -161,19 +166,19 @@ def _highest(best: Sequence[Best]) -> str:
     for one in best:
         names.setdefault(one.group, one.column)
         of_group.setdefault(one.group, {}).setdefault(one.method, []).append(one)
-    parts = [f"{names[group]} {', '.join(map(_in_short, its.values()))}" for group, its in of_group.items()]
-    return f"Highest scores: {'; '.join(parts)}." if parts else ""
+    parts = [f"on {names[group]} {', '.join(map(_in_short, its.values()))}" for group, its in of_group.items()]
+    return f"Highest scores, with how many others are not told apart: {'; '.join(parts)}." if parts else ""
 
 
 def _in_short(its: Sequence[Best]) -> str:
-    """A method with the settings where it is the best."""
+    """A method with the settings where it is the best, and how many are not told apart from it there."""
     told = []
     for one in its:
-        as_good = f"{one.as_good} not told apart" if one.as_good else ""
-        unused = f"no student output in {one.unused} of {one.runs} runs" if one.unused else ""
-        told.append(", ".join(filter(None, (one.setting, as_good, unused))))
-    said = "; ".join(filter(None, told))
-    return f"{its[0].method} ({said})" if said else its[0].method
+        as_good = f"{one.setting}: {one.as_good}" if one.setting else f"{one.as_good}"
+        elsewhere = f"by the mean of all sets {one.by_all_sets}" if one.by_all_sets != one.method else ""
+        unused = f"{one.unused} of {one.runs} runs on fixed data alone" if one.unused else ""
+        told.append(", ".join(filter(None, (as_good, elsewhere, unused))))
+    return f"{its[0].method} ({'; '.join(told)})"
 
 
 def _elsewhere(of_setting: Mapping[str, Sequence[ClaimVerdict]]) -> dict[str, str]:
@@ -220,14 +225,22 @@ def _best_of(filled: FilledTable, column: Column, setting: str) -> Iterator[Best
         told += f"; least training time of these: {labels[fastest]}, {times[fastest]:.2f} times that of KLD"
     of_student_outputs = {row: none_used(run.record for run in cells[row].runs) for row in (best, *as_good)}
     told += "".join(f"; {labels[row]}: {words}" for row, words in of_student_outputs.items() if words)
-    told += _by_all_sets(filled, column, best)
+    means = _by_all_sets(filled, column)
+    first = max(means, key=lambda row: means[row]) if best in means else best
+    if best in means:
+        sets = sum(one.group == column.group for one in filled.table.columns)
+        higher = (
+            "it is highest, too" if first == best else f"{labels[first]} is, {means[first]:.2f} to {means[best]:.2f}"
+        )
+        told += f"; this is the set {column.label} alone: by the mean of all {sets} sets (no test) {higher}"
     where = f"{label}, {setting}" if setting else label
     runs = [run.record for run in cells[best].runs]
     yield Best(
         setting=setting,
         group=column.group,
-        column=column.label.replace(f" ({metric})", ""),
+        column=column.label.replace(f" ({metric}), ", " with ").replace(f" ({metric})", ""),
         method=labels[best],
+        by_all_sets=labels[first],
         as_good=len(as_good),
         runs=len(runs),
         unused=sum(bool(none_used([record])) for record in runs),
@@ -235,24 +248,13 @@ def _best_of(filled: FilledTable, column: Column, setting: str) -> Iterator[Best
     )
 
 
-def _by_all_sets(filled: FilledTable, column: Column, best: str) -> str:
-    """Which set a column is of, and which method is best by the mean of all that its runs have; "" of one set."""
+def _by_all_sets(filled: FilledTable, column: Column) -> dict[str, float]:
+    """By row, the mean of all sets that a column's runs were scored on; nothing where that is one set."""
     columns = [one.name for one in filled.table.columns if one.group == column.group]
-    if len(columns) < 2:
-        return ""
     cells = filled.statistics.cells
-    of_row = {
-        row.name: [cells[row.name, name] for name in columns if (row.name, name) in cells] for row in filled.table.rows
-    }
-    means = {
-        row: statistics.fmean(cell.mean for cell in its) for row, its in of_row.items() if len(its) == len(columns)
-    }
-    if best not in means:
-        return ""
-    first = max(means, key=lambda row: means[row])
-    labels = filled.table.row_labels
-    higher = "it is highest, too" if first == best else f"{labels[first]} is, {means[first]:.2f} to {means[best]:.2f}"
-    return f"; this is the set {column.label} alone: by the mean of all {len(columns)} sets (no test) {higher}"
+    of_row = {row: [cells[row, name] for name in columns if (row, name) in cells] for row in filled.table.row_labels}
+    complete = {row: its for row, its in of_row.items() if len(its) == len(columns) > 1}
+    return {row: statistics.fmean(cell.mean for cell in its) for row, its in complete.items()}
 
 
 def _below_init(filled: FilledTable) -> Iterator[str]:

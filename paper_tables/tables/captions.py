@@ -48,7 +48,7 @@ def measured_notes(table: Table, selection: Selection, found: TableStatistics, s
     if found.below_init:
         rows = table.row_labels
         notes.append(f"Below its own init student: {_list(f'{rows[r]} ({labels[c]})' for r, c in found.below_init)}.")
-    notes += _unused_notes(table, selection)
+    notes += unused_notes(table, selection)
     if found.minimum_detectable:
         notes += _detectable_notes(table, found, labels)
     if table.timed:
@@ -56,7 +56,7 @@ def measured_notes(table: Table, selection: Selection, found: TableStatistics, s
     return [*notes, *spent, *evaluated, *setting_notes(records)]
 
 
-def _unused_notes(table: Table, selection: Selection) -> Iterable[str]:
+def unused_notes(table: Table, selection: Selection) -> Iterable[str]:
     """Which cells are of runs that were to use student outputs as φ adapts, and never did."""
     groups = {column.group: column.label for column in reversed(table.columns)}
     cells: dict[str, list[str]] = {}
