@@ -116,7 +116,7 @@ def of_scores(found: ClaimVerdict) -> str:
         return ""
     p, alone = short_p(found.p), short_p(found.p_of_scores)
     return (
-        f"p = {p} among {_claims(found.corrected_for)}; corrected among the {found.scores_corrected_for} about scores "
+        f"corrected among all {_claims(found.corrected_for)}: p = {p}; among the {found.scores_corrected_for} about scores "
         f"alone: p = {alone}"
     )
 

@@ -20,7 +20,7 @@ from paper_tables.tables.captions import setting_notes
 from paper_tables.tables.make import FilledTable, fill_table
 
 SHOWN_COLUMNS = {"main": 1, "3": None}
-"""Tables whose best methods are named, with how many of their columns; None for all."""
+"""Tables whose best methods are named, in this order, with how many of their columns; None for all."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,8 @@ def at_a_glance(
     }
     own = ONE_RATE if others or of_regime else preset or ONE_RATE
     told = verdicts_beside(others)
-    best = [one for table in filled for one in _best_methods(table, own if others else "")]
+    shown = [table for name in SHOWN_COLUMNS for table in filled if table.table.name == name]
+    best = [one for table in shown for one in _best_methods(table, own if others else "")]
     for name, index in others.items():
         best += [one for table in SHOWN_COLUMNS for one in _best_methods(fill_table(index, table), name)]
     groups_of_best = list(dict.fromkeys(one.group for one in best))
@@ -194,8 +195,6 @@ def _elsewhere(of_setting: Mapping[str, Sequence[ClaimVerdict]]) -> dict[str, st
 
 
 def _best_methods(filled: FilledTable, setting: str) -> Iterator[Best]:
-    if filled.table.name not in SHOWN_COLUMNS:
-        return
     for column in filled.table.columns[: SHOWN_COLUMNS[filled.table.name]]:
         yield from _best_of(filled, column, setting)
 

@@ -404,7 +404,7 @@ def test_a_claim_about_scores_says_what_would_be_of_it_without_those_about_time(
     assert first.p_of_scores == judge(score)[0].p, "the same correction over fewer"
     assert f"among the 4 claims about scores alone it would be open (p = {first.p_of_scores:.2g})" in first.reason
     assert of_scores(first) == (
-        f"p = {first.p:.2g} among 8 claims; corrected among the 4 about scores alone: p = {first.p_of_scores:.2g}"
+        f"corrected among all 8 claims: p = {first.p:.2g}; among the 4 about scores alone: p = {first.p_of_scores:.2g}"
     )
     assert [bool(of_scores(one)) for one in others] == [True, False]
     assert not any("scores alone" in one.reason for one in others), "of those that are open, or about time"

@@ -19,7 +19,7 @@ SEEDS = (10, 20, 30)
 
 def glance(out):
     index = RunIndex(Store(out), "tiny")
-    tables = [fill_table(index, name) for name in ("main", "3", "5")]
+    tables = [fill_table(index, name) for name in ("3", "5", "main")]
     return at_a_glance(verdicts(index), tables, index.records, beside(index))
 
 
@@ -65,7 +65,7 @@ def test_of_one_method_alone_nothing_is_said(tmp_path):
 
 @pytest.mark.parametrize(
     ("init", "expected"),
-    [("sft", ("MiniLLM (Dolly)", "MiniLLM (SFT init student)")), ("pretrained", ())],  # never had that student
+    [("sft", ("MiniLLM (SFT init student)", "MiniLLM (Dolly)")), ("pretrained", ())],  # never had that student
 )
 def test_a_method_below_the_init_student_that_it_began_from_is_named(tmp_path, init, expected):
     runs(tmp_path, "kld", 30.0, init=init)
