@@ -116,8 +116,8 @@ def of_scores(found: ClaimVerdict) -> str:
         return ""
     p, alone = short_p(found.p), short_p(found.p_of_scores)
     return (
-        f"corrected among all {_claims(found.corrected_for)}: p = {p}; among the {found.scores_corrected_for} about scores "
-        f"alone: p = {alone}"
+        f"corrected among all {_claims(found.corrected_for)}: p = {p}; among the {found.scores_corrected_for} about "
+        f"scores alone: p = {alone}"
     )
 
 
