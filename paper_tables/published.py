@@ -30,7 +30,7 @@ from paper_tables.numbers.runs import RunIndex
 from paper_tables.paper.ablations import ABLATIONS, find_table
 from paper_tables.paper.tables import TABLE_NAMES, Column
 from paper_tables.report.glance import Glance, at_a_glance
-from paper_tables.tables.captions import setting_notes
+from paper_tables.tables.captions import setting_notes, unused_notes
 from paper_tables.tables.make import FilledTable, fill_table
 from paper_tables.tables.rendered import AS_GOOD_AS_BEST, TIME_LABEL, TOO_NOISY
 
@@ -59,19 +59,21 @@ def sections(out: Path) -> dict[str, str]:
     if regime:
         regime = ["", *_wrapped("[Criteria](tiny-regime.md) of the paper's regime, from the records:"), "", *regime]
     made_at = f"They were made at commit {_commits(index)}."
-    long = [*_wrapped(f"{runs} {made_at} {counted(found)}"), "", *tally_as_markdown(found), *regime]
+    long = [*_wrapped(f"{runs} {made_at} {counted(found)}"), "", *_wrapped(f"{glance.claims} {glance.highest}"), ""]
+    long += [*tally_as_markdown(found), *regime]
     long += ["", f"## {' / '.join(glance.columns).capitalize()}", ""]
     long += [*_claims_table(found, glance.columns), "", *_wrapped(LEGEND), "", *_verdicts(glance)]
-    long += ["## What scored best", "", *(line for use in glance.use for line in _item(use))]
-    for name, other in others.items():
-        best = at_a_glance([], [fill_table(other, table) for table in ("main", "3")], other.records, {}).use
-        long += [line for use in best for line in _item(f"{name.capitalize()}: {use}")]
+    long += ["## What scored best", "", *(line for one in glance.best for line in _item(one.line))]
     if glance.warnings:
         long += ["", *_wrapped(f"Below their own init student: {'; '.join(glance.warnings)}.")]
     return {
-        "short": "\n".join(_wrapped(f"{runs} {counted(found)} {_in_regime(index)}".strip())),
+        "short": "\n\n".join("\n".join(_wrapped(text)) for text in (_claims(index, glance), glance.highest) if text),
         "long": "\n".join([*long, "", *_scores(main, tasks, others)]),
     }
+
+
+def _claims(index: RunIndex, glance: Glance) -> str:
+    return " ".join(filter(None, (f"{_held(index)}.", glance.claims, _in_regime(index))))
 
 
 def _in_regime(index: RunIndex) -> str:
@@ -88,15 +90,16 @@ def _in_regime(index: RunIndex) -> str:
     return f"As far as records tell, the [criteria](docs/tiny-regime.md) of the paper's regime {which}."
 
 
+def _held(index: RunIndex) -> str:
+    return f"`results/paper-tiny/` holds {len(index.records)} runs at the preset `{PRESET}`"
+
+
 def _runs(index: RunIndex) -> str:
     """How many runs of which suite."""
     every = [index.select(find_table(name, PRESET)) for name in (*TABLE_NAMES, *ABLATIONS)]
     made = {spec: bool(runs) for selection in every for spec, runs in selection.runs.items()}
     which = f"all {len(made)} settings" if all(made.values()) else f"{sum(made.values())} of the {len(made)} settings"
-    return (
-        f"`results/paper-tiny/` holds {len(index.records)} runs at the preset `{PRESET}`, of {which} of the suite, by "
-        f"training seed: {_seeds(index)}."
-    )
+    return f"{_held(index)}, of {which} of the suite, by training seed: {_seeds(index)}."
 
 
 def _commits(index: RunIndex) -> str:
@@ -126,7 +129,7 @@ def _claims_table(found: Sequence[ClaimVerdict], columns: Mapping[str, Mapping[s
     yield "|---|" + "---|" * len(columns)
     for one in found:
         told = " | ".join(column[one.claim.id] for column in columns.values())
-        yield f"| {one.claim.claim} ({one.claim.confidence}) | {told} |"
+        yield f"| {one.title} ({one.claim.confidence}) | {told} |"
 
 
 def _verdicts(glance: Glance) -> Iterator[str]:
@@ -134,7 +137,8 @@ def _verdicts(glance: Glance) -> Iterator[str]:
         yield from (f"## {heading}", "")
         for one in claims:
             deciding = f" {one.deciding.what}: {effect(one.deciding)}." if one.deciding else ""
-            yield from _item(f"{one.claim.claim} ({where(one)}): {one.reason}.{deciding}")
+            others = f" {told}" if (told := glance.elsewhere.get(one.claim.id)) else ""
+            yield from _item(f"{one.title} ({where(one)}): {one.reason}.{deciding}{others}")
         yield ""
 
 
@@ -157,6 +161,9 @@ def _scores(tiny: FilledTable, tasks: FilledTable, others: Mapping[str, RunIndex
                 columns[f"{column.label}{of}"] = _column(filled, number)
     if tasks.selection.records:
         yield from (*_side_by_side(columns), "")
+    for of, filled in [*_beside(tiny, others), *found]:
+        for note in unused_notes(filled.table, filled.selection):
+            yield from (*_wrapped(f"{filled.table.title}{of}: {note}"), "")
     tables = (
         f"The [main table]({TABLES}/main-tiny-measured.md) and [Table 3]({TABLES}/table3-tiny-measured.md) have more."
     )

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 from bench.system.errors import BenchError
+from paper_tables.claims.comparisons import ClaimComparison, outcomes
 from paper_tables.claims.verdicts import VERDICT_WORDS, ClaimVerdict, verdicts
 from paper_tables.numbers.runs import RunIndex
-from paper_tables.paper.claim_specs import TimeShareTest, TimeTest
 
 ONE_RATE = "one rate"
 FILES = {"tuned": "tuning/{}-tuned.yaml", "equal time": "{}-as-long-as-distillm.yaml"}
 """Presets in a results folder that extend one whose runs it holds, by what is other in them."""
 LEGEND = (
     "Each column is corrected for itself. In brackets: how many of the claim's comparisons hold, and how many fail; "
-    "the rest is open. Empty: not asked with these settings, or runs are missing; claims about time are asked of the "
+    "the rest is open. Other sets: the same on the sets of the claim's table that it does not name, which decide "
+    "nothing. Empty: not asked with these settings, or runs are missing; claims about time are asked of the "
     "runs with one rate alone."
 )
 
@@ -37,16 +39,24 @@ def beside(index: RunIndex) -> dict[str, RunIndex]:
 
 
 def columns_of(
-    found: Sequence[ClaimVerdict], others: Mapping[str, RunIndex], own: str = ONE_RATE
+    found: Sequence[ClaimVerdict], others: Mapping[str, Sequence[ClaimVerdict]], own: str = ONE_RATE
 ) -> dict[str, Mapping[str, str]]:
     """By heading and a claim's id, what the runs of each setting say of it, in few words; "" where they cannot.
 
     Args:
         found: verdicts of the runs that are told of first.
-        others: runs with other settings, by their headings.
+        others: verdicts of runs with other settings, by their headings.
         own: heading of the first.
     """
     columns: dict[str, Mapping[str, str]] = {own: {one.claim.id: short(one) for one in found}}
+    for name, asked in others.items():
+        columns[name] = {one.claim.id: "" for one in found} | {one.claim.id: short(one) for one in asked}
+    return columns
+
+
+def verdicts_beside(others: Mapping[str, RunIndex]) -> dict[str, list[ClaimVerdict]]:
+    """By their names, the verdicts of runs with other settings, on claims that these can be asked."""
+    asked: dict[str, list[ClaimVerdict]] = {}
     for name, index in others.items():
         try:
             told = verdicts(index)
@@ -54,15 +64,20 @@ def columns_of(
             index.warn(f"left out what runs of {index.preset_name} say: {error}")
             continue
         # runs of other settings were not timed alone, or take equal time
-        asked = [one for one in told if not isinstance(one.claim.test, TimeTest | TimeShareTest) and _is_complete(one)]
-        columns[name] = {one.claim.id: "" for one in found} | {one.claim.id: short(one) for one in asked}
-    return columns
+        asked[name] = [one for one in told if not one.is_about_time and _is_complete(one)]
+    return asked
 
 
 def short(found: ClaimVerdict) -> str:
     """A verdict in few words, with how many of its comparisons hold and fail."""
-    outcomes = [one.holds for one in found.comparisons]
-    return f"{VERDICT_WORDS[found.verdict].short} ({outcomes.count(True)}, {outcomes.count(False)} of {len(outcomes)})"
+    elsewhere = f"; other sets ({_held_and_failed(found.elsewhere)})" if found.elsewhere else ""
+    return f"{VERDICT_WORDS[found.verdict].short} ({_held_and_failed(found.comparisons)}){elsewhere}"
+
+
+def _held_and_failed(found: Iterable[ClaimComparison]) -> str:
+    came_out = Counter(outcomes(found))
+    failed = came_out.total() - came_out["holds"] - came_out["open"]
+    return f"{came_out['holds']}, {failed} of {came_out.total()}"
 
 
 def _is_complete(found: ClaimVerdict) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, singledispatchmethod
 from itertools import combinations
@@ -54,6 +54,7 @@ NOT_SCALED = "the preset does not scale the buffer"
 NOT_PROBED = f"not probed yet: bench figures {COEFFICIENTS.figure}"
 
 Direction = Literal["above", "below"]
+_OPPOSITE: Mapping[Direction, Direction] = {"above": "below", "below": "above"}
 ComparisonOutcome = Literal["holds", "open", "the other way round", "falling short", "beyond the limit"]
 
 
@@ -158,6 +159,20 @@ class ClaimComparison:
         return replace(self, missing=reason)
 
 
+def outcomes(found: Iterable[ClaimComparison]) -> list[ComparisonOutcome]:
+    """What came out of each thing that is measured; what has two limits, one after the other, holds within both."""
+    measured: list[list[ClaimComparison]] = []
+    for one in found:
+        if measured and (measured[-1][-1].what, measured[-1][-1].side) == (one.what, _OPPOSITE[one.side]):
+            measured[-1].append(one)
+        else:
+            measured.append([one])
+    return [
+        next((one.outcome for one in its if one.holds is False), "holds" if all(one.holds for one in its) else "open")
+        for its in measured
+    ]
+
+
 class Comparisons:
     """The comparisons of claims over recorded runs, each table's runs selected once.
 
@@ -177,6 +192,21 @@ class Comparisons:
             BenchError: runs that would be compared cannot be, or a model probe is damaged.
         """
         return self._of(claim.test)
+
+    def elsewhere(self, claim: ClaimSpec) -> list[ClaimComparison]:
+        """A claim's comparisons of scores on the sets of its table that it does not name, of the same runs.
+
+        Raises:
+            BenchError: runs that would be compared cannot be.
+        """
+        test = claim.test
+        if not isinstance(test, ScoreTest) or not test.columns:
+            return []
+        table = self.index.table(test.table)
+        groups = {one.group for one in table.columns if one.name in test.columns}
+        others = [one.name for one in table.columns if one.group in groups and one.name not in test.columns]
+        found = self._of(test.model_copy(update={"columns": tuple(others)})) if others else ()
+        return [one for one in found if one.effect is not None and not one.missing]
 
     @singledispatchmethod
     def _of(self, test: object) -> Iterator[ClaimComparison]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -13,7 +13,7 @@ from bench.analysis.significance import MOST_SEEDS
 from bench.cli.fit import Fitted, plain_table
 from bench.system.cells import escape_markdown
 from paper_tables.claims.comparisons import ClaimComparison
-from paper_tables.claims.verdicts import VERDICT_WORDS, VERDICTS, ClaimVerdict
+from paper_tables.claims.verdicts import VERDICT_WORDS, VERDICTS, ClaimVerdict, held_of, short_p
 from paper_tables.numbers.cells import SIGNIFICANCE
 from paper_tables.paper.published_values import sources
 
@@ -35,7 +35,11 @@ def counted(found: Sequence[ClaimVerdict]) -> str:
         "that nobody reports, inferred by us": [one for one in found if not one.claim.is_sourced],
     }
     told = [f"{len(its)} {which} ({_each(its)})" for which, its in groups.items() if its]
-    return f"{len(found)} claims: {'; '.join(told)}."
+    return f"{_claims(len(found))}: {'; '.join(told)}."
+
+
+def _claims(count: int) -> str:
+    return f"{count} claim{'s' if count != 1 else ''}"
 
 
 def _each(found: Sequence[ClaimVerdict]) -> str:
@@ -92,6 +96,36 @@ def where(found: ClaimVerdict) -> str:
     return f"{found.claim.where}; {found.claim.confidence}"
 
 
+def elsewhere(found: ClaimVerdict) -> str:
+    """What came out on the sets of its table that a claim does not name, with what is against it; "" without any."""
+    if not found.elsewhere:
+        return ""
+    against = "; ".join(f"{one.what}: {effect(one)}" for one in found.elsewhere if one.holds is False)
+    return held_of(found.elsewhere) + (f" ({against})" if against else "")
+
+
+def on_other_sets(told: Iterable[str]) -> str:
+    """What `elsewhere` says, of one or more settings, in a sentence; "" where it says nothing."""
+    said = "; ".join(filter(None, told))
+    return f"On the other sets of its table, which decide nothing here: {said}." if said else ""
+
+
+def of_scores(found: ClaimVerdict) -> str:
+    """The p-value of a claim about scores if these alone were corrected; "" of others, and where nothing is known."""
+    if found.p_of_scores is None:
+        return ""
+    p, alone = short_p(found.p), short_p(found.p_of_scores)
+    return (
+        f"corrected among all {_claims(found.corrected_for)}: p = {p}; among the {found.scores_corrected_for} about "
+        f"scores alone: p = {alone}"
+    )
+
+
+def sentence(text: str) -> str:
+    """With a capital and a full stop; "" as it is."""
+    return f"{text[0].upper()}{text[1:]}." if text else ""
+
+
 def _legend(found: Sequence[ClaimVerdict]) -> Iterator[str]:
     """What letters and tags of sources stand for."""
     levels = ", ".join(f"{level} = {word}" for level, word in CONFIDENCE.items())
@@ -116,7 +150,7 @@ def as_table(found: Sequence[ClaimVerdict], preset: str) -> RenderableType:
     for one in found:
         deciding = one.deciding
         detail = f"{deciding.what}: {effect(deciding)}\n" if deciding else ""
-        claim = Text.assemble(one.claim.id, "\n", (f"{one.claim.claim} ({where(one)})", "dim"))
+        claim = Text.assemble(one.claim.id, "\n", (f"{one.title} ({where(one)})", "dim"))
         reason = Text.assemble(f"{detail}{one.reason}; {len(one.runs)} runs\n", (one.scope, "dim"))
         table.add_row(claim, Text(one.verdict, VERDICT_WORDS[one.verdict].style), reason)
         table.add_row("", "", "")
@@ -132,10 +166,10 @@ def as_markdown(found: Sequence[ClaimVerdict], preset: str) -> str:
     md = escape_markdown
     lines = ["# Claims", "", md(summary(found, preset)), "", *tally_as_markdown(found), "", POWER, ""]
     lines += ["| claim | where | verdict | reason |", "|---|---|---|---|"]
-    lines += [f"| {one.claim.claim} | {where(one)} | {one.verdict} | {md(one.reason)} |" for one in found]
+    lines += [f"| {one.title} | {where(one)} | {one.verdict} | {md(one.reason)} |" for one in found]
     lines += ["", *_legend(found)]
     for one in found:
-        lines += ["", f"## {one.claim.id}", "", f"{one.claim.claim} ({one.claim.where}). **{one.verdict}**"]
+        lines += ["", f"## {one.claim.id}", "", f"{one.title} ({one.claim.where}). **{one.verdict}**"]
         lines += [
             " ".join([f"Source: {one.claim.source} ({one.claim.confidence}).", one.claim.note]).strip(),
             "",
@@ -147,5 +181,7 @@ def as_markdown(found: Sequence[ClaimVerdict], preset: str) -> str:
         for c in one.comparisons:
             visible, needed = power(c)
             lines.append(f"| {md(c.what)} | {md(effect(c))} | {c.outcome} | {visible} | {needed} |")
+        notes = " ".join(filter(None, (sentence(of_scores(one)), on_other_sets([elsewhere(one)]))))
+        lines += ["", md(notes)] if notes else []
         lines += ["", f"Runs: {', '.join(map(md, one.runs))}."] if one.runs else []
     return "\n".join(lines)

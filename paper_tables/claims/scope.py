@@ -2,10 +2,11 @@
 
 A claim about DistiLLM, or about adaptive use of student outputs, says nothing where the run hardly used any. Its
 probability φ of training on student outputs starts at 0 and rises by 0.1 when the validation loss has risen. The rule:
-a tenth of the batches at least have to be student outputs, generated for the step or drawn from the buffer. One rise
-gives that when it is there from the start. It is a mean over the runs of each arm with adaptive φ that the claim
-compares. Where an arm is below, the claim is neither reproduced nor refuted. (At first φ itself was averaged over the
-curve, which packing thins. On the published runs both say the same.)
+a tenth of the batches at least have to be student outputs, generated for the step or drawn from the buffer. A single
+rise does not give that: φ starts at 0, and a rise at the first of V validations leaves 0.1 (V - 1) / V, which is 9.4 %
+of the batches where there are 16. It is a mean over the runs of each arm with adaptive φ that the claim compares. Where
+an arm is below, the claim is neither reproduced nor refuted. (At first φ itself was averaged over the curve, which
+packing thins. On the published runs both say the same.)
 
 What is drawn from the buffer costs next to nothing. So a claim about time asks for a share of generated batches, too:
 that which the replay rule gives where φ is a tenth from the first step to the last. Without a buffer every batch of
@@ -39,11 +40,15 @@ class Used:
         share: of batches that were student outputs.
         generated: of batches that were generated for their step.
         enough_generated: the least such share that counts for a claim about time.
+        runs: how many it has.
+        without: how many of them never trained on a student output.
     """
 
     share: float
     generated: float
     enough_generated: float
+    runs: int = 1
+    without: int = 0
 
 
 def used(store: Store, records: Iterable[RunRecord]) -> dict[str, Used]:
@@ -73,6 +78,8 @@ def used(store: Store, records: Iterable[RunRecord]) -> dict[str, Used]:
             statistics.fmean(one.share for one in its),
             statistics.fmean(one.generated for one in its),
             its[0].enough_generated,
+            len(its),
+            sum(not one.share for one in its),
         )
         for name, its in found.items()
     }
@@ -85,12 +92,25 @@ def not_active(arms: Mapping[str, Used], *, of_time: bool) -> str:
         arms: by name.
         of_time: whether it is about time, which generated batches alone cost.
     """
-    few = [f"{name}: {one.share:.1%}" for name, one in arms.items() if one.share < ACTIVE_SHARE]
+    few = [f"{name}: {one.share:.1%}{_without([one])}" for name, one in arms.items() if one.share < ACTIVE_SHARE]
     if few:
         return f"fewer than {ACTIVE_SHARE:.0%} of batches were student outputs ({'; '.join(few)})"
     if of_time and (few := [_few_generated(n, one) for n, one in arms.items() if one.generated < one.enough_generated]):
         return f"fewer batches were generated than the replay rule gives at φ = {ACTIVE_SHARE:g} ({'; '.join(few)})"
     return ""
+
+
+def _without(arms: Iterable[Used]) -> str:
+    """In how many runs of some arms no batch was a student output, which a mean share hides; "" where all had some."""
+    found = list(arms)
+    runs, without = sum(one.runs for one in found), sum(one.without for one in found)
+    return f", none at all in {without} of {runs} runs" if without else ""
+
+
+def with_generated(arms: Mapping[str, Used]) -> str:
+    """What a claim about the time of adaptive use holds or fails with, in words; "" without such an arm."""
+    shares = [one.generated for one in arms.values()]
+    return f"with {_ends(shares).replace('%', ' %')} of batches generated" if shares else ""
 
 
 def _few_generated(name: str, one: Used) -> str:
@@ -126,7 +146,8 @@ def scope(preset: str, records: Sequence[RunRecord], arms: Mapping[str, Used], h
     of_batches = []
     if arms:
         share, generated = _ends([one.share for one in arms.values()]), _ends([one.generated for one in arms.values()])
-        of_batches = [f"{share} of batches with adaptive φ were student outputs, {generated} generated for their step"]
+        told = f"{share} of batches with adaptive φ were student outputs, {generated} generated for their step"
+        of_batches = [told + _without(arms.values())]
     return f"Preset {preset}; {'; '.join(dict.fromkeys([*models, *machines, *of_batches]))}."
 
 

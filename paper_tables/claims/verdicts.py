@@ -31,15 +31,19 @@ from typing import Literal, get_args
 from bench.analysis.significance import MOST_SEEDS, benjamini_hochberg, holm
 from bench.record.record import RunRecord
 from bench.system.errors import BenchError, did_you_mean
-from paper_tables.claims.comparisons import NOT_JUDGED, NOT_SCALED, SCALED, ClaimComparison, Comparisons
-from paper_tables.claims.scope import Used, not_active, scope, used
+from paper_tables.claims.comparisons import NOT_JUDGED, NOT_SCALED, SCALED, ClaimComparison, Comparisons, outcomes
+from paper_tables.claims.scope import Used, not_active, scope, used, with_generated
 from paper_tables.numbers.cells import SIGNIFICANCE
 from paper_tables.numbers.runs import RunIndex
 from paper_tables.paper.claim_specs import (
     ClaimSpec,
     CoefficientBoundTest,
+    ColumnScoreTest,
+    ConvergenceTest,
     EstimationErrorTest,
+    JudgeTest,
     ScoreTest,
+    SpreadTest,
     TimeShareTest,
     TimeTest,
     claim_specs,
@@ -47,6 +51,9 @@ from paper_tables.paper.claim_specs import (
 
 Verdict = Literal["reproduced", "not reproduced", "mechanism not active", "not enough evidence"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+
+
+SCORE_TESTS = (ScoreTest, ColumnScoreTest, SpreadTest, ConvergenceTest, JudgeTest)
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,10 @@ class ClaimVerdict:
             to chance.
         scope: preset, model sizes and hardware that it speaks of, in a line.
         corrected_for: how many claims have evidence, whichever were asked for.
+        p_of_scores: of a claim about scores, `p` as it were if claims about scores alone were corrected.
+        scores_corrected_for: how many of these have evidence.
+        elsewhere: its comparisons on the sets of its table that it does not name; they decide nothing.
+        given: what a claim about the time of adaptive use holds or fails with, in words.
     """
 
     claim: ClaimSpec
@@ -85,6 +96,25 @@ class ClaimVerdict:
     p: float | None = None
     scope: str = ""
     corrected_for: int = 0
+    p_of_scores: float | None = None
+    scores_corrected_for: int = 0
+    elsewhere: tuple[ClaimComparison, ...] = ()
+    given: str = ""
+
+    @property
+    def title(self) -> str:
+        """The claim in words, with what a verdict on its times must not be read without."""
+        return f"{self.claim.claim}, here {self.given}" if self.given else self.claim.claim
+
+    @property
+    def is_about_time(self) -> bool:
+        """It is of training times or of shares of them."""
+        return isinstance(self.claim.test, TimeTest | TimeShareTest)
+
+    @property
+    def asked(self) -> int:
+        """How many comparisons it makes; two limits of one are one."""
+        return len(outcomes(self.comparisons))
 
     @property
     def runs(self) -> list[str]:
@@ -112,6 +142,9 @@ class ClaimVerdict:
             "scope": self.scope,
             "reason": self.reason,
             "p": self.p,
+            "p_of_scores": self.p_of_scores,
+            "given": self.given,
+            "elsewhere": [c.as_dict() for c in self.elsewhere],
             "comparisons": [c.as_dict() for c in self.comparisons],
         }
 
@@ -154,7 +187,15 @@ def verdicts(index: RunIndex, ids: Sequence[str] = ()) -> list[ClaimVerdict]:
     timed = {name for name, claim in known.items() if isinstance(claim.test, TimeTest | TimeShareTest)}
     inactive = {name: why for name, its in arms.items() if (why := not_active(its, of_time=name in timed))}
     judged = judge({known[name]: its for name, its in found.items()}, ids, inactive)
-    judged = [replace(one, scope=_scope(one, runs_of[one.claim.id], arms[one.claim.id], comparisons)) for one in judged]
+    judged = [
+        replace(
+            one,
+            scope=_scope(one, runs_of[one.claim.id], arms[one.claim.id], comparisons),
+            given=with_generated(arms[one.claim.id]) if one.claim.id in timed else "",
+            elsewhere=tuple(comparisons.elsewhere(one.claim)) if one.comparisons else (),
+        )
+        for one in judged
+    ]
     if index.own is None:
         return judged
     own, of_task = index.own, f"--task {shlex.quote(index.own.file or index.own.name)}"
@@ -203,19 +244,37 @@ def judge(
         and claim.id not in inactive
         and any(c.p_holds is not None for c in its)
     }
-    corrected = {
-        name: min(1.0, max(2 * chances[name], p))
-        for name, p in zip(chances, benjamini_hochberg(list(chances.values())), strict=True)
-    }
+    about_scores = {claim.id for claim in found if isinstance(claim.test, SCORE_TESTS)}
+    corrected = _corrected(chances)
+    of_scores = _corrected({name: chance for name, chance in chances.items() if name in about_scores})
     judged = {
         claim.id: _not_active(claim, its, inactive[claim.id])
         if claim.id in inactive
-        else _verdict(claim, its, both[claim.id], corrected.get(claim.id), len(chances))
+        else _of_scores(
+            _verdict(claim, its, both[claim.id], corrected.get(claim.id), len(chances)),
+            of_scores.get(claim.id),
+            len(of_scores),
+        )
         for claim, its in found.items()
     }
     refuted = [one for one in judged.values() if one.verdict == "not reproduced" and not one.claim.test.any]
     asked = [_with_implied(judged[name], refuted) for name in ids or judged]
     return [replace(one, corrected_for=len(chances)) for one in asked]
+
+
+def _corrected(chances: Mapping[str, float]) -> dict[str, float]:
+    """See `ClaimVerdict.p`, by claim; from their smaller one-sided p-values, all of one correction."""
+    corrected = benjamini_hochberg(list(chances.values()))
+    return {name: min(1.0, max(2 * chances[name], p)) for name, p in zip(chances, corrected, strict=True)}
+
+
+def _of_scores(one: ClaimVerdict, p: float | None, claims: int) -> ClaimVerdict:
+    """A verdict with its p-value among so many claims about scores alone, told where it would then be open."""
+    one = replace(one, p_of_scores=p, scores_corrected_for=claims if p is not None else 0)
+    if p is None or one.p is None or not one.p <= SIGNIFICANCE < p:
+        return one
+    told = f"corrected among the {claims} claims about scores alone it would be open (p = {short_p(p)})"
+    return replace(one, reason=f"{one.reason}; {told}")
 
 
 def _with_implied(one: ClaimVerdict, refuted: Sequence[ClaimVerdict]) -> ClaimVerdict:
@@ -225,8 +284,9 @@ def _with_implied(one: ClaimVerdict, refuted: Sequence[ClaimVerdict]) -> ClaimVe
     own = {_asked(c) for c in one.comparisons}
     for other in refuted:
         if {_asked(c) for c in other.comparisons} <= own:
-            reason = f"{_counted(one.comparisons)}; it says all that {other.claim.id} says, which is not reproduced"
-            return replace(one, verdict="not reproduced", reason=f"{reason} (p = {_short(other.p)})", p=other.p)
+            reason = f"{held_of(one.comparisons)}; it says all that {other.claim.id} says, which is not reproduced"
+            reason = f"{reason} (p = {short_p(other.p)})"
+            return replace(one, verdict="not reproduced", reason=reason, p=other.p, p_of_scores=other.p_of_scores)
     return one
 
 
@@ -246,14 +306,14 @@ def p_values(claim: ClaimSpec, found: Sequence[ClaimComparison]) -> tuple[float,
 
 
 def _not_active(claim: ClaimSpec, found: tuple[ClaimComparison, ...], why: str) -> ClaimVerdict:
-    return ClaimVerdict(claim, "mechanism not active", f"{why}; {_counted(found)}", found)
+    return ClaimVerdict(claim, "mechanism not active", f"{why}; {held_of(found)}", found)
 
 
-def _counted(found: Sequence[ClaimComparison]) -> str:
+def held_of(found: Sequence[ClaimComparison]) -> str:
     """How many comparisons hold, and how the decided others came out."""
-    held = sum(c.holds is True for c in found)
-    outcomes = Counter(c.outcome for c in found if c.holds is False)
-    return ", ".join([f"{held} of {len(found)} comparisons hold", *(f"{n} {what}" for what, n in outcomes.items())])
+    came_out = Counter(outcomes(found))
+    decided = [f"{n} {what}" for what, n in came_out.items() if what not in ("holds", "open")]
+    return ", ".join([f"{came_out['holds']} of {came_out.total()} comparisons hold", *decided])
 
 
 def _verdict(
@@ -272,22 +332,22 @@ def _verdict(
         p: see `ClaimVerdict`.
         claims: how many claims have evidence.
     """
-    counted = _counted(found)
+    counted = held_of(found)
     reproduced, refuted = p_values
     if (min(p_values) if p is None else p) <= SIGNIFICANCE and min(p_values) < 1:
         verdict: Verdict = "reproduced" if reproduced < refuted else "not reproduced"
-        return ClaimVerdict(claim, verdict, counted + (f" (p = {_short(p)})" if p is not None else ""), found, p)
+        return ClaimVerdict(claim, verdict, counted + (f" (p = {short_p(p)})" if p is not None else ""), found, p)
     missing = list(dict.fromkeys(c.missing for c in found if c.missing))
     if missing:
         by_suite = not {*missing} & {SCALED, NOT_SCALED, NOT_JUDGED}
         by_suite &= not isinstance(claim.test, EstimationErrorTest | CoefficientBoundTest)
         reason = "; ".join(missing) + (f": bench suite {claim.suite}" if by_suite else "")
     elif min(p_values) <= SIGNIFICANCE / 2:  # enough by itself
-        reason = f"{counted}; among {claims} claims this may be chance (p = {_short(p)})"
+        reason = f"{counted}; among {claims} claims this may be chance (p = {short_p(p)})"
     elif any(c.holds is not None for c in found):
-        reason = f"{counted}, the whole cannot be told (p = {_short(p)})"
+        reason = f"{counted}, the whole cannot be told (p = {short_p(p)})"
     else:
-        reason = f"{counted}, the others cannot be told (p = {_short(p)})"
+        reason = f"{counted}, the others cannot be told (p = {short_p(p)})"
     judged = ClaimVerdict(claim, "not enough evidence", reason, found, p)
     power = power_of(found, _repeats(claim), any_one=claim.test.any)
     return replace(judged, reason=f"{reason}; {power}") if power else judged
@@ -300,7 +360,8 @@ def _repeats(claim: ClaimSpec) -> str:
     return "students" if isinstance(claim.test, EstimationErrorTest) else "training seeds"
 
 
-def _short(p: float | None) -> str:
+def short_p(p: float | None) -> str:
+    """A p-value to two digits; 1 where there is none."""
     return "1" if p is None else f"{p:.2g}" if p >= 0.001 else "below 0.001"
 
 

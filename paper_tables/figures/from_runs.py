@@ -283,10 +283,11 @@ def _beside(name: str, value: float, aside: float) -> float:
 
 @dataclass
 class _ParetoPoint:
-    """A method's score over training seeds and its training time in seconds over exclusively timed runs."""
+    """A method's score over training seeds and its seconds: of training over exclusively timed runs, and before it."""
 
     method: str
     seconds: float
+    before: float
     score: float
     n: int
     sd: float | None
@@ -307,13 +308,14 @@ def pareto(index: RunIndex) -> Drawing:
         points.append(
             _ParetoPoint(
                 method=label,
-                seconds=runs.seconds,
+                seconds=runs.before + runs.seconds,
+                before=runs.before,
                 score=cell.mean,
                 n=len(cell.runs),
                 sd=cell.sd,
                 timed=len(runs.each),
-                fastest=min(runs.each),
-                slowest=max(runs.each),
+                fastest=runs.before + min(runs.each),
+                slowest=runs.before + max(runs.each),
             )
         )
     _need(points, "main", EXCLUSIVELY_TIMED)
@@ -342,7 +344,7 @@ def pareto(index: RunIndex) -> Drawing:
     axes.set_xscale("log")
     axes.set_xlim(right=1.3 * max(point.slowest for point in points))  # room for the name of the slowest
     plain_log(axes.xaxis, (1, 1.5, 2, 3, 5, 7))
-    axes.set_xlabel("training time (s)")
+    axes.set_xlabel("time of training and of what comes before it (s)")
     axes.set_ylabel(f"{metric_label('dolly')}, mean of the five sets")
     # a name may cover neither a point, nor what is drawn of its spread, nor the front
     taken = [(p.seconds, p.score + (p.sd or 0) * step / 4) for p in points for step in range(-4, 5)]
@@ -358,9 +360,10 @@ def pareto(index: RunIndex) -> Drawing:
         figure,
         pd.DataFrame(map(asdict, points)),
         [
-            "Quality against training time, all methods, instruction following. Filled: on the Pareto front (no "
-            f"method is both faster and better; line). Times are of {EXCLUSIVELY_TIMED}; {spread}. Vertical bars: "
-            "standard deviation over training seeds.",
+            "Quality against time, all methods, instruction following. Filled: on the Pareto front (no "
+            f"method is both faster and better; line). Training times are of {EXCLUSIVELY_TIMED}; {spread}. Vertical "
+            "bars: standard deviation over training seeds.",
+            _counted_times(methods),
             timing_note(run.record.environment for runs in methods.values() for run in runs.timed),
             *_missing(table, selection, "main", index.preset),
         ],
@@ -368,7 +371,7 @@ def pareto(index: RunIndex) -> Drawing:
 
 
 def equal_budget(index: RunIndex) -> Drawing:
-    """Best validation score that each method's full-length run has reached after so much wall-clock of training."""
+    """Best validation score that each method's full-length run has reached after so much wall-clock."""
     rows: list[dict[str, object]] = []
     metric = metric_label("dolly")
     table = tables(index.preset)["main"]
@@ -382,7 +385,7 @@ def equal_budget(index: RunIndex) -> Drawing:
             continue
         total = max(run.record.training.steps for run in runs.scored)
         steps = sorted(set.intersection(*map(set, curves)))
-        times = [runs.seconds * step / total for step in steps]
+        times = [runs.before + runs.seconds * step / total for step in steps]
         reached = [[max(curve[s] for s in steps if s <= step) for curve in curves] for step in steps]
         bests = [statistics.fmean(by_run) for by_run in reached]
         lines[label] = (times, bests)
@@ -406,12 +409,12 @@ def equal_budget(index: RunIndex) -> Drawing:
         axes.fill_between(seconds, low, high, step="post", color=COLOURS[0], alpha=0.25, linewidth=0)
         axes.set_title(label)
     panels.flat[0].set_xscale("log")
-    plain_log(panels.flat[0].xaxis, (1, 3))
+    plain_log(panels.flat[0].xaxis, (1, 2, 4))
     for axes in panels.flat[len(lines) :]:
         axes.set_visible(False)
     for axes in panels.flat[len(lines) - columns : len(lines)]:  # the lowest of each column
         axes.tick_params(labelbottom=True)
-    figure.supxlabel("training time (s)")
+    figure.supxlabel("time of training and of what comes before it (s)")
     figure.supylabel(f"best validation {metric} so far")
     return Drawing(
         figure,
@@ -422,6 +425,7 @@ def equal_budget(index: RunIndex) -> Drawing:
             "intermediate validations of full-length runs: their learning rate follows the schedule of the full "
             "length, so this is not the score of runs trained to a smaller budget, which may be higher.",
             f"A method's training time, the median of {EXCLUSIVELY_TIMED}, is spread evenly over its steps.",
+            _counted_times(methods),
             timing_note(run.record.environment for runs in methods.values() for run in runs.timed),
             *_missing(table, selection, "main", index.preset),
         ],
@@ -444,6 +448,32 @@ class _TimedMethod:
     def seconds(self) -> float:
         """Their median, as in tables: one slow run does not move it."""
         return statistics.median(self.each)
+
+    @property
+    def known_before(self) -> list[float]:
+        """Seconds of what each run needs before its training; empty where a record does not say it."""
+        before = [run.record.seconds_before for run in self.scored]
+        known = [seconds for seconds in before if seconds is not None]
+        return known if len(known) == len(before) else []
+
+    @property
+    def before(self) -> float:
+        """Their mean, as in tables; 0 where it is not known."""
+        return statistics.fmean(self.known_before) if self.known_before else 0.0
+
+
+def _counted_times(methods: Mapping[str, _TimedMethod]) -> str:
+    """What a caption says of the times of methods: what they count, and how many runs they are of."""
+    by_count: dict[int, list[str]] = {}
+    for label, runs in methods.items():
+        by_count.setdefault(len(runs.timed), []).append(label)
+    counts = "; ".join(f"{count} of {', '.join(by_count[count])}" for count in sorted(by_count, reverse=True))
+    told = (
+        "Counted: training and what a method needs before it (init student, the teacher's responses), which was "
+        f"measured once, whatever else ran then. Timed runs: {counts}."
+    )
+    unknown = [label for label, runs in methods.items() if not runs.known_before]
+    return f"{told} Not recorded, so left out, is what comes before {', '.join(unknown)}." if unknown else told
 
 
 def _timed(table: Table, selection: Selection) -> dict[str, _TimedMethod]:

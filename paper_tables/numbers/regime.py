@@ -132,8 +132,57 @@ def regimes(records: Iterable[RunRecord]) -> Iterator[Regime]:
             yield _regime([sft[s] for s in seeds], [kld[s] for s in seeds], longest.get(key))
 
 
+def more_steps(records: Iterable[RunRecord], others: Iterable[RunRecord], setting: str) -> Iterator[str]:
+    """What more steps do to SFT, in a sentence for each task and model pair: a score may rise while the loss does.
+
+    Args:
+        records: the runs whose regime is asked for.
+        others: runs with another setting, those with more steps among them.
+        setting: its name.
+    """
+    own, longer = _sft_by_seed(records), _sft_by_seed(others)
+    for place in dict.fromkeys(place for place, _ in own):
+        pairs = {
+            seed: (one, longer[where, seed])
+            for (where, seed), one in own.items()
+            if (where, seed) in longer
+            if where == place
+        }
+        if not pairs or not all(one.training.steps < other.training.steps for one, other in pairs.values()):
+            continue
+        seeds = sorted(pairs)
+        gains = [_score(pairs[seed][1]) - _score(pairs[seed][0]) for seed in seeds]
+        first = pairs[seeds[0]]
+        losses = [pairs[seed][1].validations for seed in seeds]
+        start, end = (statistics.mean(its[i].loss for its in losses) for i in (0, -1))
+        task = TASK_LABELS.get(first[0].task, first[0].task.capitalize())
+        told = (
+            f"{task} ({first[0].config.models.name}), {setting}: with {first[1].training.steps:,} steps in place of "
+            f"{first[0].training.steps:,} SFT's score changes by {', '.join(f'{gain:+.2f}' for gain in gains)} (seeds "
+            f"{', '.join(map(str, seeds))}), while its validation loss goes from {start:.2f} to {end:.2f}"
+        )
+        if min(gains) > 0 and end > start:
+            told += ": it overfits in loss, and in score it has not converged at the preset's steps"
+        yield f"{told}."
+
+
+def _sft_by_seed(records: Iterable[RunRecord]) -> dict[tuple[tuple[str, str], int], RunRecord]:
+    """SFT's runs by task and models, and by training seed."""
+    return {
+        ((record.task, record.config.models.name), record.seed): record
+        for record in records
+        if (record.config.method.name, record.config.sgo.source, record.config.init) == ("sft", "dataset", "sft")
+        and "test" in record.scores
+        and record.validations
+    }
+
+
+def _score(record: RunRecord) -> float:
+    return record.scores["test"].primary.mean
+
+
 def _regime(sft: list[RunRecord], kld: list[RunRecord], longest: float | None) -> Regime:
-    scores = [record.scores["test"].primary.mean for record in sft]
+    scores = [_score(record) for record in sft]
     return Regime(
         task=sft[0].task,
         models=sft[0].config.models.name,
@@ -142,7 +191,7 @@ def _regime(sft: list[RunRecord], kld: list[RunRecord], longest: float | None) -
         teacher=sft[0].teacher_scores["test"].primary.mean,
         init_student=statistics.mean(record.init_scores["test"].primary.mean for record in sft),
         sft=statistics.mean(scores),
-        kld=statistics.mean(record.scores["test"].primary.mean for record in kld),
+        kld=statistics.mean(map(_score, kld)),
         least_loss_at=max(_least_loss_at(record) for record in sft),
         spread=max(scores) - min(scores),
         seconds=longest,

@@ -21,7 +21,7 @@ from bench.record.store import Store
 from bench.record.summary import summary_of
 from bench.system.files import write_bytes
 from paper_tables.claims.beside import LEGEND, beside
-from paper_tables.claims.format import POWER, effect, power, summary
+from paper_tables.claims.format import POWER, effect, elsewhere, of_scores, on_other_sets, power, sentence, summary
 from paper_tables.claims.verdicts import verdicts
 from paper_tables.figures.names import FIGURES, file_of
 from paper_tables.numbers.cells import validation_scores
@@ -185,6 +185,8 @@ def _environment() -> Environment:
     environment.filters |= {
         "effect": effect,
         "power": power,
+        "of_scores": lambda found: sentence(of_scores(found)),
+        "elsewhere": lambda found: on_other_sets([elsewhere(found)]),
         "score": lambda record: mean_of_sets(record.scores),
         "exclusive": has_exclusive_timing,
     }

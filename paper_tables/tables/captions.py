@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
+from bench.analysis.student_outputs import none_used
 from bench.config.presets import read_preset
 from bench.record.record import RunRecord
 from paper_tables.numbers.cells import (
@@ -47,11 +48,23 @@ def measured_notes(table: Table, selection: Selection, found: TableStatistics, s
     if found.below_init:
         rows = table.row_labels
         notes.append(f"Below its own init student: {_list(f'{rows[r]} ({labels[c]})' for r, c in found.below_init)}.")
+    notes += unused_notes(table, selection)
     if found.minimum_detectable:
         notes += _detectable_notes(table, found, labels)
     if table.timed:
         notes += [_time_note(table, found), *_slow_notes(table, found), COST_NOTE]
     return [*notes, *spent, *evaluated, *setting_notes(records)]
+
+
+def unused_notes(table: Table, selection: Selection) -> Iterable[str]:
+    """Which cells are of runs that were to use student outputs as φ adapts, and never did."""
+    groups = {column.group: column.label for column in reversed(table.columns)}
+    cells: dict[str, list[str]] = {}
+    for row in table.rows:
+        for group, spec in row.specs.items():
+            if group in groups and (told := none_used(run.record for run in selection.runs[spec])):
+                cells.setdefault(told, []).append(f"{row.label} ({groups[group]})" if len(groups) > 1 else row.label)
+    yield from (f"{_list(its)}: {told}." for told, its in cells.items())
 
 
 def _detectable_notes(table: Table, found: TableStatistics, labels: Mapping[str, str]) -> Iterable[str]:

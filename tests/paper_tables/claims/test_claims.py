@@ -12,7 +12,7 @@ from bench.analysis.significance import Estimate
 from bench.record.store import JUDGED, Store
 from bench.system.files import write_json
 from paper_tables.claims.comparisons import NOT_SCALED, SCALED, ClaimComparison
-from paper_tables.claims.format import effect
+from paper_tables.claims.format import effect, of_scores
 from paper_tables.claims.verdicts import VERDICTS, ClaimVerdict, judge, power_of, verdicts
 from paper_tables.numbers.probes import COEFFICIENTS
 from paper_tables.numbers.runs import RunIndex
@@ -224,7 +224,9 @@ def test_a_distillm_that_hardly_used_student_outputs_is_neither_fast_nor_slow(tm
     assert one.holds is (fast < 30), "what was measured is still shown"
     if expected == "mechanism not active":
         mean = sum(phis) / 3
-        assert f"DistiLLM, dolly, tiny-llama, sft init student, buffer of 32: {mean:.1%}" in judged.reason
+        none = f", none at all in {phis.count(0)} of 3 runs" if 0 in phis else ""
+        assert f"DistiLLM, dolly, tiny-llama, sft init student, buffer of 32: {mean:.1%}{none});" in judged.reason
+        assert (none or "generated for their step") in judged.scope
         assert judged.p is None
         assert judged.deciding == one
     assert f"{sum(phis) / 3:.0%} of batches with adaptive φ were student outputs, " in judged.scope
@@ -245,6 +247,7 @@ def test_a_claim_about_time_asks_for_generated_batches(tmp_path, generated, expe
     judged = verdict(tmp_path, "near-kd-time")
     assert judged.verdict == expected
     assert f"20% of batches with adaptive φ were student outputs, {generated / 1000:.0%} generated" in judged.scope
+    assert judged.title == f"{judged.claim.claim}, here with {generated / 10:.0f} % of batches generated"
     if expected == "mechanism not active":
         told = (
             "generated than the replay rule gives at φ = 0.1 (DistiLLM, dolly, tiny-llama, sft init student, buffer of"
@@ -389,6 +392,44 @@ def test_what_one_claim_shows_may_be_chance_among_many():
     # where half of them are decided, no more is asked for
     half = judge({name: many(HELD if number < 10 else (0.1, 1.0)) for number, name in enumerate(names)})
     assert [one.verdict for one in half] == ["reproduced"] * 10 + ["not enough evidence"] * 10
+
+
+def test_a_claim_about_scores_says_what_would_be_of_it_without_those_about_time():
+    names = [CLAIM.model_copy(update={"id": f"{number}"}) for number in range(4)]
+    times = {UP_TO.model_copy(update={"id": f"time {number}"}): many((9.0, 1.0)) for number in range(4)}
+    score = {names[0]: many((2.1, 1.0))} | {name: many((0.1, 1.0)) for name in names[1:]}
+    first, *others = judge(times | score, ["0", "1", "time 0"])
+    assert (first.verdict, first.scores_corrected_for) == ("reproduced", 4)
+    assert first.p <= 0.05 < first.p_of_scores
+    assert first.p_of_scores == judge(score)[0].p, "the same correction over fewer"
+    assert f"among the 4 claims about scores alone it would be open (p = {first.p_of_scores:.2g})" in first.reason
+    assert of_scores(first) == (
+        f"corrected among all 8 claims: p = {first.p:.2g}; among the 4 about scores alone: p = {first.p_of_scores:.2g}"
+    )
+    assert [bool(of_scores(one)) for one in others] == [True, False]
+    assert not any("scores alone" in one.reason for one in others), "of those that are open, or about time"
+
+
+def test_sets_that_a_claim_does_not_name_are_told_and_decide_nothing(tmp_path, command):
+    """SKL is above KLD on the two that are named, and below it on Dolly."""
+    for seed in SEEDS:
+        for method, dolly, rest in (("kld", 40.0, 20.0), ("skl", 30.0, 30.0)):
+            means = {name: dolly if name == "test" else rest for name in SETS["dolly"]}
+            rows = rouge_rows({name: noisy(mean, seed, (name,))[name] for name, mean in means.items()})
+            write_record(tmp_path, method, seed=seed, rows=rows)
+    judged = verdict(tmp_path, "skew-beats-kl")
+    assert judged.verdict == "reproduced"
+    assert [c.what for c in judged.elsewhere] == [f"SKL − KLD, {name}" for name in ("Dolly", "SelfInst", "Vicuna")]
+    assert not {c.what for c in judged.elsewhere} & {c.what for c in judged.comparisons}
+    told = "On the other sets of its table, which decide nothing here: 2 of 3 comparisons hold, 1 the other way round ("
+    assert f"{told}SKL − KLD, Dolly: -10." in command("claims", "--out", tmp_path, "--markdown").stdout
+    assert verdict(tmp_path, "alpha-0.1-best-skl").elsewhere == ()
+
+
+def test_one_claim_is_told_in_the_singular(tmp_path, command):
+    losses(tmp_path, {"kld": 20.0, "skl": 35.0})
+    said = " ".join(command("claims", "skew-beats-kl", "--out", tmp_path).stdout.split())
+    assert "1 claim: 1 that others report the paper to make (1 reproduced)." in said
 
 
 def test_an_open_comparison_says_what_it_could_have_shown(tmp_path):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_ind
 
+from paper_tables.claims.beside import short
 from paper_tables.claims.format import effect
 from tests.paper_tables.claims.test_claims import SEEDS, verdict
 from tests.records import rewrite, write_record
@@ -107,6 +108,10 @@ def test_a_range_of_times_has_two_ends(tmp_path, slow, expected):
     judged = verdict(tmp_path, "others-slow")
     assert judged.verdict == expected
     assert [(c.side, c.threshold) for c in judged.comparisons] == [("above", 3.0), ("below", 7.0)] * 3
+    within = judged.verdict == "reproduced"
+    assert judged.reason.startswith("3 of 3 comparisons hold" if within else "0 of 3 comparisons hold, 3 ")
+    assert judged.asked == 3
+    assert short(judged) == ("holds (3, 0 of 3)" if within else "does not hold (0, 3 of 3)")
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.9, "reproduced"), (0.6, "not reproduced")])

@@ -184,9 +184,37 @@ def test_times_of_another_machine_are_not_mixed_in_and_one_slow_run_moves_no_poi
             record = write_run(tmp_path, spec, seed, mean=20.0 + number, seconds=seconds)
             if seed == 40:
                 rewrite(tmp_path, record, environment__threads=64)
-    assert set(from_runs.pareto(index(tmp_path)).frame["seconds"]) == {11.0}
+    frame = from_runs.pareto(index(tmp_path)).frame
+    assert set(frame["seconds"] - frame["before"]) == {11.0}
     # the last validation is at three quarters of the steps
-    assert set(from_runs.equal_budget(index(tmp_path)).frame["seconds"]) == {0.75 * 11.0}
+    budget = from_runs.equal_budget(index(tmp_path)).frame.set_index("method")["seconds"]
+    assert set(budget - frame.set_index("method")["before"]) == {0.75 * 11.0}
+
+
+def test_what_a_method_needs_before_its_training_counts(tmp_path):
+    """A method that is faster in training alone is not on the front."""
+    sft, seqkd = (next(s for s in tables("tiny")["main"].specs if s.method == name) for name in ("sft", "seqkd"))
+    for spec, seconds, mean in ((sft, 13.0, 30.0), (seqkd, 12.0, 25.0)):
+        for seed in SEEDS if spec == sft else SEEDS[:1]:
+            record = write_run(tmp_path, spec, seed, mean=mean, seconds=seconds)
+            before = {"init student": 1.0} | ({"teacher responses": 3.0} if spec == seqkd else {})
+            responses = {"mean_length": 9.0, "ended": 1.0} if spec == seqkd else None
+            rewrite(tmp_path, record, time__before=before, data__teacher_responses=responses)
+    drawn = from_runs.pareto(index(tmp_path))
+    points = drawn.frame.set_index("method")
+    assert list(points["seconds"]) == [14.0, 16.0]
+    assert list(points["before"]) == [1.0, 4.0]
+    assert list(points["fastest"]) == [14.0, 16.0]
+    assert list(points["on_front"]) == [True, False]
+    for one in (drawn, from_runs.equal_budget(index(tmp_path))):
+        told = " ".join(one.caption)
+        assert "Counted: training and what a method needs before it (init student, the teacher's responses)" in told
+        assert "Timed runs: 2 of SFT; 1 of SeqKD." in told
+        assert "Not recorded" not in told
+    rewrite(tmp_path, record, time__before={"init student": 1.0}, data__teacher_responses=responses)
+    drawn = from_runs.pareto(index(tmp_path))
+    assert list(drawn.frame["seconds"]) == [14.0, 12.0]
+    assert "Not recorded, so left out, is what comes before SeqKD." in " ".join(drawn.caption)
 
 
 def test_quality_at_a_budget_is_the_best_that_each_run_has_reached(tmp_path):

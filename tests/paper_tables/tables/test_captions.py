@@ -109,6 +109,18 @@ def test_a_loud_method_is_named_without_the_column_that_it_stands_in(tmp_path):
     assert "keep that variance: SAMSum (ROUGE-L), tiny-t5: MiniLLM (p = " in notes
 
 
+def test_cells_of_runs_that_used_no_student_output_are_named(tmp_path):
+    for task, phi in (("samsum", 0.0), ("iwslt", 0.5)):
+        for method in ("kld", "distillm"):
+            write_record(tmp_path, method, task, phi=phi)
+    table = find_table("3", "tiny")
+    selection = RunIndex(Store(tmp_path), "tiny").select(table)
+    (note,) = (one for one in measured_notes(table, selection, table_statistics(table, selection)) if "stayed 0" in one)
+    assert note.startswith(
+        "DistiLLM (SAMSum (ROUGE-L), tiny-t5): in its one run φ stayed 0 and no batch was of student"
+    )
+
+
 def test_a_methods_own_training_settings_are_named_and_it_stands_beside_the_others(tmp_path):
     preset = tmp_path / "mine.yaml"
     own = "{minillm: {training: {learning_rate: 5.0e-6, warmup_steps: 0}}}"
