@@ -158,6 +158,8 @@ def _told(found: Recommendation, store: Store) -> Iterator[str]:
 
     first, *rest = found.methods
     rest_within = [one for one in rest if one.within_budget]
+    # methods that lack a seed may have the higher mean, without what that seed does to all
+    at_equal_seeds = " at equal seeds" * any(one.score > first.score for one in rest_within)
     if first.best is None or first.near_best is None:
         yield (
             f"{first.method} has the highest score. One training seed a method: how likely it is the best is not "
@@ -165,8 +167,8 @@ def _told(found: Recommendation, store: Store) -> Iterator[str]:
         )
     else:
         yield (
-            f"{first.method} has the highest score; it is the best with probability {first.best:.2f}, and within a "
-            f"point of the best with {first.near_best:.2f}."
+            f"{first.method} has the highest score{at_equal_seeds}; it is the best with probability {first.best:.2f}, "
+            f"and within a point of the best with {first.near_best:.2f}."
         )
     if alike := _names(found.as_good):
         yield f"Not told from it (5 %, Tukey's test of {len(rest_within) + 1} methods): {alike}."

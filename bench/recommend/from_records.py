@@ -267,7 +267,8 @@ def _by_records(
         models=first.config.models.name,
         set=on,
         label=first.metric.label,
-        methods=tuple(sorted(advice, key=lambda one: (not one.within_budget, -one.score))),
+        # a seed that is bad for all does not count against the methods that have it
+        methods=tuple(sorted(advice, key=lambda one: (not one.within_budget, -scores.get(one.method, one.score)))),
         seeds_known=noise is not None,
         pooled=noise is not None and not noise.louder,
         next_runs=_next_runs(store, sides, arms, noise, best, leader),

@@ -232,6 +232,8 @@ def _best_of(filled: FilledTable, column: Column, setting: str) -> Iterator[Best
             "it is highest, too" if first == best else f"{labels[first]} is, {means[first]:.2f} to {means[best]:.2f}"
         )
         told += f"; this is the set {column.label} alone: by the mean of all {sets} sets (no test) {higher}"
+    # rows that lack a seed may have the higher mean, without what that seed does to all
+    at_equal_seeds = " at equal seeds" * any(cell.mean > cells[best].mean for cell in cells.values())
     where = f"{label}, {setting}" if setting else label
     runs = [run.record for run in cells[best].runs]
     yield Best(
@@ -243,7 +245,7 @@ def _best_of(filled: FilledTable, column: Column, setting: str) -> Iterator[Best
         as_good=len(as_good),
         runs=len(runs),
         unused=sum(bool(none_used([record])) for record in runs),
-        line=f"{where}: {labels[best]} {cells[best].mean:.2f} is highest of {len(cells)}; {told}.",
+        line=f"{where}: {labels[best]} {cells[best].mean:.2f} is highest of {len(cells)}{at_equal_seeds}; {told}.",
     )
 
 

@@ -123,6 +123,19 @@ def test_the_seed_that_one_lacks_comes_before_a_new_one(store):
     assert f"--seed 30 --out {store.root}" in following.commands[0]
 
 
+def test_the_best_is_told_by_seeds_that_methods_share(tmp_path):
+    store = Store(tmp_path)
+    for method, mean, seeds in (("kld", 30.0, SEEDS), ("jsd", 31.0, SEEDS), ("skl", 28.0, (20, 30))):
+        for seed in seeds:
+            store.write(*make_record(method, seed=seed, mean=mean - 12 * (seed == 10)))
+    found = recommend(store, "dolly")
+    assert [one.method for one in found.methods] == ["jsd", "kld", "skl"]
+    assert found.methods[2].score > found.methods[0].score
+    assert found.methods[0].best > found.methods[2].best
+    told = invoke("recommend", "--task", "dolly", "--out", str(tmp_path)).stdout
+    assert "jsd has the highest score at equal seeds" in told
+
+
 def test_trials_of_tuning_never_count(store):
     before = recommend(store, "dolly")
     for method in MEANS:  # as many as there are runs, and better
