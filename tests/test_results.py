@@ -22,6 +22,8 @@ from tests.conftest import invoke
 
 ROOT = Path(__file__).resolve().parents[1]
 PUBLISHED = ROOT / "results" / "paper-tiny"
+EARLY = ROOT / "results" / "dolly-early-teacher"
+"""Dolly with the teacher whose training ended early: the main table alone."""
 TABLE_SUITES = ("main", "table1", "table2", "table3", "table4", "table5")
 SEEDS = (10, 20, 30)
 
@@ -101,15 +103,33 @@ def test_the_page_of_the_regime_has_the_table_of_the_records():
 
 
 @pytest.mark.slow
-def test_everything_published_follows_from_the_records():
+@pytest.mark.parametrize("folder", [PUBLISHED, EARLY], ids=lambda folder: folder.name)
+def test_everything_published_follows_from_the_records(folder):
     """Tables, verdicts, figures' data and the report, cell by cell, as readers can check it themselves."""
-    result = invoke("verify", str(PUBLISHED), "--json")
+    result = invoke("verify", str(folder), "--json")
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
-    derived = [path for folder in ("tables", "figures") for path in (PUBLISHED / folder).iterdir()]
+    derived = [*folder.glob("tables/*"), *folder.glob("figures/*")]
     count = sum(path.suffix in {".csv", ".tex", ".md", ".txt"} for path in derived) + 2  # claims and report
     assert found["checked"]["files"] == count
     assert not [reason for reason in found["not_checked"] if "no record makes it" in reason]
+
+
+def test_with_the_early_teacher_all_criteria_hold_and_the_page_has_the_table():
+    records = list(Store(EARLY, refuse).all())
+    assert {record.config.models.name for record in records} == {"tiny-llama-early"}
+    assert not any(record.environment.git.changed for record in records)
+    (found,) = regime(Store(EARLY, refuse), "tiny").to_dict("records")
+    assert found["missed"] == "none"
+    methods = {(spec.method, spec.output_source) for spec in run_specs("main", "tiny")}
+    made = {(record.config.method.name, record.config.sgo.source, record.seed) for record in records}
+    assert made == {(*method, seed) for method in methods for seed in SEEDS}
+    table = (EARLY / "tables" / "main-tiny-task-dolly-tiny-llama-early-measured.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    report = (EARLY / "report-tiny-task-dolly-tiny-llama-early.html").read_text(encoding="utf-8")
+    assert report.count("is highest of") == 1  # the same runs stand in the main table and in Table 3
+    for line in table.splitlines()[5:20]:
+        assert " | ".join(line.split(" | ")[:6]) in page
 
 
 def test_verdicts_follow_from_the_records(index):

@@ -104,6 +104,8 @@ def at_a_glance(
     best = [one for table in shown for one in _best_methods(table, own if others else "")]
     for name, index in others.items():
         best += [one for table in SHOWN_COLUMNS for one in _best_methods(fill_table(index, table), name)]
+    # of a task of one's own both tables have the same runs, and a column for each set: its first is the main one
+    best = list({(one.setting, one.group): one for one in reversed(best)}.values())[::-1]
     groups_of_best = list(dict.fromkeys(one.group for one in best))
     best.sort(key=lambda one: groups_of_best.index(one.group))  # each task's settings beside each other
     more = [line for name, index in others.items() for line in more_steps(records, index.records, name)]
@@ -144,8 +146,8 @@ def _fragile(one: ClaimVerdict) -> str:
 def _not_holding(found: Sequence[ClaimVerdict]) -> str:
     """How many claims do not hold, were not tested or are open, with names of the first, in a sentence; "" of none."""
     words: Mapping[Verdict, str] = {
-        "mechanism not active": "are not tested, since runs hardly used student outputs",
-        "not enough evidence": "are open",
+        "mechanism not active": "not tested, since runs hardly used student outputs",
+        "not enough evidence": "open",
     }
     failed = [one for one in found if one.verdict == "not reproduced"]
     of_time = sum(one.is_about_time for one in failed)
@@ -154,9 +156,10 @@ def _not_holding(found: Sequence[ClaimVerdict]) -> str:
     if failed:
         kinds = f"{of_time} about training time, {len(failed) - of_time} about scores and estimates"
         names = f", among them: {'; '.join(named)}" if named else ""
-        parts.append(f"{len(failed)} do not hold ({kinds}{names})")
+        parts.append(f"{len(failed)} {'does' if len(failed) == 1 else 'do'} not hold ({kinds}{names})")
     counts = Counter(one.verdict for one in found)
-    parts += [f"{counts[verdict]} {said}" for verdict, said in words.items() if counts[verdict]]
+    are = {verdict: "is" if count == 1 else "are" for verdict, count in counts.items()}
+    parts += [f"{counts[verdict]} {are[verdict]} {said}" for verdict, said in words.items() if counts[verdict]]
     return f"{', '.join(parts)}." if parts else ""
 
 
