@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from bench.system.manifest import Environment, Plain
-from paper_tables.figures.labels import Label, label_ends
+from paper_tables.figures.labels import Label, label_ends, label_points
 from paper_tables.figures.style import (
     COLOURS,
     COLUMN,
@@ -58,17 +58,15 @@ def noisy_outputs(probe: ModelProbe[list[NoisyOutput]]) -> Drawing:
     for name, limit, side in (("highest\nquarter", high, "bottom"), ("lowest\nquarter", low, "top")):
         points.axhline(limit, color="black", linewidth=0.6, linestyle=":")
         points.annotate(name, (1.02, limit), xycoords=("axes fraction", "data"), va=side)
-    names = iter(NAMES)
+    names, labels = iter(NAMES), []
     for number, group in enumerate(groups.values()):
         style = look(number)
         points.scatter(group["teacher_loss"], group["rouge_l"], s=24, color=style["color"], marker=style["marker"])
-        for _, row in group.iterrows():
-            at = (row["teacher_loss"], row["rouge_l"])
-            points.annotate(
-                next(names), at, (-4, 0), textcoords="offset points", ha="right", va="center", weight="bold"
-            )
+        at = zip(group["teacher_loss"], group["rouge_l"], strict=True)
+        labels += [Label(x, y, next(names), style["color"]) for x, y in at]
     points.set_xlabel("teacher's loss on the output (nats/token)")
     points.set_ylabel("ROUGE-L of the output")
+    label_points(points, labels, [(label.x, label.y) for label in labels])
     texts.axis("off")
     for number, (line, weight) in enumerate(written):
         y = 1 - number / len(written)

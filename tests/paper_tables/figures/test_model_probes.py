@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,8 @@ from paper_tables.figures.model_probes import (
 )
 from paper_tables.numbers.probes import COEFFICIENTS, Coefficients
 from paper_tables.numbers.runs import RunIndex
+
+PUBLISHED = Path(__file__).resolve().parents[3] / "results" / "paper-tiny"
 
 # in one process of pytest-xdist: the probes are made once
 pytestmark = [pytest.mark.usefixtures("style"), pytest.mark.xdist_group("probes")]
@@ -132,6 +135,18 @@ def test_a_probe_of_an_earlier_version_is_made_again(real, tmp_path, monkeypatch
 def test_figures_of_models_can_be_read(real, check_legible, name):
     kind, draw = FROM_MODELS[name]
     check_legible(draw(kind.read(real[0], "tiny")).figure)
+
+
+@pytest.mark.parametrize("aside", [0.0, 0.1, 0.5])
+def test_letters_of_examples_that_lie_together_are_set_apart(check_legible, aside):
+    kind, draw = FROM_MODELS["1"]
+    probed = kind.read(PUBLISHED, "tiny")
+    shown = draw(probed).frame.query("shown == 'low ROUGE-L, yet low loss'")
+    (loss, _), (_, second) = shown[["teacher_loss", "example"]].to_numpy()
+    # lower in the score as well, it stays one of the two
+    moved = {"teacher_loss": loss + aside, "rouge_l": float(shown["rouge_l"].min())}
+    found = [one.model_copy(update=moved) if one.example == second else one for one in probed.found]
+    check_legible(draw(probed.model_copy(update={"found": found})).figure)
 
 
 @pytest.mark.slow  # the probes take minutes to make
