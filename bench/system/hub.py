@@ -226,8 +226,13 @@ def _refused(status: int, url: str) -> str:
 
 def _broke_off(error: BaseException) -> bool:
     said = str(error)
+    # of a hub that was reached: it closed the connection, which may also be seen as a reset of it or, by the next
+    # request on the same connection, as no answer at all
     return (
-        "Consistency check failed" in said
+        isinstance(
+            error, (ConnectionResetError, *errors_of_httpx("ReadError"), *errors_of_httpx("RemoteProtocolError"))
+        )
+        or "Consistency check failed" in said
         or re.search(r"without sending complete|incomplete (chunked )?read", said, re.I) is not None
     )
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 
+import httpx
 import pytest
 from huggingface_hub import constants
 
 from bench.data import TASKS, DataError, TaskSpec, load_task
 from bench.data.task import HubSource
+from bench.system.hub import what_failed
 from tests.conftest import invoke
 from tests.hub.conftest import offline
 from tests.hub.server import Hub
@@ -74,6 +76,20 @@ def test_half_a_download_of_data(fresh_hub: Hub):
     assert "was downloaded in part only: the connection broke off; the same command goes on from there" in found
     fresh_hub.cut.clear()
     assert load_task("iwslt", hub=True).splits["train"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        httpx.ReadError("[Errno 104] Connection reset by peer"),
+        httpx.RemoteProtocolError("Server disconnected without sending a response."),
+        httpx.RemoteProtocolError("peer closed connection without sending complete message body"),
+    ],
+)
+def test_a_connection_that_breaks_off_is_told_however_it_is_seen(error):
+    assert "the connection broke off" in str(what_failed("data set", "someone/shards", error, []))
+    unreachable = httpx.ConnectError("[Errno 111] Connection refused")
+    assert "cannot be reached" in str(what_failed("data set", "someone/shards", unreachable, []))
 
 
 def test_of_two_shards_one_is_never_taken_for_both(fresh_hub: Hub, monkeypatch, tmp_path):
