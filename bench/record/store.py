@@ -27,7 +27,7 @@ SHOWN = 20  # ids in a message
 Read = TypeVar("Read", RunRecord, RunSummary)
 
 
-def texts_of(record: RunRecord) -> dict[str, str | None]:
+def _texts_of(record: RunRecord) -> dict[str, str | None]:
     """The hash of a run's responses, by evaluation set."""
     return {name: scores.texts for name, scores in record.scores.items()}
 
@@ -71,7 +71,7 @@ class Store:
         """
         folder, before = self.folder(record.run_id), self.finished(record.run_id)
         (folder / RECORD).unlink(missing_ok=True)  # whose predictions are replaced now
-        if before is None or texts_of(before) != texts_of(record):
+        if before is None or _texts_of(before) != _texts_of(record):
             remove(folder / JUDGED)
         write_jsonl_gz(folder / PREDICTIONS, predictions)
         write_sealed_json(folder / RECORD, record.plain())
