@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 import pandas as pd
 
+from bench.analysis.compare import arm_key
 from bench.cli.error_reporting import ErrorReporting
 from bench.cli.options import OUT
 from bench.config.comparable import differences
@@ -22,7 +23,6 @@ from bench.config.sections import Config
 from bench.record.record import RunRecord, mean_of_sets
 from bench.record.store import Store
 from bench.system.errors import BenchError
-from bench.system.hashing import digest
 from bench.system.terminal import say
 from paper_tables.numbers.regime import regimes
 
@@ -42,7 +42,7 @@ def overview(store: Store, preset: str) -> pd.DataFrame:
             "output_source": record.config.sgo.source,
             "init_student": record.config.init,
             "settings": ", ".join(_settings(record.config)),
-            "key": digest([record.comparison_key, record.config.identity() | {"seed": None}]),
+            "key": arm_key(record),
             "seed": record.seed,
             "score": mean_of_sets(record.scores),
             "init_score": mean_of_sets(record.init_scores),

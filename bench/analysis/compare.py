@@ -13,7 +13,7 @@ import numpy as np
 
 from bench.analysis.blocks import Arm, compare_arms, seed_noise
 from bench.analysis.significance import Estimate, holm
-from bench.config.comparable import differences
+from bench.config.comparable import comparison_fields, differences_in_words, own_settings
 from bench.config.presets import recorded_name
 from bench.config.registry import methods
 from bench.config.resolve import resolve
@@ -108,10 +108,8 @@ def check_comparable(first: RunRecord, second: RunRecord) -> None:
     elif first.comparison_key == second.comparison_key:
         return
     if one != two:
-        found = map(str, differences(one, two))
-        raise BenchError(
-            f"{first.run_id} and {second.run_id} cannot be compared; they differ in\n  " + "\n  ".join(found)
-        )
+        found = "\n  ".join(differences_in_words(one, two))
+        raise BenchError(f"{first.run_id} and {second.run_id} cannot be compared; they differ in\n  {found}")
 
 
 def compare_runs(store: Store, first: RunRecord, second: RunRecord) -> list[SetComparison]:
@@ -258,14 +256,19 @@ def _row(name: str, metric: MetricInfo, scored: Sequence[RunScore], result: Esti
 
 def arm_key(record: RunRecord) -> str:
     """What the runs of one method and setting share, whatever their training seed."""
-    return digest([record.comparison_key, _settings(record.config)])
+    return digest([record.comparison_key, _own_settings(record.config)])
 
 
-def _settings(config: Config) -> dict[str, object]:
-    """All but the training seed and the device, and options that the output source does not read."""
-    found = {key: value for key, value in config.identity().items() if key not in ("seed", "device")}
-    unread = unread_options(config)
-    return found | {"sgo": {key: value for key, value in found["sgo"].items() if key not in unread}}
+def _own_settings(config: Config) -> dict[str, object]:
+    """An arm's own, without the options that the output source does not read."""
+    found = own_settings(config.identity())
+    source, unread = config.sgo.model_dump(mode="json"), unread_options(config)
+    return found | {"sgo": {key: value for key, value in source.items() if key not in unread}}
+
+
+def _settings_of_all(config: Config) -> dict[str, object]:
+    found: dict[str, object] = comparison_fields({"config": config.identity()})["config"]
+    return found | {"device": None}
 
 
 def unread_options(config: Config) -> frozenset[str]:
@@ -302,10 +305,11 @@ def _runs_of(
     arms = _by_arm(record for record in recorded if record.config.method.name == name)
     if len(arms) > 1:
         default, _ = resolve(preset=preset, task=task, method=name, models=models)
-        usual = {
-            arm: runs for arm, runs in arms.items() if _settings(next(iter(runs.values())).config) == _settings(default)
-        }
-        arms = usual or arms
+        for settings in (_own_settings, _settings_of_all):
+            wanted = settings(default)
+            arms = {
+                arm: runs for arm, runs in arms.items() if settings(next(iter(runs.values())).config) == wanted
+            } or arms
     if len(arms) > 1:
         ids = ", ".join(next(iter(runs.values())).run_id for runs in arms.values())
         raise BenchError(f"{name} on {task} is recorded in {len(arms)} settings ({ids}): compare runs by their ids")

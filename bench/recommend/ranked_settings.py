@@ -85,7 +85,7 @@ def ranked_sides(
     records, *others = sorted(groups.values(), key=rank)
     for left in others:
         if left[0].config.models.name == records[0].config.models.name:  # other pairs are a choice: `other_pairs`
-            told = differences_in_words(left[0].comparison_fields, records[0].comparison_fields)
+            told = ", ".join(differences_in_words(left[0].comparison_fields, records[0].comparison_fields))
             warn(
                 f"left out {len(left)} of {records[0].task}'s runs, which cannot be compared with the {len(records)} "
                 f"ranked here. They differ in {told}. To rank them, copy them into a folder of their own and give it "

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from bench.config.comparable import comparison_fields, differences
+from bench.config.comparable import differences, differences_in_words, own_settings, shared_settings
 from bench.config.presets import is_path, read_preset, recorded_name, shipped, usual_pair
 from bench.config.sections import Config
 from bench.data import find_task
@@ -142,7 +142,7 @@ class RunIndex:
                 # nearly all of a record is its curve, of which no number is made; `store.curve` has it
                 self.records.append(record.model_copy(update={"curve": []}))
         self.own = None if task is None else self._own(task, models)
-        self._groups = _by_own_fields(self.records)
+        self._groups = _by_own_settings(self.records)
         self._runs: dict[str, Run | None] = {}
         if not (self.records or self.evaluated):
             others = sorted(presets)
@@ -247,13 +247,13 @@ class RunIndex:
                     continue
                 own = record.scored
                 theirs = beside[0].scored if beside else own
-                if told := "; ".join(map(str, differences(own, theirs))):
+                if told := ", ".join(differences_in_words(own, theirs)):
                     self.warn(f"left out {record.run_id}: scored otherwise than the runs of the table: {told}")
                 elif (run := self._run(record)) is not None:
                     yield run
 
     def _records_of(self, spec: RunSpec) -> list[RunRecord]:
-        wanted = _own_fields(spec.config(self.preset))
+        wanted = own_settings(spec.config(self.preset).identity())
         found = [
             record
             for own, records in self._groups
@@ -276,10 +276,8 @@ class RunIndex:
         told = [f"{_names(ones)} (comparison key {first[:10]})"]
         for key, records_of_key in others:
             told.append(f"{_names(records_of_key)} (comparison key {key[:10]}) differ in")
-            told += [
-                f"  {difference}"
-                for difference in differences(ones[0].comparison_fields, records_of_key[0].comparison_fields)
-            ]
+            found = differences_in_words(ones[0].comparison_fields, records_of_key[0].comparison_fields)
+            told += [f"  {difference}" for difference in found]
         raise BenchError(
             f"the runs on {task} cannot stand in one table:\n  "
             + "\n  ".join(told)
@@ -314,32 +312,20 @@ class RunIndex:
             yield MissingRuns(spec, seeds, self.preset, settings)
 
 
-def _shared_fields(config: Config) -> Mapping[str, object]:
-    """What must be the same throughout a table."""
-    shared: Mapping[str, object] = comparison_fields({"config": config.identity()})["config"]
-    return shared
-
-
-def _own_fields(config: Config) -> dict[str, object]:
-    """What need not be the same throughout a table, the training seed left out: method, output source, init student."""
-    found = differences(config.identity(), _shared_fields(config))
-    return {key: own for key, own, _ in found if key != "seed"}
-
-
-def _by_own_fields(records: Iterable[RunRecord]) -> list[tuple[dict[str, object], list[RunRecord]]]:
+def _by_own_settings(records: Iterable[RunRecord]) -> list[tuple[dict[str, object], list[RunRecord]]]:
     """Records by their own fields: thousands share those of few configurations."""
     groups: dict[str, tuple[dict[str, object], list[RunRecord]]] = {}
     for record in records:
         key = json.dumps(record.config.identity() | {"seed": None}, sort_keys=True)
         if key not in groups:
-            groups[key] = _own_fields(record.config), []
+            groups[key] = own_settings(record.config.identity()), []
         groups[key][1].append(record)
     return list(groups.values())
 
 
 def _settings(config: Config, beside: Config) -> tuple[str, ...]:
     """What must be `--set` for the runs of a configuration to be comparable to those of another."""
-    found = differences(_shared_fields(config), _shared_fields(beside))
+    found = differences(shared_settings(config.identity()), shared_settings(beside.identity()))
     # a record has the device that it ran on
     return tuple(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, _, value in found if key != "device")
 

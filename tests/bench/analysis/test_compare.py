@@ -249,7 +249,7 @@ def test_runs_that_differ_in_more_are_refused_and_it_says_in_what(store):
     with pytest.raises(BenchError, match="a and b cannot be compared") as caught:
         compare_runs(store, first, second)
     told = str(caught.value).splitlines()[1:]
-    assert [line.strip() for line in told] == ["config.training.steps: 600 against 700", "data: 'x' against 'y'"]
+    assert [line.strip() for line in told] == ["training.steps (600 against 700)", "data (x against y)"]
 
 
 def test_different_examples_are_refused(store):
@@ -348,6 +348,17 @@ def test_of_a_method_with_several_settings_the_default_is_compared(tmp_path):
         write_record(tmp_path, "srkl", "samsum", seed, assignments=("method.alpha=0.3",))
     usual, _ = method_sides(Store(tmp_path), "samsum", ["srkl", "kld"])
     assert {record.config.canonical()["method"]["alpha"] for record in usual.records} == {0.1}
+
+
+def test_runs_of_two_machines_are_those_of_one_method_wherever_their_data_lies(tmp_path):
+    for seed, place in ((10, "here"), (20, "there")):
+        (tmp_path / place).mkdir()
+        of_place = (f"data.dir={tmp_path / place}", *(f"models.{one}=scratch" for one in ("teacher", "student")))
+        for method, *own in (("kld",), ("srkl",), ("srkl", "method.alpha=0.3")):
+            write_record(tmp_path, method, "samsum", seed, assignments=(*of_place, *own))
+    found = method_sides(Store(tmp_path), "samsum", ["srkl", "kld"])
+    assert [side.seeds for side in found] == [(10, 20), (10, 20)]
+    assert {record.config.canonical()["method"]["alpha"] for record in found[0].records} == {0.1}
 
 
 def test_a_task_of_its_own_is_named_by_its_file_and_by_its_name(tmp_path):

@@ -113,7 +113,7 @@ def test_what_another_engine_generated_is_neither_compared_nor_shown(out, tmp_pa
     rewrite(folder, records["shipped"], models__generation=generated)
     result = invoke("compare", records[None].run_id, run_id, "--out", str(folder))
     assert result.exit_code == 2
-    assert "generation: 'decode loop' against 'transformers generate'" in result.stderr
+    assert "generation (decode loop against transformers generate)" in result.stderr
     result = invoke("tables", "3", "--format", "markdown", "--out", str(folder))
     assert f"left out {run_id}" in result.stderr
     assert "shipped ‡" not in (folder / "tables" / "table3-tiny-measured.md").read_text()
@@ -128,7 +128,7 @@ def test_what_is_scored_otherwise_is_neither_compared_nor_shown(out, tmp_path, c
     run_id = by_name(folder)[None].run_id
     result = invoke("compare", run_id, other.run_id, "--out", str(folder))
     assert result.exit_code == 2
-    assert "config.evaluation.temperature: 1.0 against 0.5" in result.stderr
+    assert "evaluation.temperature (1.0 against 0.5)" in result.stderr
     result = invoke("tables", "3", "--format", "markdown", "--out", str(folder))
     assert f"left out {other.run_id}" in result.stderr
     assert "cool ‡" not in (folder / "tables" / "table3-tiny-measured.md").read_text()

@@ -2,10 +2,13 @@
 
 import json
 import random
+import shutil
 
 import pytest
 from rich.console import Console
+from transformers import LlamaConfig, LlamaForCausalLM
 
+from bench.config.comparable import comparison_fields, differences
 from bench.config.resolve import resolve
 from bench.experiment.context import RunContext, prepare
 from bench.experiment.run import run
@@ -126,6 +129,27 @@ def test_a_runs_id_follows_what_the_files_say_and_not_where_they_are(folder, pre
     assert prepared("elsewhere/news.yaml").run_id != before.run_id
     (folder / "news.yaml").write_text(NEWS.replace("chrf, ", ""))
     assert prepared("news.yaml").run_id != before.run_id
+
+
+def test_runs_compare_whose_data_and_models_lie_elsewhere(folder, prepared):
+    size = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    vocabulary = len(load_tokenizer(str(folder / "tokenizer")))
+    LlamaForCausalLM(LlamaConfig(vocab_size=vocabulary, **size)).save_pretrained(folder / "student")
+    load_tokenizer(str(folder / "tokenizer")).save_pretrained(folder / "student")
+    for name in ("news", "tokenizer", "student"):
+        shutil.copytree(folder / name, folder / "elsewhere" / name)
+
+    def fields(place):
+        paths = {f"models.{name}": str(place / name) for name in ("tokenizer", "student")}
+        return comparison_fields(prepared("news.yaml", **paths, **{"data.dir": str(place / "news")}).run_key)
+
+    here = fields(folder)
+    assert here == fields(folder / "elsewhere")
+    with (folder / "elsewhere" / "news" / "test.jsonl").open("a") as file:
+        file.write(json.dumps({"document": "One more.", "summary": "It sat."}) + "\n")
+    assert [one.key for one in differences(here, fields(folder / "elsewhere"))] == ["data"]
+    LlamaForCausalLM(LlamaConfig(vocab_size=vocabulary, **size)).save_pretrained(folder / "student")
+    assert [one.key for one in differences(here, fields(folder))] == ["models.student"]
 
 
 def test_a_chat_set_runs_and_its_template_is_part_of_the_runs_id(folder, resolved, prepared, workshop):

@@ -147,7 +147,7 @@ def test_methods_compared_share_teacher_and_init(tmp_path):
     other = record_of("run", "--method", "sft", "--task", "samsum", "--out", str(tmp_path), *short(training__steps=4))
     refused = invoke("compare", a.run_id, other.run_id, "--out", str(tmp_path))
     assert refused.exit_code == 2
-    assert "config.training.steps: 12 against 4" in refused.stderr
+    assert "training.steps (12 against 4)" in refused.stderr
 
 
 def test_start_from_the_student_as_it_is(tmp_path):

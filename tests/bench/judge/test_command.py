@@ -390,7 +390,7 @@ def test_runs_under_other_conditions_are_not_compared(ask, tmp_path, server):
     write_run(tmp_path, "kld", assignments=(*FEW, "training.steps=50"))
     result = ask("dolly-sft", "--against", "dolly-kld", "--base-url", server.url, out=tmp_path)
     assert result.exit_code == 2
-    assert "cannot be compared; they differ in\n  config.training.steps: 800 against 50" in result.stderr
+    assert "cannot be compared; they differ in\n  training.steps (800 against 50)" in result.stderr
     assert server.asked.total() == 0
 
 

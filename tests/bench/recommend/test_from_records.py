@@ -246,7 +246,7 @@ def test_what_cannot_be_compared_is_left_out_in_words(store):
     assert "skl" not in result.stdout
     told = " ".join(result.stderr.split())
     assert "left out 1 of dolly's runs" in told
-    assert "They differ in training.steps (50 against 800), data. To rank them, copy them" in told
+    assert "They differ in training.steps (50 against 800), data (other contents). To rank them, copy them" in told
 
 
 def test_what_comes_before_the_training_counts(store):

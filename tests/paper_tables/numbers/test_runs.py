@@ -77,7 +77,7 @@ def test_runs_that_differ_in_more_are_refused_with_what_differs_and_how_to_choos
     with pytest.raises(BenchError, match="cannot stand in one table") as caught:
         chosen(out)
     message = str(caught.value)
-    assert "config.training.steps: 800 against 50" in message
+    assert "training.steps (800 against 50)" in message
     assert other.run_id in message
     assert "and 9 more" in message
     key = message.rpartition("--key ")[2].split(",")[0]

@@ -107,7 +107,7 @@ def test_runs_that_cannot_be_compared_are_refused(command, out):
     write_record(out, "srkl", assignments=("training.steps=50",))
     result = command("tables", "1", "--out", out)
     assert result.exit_code == 2
-    assert "config.training.steps: 800 against 50" in result.stderr
+    assert "training.steps (800 against 50)" in result.stderr
     assert "--key" in result.stderr
 
 
