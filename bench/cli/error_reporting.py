@@ -51,7 +51,7 @@ class ErrorReporting(click.Command):
             _tell(str(error))
         except (MemoryError, OSError, RuntimeError) as error:
             if out_of_memory(error):
-                _tell(f"out of memory: {first_line(error)}; the same command goes on from what is on disk")
+                _tell(f"out of memory: {first_line(error)}; what is on disk is kept; free some and try again")
             elif isinstance(error, OSError):
                 if error.filename is None and error.errno is not None:  # of click's own output, such as --help
                     to_nowhere(sys.stdout)

@@ -13,7 +13,7 @@ from bench.analysis.significance import MOST_SEEDS
 from bench.cli.fit import Fitted, plain_table
 from bench.system.cells import escape_markdown
 from paper_tables.claims.comparisons import ClaimComparison
-from paper_tables.claims.verdicts import VERDICT_WORDS, VERDICTS, ClaimVerdict, held_of, short_p
+from paper_tables.claims.verdicts import VERDICT_WORDS, VERDICTS, ClaimVerdict, held_of, p_in_words
 from paper_tables.numbers.cells import SIGNIFICANCE
 from paper_tables.paper.published_values import sources
 
@@ -114,10 +114,10 @@ def of_scores(found: ClaimVerdict) -> str:
     """The p-value of a claim about scores if these alone were corrected; "" of others, and where nothing is known."""
     if found.p_of_scores is None:
         return ""
-    p, alone = short_p(found.p), short_p(found.p_of_scores)
+    p, alone = p_in_words(found.p), p_in_words(found.p_of_scores)
     return (
-        f"corrected among all {_claims(found.corrected_for)}: p = {p}; among the {found.scores_corrected_for} about "
-        f"scores alone: p = {alone}"
+        f"corrected among all {_claims(found.corrected_for)}: {p}; among the {found.scores_corrected_for} about "
+        f"scores alone: {alone}"
     )
 
 

@@ -273,7 +273,7 @@ def _of_scores(one: ClaimVerdict, p: float | None, claims: int) -> ClaimVerdict:
     one = replace(one, p_of_scores=p, scores_corrected_for=claims if p is not None else 0)
     if p is None or one.p is None or not one.p <= SIGNIFICANCE < p:
         return one
-    told = f"corrected among the {claims} claims about scores alone it would be open (p = {short_p(p)})"
+    told = f"corrected among the {claims} claims about scores alone it would be open ({p_in_words(p)})"
     return replace(one, reason=f"{one.reason}; {told}")
 
 
@@ -285,7 +285,7 @@ def _with_implied(one: ClaimVerdict, refuted: Sequence[ClaimVerdict]) -> ClaimVe
     for other in refuted:
         if {_asked(c) for c in other.comparisons} <= own:
             reason = f"{held_of(one.comparisons)}; it says all that {other.claim.id} says, which is not reproduced"
-            reason = f"{reason} (p = {short_p(other.p)})"
+            reason = f"{reason} ({p_in_words(other.p)})"
             return replace(one, verdict="not reproduced", reason=reason, p=other.p, p_of_scores=other.p_of_scores)
     return one
 
@@ -336,18 +336,18 @@ def _verdict(
     reproduced, refuted = p_values
     if (min(p_values) if p is None else p) <= SIGNIFICANCE and min(p_values) < 1:
         verdict: Verdict = "reproduced" if reproduced < refuted else "not reproduced"
-        return ClaimVerdict(claim, verdict, counted + (f" (p = {short_p(p)})" if p is not None else ""), found, p)
+        return ClaimVerdict(claim, verdict, counted + (f" ({p_in_words(p)})" if p is not None else ""), found, p)
     missing = list(dict.fromkeys(c.missing for c in found if c.missing))
     if missing:
         by_suite = not {*missing} & {SCALED, NOT_SCALED, NOT_JUDGED}
         by_suite &= not isinstance(claim.test, EstimationErrorTest | CoefficientBoundTest)
         reason = "; ".join(missing) + (f": bench suite {claim.suite}" if by_suite else "")
     elif min(p_values) <= SIGNIFICANCE / 2:  # enough by itself
-        reason = f"{counted}; among {claims} claims this may be chance (p = {short_p(p)})"
+        reason = f"{counted}; among {claims} claims this may be chance ({p_in_words(p)})"
     elif any(c.holds is not None for c in found):
-        reason = f"{counted}, the whole cannot be told (p = {short_p(p)})"
+        reason = f"{counted}, the whole cannot be told ({p_in_words(p)})"
     else:
-        reason = f"{counted}, the others cannot be told (p = {short_p(p)})"
+        reason = f"{counted}, the others cannot be told ({p_in_words(p)})"
     judged = ClaimVerdict(claim, "not enough evidence", reason, found, p)
     power = power_of(found, _repeats(claim), any_one=claim.test.any)
     return replace(judged, reason=f"{reason}; {power}") if power else judged
@@ -360,9 +360,9 @@ def _repeats(claim: ClaimSpec) -> str:
     return "students" if isinstance(claim.test, EstimationErrorTest) else "training seeds"
 
 
-def short_p(p: float | None) -> str:
+def p_in_words(p: float | None) -> str:
     """A p-value to two digits; 1 where there is none."""
-    return "1" if p is None else f"{p:.2g}" if p >= 0.001 else "below 0.001"
+    return "p = 1" if p is None else f"p = {p:.2g}" if p >= 0.001 else "p < 0.001"
 
 
 def power_of(found: Sequence[ClaimComparison], repeats: str = "training seeds", *, any_one: bool = False) -> str:
