@@ -29,7 +29,7 @@ from paper_tables.numbers.regime import regimes
 from paper_tables.numbers.runs import RunIndex
 from paper_tables.paper.ablations import ABLATIONS, find_table
 from paper_tables.paper.tables import TABLE_NAMES, Column
-from paper_tables.report.glance import Glance, at_a_glance
+from paper_tables.report.glance import HIGHEST_LEGEND, Glance, at_a_glance
 from paper_tables.tables.captions import setting_notes, unused_notes
 from paper_tables.tables.make import FilledTable, fill_table
 from paper_tables.tables.rendered import AS_GOOD_AS_BEST, TIME_LABEL, TOO_NOISY
@@ -59,7 +59,8 @@ def sections(out: Path) -> dict[str, str]:
     if regime:
         regime = ["", *_wrapped("[Criteria](tiny-regime.md) of the paper's regime, from the records:"), "", *regime]
     made_at = f"They were made at commit {_commits(index)}."
-    long = [*_wrapped(f"{runs} {made_at} {counted(found)}"), "", *_wrapped(f"{glance.claims} {glance.highest}"), ""]
+    highest = [HIGHEST_LEGEND, "", *_as_markdown(glance.highest)] if glance.highest else []
+    long = [*_wrapped(f"{runs} {made_at} {counted(found)}"), "", *_wrapped(glance.claims), "", *highest, ""]
     long += [*tally_as_markdown(found), *regime]
     long += ["", f"## {' / '.join(glance.columns).capitalize()}", ""]
     long += [*_claims_table(found, glance.columns), "", *_wrapped(LEGEND), "", *_verdicts(glance)]
@@ -67,9 +68,14 @@ def sections(out: Path) -> dict[str, str]:
     if glance.warnings:
         long += ["", *_wrapped(f"Below their own init student: {'; '.join(glance.warnings)}.")]
     return {
-        "short": "\n\n".join("\n".join(_wrapped(text)) for text in (_claims(index, glance), glance.highest) if text),
+        "short": "\n".join([*_wrapped(_claims(index, glance)), "", *highest]),
         "long": "\n".join([*long, "", *_scores(main, tasks, others)]),
     }
+
+
+def _as_markdown(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    head, *rest = (f"| {' | '.join(row)} |" for row in rows)
+    yield from (head, "|---" * len(rows[0]) + "|", *rest)
 
 
 def _claims(index: RunIndex, glance: Glance) -> str:

@@ -21,6 +21,7 @@ from paper_tables.tables.make import FilledTable, fill_table
 
 SHOWN_COLUMNS = {"main": 1, "3": None}
 """Tables whose best methods are named, in this order, with how many of their columns; None for all."""
+HIGHEST_LEGEND = "Highest score on each test set, or what the test does not tell apart from it:"
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Best:
         column: the table's, as readers see it, without the metric.
         method: the label of the best.
         by_all_sets: that of the best by the mean of all sets that its runs were scored on.
-        as_good: how many are not told apart from it.
+        as_good: labels of those that are not told apart from it.
         runs: of the best.
         unused: how many of these were to use student outputs as φ adapts, and never did.
         line: all of it, with scores, for a list.
@@ -44,7 +45,7 @@ class Best:
     column: str
     method: str
     by_all_sets: str
-    as_good: int
+    as_good: tuple[str, ...]
     runs: int
     unused: int
     line: str
@@ -57,7 +58,8 @@ class Glance:
     Attributes:
         scale: models and hardware that everything speaks of.
         claims: which claims hold, and how many of which kind do not, in two sentences.
-        highest: which methods scored best on each task with each setting, in a sentence; "" where none were compared.
+        highest: rows of a table with a head: which methods scored best with each setting, by task; empty where none
+            were compared. `HIGHEST_LEGEND` goes with it.
         verdicts: by heading; headings without a claim are left out.
         columns: what the runs say of each claim, and beside it those of presets that extend theirs, by heading
             and the claim's id, in few words.
@@ -70,7 +72,7 @@ class Glance:
 
     scale: tuple[str, ...]
     claims: str
-    highest: str
+    highest: tuple[tuple[str, ...], ...]
     verdicts: dict[str, tuple[ClaimVerdict, ...]]
     columns: Mapping[str, Mapping[str, str]]
     elsewhere: Mapping[str, str]
@@ -163,26 +165,25 @@ def _not_holding(found: Sequence[ClaimVerdict]) -> str:
     return f"{', '.join(parts)}." if parts else ""
 
 
-def _highest(best: Sequence[Best]) -> str:
-    """The best methods of each column by setting, in a sentence; "" where nothing was compared."""
-    of_group: dict[str, dict[str, list[Best]]] = {}
-    names: dict[str, str] = {}
-    for one in best:
-        names.setdefault(one.group, one.column)
-        of_group.setdefault(one.group, {}).setdefault(one.method, []).append(one)
-    parts = [f"on {names[group]} {', '.join(map(_in_short, its.values()))}" for group, its in of_group.items()]
-    return f"Highest scores, with how many others are not told apart: {'; '.join(parts)}." if parts else ""
+def _highest(best: Sequence[Best]) -> tuple[tuple[str, ...], ...]:
+    """A row for each setting and a column for each of the tables', with what is best there; none without any."""
+    columns = {one.group: one.column for one in reversed(best)}
+    cells = {(one.setting, one.group): _in_a_cell(one) for one in best}
+    groups = list(dict.fromkeys(one.group for one in best))
+    settings = list(dict.fromkeys(setting for setting, _ in cells))
+    rows = [(setting, *(cells.get((setting, group), "") for group in groups)) for setting in settings]
+    return (("setting", *(columns[group] for group in groups)), *rows) if rows else ()
 
 
-def _in_short(its: Sequence[Best]) -> str:
-    """A method with the settings where it is the best, and how many are not told apart from it there."""
-    told = []
-    for one in its:
-        as_good = f"{one.setting}: {one.as_good}" if one.setting else f"{one.as_good}"
-        elsewhere = f"by the mean of all sets {one.by_all_sets}" if one.by_all_sets != one.method else ""
-        unused = f"{one.unused} of {one.runs} runs on fixed data alone" if one.unused else ""
-        told.append(", ".join(filter(None, (as_good, elsewhere, unused))))
-    return f"{its[0].method} ({'; '.join(told)})"
+def _in_a_cell(one: Best) -> str:
+    """A method, and what is not told apart from it: up to two by name."""
+    others = one.as_good if len(one.as_good) <= _NAMED else (f"{len(one.as_good)} others",)
+    elsewhere = f"by the mean of all sets {one.by_all_sets}" if one.by_all_sets != one.method else ""
+    unused = f"{one.method} in {one.unused} of {one.runs} runs on fixed data alone" if one.unused else ""
+    return "; ".join(filter(None, (" or ".join((one.method, *others)), elsewhere, unused)))
+
+
+_NAMED = 2
 
 
 def _elsewhere(of_setting: Mapping[str, Sequence[ClaimVerdict]]) -> dict[str, str]:
@@ -245,7 +246,7 @@ def _best_of(filled: FilledTable, column: Column, setting: str) -> Iterator[Best
         column=column.label.replace(f" ({metric}), ", " with ").replace(f" ({metric})", ""),
         method=labels[best],
         by_all_sets=labels[first],
-        as_good=len(as_good),
+        as_good=tuple(labels[row] for row in as_good),
         runs=len(runs),
         unused=sum(bool(none_used([record])) for record in runs),
         line=f"{where}: {labels[best]} {cells[best].mean:.2f} is highest of {len(cells)}{at_equal_seeds}; {told}.",

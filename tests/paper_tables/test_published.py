@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from bench.system.errors import BenchError
 from paper_tables import performance
 from paper_tables.published import BEGIN, END, PAGES, main, replaced, sections
+from paper_tables.report.glance import HIGHEST_LEGEND
 from tests.records import write_record
 
 
@@ -26,13 +27,10 @@ def test_what_is_told(out):
     assert "settings of the suite, by training seed: 10, 20 (3 each)." in long
     assert "4 that nobody reports, inferred by us (4 not enough evidence)." in long
     assert "holds 6 runs at the preset `tiny`. 0 of 30 claims hold here. 30 are open. As far " in short
-    assert (
-        "0 of 30 claims hold here. 30 are open. Highest scores, with how many others are not told apart: on Dolly "
-        in long
-    )
-    assert short.index("Highest scores, with how many others are not told apart: on Dolly ") > short.index(
-        "As far as records tell"
-    )
+    assert f"0 of 30 claims hold here. 30 are open. {HIGHEST_LEGEND} | setting | Dolly |" in long
+    for text in made.values():
+        assert f"{HIGHEST_LEGEND}\n\n| setting | Dolly |\n|---|---|\n|  | KLD or SRKL or SFT; by" in text
+    assert short.index(HIGHEST_LEGEND) > short.index("As far as records tell")
     regime = "As far as records tell, the [criteria](docs/tiny-regime.md) of the paper's regime hold for no task."
     assert regime in short
     assert "| none: inferred by us | 0 | 0 | 0 | 4 |" in made["long"]
@@ -84,6 +82,7 @@ def test_runs_of_presets_that_extend_the_published_one_stand_beside_its_own(tmp_
     page = sections(tmp_path)["long"]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:1] == "|"]
     dolly, tasks = (row for row in rows if row[0] == "" and "-" not in row[1][:2])
+    assert ["setting", "Dolly", "SAMSum with tiny-t5"] in rows
     assert dolly[1:] == ["Dolly", "Dolly, equal time", "time / KLD"]
     assert "SAMSum (ROUGE-L), tiny-t5, equal time" in tasks
     first, second = (row for row in rows if row[0] == "KLD")
