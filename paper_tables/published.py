@@ -29,7 +29,7 @@ from paper_tables.numbers.regime import regimes
 from paper_tables.numbers.runs import RunIndex
 from paper_tables.paper.ablations import ABLATIONS, find_table
 from paper_tables.paper.tables import TABLE_NAMES, Column
-from paper_tables.report.glance import HIGHEST_LEGEND, Glance, at_a_glance
+from paper_tables.report.glance import Glance, at_a_glance
 from paper_tables.tables.captions import setting_notes, unused_notes
 from paper_tables.tables.make import FilledTable, fill_table
 from paper_tables.tables.rendered import AS_GOOD_AS_BEST, TIME_LABEL, TOO_NOISY
@@ -59,7 +59,7 @@ def sections(out: Path) -> dict[str, str]:
     if regime:
         regime = ["", *_wrapped("[Criteria](tiny-regime.md) of the paper's regime, from the records:"), "", *regime]
     made_at = f"They were made at commit {_commits(index)}."
-    highest = [HIGHEST_LEGEND, "", *_as_markdown(glance.highest)] if glance.highest else []
+    highest = [glance.highest_legend, "", *_as_markdown(glance.highest)] if glance.highest else []
     long = [*_wrapped(f"{runs} {made_at} {counted(found)}"), "", *_wrapped(glance.claims), "", *highest, ""]
     long += [*tally_as_markdown(found), *regime]
     long += ["", f"## {' / '.join(glance.columns).capitalize()}", ""]
@@ -89,7 +89,7 @@ def _in_regime(index: RunIndex) -> str:
     of: dict[bool, list[str]] = {True: [], False: []}
     for one in found:
         of[not one.missed].append(one.task_label if len(verdicts_of[one.task]) == 1 else one.label)
-    met, missed = (", ".join(dict.fromkeys(of[meets])) for meets in (True, False))
+    met, missed = (join.join(dict.fromkeys(of[meets])) for meets, join in ((True, " and "), (False, " or ")))
     if not found:
         return ""
     which = f"hold for {met or 'no task'}" + (f", not for {missed}" if met and missed else "")

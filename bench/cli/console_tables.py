@@ -13,6 +13,7 @@ from bench.cli.fit import Fitted, plain_table
 from bench.config.fidelity import WORTH, Fidelity
 from bench.config.presets import read_pair, read_preset, shipped
 from bench.config.registry import methods
+from bench.config.settings import settings
 from bench.data import tasks
 from bench.metrics.registry import find_metrics
 from bench.record.differing import what_differs
@@ -243,6 +244,10 @@ def _fidelity() -> Rows:
     ]
 
 
+def _settings() -> Rows:
+    return [dict(one._asdict()) for one in settings()]
+
+
 def _sources() -> Rows:
     return [
         {"output source": name, "what": rule.summary, "probability phi": rule.phi, "replay buffer": rule.buffered}
@@ -331,6 +336,7 @@ def listing(what: str, store: Store, width: int | None = None, newest: int | Non
     listings: dict[str, Callable[[], Rows]] = {
         "methods": _methods,
         "sources": _sources,
+        "settings": _settings,
         "fidelity": _fidelity,
         "tasks": _tasks,
         "presets": _presets,
@@ -354,7 +360,7 @@ def listing(what: str, store: Store, width: int | None = None, newest: int | Non
     return rows, Fitted(table, _LESS_IMPORTANT)
 
 
-_LESS_IMPORTANT = ("hub", "init student", "replay buffer", "kind")
+_LESS_IMPORTANT = ("hub", "init student", "replay buffer", "kind", "default", "value")
 """Columns of listings that a narrow terminal does without; `--json` has them all."""
 
 

@@ -62,7 +62,9 @@ main.add_command(tune)
 
 
 @main.command("list")
-@click.argument("what", type=click.Choice(["methods", "sources", "fidelity", "tasks", "presets", "models", "runs"]))
+@click.argument(
+    "what", type=click.Choice(["methods", "sources", "settings", "fidelity", "tasks", "presets", "models", "runs"])
+)
 @click.option("--newest", type=click.IntRange(min=1), metavar="N", help="Of runs, the N begun last, these first.")
 @OUT
 @JSON

@@ -16,6 +16,7 @@ import click
 
 from bench.cli.error_reporting import goes_on_if_interrupted
 from bench.cli.options import FOLDER, JSON, OUT, FiniteRange, messages, output, prepare_to_read, warn
+from bench.cli.run import too_large
 from bench.system.errors import BenchError
 from bench.system.paths import check_folder
 from bench.system.terminal import say, say_json
@@ -256,6 +257,8 @@ def _suite(
         raise BenchError(next(iter(failed.values())))
     check_folder(out / "recommend", "--out", write=True)
     config = next(iter(contenders.values()))[0]
+    for note in too_large(config):
+        warn(note)
     key = digest([one.identity() for one, _ in contenders.values()])[:8]
     place = out / "recommend" / f"{config.task}-{config.preset}-s{config.seed}-{key}"
     place.mkdir(parents=True, exist_ok=True)

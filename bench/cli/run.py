@@ -65,7 +65,7 @@ BUSY = 75
     help="A whole configuration instead of the choices above: what --dry-run prints, or a record.json.",
 )
 @click.option(
-    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any key that --dry-run prints; repeatable."
+    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any key of `bench list settings`; repeatable."
 )
 @OUT
 @click.option("--resume/--fresh", default=True, help="Go on where a run was left (default), or begin it again.")
@@ -167,7 +167,7 @@ def _configured(file: Path | None, choices: Choices) -> tuple[Config, Method]:
     assignments = tuple(choices.get("assignments", ()))
     if file is None:
         config, found = resolve(**choices)
-        _say_notes(_without_effect(config, assignments))
+        _say_notes([*too_large(config), *_without_effect(config, assignments)])
         return config, found
     for name, instead in _SETTLED.items():
         if choices.get(name) is not None:
@@ -187,6 +187,17 @@ def _configured(file: Path | None, choices: Choices) -> tuple[Config, Method]:
 def _say_notes(notes: Iterable[str]) -> None:
     for note in notes if launched().leads else ():
         say(f"note: {note}", err=True)
+
+
+def too_large(config: Config) -> Iterator[str]:
+    """A note on a user's models at the preset that is taken unless one is given: its settings are for tiny ones."""
+    from bench.synthetic import STUDENTS
+
+    if config.preset == "tiny" and config.models.student not in (*STUDENTS, "scratch"):
+        yield (
+            "learning rates, lengths and precision of the preset tiny are for models of a million parameters; for "
+            "larger ones give --preset small, or a preset of your own"
+        )
 
 
 def _without_effect(config: Config, assignments: Iterable[str]) -> Iterator[str]:

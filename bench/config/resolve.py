@@ -42,7 +42,7 @@ _EXAMPLES = {
 }
 PLAIN_TEXT_FOLDERS = ("plain_text", "books_en")
 """Folders beside a task's data that hold plain text to pretrain a student on."""
-_CHOSEN_BY = {
+CHOSEN_BY = {
     "preset": "--preset",
     "task": "--task",
     "task_file": "--task",
@@ -51,7 +51,9 @@ _CHOSEN_BY = {
     "method.file": "--method",
     "method.file_sha256": "--method",
 }
-_DECLARED = ("method_settings", "shared_settings")
+"""Keys that cannot be set, with the option that chooses each: it decides about whole layers."""
+GIVEN_BY_PRESETS = ("method_settings", "shared_settings")
+"""Keys that cannot be set at all."""
 
 
 class Overrides(TypedDict, total=False):
@@ -153,7 +155,7 @@ def resolve_again(values: Mapping[str, Any], **overrides: Unpack[Overrides]) -> 
     given = validated(Config, values)
     assignments = tuple(overrides.get("assignments", ()))
     layer = merge(given.canonical(), _of_options(overrides))
-    for name in _DECLARED:
+    for name in GIVEN_BY_PRESETS:
         del layer[name]
     assigned = _assigned(layer, assignments)
     task_file = None if assigned["task_file"] is None else str(assigned["task_file"])
@@ -247,7 +249,7 @@ def _assigned(layer: Layer, assignments: Iterable[str]) -> Layer:
     layer = _spelled_out(layer)
     given: Layer = {}
     for path, value in map(parse_assignment, assignments):
-        if path[0] in _DECLARED:
+        if path[0] in GIVEN_BY_PRESETS:
             raise BenchError(f"{path[0]} cannot be set: a preset gives it, as `methods: {{METHOD: {{training: ...}}}}`")
         if path[0] == "tuning":
             raise BenchError("tuning cannot be set: `bench tune` writes it into a preset")
@@ -454,7 +456,7 @@ def _validated(draft: _Draft, layer: Layer) -> Config:
 
 def _check_chosen(chosen: Layer, layer: Layer) -> None:
     """Refuse a `--set` of what decides about whole layers, which were merged before it."""
-    for key, option in _CHOSEN_BY.items():
+    for key, option in CHOSEN_BY.items():
         section, _, name = key.partition(".")
         was, is_now = (one[section][name] if name else one[section] for one in (chosen, layer))
         if is_now != was and not (is_now is None and key == "method.file_sha256"):

@@ -277,7 +277,7 @@ class Config(Section):
     sgo: SgoConfig
     init: Literal["pretrained", "sft"] = Field(description="the init student: as loaded, or after a short SFT")
     seed: int = Field(10, ge=0, description="training seed: data order, initial weights, dropout, sampling of SGOs")
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto = a GPU where there is one")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="of forward passes; losses are always float32")
     data: DataConfig
     models: ModelsConfig

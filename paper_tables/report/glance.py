@@ -21,7 +21,8 @@ from paper_tables.tables.make import FilledTable, fill_table
 
 SHOWN_COLUMNS = {"main": 1, "3": None}
 """Tables whose best methods are named, in this order, with how many of their columns; None for all."""
-HIGHEST_LEGEND = "Highest score on each test set, or what the test does not tell apart from it:"
+HIGHEST_LEGEND = "Highest score on each task's own test set, or what the test does not tell apart from it"
+_WITH_SETTINGS = "one learning rate for all methods, tuned rates, or as many steps as take DistiLLM's time"
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ class Glance:
         scale: models and hardware that everything speaks of.
         claims: which claims hold, and how many of which kind do not, in two sentences.
         highest: rows of a table with a head: which methods scored best with each setting, by task; empty where none
-            were compared. `HIGHEST_LEGEND` goes with it.
+            were compared.
+        highest_legend: what stands above it.
         verdicts: by heading; headings without a claim are left out.
         columns: what the runs say of each claim, and beside it those of presets that extend theirs, by heading
             and the claim's id, in few words.
@@ -73,6 +75,7 @@ class Glance:
     scale: tuple[str, ...]
     claims: str
     highest: tuple[tuple[str, ...], ...]
+    highest_legend: str
     verdicts: dict[str, tuple[ClaimVerdict, ...]]
     columns: Mapping[str, Mapping[str, str]]
     elsewhere: Mapping[str, str]
@@ -115,6 +118,7 @@ def at_a_glance(
         scale=tuple(note for note in setting_notes(records) if note.startswith(("Models:", "Hardware:"))),
         claims=f"{_holding(found)} {_not_holding(found)}".strip(),
         highest=_highest(best),
+        highest_legend=f"{HIGHEST_LEGEND}, with {_WITH_SETTINGS}:" if others else f"{HIGHEST_LEGEND}:",
         verdicts={text: ones for text, ones in groups.items() if ones},
         columns=columns_of(found, told, own),
         elsewhere=_elsewhere({own: found, **told}),

@@ -28,7 +28,7 @@ from paper_tables.numbers.cells import validation_scores
 from paper_tables.numbers.runs import RunIndex
 from paper_tables.paper.ablations import ABLATIONS
 from paper_tables.paper.tables import TABLE_NAMES
-from paper_tables.report.glance import HIGHEST_LEGEND, at_a_glance
+from paper_tables.report.glance import at_a_glance
 from paper_tables.tables.captions import setting_notes
 from paper_tables.tables.make import FilledTable, fill_table
 
@@ -93,7 +93,6 @@ def write_report(index: RunIndex, path: Path, progress: Callable[[str], None] = 
         summary=summary(found, index.scope),
         glance=at_a_glance(found, filled, index.records, beside(index)),
         columns_legend=LEGEND,
-        highest_legend=HIGHEST_LEGEND,
         power_legend=POWER.replace("*", ""),
         verdicts=found,
         tables=[one for one in filled if _worth_showing(one)],

@@ -27,9 +27,9 @@ def test_what_is_told(out):
     assert "settings of the suite, by training seed: 10, 20 (3 each)." in long
     assert "4 that nobody reports, inferred by us (4 not enough evidence)." in long
     assert "holds 6 runs at the preset `tiny`. 0 of 30 claims hold here. 30 are open. As far " in short
-    assert f"0 of 30 claims hold here. 30 are open. {HIGHEST_LEGEND} | setting | Dolly |" in long
+    assert f"0 of 30 claims hold here. 30 are open. {HIGHEST_LEGEND}: | setting | Dolly |" in long
     for text in made.values():
-        assert f"{HIGHEST_LEGEND}\n\n| setting | Dolly |\n|---|---|\n|  | KLD or SRKL or SFT; by" in text
+        assert f"{HIGHEST_LEGEND}:\n\n| setting | Dolly |\n|---|---|\n|  | KLD or SRKL or SFT; by" in text
     assert short.index(HIGHEST_LEGEND) > short.index("As far as records tell")
     regime = "As far as records tell, the [criteria](docs/tiny-regime.md) of the paper's regime hold for no task."
     assert regime in short

@@ -61,7 +61,7 @@ def test_every_metric_has_its_table_and_its_signature(tmp_path):
     assert "half of it: divided by 2" in shown
 
 
-@pytest.mark.parametrize("what", ["methods", "sources", "fidelity", "tasks", "presets", "models"])
+@pytest.mark.parametrize("what", ["methods", "sources", "settings", "fidelity", "tasks", "presets", "models"])
 def test_what_can_be_run_is_listed(what):
     rows = json.loads(invoke("list", what, "--json").stdout)
     assert rows
@@ -73,7 +73,7 @@ def test_what_can_be_run_is_listed(what):
 
 
 PUBLISHED = str(Path(__file__).resolve().parents[3] / "results" / "paper-tiny")
-LISTINGS = [("list", what) for what in ("methods", "sources", "fidelity", "tasks", "presets", "models")]
+LISTINGS = [("list", what) for what in ("methods", "sources", "settings", "fidelity", "tasks", "presets", "models")]
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])

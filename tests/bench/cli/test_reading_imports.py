@@ -39,7 +39,10 @@ def out(tmp_path_factory):
     "command",
     [
         "--help",
-        *(f"list {what}" for what in ("methods", "sources", "fidelity", "tasks", "presets", "models", "runs")),
+        *(
+            f"list {what}"
+            for what in ("methods", "sources", "settings", "fidelity", "tasks", "presets", "models", "runs")
+        ),
         "show dolly-kld-dataset-s10",
         "compare dolly-kld-dataset-s10 dolly-srkl-dataset-s10",
         "export",

@@ -62,6 +62,17 @@ def test_what_is_printed_is_taken_back(arguments, form, tmp_path):
         assert dry_run("--config", str(file), *again) == dry_run(*arguments, *again)
 
 
+@pytest.mark.parametrize("preset", ["tiny", "small"])
+def test_models_of_ones_own_are_told_when_the_settings_are_for_tiny_ones(preset):
+    models = ("--teacher", "org/a", "--student", "org/b", "--set", "models.kind=causal")
+    result = invoke("run", "--dry-run", "--preset", preset, *models)
+    assert result.exit_code == 0
+    assert ("are for models of a million parameters; for larger ones give --preset" in result.stderr) == (
+        preset == "tiny"
+    )
+    assert "million" not in invoke("run", "--dry-run").stderr
+
+
 def test_a_record_is_taken_back(tmp_path):
     record, rows = make_record("distillm", "dolly", assignments=("training.steps=7",))
     Store(tmp_path).write(record, rows)
