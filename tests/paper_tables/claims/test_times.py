@@ -10,6 +10,7 @@ from scipy.stats import ttest_ind
 
 from paper_tables.claims.beside import short
 from paper_tables.claims.format import effect
+from paper_tables.claims.verdicts import p_in_words
 from tests.paper_tables.claims.test_claims import SEEDS, verdict
 from tests.records import rewrite, write_record
 
@@ -40,7 +41,7 @@ def test_times_are_told_apart_by_their_spread(tmp_path, slow, jitter, expected, 
     timed(tmp_path, {"distillm": 20.0} | dict.fromkeys(OTHERS, slow), jitter=jitter)
     judged = verdict(tmp_path, "faster-than-recent")
     assert judged.verdict == expected
-    assert judged.reason.startswith(f"{reason} (p = ")
+    assert judged.reason.startswith(f"{reason} ({p_in_words(judged.p)})")
     assert judged.deciding.effect == pytest.approx(slow / 20, rel=0.01)
     if expected == "not enough evidence":
         assert " from the limit: a factor of " in judged.reason
