@@ -267,6 +267,7 @@ def _own_settings(config: Config) -> dict[str, object]:
 
 
 def _settings_of_all(config: Config) -> dict[str, object]:
+    """What all runs of a table share, but the device: a record has the one that was found."""
     found: dict[str, object] = comparison_fields({"config": config.identity()})["config"]
     return found | {"device": None}
 
