@@ -191,9 +191,11 @@ def _say_notes(notes: Iterable[str]) -> None:
 
 def too_large(config: Config) -> Iterator[str]:
     """A note on a user's models at the preset that is taken unless one is given: its settings are for tiny ones."""
-    from bench.synthetic import STUDENTS
+    from bench.synthetic import STUDENTS, TEACHERS
 
-    if config.preset == "tiny" and config.models.student not in (*STUDENTS, "scratch"):
+    models = config.models
+    loaded = models.teacher if models.student == "teacher" else models.student
+    if config.preset == "tiny" and loaded not in (*STUDENTS, *TEACHERS, "scratch"):
         yield (
             "learning rates, lengths and precision of the preset tiny are for models of a million parameters; for "
             "larger ones give --preset small, or a preset of your own"

@@ -345,9 +345,10 @@ def test_of_a_method_with_several_settings_the_default_is_compared(tmp_path):
     for seed in (10, 20):
         for method in ("kld", "srkl"):
             write_record(tmp_path, method, "samsum", seed)
-        write_record(tmp_path, "srkl", "samsum", seed, assignments=("method.alpha=0.3",))
+        for other in ("method.alpha=0.3", "training.steps=50"):
+            write_record(tmp_path, "srkl", "samsum", seed, assignments=(other,))
     usual, _ = method_sides(Store(tmp_path), "samsum", ["srkl", "kld"])
-    assert {record.config.canonical()["method"]["alpha"] for record in usual.records} == {0.1}
+    assert {(r.config.canonical()["method"]["alpha"], r.config.training.steps) for r in usual.records} == {(0.1, 800)}
 
 
 def test_runs_of_two_machines_are_those_of_one_method_wherever_their_data_lies(tmp_path):

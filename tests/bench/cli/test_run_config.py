@@ -70,7 +70,8 @@ def test_models_of_ones_own_are_told_when_the_settings_are_for_tiny_ones(preset)
     assert ("are for models of a million parameters; for larger ones give --preset" in result.stderr) == (
         preset == "tiny"
     )
-    assert "million" not in invoke("run", "--dry-run").stderr
+    for shipped in ((), ("--models", "tiny-t5-small"), ("--set", "models.student=teacher")):
+        assert "million" not in invoke("run", "--dry-run", *shipped).stderr
 
 
 def test_a_record_is_taken_back(tmp_path):
