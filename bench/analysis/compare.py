@@ -140,7 +140,7 @@ def method_sides(
     """
     if len(set(names)) < max(2, len(names)):
         raise BenchError(f"give two methods or more, each once; got {' '.join(names)}")
-    every = list(store.all())
+    every = list(store.all(curves=False))
     # a task of the user's may be known by its records alone
     given, task = task, task if any(record.task == task for record in every) else find_task(task).name
     known = {*methods(), *(record.config.method.name for record in every if record.evaluated is None)}
@@ -165,7 +165,7 @@ def compare_sides(store: Store, sides: Sequence[ComparedRuns]) -> list[SetCompar
         BenchError: as `compare_runs`.
     """
     key = sides[0].records[0].comparison_key
-    arms = _by_arm(record for record in store.all() if record.comparison_key == key)
+    arms = _by_arm(record for record in store.all(curves=False) if record.comparison_key == key)
     return _compare(store, sides, {arm: list(runs.values()) for arm, runs in arms.items()})
 
 

@@ -25,6 +25,7 @@ from bench.record.record import (
     Score,
     SetScores,
     StudentPretrainingInfo,
+    mean_of_sets,
 )
 from bench.record.store import FAILURE, Store
 from distillm import SOURCES
@@ -281,13 +282,13 @@ def _models() -> Rows:
 
 
 def _runs(store: Store) -> Rows:
-    runs = list(store.summaries())
+    runs = list(store.all(curves=False))
     differing = what_differs(runs)
     finished: Rows = [
         {
             "run": run.run_id,
-            "score": f"{run.score:.2f} {run.label}",
-            "seconds": f"{run.seconds:.1f}",
+            "score": f"{mean_of_sets(run.scores):.2f} {run.metric.label}",
+            "seconds": f"{run.time.training_seconds:.1f}",
             "started": run.started[:16].replace("T", " "),
             "differs in": differing.get(run.run_id, ""),
         }

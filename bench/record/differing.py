@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from bench.record.summary import RunSummary
+from bench.record.record import RunRecord
 
 Values = Mapping[str, object]
 _FIRST = ("preset", "version", "data.dir", "models.name")
@@ -13,18 +13,15 @@ _FILES = ("task_file", "method.file")  # of which the content counts, not the pa
 _LONGEST = 24  # characters of a value
 
 
-def what_differs(runs: Iterable[RunSummary]) -> dict[str, str]:
+def what_differs(runs: Iterable[RunRecord]) -> dict[str, str]:
     """By run id, the settings in which a run differs from others of its kind: "alpha=0.3, capacity=16".
 
     Runs that are alone of their kind are left out. A run that differs in no setting has its data, models or machine
     named instead.
     """
-    kinds: dict[tuple[object, ...], list[RunSummary]] = {}
+    kinds: dict[tuple[object, ...], list[RunRecord]] = {}
     for run in runs:
-        config = run.config
-        kinds.setdefault(
-            (config["task"], config["method"]["name"], config["sgo"]["source"], config["seed"]), []
-        ).append(run)
+        kinds.setdefault((run.task, run.config.method.name, run.config.sgo.source, run.seed), []).append(run)
     found: dict[str, str] = {}
     for alike in kinds.values():
         if len(alike) > 1:
@@ -33,10 +30,18 @@ def what_differs(runs: Iterable[RunSummary]) -> dict[str, str]:
     return found
 
 
-def _values(run: RunSummary) -> dict[str, object]:
+def _values(run: RunRecord) -> dict[str, object]:
     """All that may tell a run from others, by dotted key."""
-    settings = {key: value for key, value in _flat(run.config, "") if key not in _FILES}
-    return {**settings, **run.about, "id": run.run_id.rpartition("-")[2][:8]}
+    settings = {key: value for key, value in _flat(run.config.canonical(), "") if key not in _FILES}
+    return {
+        **settings,
+        "version": run.environment.distillm_bench,
+        "data": run.data.fingerprint[:8],
+        "teacher": run.models.teacher[:8],
+        "generation": "/".join(run.models.generation.values()),
+        "device": run.environment.device,
+        "id": run.run_id.rpartition("-")[2][:8],
+    }
 
 
 def _flat(values: Mapping[str, object], path: str) -> Iterable[tuple[str, object]]:

@@ -6,13 +6,11 @@ import glob
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
 
 from bench.record.differing import what_differs
 from bench.record.example_scores import ExampleArray, Prediction, arrays_of_lines, example_arrays, upgraded
 from bench.record.read import Changed, Unreadable, read_record
 from bench.record.record import CurvePoint, RunRecord
-from bench.record.summary import RunSummary, read_curve, read_summary
 from bench.system.errors import BenchError, nearest
 from bench.system.files import read_gz, read_json, read_jsonl_gz, remove, write_jsonl_gz, write_sealed_json
 
@@ -23,8 +21,6 @@ FAILURE = "failure.json"
 LOCK = "lock"  # held by the process that makes the run
 JUDGED = "judged"  # folder of what judges made of a run
 SHOWN = 20  # ids in a message
-
-Read = TypeVar("Read", RunRecord, RunSummary)
 
 
 def _texts_of(record: RunRecord) -> dict[str, str | None]:
@@ -78,28 +74,15 @@ class Store:
         (folder / FAILURE).unlink(missing_ok=True)
         return folder / RECORD
 
-    def all(self) -> Iterator[RunRecord]:
-        """All finished runs, by their folders' names; what is no record, or a second copy of one, is skipped."""
-        return self._read_all(self._record)
+    def all(self, *, curves: bool = True) -> Iterator[RunRecord]:
+        """All finished runs, by their folders' names; what is no record, or a second copy of one, is skipped.
 
-    def _record(self, path: Path) -> RunRecord:
-        try:
-            return read_record(path)
-        except Changed as error:
-            if not self.changed_too:
-                raise
-            self.warn(f"{path}: {error}")
-            return error.record
-
-    def summaries(self) -> Iterator[RunSummary]:
-        """What lists show of them."""
-        return self._read_all(read_summary)
-
-    def _read_all(self, read: Callable[[Path], Read]) -> Iterator[Read]:
+        Curves fill the memory with thousands of runs, so they can be left out; `curve` reads one.
+        """
         seen: dict[str, Path] = {}
         for folder in self._folders():
             try:
-                record = read(folder / RECORD)
+                record = self._record(folder / RECORD)
             except Unreadable as error:
                 if isinstance(error.__cause__, FileNotFoundError):  # a run that was begun
                     continue
@@ -114,7 +97,16 @@ class Store:
             seen[run_id] = folder
             if folder != own:
                 self._elsewhere[run_id] = folder
-            yield record
+            yield record if curves else record.model_copy(update={"curve": []})
+
+    def _record(self, path: Path) -> RunRecord:
+        try:
+            return read_record(path)
+        except Changed as error:
+            if not self.changed_too:
+                raise
+            self.warn(f"{path}: {error}")
+            return error.record
 
     def unfinished(self) -> list[str]:
         """Ids of runs that were begun and have no record."""
@@ -143,19 +135,19 @@ class Store:
             self._elsewhere[record.run_id] = path
             return record
         if not name or path.name != name:
-            near = ", ".join(nearest(path.name, [run.run_id for run in self.summaries()]))
+            near = ", ".join(nearest(path.name, [run.run_id for run in self.all(curves=False)]))
             known = f"; the nearest ids in {self.runs}: {near}" if near else ""
             raise BenchError(f"no run {name!r}: there is no {RECORD} at this path{known}")
         named = self.finished(name)
         if named is not None and named.run_id == name:  # without a look at thousands of others
             return named
-        summaries = list(self.summaries())
-        ids = [run.run_id for run in summaries]
+        records = list(self.all(curves=False))
+        ids = [run.run_id for run in records]
         matches = [run_id for run_id in ids if run_id.startswith(name)]
         if name in matches:
             matches = [name]
         if len(matches) > 1:
-            differing = what_differs(run for run in summaries if run.run_id in matches)
+            differing = what_differs(run for run in records if run.run_id in matches)
             lines = [f"{one}  {differing.get(one, '')}".rstrip() for one in matches[:SHOWN]]
             lines += [f"and {len(matches) - SHOWN} more"] * (len(matches) > SHOWN)
             raise BenchError("\n  ".join([f"{name!r} is the beginning of {len(matches)} runs:", *lines]))
@@ -175,8 +167,11 @@ class Store:
         return self.find(str(self.folder(matches[0])))
 
     def curve(self, record: RunRecord) -> list[CurvePoint]:
-        """The curve of a run, for a record that was kept without it."""
-        return read_curve(self.folder(record.run_id) / RECORD)
+        """The curve of a run, for a record that was kept without it; empty where it can no longer be read."""
+        try:
+            return self._record(self.folder(record.run_id) / RECORD).curve
+        except Unreadable:
+            return []
 
     def example_arrays(self, record: RunRecord) -> dict[str, ExampleArray]:
         """What each example of a run scored by its first metric, by set.

@@ -133,14 +133,13 @@ class RunIndex:
         self.records: list[RunRecord] = []
         self.evaluated: list[RunRecord] = []
         presets = set()
-        for record in store.all():
+        for record in store.all(curves=False):  # no number is made of them; `store.curve` has one
             presets.add(record.config.preset)
             if record.config.preset == self.preset_name and record.config.score_on == "test":  # else a trial of tuning
                 if record.evaluated is not None:
                     self.evaluated.append(record)
                     continue
-                # nearly all of a record is its curve, of which no number is made; `store.curve` has it
-                self.records.append(record.model_copy(update={"curve": []}))
+                self.records.append(record)
         self.own = None if task is None else self._own(task, models)
         self._groups = _by_own_settings(self.records)
         self._runs: dict[str, Run | None] = {}

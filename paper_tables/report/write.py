@@ -18,7 +18,6 @@ from bench.analysis.timing import has_exclusive_timing
 from bench.record.differing import what_differs
 from bench.record.record import CURVE_LABELS, RunRecord, mean_of_sets
 from bench.record.store import Store
-from bench.record.summary import summary_of
 from bench.system.files import write_bytes
 from paper_tables.claims.beside import LEGEND, beside
 from paper_tables.claims.format import POWER, effect, elsewhere, of_scores, on_other_sets, power, sentence, summary
@@ -100,7 +99,7 @@ def write_report(index: RunIndex, path: Path, progress: Callable[[str], None] = 
         missing_figures=[name for name in figures if not _figure_path(out, name, preset).is_file()],
         runs=sorted(index.records, key=lambda record: record.run_id),
         section=partial(_run_section, index.store),
-        differs=defaultdict(str, what_differs(map(summary_of, index.records))),
+        differs=defaultdict(str, what_differs(index.records)),
         setting=setting_notes(index.records),
         dates=sorted({record.started[:10] for record in index.records}),
     ):

@@ -12,7 +12,6 @@ from bench.cli import first
 from bench.record.differing import what_differs
 from bench.record.record import RunRecord
 from bench.record.store import Store
-from bench.record.summary import summary_of
 from tests.conftest import invoke
 from tests.records import make_record, write_record
 
@@ -110,11 +109,11 @@ def test_runs_of_one_kind_say_what_they_differ_in(tmp_path, monkeypatch, width):
 def test_what_settings_do_not_explain_is_told_too():
     one, _ = make_record("kld", "samsum")
     other = one.model_copy(update={"run_id": "b", "environment": one.environment.model_copy(update={"device": "cuda"})})
-    assert what_differs(map(summary_of, [one, other])) == {one.run_id: "device=cpu", "b": "device=cuda"}
+    assert what_differs([one, other]) == {one.run_id: "device=cpu", "b": "device=cuda"}
     preset, _ = make_record("kld", "samsum", assignments=("training.steps=7",))
     preset = preset.model_copy(update={"run_id": "c", "config": preset.config.model_copy(update={"preset": "mine"})})
-    assert what_differs(map(summary_of, [one, preset])) == {one.run_id: "preset=tiny", "c": "preset=mine"}
-    assert what_differs([summary_of(one)]) == {}
+    assert what_differs([one, preset]) == {one.run_id: "preset=tiny", "c": "preset=mine"}
+    assert what_differs([one]) == {}
 
 
 def test_make_run_shows_a_baseline_and_what_the_numbers_mean(tmp_path, capsys):

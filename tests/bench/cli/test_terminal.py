@@ -161,7 +161,6 @@ def test_only_what_keeps_something_promises_to_go_on(words, told, tmp_path, monk
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Store, "summaries", interrupted)
     monkeypatch.setattr(Store, "all", interrupted)
     monkeypatch.setattr(Halving, "run", interrupted)
     result = invoke(*words, "--out", str(tmp_path))

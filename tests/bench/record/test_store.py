@@ -9,10 +9,9 @@ import pytest
 
 import bench.record.read
 import bench.record.store
-import bench.record.summary
 from bench.record.example_scores import Prediction
 from bench.record.migrations import MIGRATIONS
-from bench.record.record import SCHEMA, RunRecord, mean_of_sets
+from bench.record.record import SCHEMA, RunRecord
 from bench.record.store import FAILURE, JUDGED, PREDICTIONS, RECORD, WORK, Store
 from bench.system.errors import BenchError
 from bench.system.files import read_json, write_json
@@ -283,20 +282,15 @@ def counted(monkeypatch, module, name: str) -> list[object]:
     return calls
 
 
-@pytest.mark.parametrize("schema", [1, 2])
-def test_a_summary_says_what_its_record_says_and_reads_no_more(store, monkeypatch, schema):
-    published = Store(SCHEMA_1) if schema == 1 else store
-    records = {record.run_id: record for record in published.all()}
-    read = counted(monkeypatch, bench.record.summary, "read_record")
-    summaries = list(published.summaries())
-    assert [one.run_id for one in summaries] == list(records)
-    assert read == []
-    for one in summaries:
-        record = records[one.run_id]
-        assert (one.score, one.label) == (mean_of_sets(record.scores), record.metric.label)
-        assert (one.started, one.seconds) == (record.started, record.time.training_seconds)
-        assert one.about == bench.record.summary._about(record)
-        assert (one.config["task"], one.config["seed"]) == (record.task, record.seed)
+def test_curves_can_be_left_out_and_read_one_by_one(store):
+    curve = [{"step": 1.0, "phi": 0.5}]
+    store.write(record(RUNS[0]).model_copy(update={"curve": curve}), PREDICTED)
+    whole, light = ({one.run_id: one for one in store.all(curves=curves)} for curves in (True, False))
+    assert (whole[RUNS[0]].curve, light[RUNS[0]].curve) == (curve, [])
+    assert store.curve(light[RUNS[0]]) == curve
+    assert light[RUNS[1]] == whole[RUNS[1]].model_copy(update={"curve": []})
+    (store.folder(RUNS[0]) / RECORD).write_text("{", encoding="utf-8")
+    assert store.curve(light[RUNS[0]]) == []
 
 
 @pytest.mark.parametrize(
@@ -310,10 +304,10 @@ def test_a_summary_says_what_its_record_says_and_reads_no_more(store, monkeypatc
         ({"config": {}}, "config"),
     ],
 )
-def test_a_summary_of_a_record_of_another_shape_names_the_field(store, change, told):
+def test_a_record_of_another_shape_is_skipped_and_its_field_named(store, change, told):
     write_json(store.folder(RUNS[0]) / RECORD, record(RUNS[0]).plain() | change)
     warnings: list[str] = []
-    assert len(list(Store(store.root, warnings.append).summaries())) == len(RUNS) - 1
+    assert len(list(Store(store.root, warnings.append).all())) == len(RUNS) - 1
     assert told in warnings[0]
 
 
@@ -327,11 +321,10 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(store):
     assert store.unfinished() == []
 
 
-def test_one_run_of_many_is_found_without_reading_the_others(store, monkeypatch):
+def test_a_run_given_by_its_whole_id_is_found_without_reading_others(store, monkeypatch):
     read = counted(monkeypatch, bench.record.store, "read_record")
     assert store.find(RUNS[0]).run_id == RUNS[0]
-    assert store.find("dolly").run_id == RUNS[2]
-    assert {str(path.parent.name) for path in read} <= {RUNS[0], RUNS[2], "dolly"}
+    assert {path.parent.name for path in read} == {RUNS[0]}
 
 
 def test_many_candidates_are_not_all_named(store):
