@@ -19,7 +19,7 @@ from distillm.interface import (
 )
 from distillm.methods import METHODS
 from distillm.replay import ReplayBuffer
-from distillm.schedule import AdaptiveSchedule, ConstantSchedule
+from distillm.schedule import AdaptiveSchedule
 from distillm.sources import SOURCES, OutputSource, SourceOptions
 
 if TYPE_CHECKING:
@@ -47,7 +47,6 @@ __all__ = [
     "SOURCES",
     "AdaptiveSchedule",
     "BatchObjective",
-    "ConstantSchedule",
     "Divergence",
     "Method",
     "Objective",

@@ -1,4 +1,4 @@
-"""When to train on student-generated outputs (SGOs): the adaptive schedule of DistiLLM, and the constant one.
+"""When to train on student-generated outputs (SGOs): the adaptive schedule of DistiLLM, or a constant probability.
 
 At each step a number drawn uniformly from [0, 1) decides where the batch comes from (arXiv:2402.03898,
 Algorithm 1): with probability phi it is student-generated, either afresh ("generate") or drawn from the
@@ -16,19 +16,56 @@ ReplayRatio = Literal["decreasing", "constant", "increasing"]
 
 
 @dataclass(kw_only=True)
-class _Schedule:
-    """What both schedules have, and what they decide by it."""
+class AdaptiveSchedule:
+    """Raises the probability of training on SGOs each time the validation loss has risen (Algorithm 1).
+
+    The first loss observed, that before training, is the reference. A later one of at least the reference
+    plus `epsilon` raises phi by `increment`, up to 1, and becomes the new reference; others change nothing.
+    With an increment of 0, phi is constant.
+
+    Attributes:
+        total_steps: T, the number of training steps of the run.
+        initial_phi: phi before the first rise.
+        increment: how much a rise adds to phi.
+        epsilon: the tolerance, in the unit of the loss (nats per token).
+        replay_ratio: how the probability of generating afresh runs once the buffer is full: phi (1 - t/T)
+            at step t for "decreasing", phi/2 for "constant", phi t/T for "increasing". The rest of phi is
+            replayed.
+        phi: the probability in force of training on SGOs.
+        reference_loss: L_prev, None before the first loss is observed.
+
+    Raises:
+        ValueError: a value out of its range.
+    """
 
     total_steps: int
-    phi: float
+    initial_phi: float = 0.0
+    increment: float = 0.1
+    epsilon: float = 0.1
     replay_ratio: ReplayRatio = "decreasing"
+    phi: float = field(init=False)
+    reference_loss: float | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         if self.total_steps < 1:
             raise ValueError(f"total_steps must be at least 1, got {self.total_steps}")
+        check_unit_interval(initial_phi=self.initial_phi, increment=self.increment)
+        if not 0.0 <= self.epsilon < math.inf:
+            raise ValueError(f"epsilon must be finite and at least 0, got {self.epsilon}")
         if self.replay_ratio not in get_args(ReplayRatio):
             known = ", ".join(get_args(ReplayRatio))
             raise ValueError(f"replay_ratio must be one of {known}, got {self.replay_ratio!r}")
+        self.phi = self.initial_phi
+
+    def observe(self, validation_loss: float) -> None:
+        """Take a validation loss into account. Raises ValueError for a loss that is not finite."""
+        if not math.isfinite(validation_loss):
+            raise ValueError(f"the validation loss must be finite, got {validation_loss}")
+        if self.reference_loss is None:
+            self.reference_loss = validation_loss
+        elif validation_loss >= self.reference_loss + self.epsilon:
+            self.phi = min(self.phi + self.increment, 1.0)
+            self.reference_loss = validation_loss
 
     def decide(self, step: int, draw: float, buffer_size: int, capacity: int, batch_size: int) -> Decision:
         """Where a step's batch comes from.
@@ -48,101 +85,15 @@ class _Schedule:
             return "generate"
         return "replay"
 
-
-@dataclass(kw_only=True)
-class ConstantSchedule(_Schedule):
-    """A fixed probability of training on SGOs.
-
-    Attributes:
-        total_steps: T, the number of training steps of the run.
-        phi: the probability in force of training on SGOs.
-        replay_ratio: how the probability of generating afresh runs once the buffer is full: phi (1 - t/T)
-            at step t for "decreasing", phi/2 for "constant", phi t/T for "increasing". The rest of phi is
-            replayed.
-
-    Raises:
-        ValueError: a value out of its range.
-    """
-
-    def __post_init__(self) -> None:
-        check_unit_interval(phi=self.phi)
-        super().__post_init__()
-
-    def observe(self, validation_loss: float) -> None:
-        """Leave phi as it is. Raises ValueError for a loss that is not finite."""
-        _check_loss(validation_loss)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing: a constant schedule has no state beyond its options."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Raises ValueError where `state` is another schedule's."""
-        _check_keys(state, set())
-
-
-@dataclass(kw_only=True)
-class AdaptiveSchedule(_Schedule):
-    """Raises the probability of training on SGOs each time the validation loss has risen (Algorithm 1).
-
-    The first loss observed, that before training, is the reference. A later one of at least the reference
-    plus `epsilon` raises phi by `increment`, up to 1, and becomes the new reference; others change nothing.
-
-    Attributes:
-        total_steps: T, the number of training steps of the run.
-        initial_phi: phi before the first rise.
-        increment: how much a rise adds to phi.
-        epsilon: the tolerance, in the unit of the loss (nats per token).
-        replay_ratio: as for `ConstantSchedule`.
-        phi: the probability in force of training on SGOs.
-        reference_loss: L_prev, None before the first loss is observed.
-
-    Raises:
-        ValueError: a value out of its range.
-    """
-
-    initial_phi: float = 0.0
-    increment: float = 0.1
-    epsilon: float = 0.1
-    phi: float = field(init=False)
-    reference_loss: float | None = field(init=False, default=None)
-
-    def __post_init__(self) -> None:
-        check_unit_interval(initial_phi=self.initial_phi, increment=self.increment)
-        if not 0.0 <= self.epsilon < math.inf:
-            raise ValueError(f"epsilon must be finite and at least 0, got {self.epsilon}")
-        super().__post_init__()
-        self.phi = self.initial_phi
-
-    def observe(self, validation_loss: float) -> None:
-        """Take a validation loss into account. Raises ValueError for a loss that is not finite."""
-        _check_loss(validation_loss)
-        if self.reference_loss is None:
-            self.reference_loss = validation_loss
-        elif validation_loss >= self.reference_loss + self.epsilon:
-            self.phi = min(self.phi + self.increment, 1.0)
-            self.reference_loss = validation_loss
-
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs beside the options, as JSON-able values."""
         return {"phi": self.phi, "reference_loss": self.reference_loss}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from what `state_dict` gave. Raises ValueError where it is another schedule's."""
-        _check_keys(state, {"phi", "reference_loss"})
+        """Continue from what `state_dict` gave."""
         self.phi, self.reference_loss = state["phi"], state["reference_loss"]
 
 
 def imitation_share(step: int, total_steps: int, final_data_share: float) -> float:
     """Probability of a student's batch at step i of I under ImitKD's decay: 1 - r^(i/I) (arXiv:2009.07253)."""
     return 1.0 - float(final_data_share ** (step / total_steps))
-
-
-def _check_loss(validation_loss: float) -> None:
-    if not math.isfinite(validation_loss):
-        raise ValueError(f"the validation loss must be finite, got {validation_loss}")
-
-
-def _check_keys(state: dict[str, Any], expected: set[str]) -> None:
-    if state.keys() != expected:
-        raise ValueError(f"expected a schedule state with keys {sorted(expected)}, got {sorted(state)}")

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from distillm.interface import StepContext, TokenSequence, check_unit_interval
-from distillm.replay import Entry, ReplayBuffer
-from distillm.schedule import AdaptiveSchedule, ConstantSchedule, Decision, ReplayRatio, imitation_share
+from distillm.replay import ReplayBuffer
+from distillm.schedule import AdaptiveSchedule, Decision, ReplayRatio, imitation_share
 
 
 @dataclass(frozen=True)
@@ -184,17 +184,13 @@ class OutputSource:
         self.rule, self.options, self.total_steps = rule, options, total_steps
         self.replays_fresh = rule.replays_fresh(replays_fresh)
         buffered = rule.buffered or self.replays_fresh
-        constant = {"never": 0.0, "always": 1.0, "constant": options.probability}
-        self.schedule: AdaptiveSchedule | ConstantSchedule = (
-            AdaptiveSchedule(
-                total_steps=total_steps,
-                initial_phi=options.initial_phi,
-                increment=options.phi_step,
-                epsilon=options.epsilon,
-                replay_ratio=options.replay_ratio,
-            )
-            if rule.phi == "adaptive"
-            else ConstantSchedule(total_steps=total_steps, phi=constant[rule.phi], replay_ratio=options.replay_ratio)
+        phi = {"never": 0.0, "always": 1.0, "constant": options.probability, "adaptive": options.initial_phi}[rule.phi]
+        self.schedule = AdaptiveSchedule(
+            total_steps=total_steps,
+            initial_phi=phi,
+            increment=options.phi_step if rule.phi == "adaptive" else 0.0,
+            epsilon=options.epsilon,
+            replay_ratio=options.replay_ratio,
         )
         self.buffer: ReplayBuffer[TokenSequence] | None = ReplayBuffer(options.capacity) if buffered else None
         self.round: list[TokenSequence] = []
@@ -222,7 +218,7 @@ class OutputSource:
                 return SourcedBatch("dataset", context.batch, [])
             fresh = context.generate(context.batch)
             if self.replays_fresh and self.buffer is not None:
-                self.buffer.push(fresh, context.step)
+                self.buffer.push(fresh)
                 return self._replay(context)
             return SourcedBatch("generate", (context.batch if self.rule.paired else []) + fresh, [0] * len(fresh))
         wanted = len(context.batch)
@@ -231,14 +227,14 @@ class OutputSource:
             return SourcedBatch(decision, context.batch, [])
         if decision == "generate":
             fresh = context.generate(context.batch)
-            self.buffer.push(fresh, context.step)
+            self.buffer.push(fresh)
             return SourcedBatch(decision, fresh, [0] * len(fresh))
         return self._replay(context)
 
     def _replay(self, context: StepContext) -> SourcedBatch:
         assert self.buffer is not None
-        entries = self.buffer.draw(len(context.batch), context.rng)
-        return SourcedBatch("replay", [e.item for e in entries], [context.step - e.step for e in entries])
+        batch = self.buffer.draw(len(context.batch), context.rng)
+        return SourcedBatch("replay", batch, _ages(batch, context.step))
 
     def _from_round(self, context: StepContext) -> SourcedBatch:
         """The next minibatch of the round; a new round is sampled when the last is used up."""
@@ -252,7 +248,7 @@ class OutputSource:
                 order = context.rng.sample(range(len(self.round)), len(self.round))
                 self.minibatches += [order[i : i + size] for i in range(0, len(order), size)]
         batch = [self.round[i] for i in self.minibatches.pop(0)]
-        return SourcedBatch(decision, batch, [context.step - (s.sampled_at_step or 0) for s in batch])
+        return SourcedBatch(decision, batch, _ages(batch, context.step))
 
     def observe(self, validation_loss: float) -> None:
         """Tell the schedule a validation loss (nats per token); the first one is that before training."""
@@ -260,10 +256,9 @@ class OutputSource:
 
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed run needs, as JSON-able values."""
-        entries = self.buffer.entries if self.buffer is not None else []
         return {
             "schedule": self.schedule.state_dict(),
-            "buffer": [_plain(entry.item) for entry in entries],
+            "buffer": [_plain(made) for made in self.buffer.items] if self.buffer is not None else [],
             "round": [_plain(made) for made in self.round] if self.minibatches else [],
             "minibatches": self.minibatches,
         }
@@ -274,7 +269,12 @@ class OutputSource:
         self.round = [_sequence(row) for row in state["round"]]
         self.minibatches = [list(indices) for indices in state["minibatches"]]
         if self.buffer is not None:
-            self.buffer.load([Entry(_sequence(row), row["step"]) for row in state["buffer"]])
+            self.buffer = ReplayBuffer(self.buffer.capacity)
+            self.buffer.push(_sequence(row) for row in state["buffer"])
+
+
+def _ages(batch: list[TokenSequence], step: int) -> list[int]:
+    return [step - (made.sampled_at_step or 0) for made in batch]
 
 
 def _plain(made: TokenSequence) -> dict[str, Any]:

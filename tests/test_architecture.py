@@ -39,7 +39,7 @@ ROOMS = {
         ("report",),
         ("verify",),
         ("performance",),
-        ("cli", "overview", "published"),
+        ("cli", "regime", "published"),
     ),
 }
 """The rooms of a package, from the bottom up; each may import those below it, and none beside it."""

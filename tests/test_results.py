@@ -14,10 +14,10 @@ from paper_tables import performance
 from paper_tables.claims.format import as_markdown
 from paper_tables.claims.verdicts import verdicts
 from paper_tables.numbers.runs import RunIndex
-from paper_tables.overview import regime
 from paper_tables.paper.own_task import own_task
 from paper_tables.paper.suites import run_specs, timed_specs
 from paper_tables.published import PAGES, replaced, sections
+from paper_tables.regime import regime
 from paper_tables.suite.plan import make_plan
 from tests.conftest import invoke
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 import glob
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import combinations
 from statistics import fmean
 
 import numpy as np
 
 from bench.analysis.blocks import Arm, compare_arms, seed_noise
-from bench.analysis.significance import Estimate, holm
+from bench.analysis.significance import holm
 from bench.config.comparable import comparison_fields, differences_in_words, own_settings
 from bench.config.presets import recorded_name
 from bench.config.registry import methods
 from bench.config.resolve import resolve
 from bench.config.sections import Config
 from bench.data import find_task
-from bench.record.example_scores import Pooled, example_scores
+from bench.record.example_scores import NO_EXAMPLES, ExampleArray
 from bench.record.record import MetricInfo, RunRecord
 from bench.record.store import Store
 from bench.system.errors import BenchError, did_you_mean
@@ -89,10 +89,6 @@ class SetComparison:
     seed_noise: bool
     visible: float
     of_sums: bool
-
-    def as_dict(self) -> dict[str, object]:
-        """As plain values, for JSON."""
-        return asdict(self)
 
 
 def check_comparable(first: RunRecord, second: RunRecord) -> None:
@@ -189,17 +185,14 @@ def _compare(
     for first, second in combinations(sides, 2):
         for record in (*first.records, *second.records):
             check_comparable(first.records[0], record)
-    predictions = {r.run_id: store.predictions(r) for side in sides for r in side.records}
     found = []
     for metric in sides[0].records[0].metrics:
-        scores = {run_id: example_scores(rows, metric.name) for run_id, rows in predictions.items()}
+        scores = {r.run_id: store.example_arrays(r, metric.name) for side in sides for r in side.records}
         for name, examples in scores[sides[0].records[0].run_id].items():
-            ids = sorted(examples)
             decoded = sides[0].records[0].scores[name].metrics[metric.name].by_decoding_seed
-            of_sums = len(decoded) > 1 and any(isinstance(one, np.ndarray) for one in examples.values())
-            for of_run in scores.values():
-                if ids != sorted(of_run.get(name, {})):
-                    raise BenchError(f"{name}: the two runs' predictions are not over the same examples")
+            of_sums = len(decoded) > 1 and examples.values.ndim > 1
+            if any(examples.ids != of_run.get(name, NO_EXAMPLES).ids for of_run in scores.values()):
+                raise BenchError(f"{name}: the two runs' predictions are not over the same examples")
             try:
                 arms = [arm_of(side.seeds, [scores[r.run_id][name] for r in side.records], metric) for side in sides]
             except ValueError as error:  # a single example, say
@@ -207,10 +200,28 @@ def _compare(
             # by what records have, so that no predictions of theirs are read
             noise = seed_noise({key: _recorded(its, name, metric) for key, its in arms_of.items() if len(its) > 1})
             for (first, a), (second, b) in combinations(zip(sides, arms, strict=True), 2):
-                scored = [RunScore(side.name, side.score(name, metric.name)) for side in (first, second)]
                 between = noise and noise.between(arm_key(first.records[0]), arm_key(second.records[0]))
-                row = _row(name, metric, scored, compare_arms(a, b, between), a.values.shape[1])
-                found.append(replace(row, of_sums=of_sums))
+                result = compare_arms(a, b, between)
+                low, high = result.interval()
+                found.append(
+                    SetComparison(
+                        set=name,
+                        metric=metric.name,
+                        label=metric.label,
+                        first=RunScore(first.name, first.score(name, metric.name)),
+                        second=RunScore(second.name, second.score(name, metric.name)),
+                        difference=result.value,
+                        low=low,
+                        high=high,
+                        p=result.p_value(),
+                        p_holm=result.p_value(),  # corrected below
+                        examples=len(examples.ids),
+                        seeds=result.seeds,
+                        seed_noise=result.spread_df != math.inf,
+                        visible=result.visible(),
+                        of_sums=of_sums,
+                    )
+                )
     corrected = holm([one.p for one in found])
     return [replace(one, p_holm=p) for one, p in zip(found, corrected, strict=True)]
 
@@ -219,39 +230,17 @@ def _recorded(records: Sequence[RunRecord], name: str, metric: MetricInfo) -> di
     return {record.seed: record.scores[name].metrics[metric.name].mean for record in records}
 
 
-def arm_of(seeds: Sequence[int], scores: Sequence[Mapping[str, Pooled]], metric: MetricInfo) -> Arm:
-    """An arm from what each example scored, by its id, at each training seed; examples are in the order of their ids.
+def arm_of(seeds: Sequence[int], scores: Sequence[ExampleArray], metric: MetricInfo) -> Arm:
+    """An arm from what each example scored at each training seed.
 
     Raises:
-        ValueError: as `Arm.of`.
-        KeyError: an example of the first seed has no score at another.
+        ValueError: as `Arm.of`, or the training seeds do not have the same examples.
     """
-    ids = sorted(scores[0])
-    values = np.array([[of_seed[i] for i in ids] for of_seed in scores], dtype=np.float64)
+    if any(one.ids != scores[0].ids for one in scores):
+        raise ValueError("the runs' predictions are not over the same examples")
+    values = np.stack([one.values for one in scores])
     # a mean of numbers needs no metric's code
     return Arm.of(seeds, values, metric.find().score_of_sum if values.ndim > 2 else None)
-
-
-def _row(name: str, metric: MetricInfo, scored: Sequence[RunScore], result: Estimate, examples: int) -> SetComparison:
-    """One row; `p_holm` is left uncorrected, and `of_sums` false."""
-    low, high = result.interval()
-    return SetComparison(
-        set=name,
-        metric=metric.name,
-        label=metric.label,
-        first=scored[0],
-        second=scored[1],
-        difference=result.value,
-        low=low,
-        high=high,
-        p=result.p_value(),
-        p_holm=result.p_value(),
-        examples=examples,
-        seeds=result.seeds,
-        seed_noise=result.spread_df != math.inf,
-        visible=result.visible(),
-        of_sums=False,
-    )
 
 
 def arm_key(record: RunRecord) -> str:

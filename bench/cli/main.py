@@ -158,7 +158,7 @@ def compare(
     else:
         raise BenchError(f"give two runs, or methods and --task TASK; got {' '.join(names)}")
     if as_json:
-        say_json([row.as_dict() for row in rows])
+        say_json([asdict(row) for row in rows])
         return
     console = output()
     for pair in dict.fromkeys((row.first.run, row.second.run) for row in rows):

@@ -6,6 +6,7 @@ is: what is recorded is not made again, and an interrupted trial goes on from it
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -144,32 +145,20 @@ def tune(study: Study, make: Make) -> TunedMethod:
     Raises:
         BenchError: every trial diverged, or the trials do not share all but what is tuned.
     """
-    try:
-        import optuna  # an extra, and slow to import
-    except ImportError as error:
-        raise BenchError("bench tune needs Optuna: pip install 'distillm-bench[tune]'") from error
     tried: list[Trial] = []
     records: list[RunRecord] = []
-
-    def objective(trial: optuna.Trial) -> float:
-        values: Values = {key: trial.suggest_categorical(key, list(space)) for key, space in study.space.items()}  # type: ignore[arg-type]
+    for combination in itertools.product(*study.space.values()):
+        values: Values = dict(zip(study.space, combination, strict=True))
         try:
             made = [make(*study.run(values, seed)) for seed in study.seeds]
-        except NonFiniteLoss as error:
+        except NonFiniteLoss:
             tried.append(Trial(values=values, scores=[], runs=[]))
-            raise optuna.TrialPruned from error
+            continue
         records.extend(made)
         scores = [record.scores["validation"].primary.mean for record in made]
         tried.append(Trial(values=values, scores=scores, runs=[record.run_id for record in made]))
-        return tried[-1].mean
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    # its storage is left out: records say what was tried, and a second memory could say otherwise
-    sampler = optuna.samplers.GridSampler({key: list(space) for key, space in study.space.items()}, seed=0)  # type: ignore[arg-type]
-    optuna.create_study(sampler=sampler, direction="maximize").optimize(objective)
     if not records:
         raise BenchError(f"{study.method} on {study.task}: every trial diverged; give the preset a lower learning rate")
-    tried.sort(key=lambda one: [list(space).index(one.values[key]) for key, space in study.space.items()])
     shared = {digest(_shared(record)) for record in records}
     if len(shared) > 1:
         raise BenchError(f"the trials of {study.method} on {study.task} differ in more than what is tuned")

@@ -16,7 +16,7 @@ from bench.config.presets import read_pair, recorded_name
 from bench.data import find_task
 from bench.recommend.belief import belief
 from bench.recommend.ranked_settings import DEFAULTS, LeftOut, Options, ranked_sides
-from bench.record.example_scores import example_scores
+from bench.record.example_scores import NO_EXAMPLES
 from bench.record.record import RunRecord
 from bench.record.store import RECORD, Store
 from bench.system.errors import BenchError
@@ -373,10 +373,7 @@ def _next_runs(
 
 def _arm(store: Store, side: ComparedRuns, on: str) -> Arm:
     metric = side.records[0].metric
-    scores = [example_scores(store.predictions(record), metric.name).get(on, {}) for record in side.records]
-    ids = sorted(scores[0])
-    if any(sorted(of_run) != ids for of_run in scores):
-        raise BenchError(f"{on}: the runs' predictions are not over the same examples")
+    scores = [store.example_arrays(record).get(on, NO_EXAMPLES) for record in side.records]
     try:
         return arm_of(side.seeds, scores, metric)
     except ValueError as error:

@@ -27,11 +27,11 @@ from bench.experiment import stages
 from bench.experiment.context import RunContext, prepare
 from bench.experiment.run import Outcome, run, told_in_words
 from bench.experiment.workshop import Workshop
-from bench.record.example_scores import Prediction, upgraded
+from bench.record.example_scores import ExampleArray, example_arrays
 from bench.record.store import WORK, Store
 from bench.system.artifacts import Busy
 from bench.system.errors import BenchError, CannotWrite
-from bench.system.files import read_json, read_jsonl_gz, remove, write_json, write_jsonl_gz
+from bench.system.files import read_gz, read_json, remove, write_json, write_jsonl_gz
 from bench.system.progress import Reporter
 from bench.training.length import total_steps
 from bench.training.trainer import Trainer
@@ -80,9 +80,9 @@ class Trial:
     phi: float | None
     folder: Path
 
-    def predictions(self) -> list[Prediction]:
-        """The responses to the validation set, with their scores."""
-        return upgraded(read_jsonl_gz(self.folder / "predictions.jsonl.gz"))
+    def examples(self, metric: str) -> ExampleArray:
+        """What each validation example scored by a metric."""
+        return example_arrays(read_gz(self.folder / "predictions.jsonl.gz"), metric)["validation"]
 
 
 @dataclass(frozen=True)

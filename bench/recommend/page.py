@@ -13,7 +13,6 @@ from bench.analysis.student_outputs import none_used
 from bench.experiment.run import STUDENT, Outcome
 from bench.models.architectures import AUTO
 from bench.recommend.halving import Halving, Rung, Trial, ranked
-from bench.record.example_scores import example_scores
 from bench.record.record import MetricInfo, RunRecord
 from bench.system.cells import escape_markdown
 
@@ -32,20 +31,17 @@ def loading(outcome: Outcome) -> str:
 
 def against(first: Trial, second: Trial, metric: MetricInfo) -> Estimate:
     """The difference of two trials on the validation set, by its examples alone."""
-    arms = [
-        arm_of((0,), [example_scores(trial.predictions(), metric.name)["validation"]], metric)
-        for trial in (first, second)
-    ]
-    return compare_arms(arms[0], arms[1])
+    one, two = (arm_of((0,), [trial.examples(metric.name)], metric) for trial in (first, second))
+    return compare_arms(one, two)
 
 
 def told_apart(first: Trial, second: Trial, metric: MetricInfo) -> bool:
     """Whether the first is above the second with its whole interval; of one example there is none."""
-    return _has_several(first) and against(first, second, metric).interval()[0] > 0
+    return _has_several(first, metric) and against(first, second, metric).interval()[0] > 0
 
 
-def _has_several(trial: Trial) -> bool:
-    return len({row["id"] for row in trial.predictions()}) > 1
+def _has_several(trial: Trial, metric: MetricInfo) -> bool:
+    return len(trial.examples(metric.name).ids) > 1
 
 
 def page(halving: Halving, rungs: Sequence[Rung], outcomes: Mapping[str, Outcome]) -> str:
@@ -161,7 +157,7 @@ def _open(halving: Halving, rungs: Sequence[Rung], outcomes: Mapping[str, Outcom
         close = []
         for name, trial in rung.trials.items():
             gone = name not in rung.kept if rung is not rungs[-1] else name != best
-            if gone and _has_several(trial) and not told_apart(rung.trials[best], trial, metric):
+            if gone and _has_several(trial, metric) and not told_apart(rung.trials[best], trial, metric):
                 found = against(rung.trials[best], trial, metric)
                 close.append(f"{name} ({found.value:.2f} behind, ± {found.interval()[1] - found.value:.2f})")
         if close:

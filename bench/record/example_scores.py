@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
@@ -16,9 +16,6 @@ from numpy.typing import NDArray
 
 from bench.metrics.metric import ExampleScore
 from bench.system.errors import BenchError
-
-Pooled = float | NDArray[np.float64]
-"""Of one example: the mean of its numbers over decoding seeds, or the sum of its counts."""
 
 
 class Prediction(TypedDict, total=False):
@@ -42,21 +39,6 @@ def texts_hash(rows: Iterable[Prediction]) -> str:
     return hashlib.sha256(json.dumps(kept).encode()).hexdigest()
 
 
-def example_scores(rows: Iterable[Prediction], metric: str) -> dict[str, dict[str, Pooled]]:
-    """Set -> example id -> its score by a metric, over decoding seeds.
-
-    Raises:
-        BenchError: a row lacks its set, its id or the score, or has something else there.
-    """
-    try:
-        return {
-            name: {i: _pool(values) for i, values in examples.items()}
-            for name, examples in _collected(rows, metric).items()
-        }
-    except (TypeError, ValueError) as error:
-        raise BenchError(f"predictions of another form ({error}); make the run again with --fresh") from error
-
-
 @dataclass(frozen=True)
 class ExampleArray:
     """The scores of a set's examples: their ids, ascending, and (examples,) numbers or (examples, counts)."""
@@ -64,6 +46,8 @@ class ExampleArray:
     ids: tuple[str, ...]
     values: NDArray[np.float64]
 
+
+NO_EXAMPLES = ExampleArray((), np.zeros(0))
 
 _SORTED: dict[tuple[str, ...], tuple[tuple[str, ...], NDArray[np.intp]]] = {}
 """Ids as they stand in a file -> ascending, and their places there. All runs have the same: one copy for thousands."""
@@ -74,29 +58,38 @@ class _Scored(msgspec.Struct, gc=False):
 
     set: str
     id: str
-    scores: dict[str, float | list[float]]
+    scores: dict[str, float | list[float]] = {}
     seed: int | None = None
+    rouge_l: float | None = None  # of version 0.1, which had one metric
+    bleu_statistics: list[float] | None = None
+
+    def score(self, metric: str) -> float | list[float]:
+        earlier = {"rouge_l": self.rouge_l, "bleu": self.bleu_statistics}.get(metric)
+        return self.scores[metric] if earlier is None else earlier
 
 
 _ROWS = msgspec.json.Decoder(_Scored)
 
 
-def arrays_of_lines(lines: bytes, metric: str) -> dict[str, ExampleArray] | None:
-    """What `example_arrays` gives, of rows as runs write them: in half the time, reading included.
+def example_arrays(lines: bytes, metric: str) -> dict[str, ExampleArray]:
+    """What each example scored by a metric, by set: of numbers the mean over decoding seeds, of counts the sum.
 
     Args:
-        lines: a row each, as JSON.
+        lines: rows of predictions, each a line of JSON, in blocks of a set and a decoding seed.
         metric: whose scores.
 
-    Returns:
-        by set; None where the rows are of another form: damaged, of an earlier version, or not one block after the
-        other for each set and decoding seed.
+    Raises:
+        BenchError: the rows are damaged, lack the metric, or have another form.
     """
     try:
         found = _of_blocks(_ROWS.decode_lines(lines), metric)
-    except (msgspec.MsgspecError, KeyError, TypeError, ValueError):
-        return None
-    return found if found and _are_finite(found) else None
+        if not found or not all(np.isfinite(one.values).all() for one in found.values()):
+            raise ValueError("a score is no finite number" if found else "no rows")
+    except KeyError as error:
+        raise BenchError(f"predictions without {error}; make the run again with --fresh") from error
+    except (msgspec.MsgspecError, TypeError, ValueError) as error:
+        raise BenchError(f"predictions of another form ({error}); make the run again with --fresh") from error
+    return found
 
 
 def _of_blocks(rows: Sequence[_Scored], metric: str) -> dict[str, ExampleArray]:
@@ -106,8 +99,8 @@ def _of_blocks(rows: Sequence[_Scored], metric: str) -> dict[str, ExampleArray]:
         own = list(block)
         ids = tuple([row.id for row in own])
         if ids_of.setdefault(name, ids) != ids or len(set(ids)) < len(ids):
-            return {}
-        blocks.setdefault(name, []).append([row.scores[metric] for row in own])
+            raise ValueError("decoding seeds do not have each example once")
+        blocks.setdefault(name, []).append([row.score(metric) for row in own])
     found = {}
     for name, ids in ids_of.items():
         if ids not in _SORTED:
@@ -119,45 +112,6 @@ def _of_blocks(rows: Sequence[_Scored], metric: str) -> dict[str, ExampleArray]:
         values = each.sum(axis=0) if each.ndim == 3 else each[0] if len(each) == 1 else each.T.copy().mean(axis=1)
         found[name] = ExampleArray(ascending, values)
     return found
-
-
-def example_arrays(rows: Iterable[Prediction], metric: str) -> dict[str, ExampleArray]:
-    """What `example_scores` gives, as arrays.
-
-    Raises:
-        BenchError: as `example_scores`, or the scores of a set are not of one form.
-    """
-    found = {}
-    for name, examples in example_scores(rows, metric).items():
-        ids = tuple(sorted(examples))
-        try:
-            found[name] = ExampleArray(ids, np.array([examples[i] for i in ids], dtype=np.float64))
-        except ValueError as error:
-            raise BenchError(f"predictions of another form ({error}); make the run again with --fresh") from error
-    if not _are_finite(found):
-        raise BenchError("predictions of another form (a score is no finite number); make the run again with --fresh")
-    return found
-
-
-def _are_finite(arrays: Mapping[str, ExampleArray]) -> bool:
-    return all(np.isfinite(one.values).all() for one in arrays.values())
-
-
-def _collected(rows: Iterable[Prediction], metric: str) -> dict[str, dict[str, list[ExampleScore]]]:
-    collected: dict[str, dict[str, list[ExampleScore]]] = {}
-    try:
-        for row in rows:
-            collected.setdefault(row["set"], {}).setdefault(row["id"], []).append(row["scores"][metric])
-    except KeyError as error:
-        raise BenchError(f"predictions without {error}; make the run again with --fresh") from error
-    return collected
-
-
-def _pool(values: list[ExampleScore]) -> Pooled:
-    if isinstance(values[0], list):
-        return np.sum(values, axis=0, dtype=np.float64)
-    # of one value the mean is the value; runs that earlier versions packed have nothing else, and numpy takes its time
-    return float(values[0] if len(values) == 1 else np.mean(values))
 
 
 _EARLIER_NAMES = (("rouge_l", "rouge_l"), ("bleu_statistics", "bleu"))

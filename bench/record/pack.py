@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.record.example_scores import example_scores
 from bench.record.record import CurvePoint
 from bench.record.store import JUDGED, Store
 from bench.system.errors import BenchError
@@ -37,7 +36,7 @@ def pack(store: Store, to: Path, warn: Callable[[str], None] = lambda _: None) -
     for record in store.all():
         try:
             rows = store.predictions(record)
-            example_scores(rows, record.metric.name)  # what a comparison could not read is not published
+            store.example_arrays(record)  # what a comparison could not read is not published
         except BenchError as error:
             warn(f"skipped {record.run_id}: {error}")
             continue

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bench.record.differing import what_differs
-from bench.record.example_scores import ExampleArray, Prediction, arrays_of_lines, example_arrays, upgraded
+from bench.record.example_scores import ExampleArray, Prediction, example_arrays, upgraded
 from bench.record.read import Changed, Unreadable, read_record
 from bench.record.record import CurvePoint, RunRecord
 from bench.system.errors import BenchError, nearest
@@ -173,18 +173,18 @@ class Store:
         except Unreadable:
             return []
 
-    def example_arrays(self, record: RunRecord) -> dict[str, ExampleArray]:
-        """What each example of a run scored by its first metric, by set.
+    def example_arrays(self, record: RunRecord, metric: str | None = None) -> dict[str, ExampleArray]:
+        """What each example of a run scored by a metric, its first unless one is given, by set.
 
         Raises:
             BenchError: the predictions are missing or damaged, or lack the scores.
         """
-        path, metric = self.folder(record.run_id) / PREDICTIONS, record.metric.name
+        path = self.folder(record.run_id) / PREDICTIONS
         try:
-            found = arrays_of_lines(read_gz(path), metric)
-        except (OSError, ValueError):  # `predictions` says what is wrong
-            found = None
-        return found or example_arrays(self.predictions(record), metric)
+            lines = read_gz(path)
+        except (OSError, ValueError) as error:
+            raise _no_predictions(path, error) from error
+        return example_arrays(lines, metric or record.metric.name)
 
     def predictions(self, record: RunRecord) -> list[Prediction]:
         """The predictions of a run.
@@ -196,7 +196,11 @@ class Store:
         try:
             return upgraded(read_jsonl_gz(path))
         except (OSError, ValueError) as error:
-            raise BenchError(f"{path}: cannot be read ({error}); make the run again with --fresh") from error
+            raise _no_predictions(path, error) from error
+
+
+def _no_predictions(path: Path, error: Exception) -> BenchError:
+    return BenchError(f"{path}: cannot be read ({error}); make the run again with --fresh")
 
 
 def _record_or_error(path: Path) -> RunRecord:

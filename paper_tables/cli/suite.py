@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -18,6 +20,7 @@ from bench.cli.error_reporting import goes_on_if_interrupted
 from bench.cli.options import FOLDER, OUT, FiniteRange, messages, output, warn
 from bench.cli.plan import planning_options, report
 from bench.system.errors import BenchError, did_you_mean
+from bench.system.files import write_bytes
 from bench.system.paths import check_folder
 from bench.system.terminal import say
 from paper_tables.cli.options import parse_seeds, parse_shard
@@ -220,7 +223,7 @@ def suite(
     from paper_tables.suite.ray_executor import connected, kind_of_node
     from paper_tables.suite.time_limit import TimeLimit
 
-    began, since = time.monotonic(), time.time()
+    began = time.monotonic()
     if data_dir is not None:
         settings = (*settings, f"data.dir={json.dumps(str(data_dir), ensure_ascii=False)}", "data.hub=false")
     wanted, part = parse_seeds(seeds), parse_shard(shard)
@@ -276,7 +279,7 @@ def suite(
     goes_on_if_interrupted()
     _make_runs(grid, out, limit, cluster)
     if limit is not None:
-        _pack(out, since)
+        _pack(out)
     _summarise(grid, out, limit)
 
 
@@ -339,14 +342,21 @@ def _make_runs(grid: SuiteGrid, out: Path, limit: TimeLimit | None, cluster: Clu
                 grid.take(event)
 
 
-def _pack(out: Path, since: float) -> None:
+def _pack(out: Path) -> None:
+    """Write `OUT/packed.tar.gz`, a folder of results for `tar -xzf`, where there is anything to pack."""
+    from bench.record.pack import pack
     from bench.record.store import Store
-    from bench.system.artifacts import default_root
-    from paper_tables.suite.packing import pack_file
 
-    packed = pack_file(Store(out, warn), default_root(), since, warn)
-    if packed is not None:
-        say(f"packed: {packed} ({packed.stat().st_size / 1e6:.1f} MB)")
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            pack(Store(out, warn), Path(folder) / "results", warn)
+        except BenchError as error:
+            warn(str(error))
+            return
+        archive = Path(shutil.make_archive(f"{folder}/packed", "gztar", f"{folder}/results"))
+        packed = out / "packed.tar.gz"
+        write_bytes(packed, archive.read_bytes())
+    say(f"packed: {packed} ({packed.stat().st_size / 1e6:.1f} MB)")
 
 
 def _summarise(grid: SuiteGrid, out: Path, limit: TimeLimit | None) -> None:

@@ -34,9 +34,9 @@ def verify(context: click.Context, folder: Path, rerun: str | None, as_json: boo
     FOLDER is one that has runs in it (OUT of other commands), or a folder of such folders. Each response that a run
     keeps is scored again, by every metric. Runs with the same teacher or init student must have the same scores of it.
     Each table, verdict, figure's data and report that is there is made again in memory and compared cell by cell. So
-    are the steps of each preset of `bench suite --equal-time` with its runs, and presets of `bench tune` with the
-    records of their trials. What cannot be checked, such as records without a checksum, runs packed without texts or
-    data that is not at hand, is counted and named. Nothing in the folder is written.
+    are presets of `bench tune` with the records of their trials. What cannot be checked, such as records without a
+    checksum, runs packed without texts or data that is not at hand, is counted and named. Nothing in the folder is
+    written.
 
     The exit code is 1 if anything is wrong: file, row, column, what is there and what should be are printed. With
     --rerun, runs are also made again in a temporary folder, which takes as long as they did. Then every score, response

@@ -24,7 +24,7 @@ from bench.analysis.timing import (
     usual_hardware,
 )
 from bench.metrics.registry import find_metric
-from bench.record.example_scores import ExampleArray
+from bench.record.example_scores import NO_EXAMPLES
 from bench.record.record import RunRecord
 from bench.system.errors import BenchError
 from paper_tables.numbers.runs import Run, Selection
@@ -37,7 +37,6 @@ TIME_REFERENCE = "kld"
 COSTS = ("before", "tokens-trained", "tokens-generated")
 """What a method needs before its training, relative to KLD's training time; response tokens."""
 TEACHER, INIT_STUDENT = "teacher", "init-student"
-_NO_EXAMPLES = ExampleArray((), np.zeros(0))
 _Pool = tuple[str, str, tuple[str, ...]]
 """Task, models and evaluation set, by the names that records may have for it."""
 
@@ -355,7 +354,7 @@ def by_example(runs_of: Mapping[str, list[Run]], column: Column) -> dict[str, ND
         BenchError: some runs were scored on other examples.
     """
     scores = {
-        name: [run.examples.get(str(run.scored_set(column.sets)), _NO_EXAMPLES) for run in runs]
+        name: [run.examples.get(str(run.scored_set(column.sets)), NO_EXAMPLES) for run in runs]
         for name, runs in runs_of.items()
     }
     most = max((examples for found in scores.values() for examples in found), key=lambda one: len(one.ids))

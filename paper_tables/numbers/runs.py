@@ -335,10 +335,7 @@ def _examples(store: Store, record: RunRecord) -> ExampleScores:
     Raises:
         BenchError: the predictions cannot be read, or some are not there.
     """
-    try:
-        found = store.example_arrays(record)
-    except (KeyError, TypeError) as error:
-        raise BenchError("its predictions hold no scores; make the run again with --fresh") from error
+    found = store.example_arrays(record)
     there = {name: len(one.ids) for name, one in found.items()}
     short = [name for name, scores in record.scores.items() if there.get(name, 0) != scores.examples]
     if short:

@@ -16,13 +16,9 @@ from paper_tables.paper.run_spec import RunSpec
 
 AS_LONG_AS = "-as-long-as-"
 """Between the names of preset and reference in the name of the planned preset."""
-TABLES = ("main", "3")
-"""Those that have each method in one way with a model pair."""
 
 
-def equal_time_preset(
-    index: RunIndex, names: Sequence[str], reference: str, only: Sequence[str] = (), pairs: Sequence[str] = ()
-) -> Layer:
+def equal_time_preset(index: RunIndex, names: Sequence[str], reference: str, only: Sequence[str] = ()) -> Layer:
     """The preset of an index with the steps with which every method takes as long as the reference does.
 
     The budget of a model pair is the median, over the reference's exclusively timed runs, of their training time and of
@@ -34,7 +30,6 @@ def equal_time_preset(
         names: of the tables whose runs are planned.
         reference: a method.
         only: plan these methods beside it; none = all of the tables.
-        pairs: plan for these model pairs; none = all of the tables.
 
     Raises:
         BenchError: a method has runs in several ways (output sources, init students), has no time that may be shown or
@@ -48,8 +43,6 @@ def equal_time_preset(
             raise BenchError(f"--equal-time {reference}: table {name} has no such row to take the time of")
         for spec in table.specs:
             if only and spec.method not in (*only, reference):
-                continue
-            if pairs and recorded_name(spec.models) not in pairs:
                 continue
             of_pair = by_pair.setdefault(recorded_name(spec.models), {})
             there, _ = of_pair.setdefault(spec.method, (spec, list(selection.runs[spec])))

@@ -26,7 +26,6 @@ from paper_tables.paper.tables import TABLE_NAMES
 from paper_tables.report.write import write_report
 from paper_tables.tables.make import fill_table, rendered
 from paper_tables.tables.render import TABLE_FORMATS
-from paper_tables.verify.equal_time import check_equal_time
 from paper_tables.verify.found import Findings, Mismatch
 
 CLAIMS = "claims.md"
@@ -99,8 +98,6 @@ def check_files(store: Store, records: Sequence[RunRecord], found: Findings) -> 
                 if path in there:
                     there.discard(path)
                     _compare(path, path.read_bytes(), content, found)
-    yield "presets of equal time"
-    check_equal_time(store, records, found)
     for path in sorted(there):
         # a name that would be too long has a hash in place of its runs
         other = "its name does not say of which runs it is" if "-chosen-" in path.name else "no record makes it"

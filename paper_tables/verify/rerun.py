@@ -58,7 +58,7 @@ def check_rerun(store: Store, record: RunRecord, examples: Examples, reporter: R
         with reporter.session(list(STAGES)), told_in_words(reporter, config), TemporaryDirectory() as folder:
             with reporter.stage("data"):
                 context = prepare(
-                    config, method, workshop.cache, data=examples.data(config), progress=reporter.progress
+                    config, method, workshop.cache, data=examples.of(config)[0], progress=reporter.progress
                 )
             if context.run_id != record.run_id:
                 now = comparison_fields(context.run_key)

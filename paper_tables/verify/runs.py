@@ -42,24 +42,12 @@ class Examples:
     def __init__(self) -> None:
         self._known: dict[str, tuple[TaskData, str, Sets] | BenchError] = {}
 
-    def of(self, config: Config) -> tuple[str, Sets]:
-        """Fingerprint and evaluation sets of a run's data as it is now.
+    def of(self, config: Config) -> tuple[TaskData, str, Sets]:
+        """The data that a configuration names, its fingerprint, and its sets by the names that records have.
 
         Raises:
             BenchError: it is not at hand.
         """
-        _, fingerprint, sets = self._of(config)
-        return fingerprint, sets
-
-    def data(self, config: Config) -> TaskData:
-        """The data itself.
-
-        Raises:
-            BenchError: it is not at hand.
-        """
-        return self._of(config)[0]
-
-    def _of(self, config: Config) -> tuple[TaskData, str, Sets]:
         key = json.dumps([config.task, config.task_file, config.data.model_dump(mode="json")])
         if key not in self._known:
             try:
@@ -209,7 +197,7 @@ def _references(
     Raises:
         BenchError: the data is not at hand, or is not that of the run.
     """
-    fingerprint, sets = examples.of(record.config)
+    _, fingerprint, sets = examples.of(record.config)
     if fingerprint != record.data.fingerprint and not record.data.references:
         raise BenchError(f"the data ({record.data.source}) is not what it was")
     usable = {}

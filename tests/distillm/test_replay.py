@@ -1,4 +1,4 @@
-"""The replay buffer: first in first out, uniform draws without replacement, ages, state."""
+"""The replay buffer: first in first out, uniform draws without replacement, state."""
 
 import random
 from collections import Counter
@@ -7,24 +7,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distillm.replay import Entry, ReplayBuffer
+from distillm.replay import ReplayBuffer
 
 
 def filled(capacity: int, count: int) -> ReplayBuffer[int]:
     buffer: ReplayBuffer[int] = ReplayBuffer(capacity)
     for item in range(count):
-        buffer.push([item], step=item)
+        buffer.push([item])
     return buffer
 
 
 @given(capacity=st.integers(1, 20), pushes=st.lists(st.lists(st.integers(), max_size=8), max_size=10))
-def test_the_newest_items_stay_in_order_with_their_steps(capacity, pushes):
+def test_the_newest_items_stay_in_order(capacity, pushes):
     buffer: ReplayBuffer[int] = ReplayBuffer(capacity)
-    everything = []
-    for step, items in enumerate(pushes):
-        buffer.push(items, step)
-        everything += [Entry(item, step) for item in items]
-    assert buffer.entries == everything[-capacity:]
+    everything: list[int] = []
+    for items in pushes:
+        buffer.push(items)
+        everything += items
+    assert buffer.items == everything[-capacity:]
     assert len(buffer) == min(capacity, len(everything))
 
 
@@ -33,13 +33,13 @@ def test_draws_are_without_replacement_and_leave_the_buffer_as_it_was(count, see
     buffer = filled(10, 14)
     drawn = buffer.draw(count, random.Random(seed))
     assert len(set(drawn)) == count
-    assert set(drawn) <= set(buffer.entries)
-    assert [entry.item for entry in buffer.entries] == list(range(4, 14))
+    assert set(drawn) <= set(buffer.items)
+    assert buffer.items == list(range(4, 14))
 
 
 def test_draws_are_uniform():
     buffer, rng = filled(10, 10), random.Random(0)
-    counts = Counter(entry.item for _ in range(5000) for entry in buffer.draw(3, rng))
+    counts = Counter(item for _ in range(5000) for item in buffer.draw(3, rng))
     # Expected 1500 each, standard deviation sqrt(5000 * 0.3 * 0.7) = 32.
     assert len(counts) == 10
     assert all(abs(count - 1500) < 160 for count in counts.values())
@@ -49,27 +49,14 @@ def test_draws_depend_on_nothing_but_the_generator():
     assert filled(10, 12).draw(4, random.Random(7)) == filled(10, 12).draw(4, random.Random(7))
 
 
-def test_ages_can_be_told():
-    buffer: ReplayBuffer[str] = ReplayBuffer(4)
-    buffer.push(["a", "b"], step=3)
-    buffer.push(["c"], step=8)
-    ages = {entry.item: 10 - entry.step for entry in buffer.draw(3, random.Random(0))}
-    assert ages == {"a": 7, "b": 7, "c": 2}
-
-
 def test_a_restored_buffer_goes_on_as_the_first_would_have():
     first = filled(5, 8)
     second: ReplayBuffer[int] = ReplayBuffer(5)
-    second.load(first.entries)
+    second.push(first.items)
     for buffer in (first, second):
-        buffer.push([100, 101], step=9)
-    assert second.entries == first.entries
+        buffer.push([100, 101])
+    assert second.items == first.items
     assert second.draw(3, random.Random(1)) == first.draw(3, random.Random(1))
-
-
-def test_a_state_larger_than_the_buffer_is_refused():
-    with pytest.raises(ValueError, match="5 entries do not fit into a buffer of capacity 4"):
-        ReplayBuffer(4).load(filled(5, 5).entries)
 
 
 @pytest.mark.parametrize("capacity", [0, -1])

@@ -9,9 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distillm.schedule import AdaptiveSchedule, ConstantSchedule, imitation_share
+from distillm.schedule import AdaptiveSchedule, imitation_share
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "adaptive_schedule.json"
+
+
+def constant(total_steps: int, phi: float, **options) -> AdaptiveSchedule:
+    return AdaptiveSchedule(total_steps=total_steps, initial_phi=phi, increment=0.0, **options)
 
 
 @pytest.mark.parametrize("index", range(4))
@@ -70,7 +74,7 @@ def test_a_falling_loss_does_not_lower_the_reference():
 )
 def test_a_full_buffer_splits_phi_between_generating_and_replaying(replay_ratio, generating_below):
     # φ = 0.8 a quarter into the run.
-    schedule = ConstantSchedule(total_steps=100, phi=0.8, replay_ratio=replay_ratio)
+    schedule = constant(100, 0.8, replay_ratio=replay_ratio)
     full = {"buffer_size": 16, "capacity": 16, "batch_size": 4}
     assert schedule.decide(25, generating_below - 1e-6, **full) == "generate"
     assert schedule.decide(25, generating_below + 1e-6, **full) == "replay"
@@ -80,35 +84,26 @@ def test_a_full_buffer_splits_phi_between_generating_and_replaying(replay_ratio,
 
 @pytest.mark.parametrize(("size", "capacity"), [(0, 16), (15, 16), (17, 16), (3, 3), (0, 3)])
 def test_no_replay_from_a_buffer_that_is_not_full_or_holds_no_batch(size, capacity):
-    schedule = ConstantSchedule(total_steps=100, phi=0.8)
+    schedule = constant(100, 0.8)
     assert schedule.decide(100, 0.5, size, capacity, batch_size=4) == "generate"
     assert schedule.decide(100, 0.9, size, capacity, batch_size=4) == "dataset"
 
 
 @given(draw=st.floats(0, 1, exclude_max=True), step=st.integers(1, 50), size=st.integers(0, 16))
 def test_probabilities_zero_and_one(draw, step, size):
-    assert ConstantSchedule(total_steps=50, phi=0.0).decide(step, draw, size, 16, 4) == "dataset"
-    assert ConstantSchedule(total_steps=50, phi=1.0).decide(step, draw, size, 16, 4) != "dataset"
+    assert constant(50, 0.0).decide(step, draw, size, 16, 4) == "dataset"
+    assert constant(50, 1.0).decide(step, draw, size, 16, 4) != "dataset"
 
 
 def test_shares_over_many_draws():
-    schedule, rng = ConstantSchedule(total_steps=2, phi=0.6, replay_ratio="decreasing"), random.Random(0)
+    schedule, rng = constant(2, 0.6, replay_ratio="decreasing"), random.Random(0)
     decisions = [schedule.decide(1, rng.random(), 8, 8, 4) for _ in range(20_000)]
     shares = [decisions.count(name) / len(decisions) for name in ("dataset", "generate", "replay")]
     assert shares == pytest.approx([0.4, 0.3, 0.3], abs=0.015)
 
 
-def test_the_adaptive_schedule_decides_as_the_constant_one_of_its_phi():
-    adaptive = AdaptiveSchedule(total_steps=40, initial_phi=0.7, replay_ratio="increasing")
-    constant = ConstantSchedule(total_steps=40, phi=0.7, replay_ratio="increasing")
-    rng = random.Random(1)
-    for step in range(1, 41):
-        arguments = (step, rng.random(), rng.choice([0, 8, 16]), 16, 8)
-        assert adaptive.decide(*arguments) == constant.decide(*arguments)
-
-
 def test_a_constant_schedule_stays():
-    schedule = ConstantSchedule(total_steps=10, phi=0.5)
+    schedule = constant(10, 0.5)
     for loss in (1.0, 5.0, 50.0):
         schedule.observe(loss)
     assert schedule.phi == 0.5
@@ -122,17 +117,10 @@ def test_imitkds_students_share_rises_to_all_but_the_final_share_of_the_data_set
     assert imitation_share(7, 10, 1.0) == 0.0
 
 
-def test_a_state_of_the_other_schedule_is_refused():
-    adaptive, constant = AdaptiveSchedule(total_steps=10), ConstantSchedule(total_steps=10, phi=0.5)
-    with pytest.raises(ValueError, match="expected a schedule state with keys"):
-        adaptive.load_state_dict(constant.state_dict())
-    with pytest.raises(ValueError, match="expected a schedule state with keys"):
-        constant.load_state_dict(adaptive.state_dict())
-
-
 @pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize("schedule", [AdaptiveSchedule(total_steps=10), ConstantSchedule(total_steps=10, phi=0.5)])
-def test_a_loss_that_is_not_finite_is_refused(schedule, loss):
+@pytest.mark.parametrize("increment", [0.0, 0.1])
+def test_a_loss_that_is_not_finite_is_refused(increment, loss):
+    schedule = AdaptiveSchedule(total_steps=10, increment=increment)
     with pytest.raises(ValueError, match=f"validation loss must be finite, got {loss}"):
         schedule.observe(loss)
 
@@ -151,8 +139,3 @@ def test_a_loss_that_is_not_finite_is_refused(schedule, loss):
 def test_options_out_of_range_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         AdaptiveSchedule(**{"total_steps": 10, **options})
-
-
-def test_a_constant_probability_out_of_range_is_refused():
-    with pytest.raises(ValueError, match=r"phi must lie in \[0, 1\], got -0.5"):
-        ConstantSchedule(total_steps=10, phi=-0.5)

@@ -122,7 +122,7 @@ def test_what_is_replayed_is_what_was_pushed_annotations_included(name, extra):
     for number in range(1, 7):
         plain = step(min(number, 4), 0.9)
         sourced = source.next(Annotating(plain.step, plain.batch, plain.rng))
-        held = [entry.item for entry in source.buffer.entries]
+        held = source.buffer.items
         assert all(made in held and made.token_values["student"][0] == -made.sampled_at_step for made in sourced.batch)
         replayed += sourced.decision == "replay"
     assert replayed >= 1
@@ -199,10 +199,10 @@ def test_a_state_goes_through_json():
 def test_annotations_are_part_of_the_state():
     source = OutputSource("off-policy", SourceOptions(), total_steps=4, batch_size=1)
     annotated = TokenSequence("a", (5,), (6, 2), 3, {"log_probability": (-0.5, -1.25)})
-    source.buffer.push([annotated], 3)
+    source.buffer.push([annotated])
     resumed = OutputSource("off-policy", SourceOptions(), total_steps=4, batch_size=1)
     resumed.load_state_dict(json.loads(json.dumps(source.state_dict())))
-    assert [entry.item for entry in resumed.buffer.entries] == [annotated]
+    assert resumed.buffer.items == [annotated]
 
 
 @pytest.mark.parametrize("name", SOURCES)

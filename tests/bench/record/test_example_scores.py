@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from bench.record.example_scores import arrays_of_lines, example_arrays, example_scores, upgraded
+from bench.record.example_scores import example_arrays, upgraded
 from bench.system.errors import BenchError
 
 ROW = {"set": "test", "seed": 10, "id": "a", "prediction": "text", "tokens": 5, "ended": True}
@@ -25,71 +25,84 @@ def test_a_row_of_an_earlier_version_becomes_one_of_today(old, scores):
     assert upgraded([ROW | old, ROW | {"scores": scores}]) == [now, now]
 
 
+def test_rows_of_an_earlier_version_hold_the_same_numbers():
+    earlier = [ROW | {"rouge_l": 12.5}, ROW | {"id": "b", "rouge_l": 2.5}]
+    assert example_arrays(lines(earlier), "rouge_l")["test"].values.tolist() == [12.5, 2.5]
+    (counts,) = example_arrays(lines([ROW | {"bleu_statistics": [3, 4]}]), "bleu")["test"].values.tolist()
+    assert counts == [3.0, 4.0]
+
+
 def test_numbers_are_averaged_and_counts_summed_over_decoding_seeds():
     rows = [
         ROW | {"set": name, "seed": seed, "id": example, "scores": {"number": value, "counts": [int(value), 1]}}
         for name, example, seed, value in (
-            ("test", "a", 10, 1.0),
-            ("test", "a", 20, 2.0),
             ("test", "b", 10, 5.0),
+            ("test", "a", 10, 1.0),
+            ("test", "b", 20, 5.0),
+            ("test", "a", 20, 2.0),
             ("other", "a", 10, 7.0),
         )
     ]
-    assert example_scores(rows, "number") == {"test": {"a": 1.5, "b": 5.0}, "other": {"a": 7.0}}
-    counts = example_scores(rows, "counts")
-    np.testing.assert_array_equal(counts["test"]["a"], [3, 2])
-    np.testing.assert_array_equal(counts["other"]["a"], [7, 1])
+    numbers, counts = (example_arrays(lines(rows), name) for name in ("number", "counts"))
+    assert numbers["test"].ids == ("a", "b")
+    assert {name: one.values.tolist() for name, one in numbers.items()} == {"test": [1.5, 5.0], "other": [7.0]}
+    assert {name: one.values.tolist() for name, one in counts.items()} == {"test": [[3, 2], [10, 2]], "other": [[7, 1]]}
 
 
 def test_a_metric_that_was_not_measured_is_told():
     with pytest.raises(BenchError, match="predictions without 'chrf'"):
-        example_scores([ROW | {"scores": {"rouge_l": 1.0}}], "chrf")
+        example_arrays(lines([ROW | {"scores": {"rouge_l": 1.0}}]), "chrf")
 
 
 @pytest.mark.parametrize("seeds", [1, 2, 5, 9, 40, 300])
 @pytest.mark.parametrize("counts", [0, 10])
-@pytest.mark.parametrize("ragged", [False, True])
-def test_arrays_hold_the_same_numbers_to_the_last_bit(seeds, counts, ragged):
+def test_arrays_hold_what_numpy_gives_of_each_example_to_the_last_bit(seeds, counts):
     rng = np.random.default_rng(seeds)
+    drawn = {
+        (seed, i): rng.integers(0, 99, counts).tolist() if counts else float(rng.uniform(0, 100))
+        for seed in range(seeds)
+        for i in rng.permutation(50)
+    }
     order = rng.permutation(50)
     rows = [
-        ROW | {"id": f"e{i}", "seed": seed, "scores": {"x": drawn}}
-        for seed in range(seeds)
-        for i in order
-        for drawn in [rng.integers(0, 99, counts).tolist() if counts else float(rng.uniform(0, 100))]
+        ROW | {"id": f"e{i:02}", "seed": seed, "scores": {"x": drawn[seed, i]}} for seed in range(seeds) for i in order
     ]
-    if ragged:
-        rows.append(ROW | {"id": "e7", "seed": seeds, "scores": {"x": [1] * counts if counts else 1.0}})
-    one_by_one = example_scores(rows, "x")[ROW["set"]]
-    read = arrays_of_lines(lines(rows), "x")
-    assert (read is None) == ragged  # a short block is left to the slow way
-    for found in (example_arrays(rows, "x"), read or {}):
-        for array in found.values():
-            assert array.ids == tuple(sorted(one_by_one))
-            np.testing.assert_array_equal(array.values, [one_by_one[i] for i in array.ids])
+    found = example_arrays(lines(rows), "x")["test"]
+    assert found.ids == tuple(f"e{i:02}" for i in range(50))
+    for i, value in enumerate(found.values):
+        of_one = [drawn[seed, i] for seed in range(seeds)]
+        np.testing.assert_array_equal(value, np.sum(of_one, axis=0) if counts else np.mean(of_one))
 
 
 @pytest.mark.parametrize("scores", [[1.0, "high"], [1.0, None], [[1, 2], [1, 2, 3]], [1.0, [1, 2]]])
 def test_scores_of_several_forms_are_refused(scores):
     rows = [ROW | {"id": f"e{i}", "scores": {"x": score}} for i, score in enumerate(scores)]
-    with pytest.raises(BenchError, match=r"--fresh$"):
-        example_arrays(rows, "x")
-    assert arrays_of_lines(lines(rows), "x") is None
+    with pytest.raises(BenchError, match=r"predictions of another form .*--fresh$"):
+        example_arrays(lines(rows), "x")
 
 
 @pytest.mark.parametrize(
-    "damaged",
+    ("damaged", "told"),
     [
-        b"",
-        b'{"set": "test", "seed": 10, "id": "a"}\n',
-        b'{"set": "test", "seed": 10, "id": "a", "rouge_l": 12.5}\n',  # of an earlier version
-        b'{"set": "test", "seed": 10, "id": "a", "prediction": "b", "scores": {"x": 1.0}}\n{"set": "te',
-        b'{"set": "test", "seed": 10, "id": "a", "scores": {"x": NaN}}\n',
-        b'{"set": "test", "seed": 10, "id": "a", "scores": {"x": 1e999}}\n',
-        b'{"set": "test", "seed": 10, "id": "a", "scores": {"y": 1.0}}\n',
-        b'{"set": "test", "id": "a", "scores": {"x": 1.0}}\n{"set": "test", "id": "a", "scores": {"x": 2.0}}\n',
-        b"[]\n",
+        (b"", "no rows"),
+        (b'{"set": "test", "seed": 10, "id": "a"}\n', "without 'x'"),
+        (b'{"seed": 10, "id": "a", "scores": {"x": 1.0}}\n', "missing required field `set`"),
+        (b'{"set": "test", "seed": 10, "id": "a", "scores": {"x": 1.0}}\n{"set": "te', "truncated"),
+        (b'{"set": "test", "seed": 10, "id": "a", "scores": {"x": NaN}}\n', "malformed"),
+        (b'{"set": "test", "seed": 10, "id": "a", "scores": {"x": 1e999}}\n', "out of range"),
+        (b'{"set": "test", "seed": 10, "id": "a", "scores": {"y": 1.0}}\n', "without 'x'"),
+        (
+            b'{"set": "test", "id": "a", "scores": {"x": 1.0}}\n{"set": "test", "id": "a", "scores": {"x": 2.0}}\n',
+            "decoding seeds do not have each example once",
+        ),
+        (
+            b'{"set": "t", "seed": 1, "id": "a", "scores": {"x": 1.0}}\n'
+            b'{"set": "t", "seed": 2, "id": "b", "scores": {"x": 2.0}}\n',
+            "decoding seeds do not have each example once",
+        ),
+        (b"[]\n", "expected `object`"),
     ],
 )
-def test_rows_of_another_form_are_left_to_the_way_that_says_what_is_wrong(damaged):
-    assert arrays_of_lines(damaged, "x") is None
+def test_rows_of_another_form_are_refused_and_it_is_told_why(damaged, told):
+    with pytest.raises(BenchError, match=rf"(?i)predictions.*{told}.*--fresh$"):
+        example_arrays(damaged, "x")

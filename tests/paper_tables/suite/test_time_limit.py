@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import subprocess
 import sys
@@ -18,10 +17,8 @@ from bench import __version__
 from bench.models import smollm2
 from bench.record.record import RunRecord
 from bench.record.store import Store
-from bench.system.files import write_json
 from paper_tables.paper.run_spec import default_run
 from paper_tables.suite import executors
-from paper_tables.suite.packing import pack_file
 from paper_tables.suite.plan import PlannedRun, SuitePlan
 from paper_tables.suite.time_limit import TimeLimit, estimate
 from tests.conftest import short
@@ -74,29 +71,6 @@ def test_no_run_is_begun_that_is_known_to_take_longer(tmp_path):
     limit.took(runs[1], 275.0 + 90.0)
     assert limit.fitting(runs) == []
     assert TimeLimit(5, Store(tmp_path), "small", time.monotonic()).fitting(runs) == runs
-
-
-def test_the_packed_file_has_runs_and_facts_without_weights(tmp_path):
-    assert pack_file(Store(tmp_path / "none"), tmp_path / "cache", 0.0, print) is None
-    record, rows = make_record("kld")
-    Store(tmp_path).write(record, rows)
-    cache, since = tmp_path / "cache", time.time() + 100
-    for name, data in (("used", record.data.fingerprint), ("other", "of other data")):
-        folder = cache / "teacher" / name
-        write_json(folder / "manifest.json", {"kind": "teacher", "key": {"data": data}, "files": {}})
-        write_json(folder / "training.json", {"validations": [{"step": 0, "loss": 2.5}]})
-        (folder / "model.safetensors").write_bytes(os.urandom(100_000))
-    path = pack_file(Store(tmp_path), cache, since, print)
-    assert path is not None
-    assert path.stat().st_size < 50_000
-    with tarfile.open(path) as archive:
-        archive.extractall(tmp_path / "elsewhere", filter="data")
-    facts = json.loads((tmp_path / "elsewhere" / "artifacts.json").read_text())
-    training = {"validations": [{"step": 0, "loss": 2.5}]}
-    assert facts == [{"kind": "teacher", "key": {"data": record.data.fingerprint}, "training.json": training}]
-    (found,) = Store(tmp_path / "elsewhere").all()
-    assert found.scores == record.scores
-    assert not list((tmp_path / "elsewhere").rglob("*.safetensors"))
 
 
 def test_a_run_that_is_recorded_but_not_yet_over_when_time_is_up_counts_as_made(tmp_path, monkeypatch):
@@ -162,8 +136,7 @@ def test_a_suite_ends_in_time_and_goes_on_next_time(tmp_path):
     assert recorded == sorted(recorded)
     assert recorded[-1] == 2
     with tarfile.open(fileobj=io.BytesIO((tmp_path / "packed.tar.gz").read_bytes())) as archive:
-        names = archive.getnames()
-        facts = archive.extractfile("artifacts.json")
-        assert facts is not None
-        assert {one["kind"] for one in json.load(facts)} >= {"init-student", "teacher-scores"}
-    assert len([name for name in names if name.endswith("record.json")]) == 2
+        archive.extractall(tmp_path / "elsewhere", filter="data")
+    scores = {one.run_id: one.scores for one in Store(tmp_path).all()}
+    assert {one.run_id: one.scores for one in Store(tmp_path / "elsewhere").all()} == scores
+    assert not list((tmp_path / "elsewhere").rglob("*.safetensors"))

@@ -378,75 +378,18 @@ def test_files_of_models_that_came_from_a_pair_file_are_not_checked_and_not_wron
         assert f"{path}: models own-pair came from a file of their own" in found["not_checked"]
 
 
-@pytest.fixture
-def equal_time(tmp_path) -> Path:
-    """A planned preset of equal time beside the timed runs."""
+def test_other_steps_in_a_preset_of_equal_time_show_in_its_tables(command, tmp_path):
     for method in MAIN_METHODS:
         write_record(tmp_path, method, seconds=40.0 if method == "imitkd" else 20.0)
     path = tmp_path / "tiny-as-long-as-distillm.yaml"
     write_preset(path, equal_time_preset(RunIndex(Store(tmp_path), "tiny"), ["main"], "distillm"))
-    return path
-
-
-def told_of(found: dict, method: str) -> list[str]:
-    """What is not checked of a method's steps of equal time."""
-    _, *told = [reason.rpartition(f": steps of {method}: ") for reason in ["", *found["not_checked"]]]
-    return [rest for _, named, rest in told if named]
-
-
-def test_steps_of_equal_time_are_those_of_their_runs(command, equal_time):
-    for seed in (10, 20):
-        write_record(equal_time.parent, "imitkd", seed=seed, preset=str(equal_time))
-    code, found = checked(command, equal_time.parent)
-    assert (code, found["wrong"], told_of(found, "imitkd")) == (0, [], [])
-    assert found["checked"]["steps of equal time against runs"] == 1
-    equal_time.write_text(equal_time.read_text().replace("steps: 200", "steps: 201"))
-    code, found = checked(command, equal_time.parent)
+    write_record(tmp_path, "imitkd", preset=str(path))
+    assert command("tables", "main", "--preset", path, "--out", tmp_path).exit_code == 0
+    assert checked(command, tmp_path)[0] == 0
+    path.write_text(path.read_text().replace("steps: 200", "steps: 201"))
+    code, found = checked(command, tmp_path)
     assert code == 1
-    (one,) = found["wrong"]
-    assert (one["file"], one["row"], one["column"], one["holds"], one["should"]) == (
-        str(equal_time),
-        "tiny-llama imitkd",
-        "training.steps",
-        "201",
-        "200",
-    )
-
-
-def test_steps_of_equal_time_stay_whatever_is_timed_later(command, equal_time):
-    write_record(equal_time.parent, "imitkd", preset=str(equal_time))
-    slow = next(one for one in Store(equal_time.parent).all() if one.config.method.name == "kld")
-    rates = {"time__steps_per_second": 8.0, "time__tokens_per_second": 20.0}
-    phases = {"data": 0.1, "student": 49.9}
-    rewrite(equal_time.parent, slow, time__training_seconds=50.0, time__phases=phases, **rates)
-    code, found = checked(command, equal_time.parent)
-    assert (code, found["wrong"]) == (0, [])
-    (said,) = told_of(found, "kld")
-    assert said == (
-        "planned from other times than those recorded now (400 in the file, 160 now); "
-        "`bench suite ... --equal-time distillm --replan` plans them anew"
-    )
-
-
-def test_steps_that_were_planned_anew_are_not_wrong_before_their_runs(command, equal_time):
-    planned = equal_time.read_text()
-    equal_time.write_text(planned.replace("steps: 200", "steps: 150"))
-    write_record(equal_time.parent, "imitkd", preset=str(equal_time))
-    equal_time.write_text(planned)
-    code, found = checked(command, equal_time.parent)
-    assert (code, found["wrong"]) == (0, [])
-    assert told_of(found, "imitkd") == ["planned anew, and no run has them yet (200 in the file, 150 in runs)"]
-    write_record(equal_time.parent, "imitkd", seed=20, preset=str(equal_time))
-    code, found = checked(command, equal_time.parent)
-    assert (code, found["wrong"]) == (0, [])
-    assert told_of(found, "imitkd") == ["other runs have other steps (200 in the file, 150 in these runs)"]
-
-
-def test_other_settings_in_a_preset_of_equal_time_are_wrong(command, equal_time):
-    equal_time.write_text(equal_time.read_text().replace("steps: 200", "steps: 200\n          learning_rate: 0.5"))
-    code, found = checked(command, equal_time.parent)
-    assert code == 1
-    assert [(one["row"], one["holds"]) for one in found["wrong"]] == [("tiny-llama imitkd", "{'learning_rate': 0.5}")]
+    assert {Path(one["file"]).name.partition("-measured")[0] for one in found["wrong"]} == {f"main-{path.stem}"}
 
 
 def test_two_files_that_differ_are_both_named_where_no_majority_says_which_is_right(command, tmp_path):

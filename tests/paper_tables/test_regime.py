@@ -1,4 +1,4 @@
-"""The table of all recorded runs, and that of teacher, init student and SFT student."""
+"""The table of teacher, init student and students of SFT and KLD, and the criteria it tells of."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from bench.record.record import RunRecord
 from bench.record.store import Store
-from paper_tables.overview import main, overview, regime
+from paper_tables.regime import main, regime
 from tests.records import altered, make_record
 
 
@@ -16,8 +16,8 @@ def scores(mean: float) -> dict:
     return {"test": {"examples": 2, "mean_tokens": 5.0, "share_ended": 1.0, "metrics": {"rouge_l": score}}}
 
 
-def record(method: str, seed: int, score: float, sgo: str | None = None, preset: str = "tiny") -> RunRecord:
-    made, _ = make_record(method, "samsum", seed, preset=preset, sgo=sgo)
+def record(method: str, seed: int, score: float) -> RunRecord:
+    made, _ = make_record(method, "samsum", seed)
     return altered(
         made,
         teacher_scores=scores(60.0),
@@ -34,28 +34,6 @@ def printed(*arguments: object) -> str:
     return result.output
 
 
-def test_means_over_seeds_best_first(tmp_path):
-    store = Store(tmp_path)
-    for method, seed, score in (("kld", 10, 20.0), ("kld", 20, 22.0), ("srkl", 10, 30.0)):
-        store.write(record(method, seed, score, "on-policy"), [])
-    store.write(record("kld", 10, 90.0, "on-policy", preset="paper"), [])
-    table = overview(store, "tiny")
-    assert list(table["method"]) == ["srkl", "kld"]
-    row = table.iloc[1]
-    assert (row["seeds"], row["score"], row["init_score"], row["gain"]) == (2, 21.0, 10.0, 11.0)
-    assert (row["seconds"], row["generation"]) == (20.0, pytest.approx(0.25))
-    assert (row["output_source"], row["init_student"], row["settings"]) == ("on-policy", "sft", "")
-    assert "on-policy" in printed("--out", tmp_path)
-
-
-def test_runs_with_settings_of_their_own_have_rows_of_their_own(tmp_path):
-    store = Store(tmp_path)
-    store.write(record("srkl", 10, 30.0), [])
-    made, _ = make_record("srkl", "samsum", 20, assignments=("training.steps=7", "method.alpha=0.3"))
-    store.write(altered(made, scores=scores(20.0)), [])
-    assert list(overview(store, "tiny")["settings"]) == ["", "method.alpha=0.3, training.steps=7"]
-
-
 def validated(made: RunRecord, losses: tuple[float, ...]) -> RunRecord:
     return altered(made, validations=[{"step": 10 * i, "loss": loss} for i, loss in enumerate(losses)])
 
@@ -70,7 +48,7 @@ def test_the_regime_is_told_by_sft_and_kld_alone(tmp_path):
     assert (row["seeds"], row["missed"]) == (3, "none")
     assert (row["sft"], row["kld"], row["gap"]) == pytest.approx((40.0, 44.0, 20.0))
     assert (row["least_loss_at"], row["gain/gap"], row["spread/gap"]) == pytest.approx((0.25, 0.2, 0.2))
-    assert "samsum" in printed("--out", tmp_path, "--regime")
+    assert "samsum" in printed("--out", tmp_path)
 
 
 def test_each_criterion_can_be_missed(tmp_path):
@@ -83,8 +61,7 @@ def test_each_criterion_can_be_missed(tmp_path):
     assert regime(store, "tiny").iloc[0]["missed"] == "1, 2, 3, 5, time"
 
 
-@pytest.mark.parametrize(("arguments", "said"), [((), "bench run --method srkl"), (("--regime",), "--method sft")])
-def test_nothing_recorded(tmp_path, arguments, said):
-    result = CliRunner().invoke(main, ["--out", str(tmp_path), *arguments])
+def test_nothing_recorded(tmp_path):
+    result = CliRunner().invoke(main, ["--out", str(tmp_path)])
     assert result.exit_code == 2
-    assert said in result.output
+    assert "--method sft" in result.output
