@@ -177,7 +177,7 @@ class StepContext(Protocol):
         ...
 
     def generate(self, batch: list[TokenSequence]) -> list[TokenSequence]:
-        """Sample a response of the current student to each prompt (eval mode, no gradient)."""
+        """Sample a response of the current student to each prompt (eval mode, no gradient), with `sampled_at_step`."""
         ...
 
     def peek_batches(self, count: int) -> list[list[TokenSequence]]:

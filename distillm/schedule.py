@@ -90,8 +90,8 @@ class AdaptiveSchedule:
         return {"phi": self.phi, "reference_loss": self.reference_loss}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from what `state_dict` gave."""
-        self.phi, self.reference_loss = state["phi"], state["reference_loss"]
+        """Continue from what `state_dict` gave; of a constant probability, earlier versions gave nothing."""
+        self.phi, self.reference_loss = state.get("phi", self.initial_phi), state.get("reference_loss")
 
 
 def imitation_share(step: int, total_steps: int, final_data_share: float) -> float:

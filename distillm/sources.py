@@ -184,14 +184,13 @@ class OutputSource:
         self.rule, self.options, self.total_steps = rule, options, total_steps
         self.replays_fresh = rule.replays_fresh(replays_fresh)
         buffered = rule.buffered or self.replays_fresh
-        phi = {"never": 0.0, "always": 1.0, "constant": options.probability, "adaptive": options.initial_phi}[rule.phi]
-        self.schedule = AdaptiveSchedule(
-            total_steps=total_steps,
-            initial_phi=phi,
-            increment=options.phi_step if rule.phi == "adaptive" else 0.0,
-            epsilon=options.epsilon,
-            replay_ratio=options.replay_ratio,
+        constant = {"never": 0.0, "always": 1.0, "constant": options.probability}
+        rise: dict[str, float] = (
+            {"initial_phi": options.initial_phi, "increment": options.phi_step, "epsilon": options.epsilon}
+            if rule.phi == "adaptive"
+            else {"initial_phi": constant[rule.phi], "increment": 0.0}
         )
+        self.schedule = AdaptiveSchedule(total_steps=total_steps, replay_ratio=options.replay_ratio, **rise)
         self.buffer: ReplayBuffer[TokenSequence] | None = ReplayBuffer(options.capacity) if buffered else None
         self.round: list[TokenSequence] = []
         self.minibatches: list[list[int]] = []  # of the round, still to be trained on

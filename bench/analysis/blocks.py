@@ -34,7 +34,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import betaincc
 
 from bench.analysis.significance import Estimate, satterthwaite
-from bench.metrics.metric import ScoreOfSum
+from bench.metrics.metric import ScoreOfSum, ScoreOfSums
 
 _Array = NDArray[np.float64]
 HOMOGENEITY = 0.1
@@ -88,7 +88,7 @@ def _pseudo_values(statistics: _Array, score: ScoreOfSum) -> _Array:
     """(examples, k) -> (examples,)"""
     total = statistics.sum(axis=0)
     without = total - statistics
-    left = np.array([score(one) for one in without])
+    left = score.of_many(without) if isinstance(score, ScoreOfSums) else np.array([score(one) for one in without])
     lost = score(total) - left
     return np.asarray(score(total) + (len(statistics) - 1) * (lost - lost.mean()), dtype=np.float64)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import regex
 
 from bench.metrics.metric import Array, check_references
@@ -41,6 +43,54 @@ def bleu_from_statistics(summed: Sequence[float] | Array) -> float:
     return float(score.score)
 
 
+def _summed(terms: Array) -> Array:
+    """The sum over the first axis as Python's `sum` adds floats up: from 3.12 on with what rounding loses."""
+    total, lost = np.zeros(terms.shape[1]), np.zeros(terms.shape[1])
+    for term in terms:
+        together = total + term
+        lost += np.where(np.abs(total) >= np.abs(term), (total - together) + term, (term - together) + total)
+        total = together
+    return total + lost if sys.version_info >= (3, 12) else total
+
+
+def _log(values: Array) -> Array:
+    """The logarithms of `math`, that is of the C library: numpy's own may differ in the last bit, by processor."""
+    from scipy.special import xlogy  # here, because a list of tasks does not need it
+
+    return np.asarray(xlogy(1.0, values), dtype=np.float64)
+
+
+def _exp(values: Array) -> Array:
+    """The exponentials of `math`, as for `_log`."""
+    from scipy.special import inv_boxcox
+
+    return np.asarray(inv_boxcox(values, 0.0), dtype=np.float64)  # whose limit at 0 is exp
+
+
+class BleuOfSums:
+    """Corpus BLEU from sums of `bleu_statistics`: of one set by sacreBLEU, of many at once by its formula on arrays."""
+
+    def __call__(self, summed: Sequence[float] | Array) -> float:
+        """See `bleu_from_statistics`."""
+        return bleu_from_statistics(summed)
+
+    def of_many(self, sums: Array) -> Array:
+        """The scores (...) of sums (..., 10), equal to those of calls to the last bit."""
+        counts = np.rint(sums).reshape(-1, sums.shape[-1])
+        correct, total = counts[:, 2:6], counts[:, 6:]
+        scores = np.zeros(len(counts))
+        # without a match, or without an n-gram of some order, BLEU is 0
+        scored = correct.any(axis=1) & total.all(axis=1)
+        counts, correct, total = counts[scored], correct[scored], total[scored]
+        unmatched = correct == 0
+        # exponential smoothing: the k-th order without a match counts as 1 / 2^k matches
+        precisions = np.where(unmatched, 100 / (2.0 ** unmatched.cumsum(axis=1) * total), 100 * correct / total)
+        brevity = np.minimum(0, 1 - counts[:, 1] / counts[:, 0])
+        mean_logs = _summed(_log(precisions).T) / 4
+        scores[scored] = _exp(brevity) * _exp(mean_logs)
+        return scores.reshape(sums.shape[:-1])
+
+
 def sacrebleu_signature(metric: Any, references: int | None) -> str:
     """The signature of one of sacreBLEU's metrics, which knows the number of references after scoring only."""
     if references is None:
@@ -55,7 +105,7 @@ class Bleu:
 
     name = "bleu"
     label = "BLEU"
-    score_of_sum = staticmethod(bleu_from_statistics)
+    score_of_sum = BleuOfSums()
 
     def signature(self, references: int | None) -> str:
         """See `bench.metrics.metric.Metric`; sacreBLEU's own."""

@@ -22,6 +22,19 @@ ScoreOfSum = Callable[[Array], float]
 
 
 @runtime_checkable
+class ScoreOfSums(Protocol):
+    """A `ScoreOfSum` that can also take many sums at once, as a bootstrap has them."""
+
+    def __call__(self, summed: Array) -> float:
+        """The score of one set, of sums (counts,)."""
+        ...
+
+    def of_many(self, sums: Array) -> Array:
+        """The scores (...) of many sums (..., counts), each the number that a call gives."""
+        ...
+
+
+@runtime_checkable
 class Metric(Protocol):
     """How responses are scored against references; higher is better.
 
@@ -52,7 +65,10 @@ class Metric(Protocol):
 
     @property
     def score_of_sum(self) -> ScoreOfSum | None:
-        """The score of a set from the sum of its examples' counts; None where the score is the mean of numbers."""
+        """The score of a set from the sum of its examples' counts; None where the score is the mean of numbers.
+
+        A `ScoreOfSums` makes bootstraps many times as fast.
+        """
         ...
 
 

@@ -181,7 +181,7 @@ def recommend(
     pair = None if options.models is None else read_pair(options.models).name
     recorded = [
         record
-        for record in store.all()
+        for record in store.all(curves=False)
         # a trial of tuning has validation scores, which are no test scores
         if record.task == name and record.evaluated is None and record.config.score_on == "test"
     ]

@@ -58,7 +58,7 @@ class _Scored(msgspec.Struct, gc=False):
 
     set: str
     id: str
-    scores: dict[str, float | list[float]] = {}
+    scores: dict[str, float | bool | list[float | bool]] = {}
     seed: int | None = None
     rouge_l: float | None = None  # of version 0.1, which had one metric
     bleu_statistics: list[float] | None = None

@@ -37,7 +37,7 @@ def read_record(path: Path) -> RunRecord:
     Raises:
         Unreadable: the file is damaged, of a newer schema, or no record; the first missing or wrong field is named.
     """
-    data = record_bytes(path)
+    data = _record_bytes(path)
     try:
         if f'"schema": {SCHEMA},'.encode() in data[:32]:  # as it is written: nothing to migrate, so it is parsed once
             with suppress(ValidationError):  # the reason is found below
@@ -65,10 +65,10 @@ def read_record(path: Path) -> RunRecord:
 
 def has_checksum(path: Path) -> bool:
     """Whether the file of a record that was read says what its checksum is."""
-    return "checksum" in from_json(record_bytes(path))
+    return "checksum" in from_json(_record_bytes(path))
 
 
-def record_bytes(path: Path) -> bytes:
+def _record_bytes(path: Path) -> bytes:
     """What is in a record's file.
 
     Raises:

@@ -139,7 +139,7 @@ class DataInfo(Plain):
     references: dict[str, str] = Field(default_factory=dict)
 
 
-GENERATE = "transformers generate"
+_GENERATE = "transformers generate"
 """The only engine until version 0.2: records that name none were made with it."""
 
 
@@ -188,7 +188,7 @@ class ModelsInfo(Plain):
     trained_parameters: int | None = None
     teacher_parameters: int
     teacher: str
-    generation: dict[str, str] = Field(default_factory=lambda: dict.fromkeys(("teacher", "student"), GENERATE))
+    generation: dict[str, str] = Field(default_factory=lambda: dict.fromkeys(("teacher", "student"), _GENERATE))
     decoded_by: list[str] | None = later(None)
     student_pretraining: StudentPretrainingInfo | None = None
 

@@ -181,10 +181,11 @@ class Store:
         """
         path = self.folder(record.run_id) / PREDICTIONS
         try:
-            lines = read_gz(path)
+            return example_arrays(read_gz(path), metric or record.metric.name)
+        except BenchError as error:
+            raise BenchError(f"{path}: {error}") from error
         except (OSError, ValueError) as error:
             raise _no_predictions(path, error) from error
-        return example_arrays(lines, metric or record.metric.name)
 
     def predictions(self, record: RunRecord) -> list[Prediction]:
         """The predictions of a run.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
-import shutil
 import signal
 import sys
+import tarfile
 import tempfile
 import time
 from collections import Counter
@@ -189,8 +190,8 @@ def suite(
 
     With --minutes the runs come in the order of the plan, of which the first makes what others need: teacher,
     pretrained student, init student. A run begins if runs like it were short enough; what the limit stops goes on next
-    time. All that is recorded goes into OUT/packed.tar.gz, with what is known of teachers and students, without
-    weights: `tar -xzf packed.tar.gz -C results` elsewhere gives a results folder.
+    time. All that is recorded goes into OUT/packed.tar.gz, as `bench pack` copies it: `tar -xzf packed.tar.gz -C
+    results` elsewhere gives a results folder.
 
     With --task and --models the runs are those of another task or model pair, which `bench tables`, `claims` and
     `report` with the same two options show: what the paper has on Dolly, on a task of yours.
@@ -345,18 +346,26 @@ def _make_runs(grid: SuiteGrid, out: Path, limit: TimeLimit | None, cluster: Clu
 def _pack(out: Path) -> None:
     """Write `OUT/packed.tar.gz`, a folder of results for `tar -xzf`, where there is anything to pack."""
     from bench.record.pack import pack
-    from bench.record.store import Store
+    from bench.record.store import RECORD, Store
 
+    store, buffer = Store(out, warn), io.BytesIO()
+    if not any(store.runs.glob(f"*/{RECORD}")):
+        return
     with tempfile.TemporaryDirectory() as folder:
         try:
-            pack(Store(out, warn), Path(folder) / "results", warn)
-        except BenchError as error:
+            pack(store, Path(folder), warn)
+        except BenchError as error:  # none of them can be read
             warn(str(error))
             return
-        archive = Path(shutil.make_archive(f"{folder}/packed", "gztar", f"{folder}/results"))
-        packed = out / "packed.tar.gz"
-        write_bytes(packed, archive.read_bytes())
+        with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+            archive.add(f"{folder}/runs", "runs", filter=_without_owner)
+    packed = out / "packed.tar.gz"
+    write_bytes(packed, buffer.getvalue())
     say(f"packed: {packed} ({packed.stat().st_size / 1e6:.1f} MB)")
+
+
+def _without_owner(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    return entry.replace(uid=0, gid=0, uname="", gname="")
 
 
 def _summarise(grid: SuiteGrid, out: Path, limit: TimeLimit | None) -> None:

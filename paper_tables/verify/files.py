@@ -24,6 +24,7 @@ from paper_tables.numbers.runs import RunIndex
 from paper_tables.paper.ablations import ABLATIONS
 from paper_tables.paper.tables import TABLE_NAMES
 from paper_tables.report.write import write_report
+from paper_tables.suite.equal_time import AS_LONG_AS
 from paper_tables.tables.make import fill_table, rendered
 from paper_tables.tables.render import TABLE_FORMATS
 from paper_tables.verify.found import Findings, Mismatch
@@ -98,6 +99,9 @@ def check_files(store: Store, records: Sequence[RunRecord], found: Findings) -> 
                 if path in there:
                     there.discard(path)
                     _compare(path, path.read_bytes(), content, found)
+    for path in sorted(store.root.glob(f"*{AS_LONG_AS}*.yaml")):
+        if not any(f"-{path.stem}-" in table.name for table in tables.glob("*.*")):
+            found.unchecked[f"{path}: no table is there that its steps are checked by"] += 1
     for path in sorted(there):
         # a name that would be too long has a hash in place of its runs
         other = "its name does not say of which runs it is" if "-chosen-" in path.name else "no record makes it"

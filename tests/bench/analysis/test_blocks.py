@@ -177,6 +177,8 @@ def test_the_examples_of_corpus_bleu_are_its_jackknife_and_its_test_is_near_sacr
     arms = [Arm.of((10,), each, find_metric("bleu").score_of_sum) for each in counts]
     for arm, each in zip(arms, counts, strict=True):
         assert arm.scores[10] == pytest.approx(bleu_from_statistics(each[0].sum(axis=0)))
+        slow = Arm.of((10,), each, bleu_from_statistics)  # a score that takes one sum at a time
+        assert slow.values == pytest.approx(arm.values)
     systems = [("second", outputs[1]), ("first", outputs[0])]
     _, scores = PairedTest(systems, {"BLEU": BLEU(references=[references])}, None, test_type="ar", n_samples=2000)()
     assert compare_arms(*arms).p_value() == pytest.approx(scores["BLEU"][1].p_value, abs=0.05)

@@ -1,14 +1,16 @@
 """Metrics against the golden values and against sacreBLEU itself."""
 
 import json
+import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import sacrebleu
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.metrics.bleu import bleu_from_statistics, bleu_statistics
+from bench.metrics.bleu import BleuOfSums, _exp, _log, bleu_from_statistics, bleu_statistics
 from bench.metrics.chrf import chrf_from_statistics, chrf_statistics
 from bench.metrics.exact_match import exact_match
 from bench.metrics.metric import score_texts, set_score
@@ -111,6 +113,19 @@ def test_bleu_statistics_by_hand():
     assert bleu_statistics("the cat the", ["the cat sat down"]) == [3, 4, 2, 1, 0, 0, 3, 2, 1, 0]
 
 
+counts_of_orders = st.lists(st.integers(0, 9), min_size=4, max_size=4)
+sums_of_bleu = st.tuples(st.integers(1, 40), st.integers(0, 40), counts_of_orders, counts_of_orders).map(
+    lambda drawn: [*drawn[:2], *drawn[2], *(more + matched for more, matched in zip(*drawn[2:], strict=True))]
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(sums_of_bleu, min_size=2, max_size=4))
+def test_bleu_of_many_sums_is_that_of_each_to_the_last_bit(rows):
+    sums = np.array([rows, rows[::-1]], dtype=np.float64)
+    assert BleuOfSums().of_many(sums).tolist() == [[bleu_from_statistics(row) for row in half] for half in sums]
+
+
 def test_signatures_say_what_is_computed():
     version = sacrebleu.__version__
     bleu, chrf = find_metric("bleu"), find_metric("chrf")
@@ -126,3 +141,11 @@ def test_signatures_say_what_is_computed():
 def test_references_must_be_a_list_of_at_least_one(metric, references):
     with pytest.raises(ValueError, match="one or more references"):
         metric("a", references)
+
+
+def test_logarithms_and_exponentials_on_arrays_are_those_of_the_c_library() -> None:
+    rng = np.random.default_rng(0)
+    values = np.concatenate([rng.uniform(0, 100, 50_000), [100 / 3, 0.05, 100.0, 1.0]])
+    assert _log(values).tolist() == [math.log(value) for value in values.tolist()]
+    assert _exp(-values / 9).tolist() == [math.exp(-value / 9) for value in values.tolist()]
+    assert _exp(np.zeros(2)).tolist() == [1.0, 1.0]

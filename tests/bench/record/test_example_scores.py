@@ -49,6 +49,12 @@ def test_numbers_are_averaged_and_counts_summed_over_decoding_seeds():
     assert {name: one.values.tolist() for name, one in counts.items()} == {"test": [[3, 2], [10, 2]], "other": [[7, 1]]}
 
 
+def test_truth_values_of_a_metric_of_ones_own_are_ones_and_zeros():
+    rows = [ROW | {"id": name, "scores": {"x": right, "y": [right, 2]}} for name, right in (("a", True), ("b", False))]
+    assert example_arrays(lines(rows), "x")["test"].values.tolist() == [1.0, 0.0]
+    assert example_arrays(lines(rows), "y")["test"].values.tolist() == [[1.0, 2.0], [0.0, 2.0]]
+
+
 def test_a_metric_that_was_not_measured_is_told():
     with pytest.raises(BenchError, match="predictions without 'chrf'"):
         example_arrays(lines([ROW | {"scores": {"rouge_l": 1.0}}]), "chrf")

@@ -136,6 +136,7 @@ def test_a_suite_ends_in_time_and_goes_on_next_time(tmp_path):
     assert recorded == sorted(recorded)
     assert recorded[-1] == 2
     with tarfile.open(fileobj=io.BytesIO((tmp_path / "packed.tar.gz").read_bytes())) as archive:
+        assert {(entry.uid, entry.uname, entry.name.partition("/")[0]) for entry in archive} == {(0, "", "runs")}
         archive.extractall(tmp_path / "elsewhere", filter="data")
     scores = {one.run_id: one.scores for one in Store(tmp_path).all()}
     assert {one.run_id: one.scores for one in Store(tmp_path / "elsewhere").all()} == scores

@@ -384,8 +384,12 @@ def test_other_steps_in_a_preset_of_equal_time_show_in_its_tables(command, tmp_p
     path = tmp_path / "tiny-as-long-as-distillm.yaml"
     write_preset(path, equal_time_preset(RunIndex(Store(tmp_path), "tiny"), ["main"], "distillm"))
     write_record(tmp_path, "imitkd", preset=str(path))
+    unseen = f"{path}: no table is there that its steps are checked by"
+    assert unseen in checked(command, tmp_path)[1]["not_checked"]
     assert command("tables", "main", "--preset", path, "--out", tmp_path).exit_code == 0
-    assert checked(command, tmp_path)[0] == 0
+    code, found = checked(command, tmp_path)
+    assert code == 0
+    assert unseen not in found["not_checked"]
     path.write_text(path.read_text().replace("steps: 200", "steps: 201"))
     code, found = checked(command, tmp_path)
     assert code == 1
