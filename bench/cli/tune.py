@@ -89,7 +89,7 @@ def tune(
     bench tune --task samsum --methods kld,distillm
     bench tune --task dolly --task samsum --task iwslt --trials 4 --dry-run
     bench tune --task dolly --rates 0.25,0.5,1,2,4,8
-    bench suite table1 --preset results/tuning/tiny-tuned.yaml
+    bench suite main --task dolly --preset results/tuning/tiny-tuned.yaml
     """
     from bench.config.presets import recorded_name
     from bench.config.registry import methods as known_methods
@@ -125,7 +125,10 @@ def tune(
         name = study.run({}, seeds[0])[0].method.name
         write_tuned(to, study, found, name)
         say(f"{study.task} {name}: {_told(found)}")
-    say(f"tuned preset: {to}; next: bench suite table1 --preset {to} --out {out}")
+    # of one task its own table, of the methods that have a rate; the suite refuses the others
+    own = [f"--task {tasks[0]}"] * (len(tasks) == 1) + [f"--models {models}"] * bool(models)
+    only = [f"--only {name}" for name in chosen] if methods is not None else []
+    say(f"tuned preset: {to}; next: {' '.join(['bench suite main', *own, *only, f'--preset {to} --out {out}'])}")
 
 
 class _Maker:

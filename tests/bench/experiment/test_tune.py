@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import signal
 import time
@@ -168,6 +169,15 @@ def test_a_table_names_the_budget_and_the_edge(tuned):
     assert any("tuned on dolly: 2 trials a method and task, training seeds 10, on validation" in note for note in notes)
     assert any("edge" in note and "KLD (dolly)" in note and "DistiLLM (dolly)" in note for note in notes)
     assert not any("uned" in note for note in setting_notes([make_record("kld")[0]]))
+
+
+def test_the_next_command_that_is_named_makes_the_table_of_what_was_tuned(tuned, cache):
+    told = invoke(*words(tuned)).stdout  # all is recorded
+    named = shlex.split(told.partition("; next: bench ")[2])
+    planned = invoke(*named, "--seeds", "10", "--dry-run")
+    assert planned.exit_code == 0, planned.output
+    runs = [line.split() for line in planned.stdout.splitlines() if line.startswith("bench run")]
+    assert [(run[3], run[5]) for run in runs] == [(method, "dolly") for method in METHODS]
 
 
 def test_a_suite_refuses_methods_that_were_not_tuned(tuned):
