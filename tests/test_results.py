@@ -124,19 +124,33 @@ def test_with_the_early_teacher_all_criteria_hold_and_the_page_has_the_table():
     (found,) = regime(Store(EARLY, refuse), "tiny").to_dict("records")
     assert found["missed"] == "none"
     own = own_task("dolly", "tiny", "tiny-llama-early")
+    tuned = str(EARLY / "tuning" / "tiny-tuned-tiny-llama-early.yaml")
     tables = dict.fromkeys(spec for suite in EARLY_SUITES for spec in run_specs(suite, "tiny", own))
     made = set()
-    for specs, seeds in ((tables, EARLY_SEEDS), (run_specs("paper", "tiny", own), SEEDS)):
-        plan = make_plan(specs, {}, records, preset="tiny", seeds=seeds, times=False)
+    for preset, specs, seeds in (
+        ("tiny", tables, EARLY_SEEDS),
+        ("tiny", run_specs("paper", "tiny", own), SEEDS),
+        (tuned, run_specs("main", tuned, own_task("dolly", tuned, "tiny-llama-early")), SEEDS),
+    ):
+        plan = make_plan(specs, {}, records, preset=preset, seeds=seeds, times=False)
         assert plan.to_do == ()
-        made.update(plan.runs)
+        made.update((preset, run) for run in plan.runs)
     assert len(made) == len(records)
-    table = (EARLY / "tables" / "main-tiny-task-dolly-tiny-llama-early-measured.md").read_text(encoding="utf-8")
     page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     report = (EARLY / "report-tiny-task-dolly-tiny-llama-early.html").read_text(encoding="utf-8")
     assert report.count("is highest of") == 1  # the same runs stand in the main table and in Table 3
-    for line in table.splitlines()[5:20]:
-        assert " | ".join(line.split(" | ")[:6]) in page
+    for name in ("tiny", "tiny-tuned-tiny-llama-early"):
+        table = (EARLY / "tables" / f"main-{name}-task-dolly-tiny-llama-early-measured.md").read_text(encoding="utf-8")
+        for line in table.splitlines()[5:20]:
+            assert " | ".join(line.split(" | ")[:6]) in page
+
+
+def test_with_the_early_teacher_sft_at_its_own_rate_leaves_nothing_to_gain():
+    (found,) = regime(Store(EARLY, refuse), str(EARLY / "tuning" / "tiny-tuned-tiny-llama-early.yaml")).to_dict(
+        "records"
+    )
+    assert (found["seeds"], found["missed"]) == (3, "2, 3")
+    assert found["sft"] > found["kld"]
 
 
 def test_verdicts_follow_from_the_records(index):
