@@ -365,7 +365,8 @@ def _pack(out: Path) -> None:
 
 
 def _without_owner(entry: tarfile.TarInfo) -> tarfile.TarInfo:
-    return entry.replace(uid=0, gid=0, uname="", gname="")
+    entry.uid, entry.gid, entry.uname, entry.gname = 0, 0, "", ""
+    return entry
 
 
 def _summarise(grid: SuiteGrid, out: Path, limit: TimeLimit | None) -> None:

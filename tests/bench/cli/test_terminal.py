@@ -158,7 +158,7 @@ def test_a_command_in_a_text_is_not_broken(tmp_path, monkeypatch):
     ],
 )
 def test_only_what_keeps_something_promises_to_go_on(words, told, tmp_path, monkeypatch):
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Store, "all", interrupted)
