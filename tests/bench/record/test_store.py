@@ -3,6 +3,7 @@
 import functools
 import gzip
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -289,7 +290,13 @@ def test_curves_can_be_left_out_and_read_one_by_one(store):
     assert (whole[RUNS[0]].curve, light[RUNS[0]].curve) == (curve, [])
     assert store.curve(light[RUNS[0]]) == curve
     assert light[RUNS[1]] == whole[RUNS[1]].model_copy(update={"curve": []})
-    (store.folder(RUNS[0]) / RECORD).write_text("{", encoding="utf-8")
+    path, warnings = store.folder(RUNS[0]) / RECORD, []
+    path.write_text(re.sub(r'("phi": ?)0\.5', r"\g<1>0.25", path.read_text(encoding="utf-8")), encoding="utf-8")
+    lenient = Store(store.root, warnings.append, changed_too=True)
+    changed = {one.run_id: one for one in lenient.all(curves=False)}[RUNS[0]]
+    assert lenient.curve(changed) == [{"step": 1.0, "phi": 0.25}]
+    assert len(warnings) == 1, "told once"
+    path.write_text("{", encoding="utf-8")
     assert store.curve(light[RUNS[0]]) == []
 
 
